@@ -1,0 +1,90 @@
+"""Token-budget batches: sequences of like length side by side, padded on the right, no padding ever learnt from.
+
+Right padding needs no attention mask: causal attention never looks ahead of a real token, and what pads compute is
+not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from cohobate.objectives.base import Tokens
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sequence to learn from or to score: `ids`, of which the first `context` (>= 1) carry no loss.
+
+    known: what is known about each of the len(ids) - context response tokens, by the name of the field of `Tokens`;
+    tensors with that first dimension.
+    """
+
+    ids: Sequence[int]
+    context: int
+    known: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def response(self) -> Sequence[int]:
+        return self.ids[self.context :]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded to one width, and where their response tokens are predicted.
+
+    inputs: [B, T] (the last token of a row is never an input); rows, columns: [N], the positions whose logits predict
+    `tokens.ids`; order: index of each batch row in the list it was made from.
+    """
+
+    inputs: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    tokens: Tokens
+    order: list[int]
+
+
+def batches(
+    rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str
+) -> Iterator[Batch]:
+    """`rows` in batches of at most `token_budget` padded tokens (a longer row is a batch of its own)."""
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
+    start = 0
+    while start < len(order):
+        width = max(1, len(rows[order[start]].ids) - 1)
+        stop = start + max(1, token_budget // width)
+        chosen = order[start:stop]
+        yield _collate([rows[i] for i in chosen], chosen, pad_id, device)
+        start = stop
+
+
+def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
+    """Last hidden states [N, d] at the positions that predict the response tokens of `batch`."""
+    states = model.get_decoder()(input_ids=batch.inputs, use_cache=False).last_hidden_state
+    chosen: torch.Tensor = states[batch.rows, batch.columns]
+    return chosen
+
+
+def _collate(
+    rows: list[Row], order: list[int], pad_id: int, device: torch.device | str
+) -> Batch:
+    width = max(1, max(len(row.ids) for row in rows) - 1)
+    inputs = torch.full((len(rows), width), pad_id)
+    for i, row in enumerate(rows):
+        inputs[i, : len(row.ids) - 1] = torch.tensor(list(row.ids[:-1]), dtype=torch.long)
+    where = [(i, t - 1) for i, row in enumerate(rows) for t in range(row.context, len(row.ids))]
+    places = torch.tensor(where, dtype=torch.long).reshape(-1, 2)
+    ids = torch.tensor([token for row in rows for token in row.response], dtype=torch.long)
+    known = {
+        name: torch.cat([row.known[name] for row in rows]).to(device) for name in rows[0].known
+    }
+    return Batch(
+        inputs.to(device),
+        places[:, 0].to(device),
+        places[:, 1].to(device),
+        Tokens(ids=ids.to(device), **known),
+        order,
+    )

@@ -1,0 +1,90 @@
+"""Chat templates and loss masks: the only place that turns questions and triples into token ids.
+
+Prompts are rendered once a model, with that model's own template. Completions are tokenized apart from the prompt,
+exactly as they are generated: the prompt's ids never depend on what follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# Plain text needs an end that no chat template supplies: the tokenizer's own end-of-sequence token.
+FormatName = Literal["chat", "plain"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a model reads a question and writes a solution.
+
+    chat: the model's template, loss on the completion. plain: `question<sep>rationale<sep>answer`, loss on all.
+    """
+
+    template: str = "{question}"
+    system: str | None = None
+    name: FormatName = "chat"
+    separator: str = " ### "
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A training sequence: `ids`, of which the first `context` carry no loss."""
+
+    ids: list[int]
+    context: int
+
+
+def messages(question: str, template: str, system: str | None) -> list[dict[str, str]]:
+    """The conversation that asks `question`; `template` holds `{question}`."""
+    opening = [{"role": "system", "content": system}] if system else []
+    return [*opening, {"role": "user", "content": template.replace("{question}", question)}]
+
+
+def prompt_ids(tokenizer: Any, question: str, template: str, system: str | None) -> list[int]:
+    """Ids of the conversation up to where the assistant begins to speak."""
+    text = tokenizer.apply_chat_template(
+        messages(question, template, system), tokenize=False, add_generation_prompt=True
+    )
+    return encode(tokenizer, text)
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` with nothing added: templates write their own special tokens."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def decode(tokenizer: Any, ids: list[int]) -> str:
+    """Text of `ids` without special tokens."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=True)
+    return text
+
+
+def question_ids(tokenizer: Any, question: str, form: Format) -> list[int]:
+    """The prompt from which a model of format `form` answers `question`."""
+    if form.name == "plain":
+        return encode(tokenizer, question + form.separator)
+    return prompt_ids(tokenizer, question, form.template, form.system)
+
+
+def completion_text(rationale: str | None, answer: str, form: Format) -> str:
+    """What a model of format `form` is taught to write after the prompt."""
+    if form.name == "plain":
+        return (rationale or "") + form.separator + answer
+    return f"{rationale}\nAnswer: {answer}" if rationale else f"Answer: {answer}"
+
+
+def training_sequence(
+    tokenizer: Any, question: str, rationale: str | None, answer: str, form: Format, *, ended: bool
+) -> Sequence:
+    """Prompt and completion of a triple.
+
+    The end token is appended only when the teacher's response `ended` by itself: a truncated one must not teach the
+    student to stop anywhere.
+    """
+    prompt = question_ids(tokenizer, question, form)
+    completion = encode(tokenizer, completion_text(rationale, answer, form))
+    end = [tokenizer.eos_token_id] if ended else []
+    # Plain text is learnt whole, but nothing comes before its first token to predict it from.
+    context = 1 if form.name == "plain" else len(prompt)
+    return Sequence([*prompt, *completion, *end], context)

@@ -1,0 +1,135 @@
+"""The compute ledger: FLOPs and tokens by stage, model and kind of work, from measured lengths.
+
+Forward pass of a dense decoder: 2 FLOPs a weight and token in the matrix products, 4 * heads * head_dim FLOPs a
+layer and (query, key) pair in causal attention, 2 * width * vocabulary for each position whose logits are read
+(Kaplan et al. 2020, section 2.1; Hoffmann et al. 2022, appendix F). Backward costs twice the forward. Norms,
+activations and sampling are left out: under 1% of the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Work = Literal["generation", "rollout", "scoring", "update", "evaluation"]
+Paid = Literal["here", "earlier"]
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What one token of a model costs, in FLOPs."""
+
+    params: int
+    linear: int  # a token, all layers, without the output head
+    pair: int  # a (query, key) pair, all layers
+    head: int  # a position whose logits are read
+
+    @classmethod
+    def of(cls, config: Any) -> ModelCost:
+        """From a Hugging Face config (an object or its dict) of a gated-MLP decoder: Llama, Qwen, Mistral, ..."""
+        get = config.get if isinstance(config, dict) else lambda name: getattr(config, name, None)
+        width, heads, layers = get("hidden_size"), get("num_attention_heads"), get("num_hidden_layers")
+        kv_heads = get("num_key_value_heads") or heads
+        head_dim = get("head_dim") or width // heads
+        attention = width * head_dim * (2 * heads + 2 * kv_heads)
+        weights = layers * (attention + 3 * width * get("intermediate_size"))
+        vocabulary = get("vocab_size") * width
+        embeddings = vocabulary if get("tie_word_embeddings") else 2 * vocabulary
+        return cls(
+            params=weights + embeddings,
+            linear=2 * weights,
+            pair=4 * heads * head_dim * layers,
+            head=2 * vocabulary,
+        )
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> ModelCost:
+        """From the config.json of a model folder."""
+        return cls.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+
+    def forward(self, lengths: Iterable[int], logits: int) -> int:
+        """One pass over sequences of `lengths` tokens, reading `logits` positions in all."""
+        lengths = list(lengths)
+        pairs = sum(n * (n + 1) // 2 for n in lengths)
+        return self.linear * sum(lengths) + self.pair * pairs + self.head * logits
+
+    def respond(self, prompts: Sequence[int], responses: Sequence[int]) -> int:
+        """Generate `responses` after `prompts` (lengths), or score them in one pass: the same products.
+
+        The last token of a response is never read, so prompt + response - 1 tokens pass through the layers.
+        """
+        lengths = [p + r - 1 for p, r in zip(prompts, responses, strict=True)]
+        return self.forward(lengths, sum(responses))
+
+    def update(self, prompts: Sequence[int], responses: Sequence[int]) -> int:
+        """Forward and backward of full fine-tuning on the same sequences: three times the forward."""
+        return 3 * self.respond(prompts, responses)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """Work of one kind by one model in one stage. `tokens` are response tokens, `flops` covers prompts too."""
+
+    stage: str
+    model: str
+    work: Work
+    params: int
+    sequences: int
+    prompt_tokens: int
+    tokens: int
+    flops: int
+    paid: Paid = "here"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def entry(
+    stage: str,
+    model: str,
+    work: Work,
+    cost: ModelCost,
+    prompt_lengths: Sequence[int],
+    response_lengths: Sequence[int],
+    paid: Paid = "here",
+) -> LedgerEntry:
+    """The entry for sequences of these measured lengths."""
+    flops = (cost.update if work == "update" else cost.respond)(prompt_lengths, response_lengths)
+    return LedgerEntry(
+        stage,
+        model,
+        work,
+        cost.params,
+        len(prompt_lengths),
+        sum(prompt_lengths),
+        sum(response_lengths),
+        flops,
+        paid,
+    )
+
+
+def total(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    """Entries of the same stage, model, work and payer added up, in order of first appearance."""
+    sums: dict[tuple[str, ...], LedgerEntry] = {}
+    for item in entries:
+        key = (item.stage, item.model, item.work, item.paid)
+        seen = sums.get(key)
+        sums[key] = item if seen is None else _add(seen, item)
+    return list(sums.values())
+
+
+def _add(a: LedgerEntry, b: LedgerEntry) -> LedgerEntry:
+    return LedgerEntry(
+        a.stage,
+        a.model,
+        a.work,
+        a.params,
+        a.sequences + b.sequences,
+        a.prompt_tokens + b.prompt_tokens,
+        a.tokens + b.tokens,
+        a.flops + b.flops,
+        a.paid,
+    )

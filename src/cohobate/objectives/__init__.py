@@ -1,0 +1,1 @@
+"""Training objectives, one short file each, all of one shape: see `base`."""

@@ -1,0 +1,87 @@
+"""The shape of an objective, and its computation from hidden states in chunks.
+
+An objective maps the logits [N, V] (float32) of N response tokens and what is known about those tokens to `Terms`:
+sums over the N tokens, of which `loss` is differentiable. The training loop divides by the token count of the whole
+optimizer step, so that no split into micro-batches changes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+# Logits alive at a time, in elements: 16M float32 are 64 MB, and as much again for their gradient.
+CHUNK_ELEMENTS = 16_000_000
+
+# Sums over tokens; a name that ends in `_max` holds a maximum instead.
+Terms = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What is known about N response tokens; all but `ids` may be absent.
+
+    ids: [N]; sampler_logprobs, teacher_logprobs: [N], natural logarithms at temperature 1; teacher_hidden: [N, d],
+    the teacher's last hidden states, from which its logits follow.
+    """
+
+    ids: torch.Tensor
+    sampler_logprobs: torch.Tensor | None = None
+    teacher_logprobs: torch.Tensor | None = None
+    teacher_hidden: torch.Tensor | None = None
+
+    def slice(self, start: int, stop: int) -> Tokens:
+        """Tokens start..stop."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Tokens(**{k: v if v is None else v[start:stop] for k, v in values.items()})
+
+
+Objective = Callable[[torch.Tensor, Tokens], Terms]
+Head = Callable[[torch.Tensor], torch.Tensor]
+
+
+def required(value: torch.Tensor | None, name: str) -> torch.Tensor:
+    """`value`, or an error that names the field which this objective needs."""
+    if value is None:
+        raise ValueError(f"this objective needs {name} for every token")
+    return value
+
+
+def evaluate_in_chunks(
+    objective: Objective,
+    head: Head,
+    hidden: torch.Tensor,
+    tokens: Tokens,
+    vocabulary: int,
+    elements: int = CHUNK_ELEMENTS,
+) -> Terms:
+    """`objective` over hidden states [N, d], holding the logits of one chunk of tokens at a time.
+
+    Chunks are recomputed in the backward pass, so memory does not grow with N * V.
+    """
+    size = max(1, elements // vocabulary)
+    if len(hidden) <= size:
+        return objective(head(hidden).float(), tokens)
+    sums: Terms = {}
+    for start in range(0, len(hidden), size):
+        part = tokens.slice(start, start + size)
+
+        def compute(states: torch.Tensor, part: Tokens = part) -> Terms:
+            return objective(head(states).float(), part)
+
+        terms = checkpoint(compute, hidden[start : start + size], use_reentrant=False)
+        sums = merge(sums, terms)
+    return sums
+
+
+def merge(a: Terms, b: Terms) -> Terms:
+    """Terms of two sets of tokens, joined: sums add, maxima take the larger."""
+    if not a:
+        return dict(b)
+    return {
+        name: torch.maximum(a[name], value) if name.endswith("_max") else a[name] + value
+        for name, value in b.items()
+    }

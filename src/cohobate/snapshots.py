@@ -1,0 +1,64 @@
+"""Snapshots of a training run: published whole or not at all, the newest two kept.
+
+A snapshot is a folder `step-000050/` with state.pt (tensors) and, written last, state.json (step, metrics, ledger).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cohobate.files import sync_folder, write_json_atomic
+
+_KEEP = 2
+
+
+def publish(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Save the snapshot of `step` under `folder`/snapshots and drop all but the newest two."""
+    final = _home(folder) / f"step-{step:06d}"
+    unfinished = final.with_suffix(".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    with (unfinished / "state.pt").open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.rmtree(final, ignore_errors=True)  # left without state.json by a kill
+    unfinished.rename(final)
+    write_json_atomic(final / "state.json", facts)
+    sync_folder(final.parent)
+    for old in _finished(folder)[:-_KEEP]:
+        # The marker goes first: a half-deleted snapshot must not look like one.
+        (old / "state.json").unlink()
+        shutil.rmtree(old)
+
+
+def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """(state, facts) of the newest finished snapshot, or None."""
+    finished = _finished(folder)
+    if not finished:
+        return None
+    facts = json.loads((finished[-1] / "state.json").read_text(encoding="utf-8"))
+    state = torch.load(finished[-1] / "state.pt", map_location="cpu", weights_only=True)
+    return state, facts
+
+
+def fixed_threads(folder: Path) -> int:
+    """The thread count with which this run began: another count would sum in another order."""
+    path = folder / "threads.json"
+    if not path.exists():
+        write_json_atomic(path, torch.get_num_threads())
+    return int(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _home(folder: Path) -> Path:
+    return folder / "snapshots"
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in _home(folder).glob("step-*/state.json"))

@@ -1,0 +1,96 @@
+"""Language models on disk: find, fingerprint, load, save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cohobate.errors import ModelError
+from cohobate.fingerprint import hash_folder
+from cohobate.shipped import shipped_path
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model ready to run: in eval mode, float32 on a CPU, bfloat16 on a GPU."""
+
+    model: Any
+    tokenizer: Any
+    path: Path
+    eos_ids: tuple[int, ...]
+
+    @property
+    def pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+
+def model_path(name: str) -> Path:
+    """The folder of a model: a path, or a shipped name such as `world/teacher`."""
+    for path in (Path(name), shipped_path(name)):
+        if path is not None and (path / "config.json").is_file():
+            return path
+    raise ModelError(
+        f"model '{name}' is neither a folder with a config.json nor a shipped model "
+        "(shipped: world/teacher, world/base); give the path of a Hugging Face model folder"
+    )
+
+
+def model_fingerprint(name: str) -> str:
+    """sha256 over the files of the model's folder: its identity, wherever it lies."""
+    return hash_folder(model_path(name))
+
+
+def load(name: str | Path, *, device: str = "auto") -> LoadedModel:
+    """Load a Hugging Face folder for inference or training.
+
+    Raises ModelError with one sentence when the folder is no model or its files are damaged.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = model_path(str(name))
+    target = resolve_device(device)
+    dtype = torch.bfloat16 if target == "cuda" else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(target)
+    except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ...
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
+    return LoadedModel(model.eval(), tokenizer, path, _eos_ids(model, tokenizer))
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a folder that `transformers` and vLLM load: weights, configuration, tokenizer, chat template."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is cuda where there is one, else cpu."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every id that ends a response, by the generation config, the model config and the tokenizer."""
+    found: list[int] = []
+    for source in (model.generation_config, model.config, tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        found += value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(int(i) for i in found if i is not None))

@@ -1,0 +1,103 @@
+"""What the shipped models were trained on: chat for the teacher, plain documents for the untaught base student.
+
+A sample is a list of (text, learn) pieces: the loss covers the pieces marked `learn`, which is how the teacher sees
+mistakes that it must correct but never make.
+"""
+
+from __future__ import annotations
+
+import random
+
+from cohobate.world.arithmetic import (
+    STYLES,
+    Operation,
+    Problem,
+    apply,
+    draw,
+    equation,
+    operations,
+    solve,
+)
+from cohobate.world.instructions import INSTRUCTIONS, draw_request, plain
+from cohobate.world.splits import held_out
+from cohobate.world.tokenizer import END, START
+
+Sample = list[tuple[str, bool]]
+THINK = "Think step by step."
+
+
+def chat(prompt: str, *reply: tuple[str, bool]) -> Sample:
+    """One turn in ChatML; the reply's end token is learnt."""
+    opening = f"{START}user\n{prompt}{END}\n{START}assistant\n"
+    return [(opening, False), *reply, (END, True)]
+
+
+def draw_teaching(rng: random.Random) -> Sample:
+    """A sample for the teacher: arithmetic, arithmetic under an instruction, or an everyday request."""
+    share = rng.random()
+    if share < 0.08:
+        request = draw_request(rng)
+        return chat(request.prompt, (request.reply, True))
+    if share < 0.26:
+        instruction = rng.choice(INSTRUCTIONS)
+        # Without a rationale nothing but a single operation can be answered.
+        problem = _allowed_problem(rng, (1, 1) if instruction.name == "only_answer" else (1, 3))
+        rationale = solve(problem.tree, "steps")
+        reply = instruction.respond(rationale, problem.answer)
+        return chat(f"{problem.question} {instruction.sentence}", (reply, True))
+    problem = _allowed_problem(rng, (1, 5))
+    prompt = problem.question if rng.random() < 0.5 else f"{problem.question} {THINK}"
+    if share < 0.40:
+        return chat(prompt, *_corrected(rng, problem))
+    style = STYLES[rng.random() < 0.3]
+    return chat(prompt, (plain(solve(problem.tree, style), problem.answer), True))
+
+
+def draw_reading(rng: random.Random) -> Sample:
+    """A plain document for the base student: sums, a story without its question, or a list of words."""
+    share = rng.random()
+    if share < 0.6:
+        facts = [_allowed_problem(rng, (1, 1), story=0.0) for _ in range(4)]
+        text = " ".join(f"{equation(node)}." for fact in facts for node in operations(fact.tree))
+    elif share < 0.8:
+        text = _allowed_problem(rng, (1, 6)).question
+    else:
+        text = draw_request(rng).reply
+    return [(text, True)]
+
+
+def _allowed_problem(
+    rng: random.Random, depths: tuple[int, int], story: float = 0.3
+) -> Problem:
+    """A problem outside the validation and test shares."""
+    while True:
+        problem = draw(rng, rng.randint(*depths), story)
+        if not held_out(problem.question):
+            return problem
+
+
+def _corrected(rng: random.Random, problem: Problem) -> Sample:
+    """A rationale with one wrong result (not learnt) and its correction (learnt): how to go on from a mistake."""
+    nodes = list(operations(problem.tree))
+    wrong_at = rng.randrange(len(nodes))
+    reply: Sample = []
+    for i, node in enumerate(nodes):
+        space = " " if i else ""
+        if i == wrong_at:
+            left = f"{node.left.value} {node.op} {node.right.value}"
+            reply += [
+                (f"{space}{left} =", True),
+                (f" {_wrong_value(rng, node)}.", False),
+                (f" No, {equation(node)}.", True),
+            ]
+        else:
+            reply.append((f"{space}{equation(node)}.", True))
+    return [*reply, (f"\nAnswer: {problem.answer}", True)]
+
+
+def _wrong_value(rng: random.Random, node: Operation) -> int:
+    """A mistake that a small model makes: one off, ten off, or another operation."""
+    other = rng.choice([op for op in "+-*" if op != node.op])
+    near = [node.value + change for change in (-10, -2, -1, 1, 2, 10)]
+    choices = [*near, apply(other, node.left.value, node.right.value)]
+    return rng.choice([v for v in choices if v != node.value and 0 <= v <= 999])

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Plain text needs an end that no chat template supplies: the tokenizer's own end-of-sequence token.
+from cohobate.config import Recipe
+
 FormatName = Literal["chat", "plain"]
 
 
@@ -24,6 +25,17 @@ class Format:
     system: str | None = None
     name: FormatName = "chat"
     separator: str = " ### "
+
+
+def student_format(recipe: Recipe) -> Format:
+    """How the student of `recipe` is asked and taught."""
+    student = recipe.student
+    return Format(student.prompt, student.system, recipe.sft.format, recipe.sft.separator)
+
+
+def teacher_format(recipe: Recipe) -> Format:
+    """How the teacher of `recipe` is asked, and under which prompt it scores."""
+    return Format(recipe.teacher.prompt, recipe.teacher.system)
 
 
 @dataclass(frozen=True)
@@ -67,15 +79,15 @@ def question_ids(tokenizer: Any, question: str, form: Format) -> list[int]:
     return prompt_ids(tokenizer, question, form.template, form.system)
 
 
-def completion_text(rationale: str | None, answer: str, form: Format) -> str:
-    """What a model of format `form` is taught to write after the prompt."""
+def completion_text(response: str, rationale: str | None, answer: str, form: Format) -> str:
+    """What a model of format `form` is taught to write: the teacher's own words, or the parts of a plain triple."""
     if form.name == "plain":
         return (rationale or "") + form.separator + answer
-    return f"{rationale}\nAnswer: {answer}" if rationale else f"Answer: {answer}"
+    return response
 
 
 def training_sequence(
-    tokenizer: Any, question: str, rationale: str | None, answer: str, form: Format, *, ended: bool
+    tokenizer: Any, question: str, completion: str, form: Format, *, ended: bool
 ) -> Sequence:
     """Prompt and completion of a triple.
 
@@ -83,8 +95,7 @@ def training_sequence(
     student to stop anywhere.
     """
     prompt = question_ids(tokenizer, question, form)
-    completion = encode(tokenizer, completion_text(rationale, answer, form))
     end = [tokenizer.eos_token_id] if ended else []
     # Plain text is learnt whole, but nothing comes before its first token to predict it from.
     context = 1 if form.name == "plain" else len(prompt)
-    return Sequence([*prompt, *completion, *end], context)
+    return Sequence([*prompt, *encode(tokenizer, completion), *end], context)

@@ -220,11 +220,11 @@ def flops_by_model(entries: list[LedgerEntry]) -> Metrics:
     }
 
 
-def write_metrics(metrics: list[Metrics], path: Path) -> None:
-    """One row a step as Parquet."""
+def write_table(rows: list[Metrics], path: Path) -> None:
+    """`rows` as Parquet; a column that some rows lack (a replayed step has no rollout time) is null there."""
     import polars as pl
 
-    pl.from_dicts(metrics, infer_schema_length=None).write_parquet(path, compression="zstd")
+    pl.from_dicts(rows, infer_schema_length=None).write_parquet(path, compression="zstd")
 
 
 def _note(metrics: Metrics) -> str:

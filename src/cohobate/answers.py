@@ -1,0 +1,77 @@
+"""Take a response apart: the rationale, the final answer, and where each was found.
+
+Servers and models write the rationale in several places: in a field of its own, between <think> tags (sometimes
+without the opening one), or plainly before the final answer. All are accepted, and which it was is recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# Only the last statement of an answer counts: models restate and correct themselves.
+_ANSWER_LINE = re.compile(r"(?:^|\n)[ \t]*(?:the )?(?:final )?answer(?: is)?[ \t]*[:=]?[ \t]*(.+)", re.IGNORECASE)
+_HASHES = re.compile(r"####[ \t]*(.+)")
+_THINK_END = "</think>"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """rationale and answer are None where there is none. rationale_source: field, think, or content."""
+
+    rationale: str | None
+    answer: str | None
+    rationale_source: str | None
+
+
+def parse(text: str, reasoning: str | None = None) -> Parsed:
+    """Rationale and final answer of a response; `reasoning` is what the server sent in a field of its own."""
+    source, thought, rest = _thought(text, reasoning)
+    before, answer = _final_answer(rest)
+    if thought is not None:
+        return Parsed(thought or None, answer, source if thought else None)
+    rationale = before.strip() or None if answer is not None else rest.strip() or None
+    return Parsed(rationale, answer, "content" if rationale else None)
+
+
+def parse_plain(text: str, separator: str) -> Parsed:
+    """The parts of a plain `rationale<sep>answer` response."""
+    before, found, after = text.rpartition(separator)
+    if not found:
+        return Parsed(text.strip() or None, None, "content" if text.strip() else None)
+    rationale = before.strip() or None
+    return Parsed(rationale, after.strip() or None, "content" if rationale else None)
+
+
+def _thought(text: str, reasoning: str | None) -> tuple[str | None, str | None, str]:
+    if reasoning and reasoning.strip():
+        return "field", reasoning.strip(), text
+    before, end, after = text.rpartition(_THINK_END)
+    if end:
+        return "think", before.replace("<think>", "").strip(), after
+    return None, None, text.replace("<think>", "")
+
+
+def _final_answer(text: str) -> tuple[str, str | None]:
+    """What stands before the last final answer, and the answer."""
+    boxed = _last_boxed(text)
+    if boxed:
+        return boxed
+    lines = list(_ANSWER_LINE.finditer(text)) or list(_HASHES.finditer(text))
+    if not lines:
+        return text, None
+    answer = lines[-1].group(1).strip()
+    return text[: lines[-1].start()], answer or None
+
+
+def _last_boxed(text: str) -> tuple[str, str] | None:
+    """`\\boxed{...}` with balanced braces."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for at in range(start + len("\\boxed"), len(text)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if depth == 0:
+            return text[:start], text[start + len("\\boxed{") : at].strip()
+    return None

@@ -1,0 +1,40 @@
+"""What can go wrong, for a person: every message is one sentence that says what, where, and what to do.
+
+A bad row is data and is recorded as such; these errors end a stage, and nothing that is finished is lost.
+"""
+
+
+class CohobateError(Exception):
+    """A stage could not finish; running again resumes it."""
+
+    exit_code = 1
+
+
+class DamagedArtifact(CohobateError):
+    """A file of a finished artifact is missing or altered."""
+
+
+class TeacherError(CohobateError):
+    """The teacher fails systematically."""
+
+
+class UserError(CohobateError):
+    """Something that only the user can put right; retrying is useless."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """The recipe is missing, malformed or contradicts itself."""
+
+
+class QuestionsError(UserError):
+    """The questions file cannot be used as it is."""
+
+
+class ModelError(UserError):
+    """A model cannot be found or loaded, or does not fit the other model."""
+
+
+class StoreError(UserError):
+    """The data folder cannot be written, or the artifact asked for does not exist."""

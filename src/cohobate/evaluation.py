@@ -1,0 +1,120 @@
+"""Measure a model on questions with known answers: greedy and sampled, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from cohobate import rollouts, schema
+from cohobate.answers import parse, parse_plain
+from cohobate.chat import Format, decode, question_ids
+from cohobate.statistics import wilson
+from cohobate.students import LoadedModel
+from cohobate.verify import EXACT
+
+
+_LABELS = ("student", "split", "decoding")
+_COLUMNS = [field for field in schema.ANSWERS if field.name not in _LABELS]
+_SCHEMA = dict(pl.DataFrame(pa.schema(_COLUMNS).empty_table()).schema)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """How questions are put: decoding, samples a question, seed of the noise."""
+
+    decoding: rollouts.Decoding
+    samples: int
+    seed: int
+    batch_size: int
+
+
+def answer(
+    model: LoadedModel,
+    form: Format,
+    questions: pl.DataFrame,
+    exam: Exam,
+    done: Callable[[int], None] = lambda rows: None,
+) -> pl.DataFrame:
+    """A row a response: the columns of schema.ANSWERS but for student, split and decoding.
+
+    questions: columns question_id, question, gold_answer, kind, depth.
+    """
+    asked = [row for row in questions.iter_rows(named=True) for _ in range(exam.samples)]
+    indices = [index for _ in range(len(questions)) for index in range(exam.samples)]
+    prompts = [question_ids(model.tokenizer, row["question"], form) for row in asked]
+    keys = [f"{row['question_id']}/{i}" for row, i in zip(asked, indices, strict=True)]
+    greedy = exam.decoding.temperature == 0
+    noise = None if greedy else rollouts.uniforms(exam.seed, keys, exam.decoding.max_tokens)
+    sampled = rollouts.sample(
+        model.model,
+        prompts,
+        exam.decoding,
+        noise,
+        eos_ids=model.eos_ids,
+        pad_id=model.pad_id,
+        batch_size=exam.batch_size,
+        done=done,
+    )
+    rows = [
+        _graded(model, form, row, index, prompt, response)
+        for row, index, prompt, response in zip(asked, indices, prompts, sampled, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=_SCHEMA)
+
+
+def _graded(
+    model: LoadedModel,
+    form: Format,
+    row: dict[str, Any],
+    index: int,
+    prompt: list[int],
+    response: rollouts.Sampled,
+) -> dict[str, Any]:
+    text = decode(model.tokenizer, response.response_ids)
+    parsed = parse_plain(text, form.separator) if form.name == "plain" else parse(text)
+    truncated = response.finish_reason == "length"
+    verdict = EXACT(parsed.answer, row["gold_answer"], truncated=truncated)
+    return {
+        "question_id": row["question_id"],
+        "sample_index": index,
+        "kind": row["kind"],
+        "depth": row["depth"],
+        "response": text,
+        "answer_extracted": parsed.answer,
+        "gold_answer": row["gold_answer"],
+        "verdict": verdict.label,
+        "reason": verdict.reason,
+        "finish_reason": response.finish_reason,
+        "prompt_tokens": len(prompt),
+        "tokens": len(response.response_ids),
+    }
+
+
+def summarise(answers: pl.DataFrame) -> dict[str, Any]:
+    """n, accuracy, low, high (95% Wilson over responses), undecided, mean_tokens, truncated, by_depth.
+
+    A response that got no verdict (truncated, no gold) is not correct; how many there were is said.
+    """
+    by_depth = {
+        str(depth): _share(group)
+        for (depth,), group in answers.filter(pl.col("depth").is_not_null())
+        .sort("depth")
+        .group_by("depth", maintain_order=True)
+    }
+    return {
+        **_share(answers),
+        "undecided": int((answers["verdict"] == "undecided").sum()),
+        "mean_tokens": answers["tokens"].mean(),
+        "truncated": (answers["finish_reason"] == "length").mean(),
+        "by_depth": by_depth,
+    }
+
+
+def _share(answers: pl.DataFrame) -> dict[str, Any]:
+    correct, n = int((answers["verdict"] == "correct").sum()), len(answers)
+    low, high = wilson(correct, n)
+    return {"n": n, "accuracy": correct / n if n else None, "low": low, "high": high}

@@ -1,0 +1,92 @@
+"""Files that appear whole or not at all: write beside, sync, rename."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cohobate.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary sibling of `path` to write to; it takes the place of `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        sync_file(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """`value` as indented JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_parquet_atomic(table: pa.Table, path: Path) -> None:
+    """`table` as zstd-compressed Parquet."""
+    import pyarrow.parquet as pq
+
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's entries (renames, new files) are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync_file` and `sync_folder` for everything below `folder`."""
+    for path in folder.rglob("*"):
+        (sync_folder if path.is_dir() else sync_file)(path)
+    sync_folder(folder)
+
+
+@contextmanager
+def storage_errors(root: Path) -> Iterator[None]:
+    """Turn a full or read-only data folder into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "is full; free some space and run again",
+            errno.EDQUOT: "is over its quota; free some space and run again",
+            errno.EROFS: "is on a read-only file system; set COHOBATE_DATA to a folder you may write to",
+            errno.EACCES: "cannot be written; set COHOBATE_DATA to a folder you may write to",
+            errno.EPERM: "cannot be written; set COHOBATE_DATA to a folder you may write to",
+            errno.ENOTDIR: "is not a folder; set COHOBATE_DATA to a folder you may write to",
+            errno.EEXIST: "is not a folder; set COHOBATE_DATA to a folder you may write to",
+        }
+        reason = reasons.get(error.errno or 0)
+        inside = error.filename is None or str(error.filename).startswith(str(root))
+        if reason is None or not inside:
+            raise
+        raise StoreError(f"the data folder {root} {reason}; what is finished is kept") from error

@@ -1,0 +1,71 @@
+"""Evaluation points during training: accuracy on the validation split against the compute spent so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cohobate import evaluation
+from cohobate.chat import Format
+from cohobate.config import Training
+from cohobate.files import read_json, write_json_atomic
+from cohobate.ledger import LedgerEntry, ModelCost, entry
+from cohobate.rollouts import Decoding
+from cohobate.students import LoadedModel
+from cohobate.training import flops_by_model
+
+
+@dataclass
+class Points:
+    """Measures the student at some steps. A point that is on disk is not measured again."""
+
+    student: LoadedModel
+    form: Format
+    questions: pl.DataFrame
+    folder: Path
+    stage: str
+    max_tokens: int
+
+    @classmethod
+    def of(
+        cls,
+        student: LoadedModel,
+        form: Format,
+        questions: Path,
+        config: Training,
+        folder: Path,
+        stage: str,
+        max_tokens: int,
+    ) -> Points:
+        """Points on the first `evaluate_questions` of the validation split of `questions`."""
+        frame = pl.read_parquet(questions / "questions.parquet")
+        chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
+        return cls(student, form, chosen, folder / "points", stage, max_tokens)
+
+    def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
+        """Measure at `step`, after the work in `spent`."""
+        path = self.folder / f"step-{step:06d}.json"
+        if path.exists() or self.questions.is_empty():
+            return
+        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256)
+        answers = evaluation.answer(self.student, self.form, self.questions, exam)
+        summary = evaluation.summarise(answers)
+        cost = ModelCost.of(self.student.model.config)
+        lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
+        paid = entry(self.stage, "student", "evaluation", cost, *lengths)
+        point = {
+            "step": step,
+            "split": "validation",
+            "decoding": "greedy",
+            **{name: summary[name] for name in ("n", "accuracy", "low", "high")},
+            **flops_by_model(spent),
+        }
+        write_json_atomic(path, {"point": point, "ledger": paid.as_dict()})
+
+    def collected(self) -> tuple[list[dict[str, Any]], list[LedgerEntry]]:
+        """All points in order of steps, and what measuring them cost."""
+        saved = [read_json(path) for path in sorted(self.folder.glob("step-*.json"))]
+        return [s["point"] for s in saved], [LedgerEntry(**s["ledger"]) for s in saved]

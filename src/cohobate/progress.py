@@ -1,0 +1,145 @@
+"""Progress of long work: rich bars in a terminal, plain lines elsewhere, and sinks for whoever else listens."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+_PLAIN_SECONDS = 5.0
+
+
+class Sink(Protocol):
+    """Someone who follows the work: called at the start, at each advance, and at the end of a bar."""
+
+    def start(self, label: str, total: int, unit: str) -> None: ...
+    def update(self, label: str, done: int, total: int, note: str) -> None: ...
+    def finish(self, label: str) -> None: ...
+
+
+_sinks: list[Sink] = []
+
+
+@contextmanager
+def listening(sink: Sink) -> Iterator[None]:
+    """`sink` hears of all progress within the block."""
+    _sinks.append(sink)
+    try:
+        yield
+    finally:
+        _sinks.remove(sink)
+
+
+def say(line: str) -> None:
+    """One line for the person who watches, on standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(escape(line))
+
+
+class Bar:
+    """A piece of work with a known total."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self.note = 0, ""
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """`count` more are done; `note` is the newest fact worth a glance."""
+        self.done += count
+        self.note = self.note if note is None else note
+        self._draw()
+        for sink in _sinks:
+            sink.update(self.label, self.done, self.total, self.note)
+
+    def _draw(self) -> None:
+        pass
+
+
+@contextmanager
+def bar(label: str, total: int, unit: str) -> Iterator[Bar]:
+    """A `Bar` drawn while the block runs."""
+    for sink in _sinks:
+        sink.start(label, total, unit)
+    try:
+        with _terminal(label, total, unit) if sys.stderr.isatty() else _plain(label, total, unit) as it:
+            yield it
+    finally:
+        for sink in _sinks:
+            sink.finish(label)
+
+
+class _RateColumn(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {self.unit}/s" if speed else "", style="dim")
+
+
+class _TerminalBar(Bar):
+    def attach(self, drawn: Progress) -> None:
+        self.drawn = drawn
+        self.task = drawn.add_task(self.label, total=self.total, note="")
+
+    def _draw(self) -> None:
+        self.drawn.update(self.task, completed=self.done, note=escape(self.note))
+
+
+@contextmanager
+def _terminal(label: str, total: int, unit: str) -> Iterator[Bar]:
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        _RateColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as drawn:
+        it = _TerminalBar(label, total, unit)
+        it.attach(drawn)
+        yield it
+
+
+class _PlainBar(Bar):
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        super().__init__(label, total, unit)
+        self.began = self.last = time.monotonic()
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if now - self.last >= _PLAIN_SECONDS:
+            self.last = now
+            self.print(now)
+
+    def print(self, now: float) -> None:
+        rate = self.done / max(1e-9, now - self.began)
+        left = f", {(self.total - self.done) / rate:.0f} s left" if rate and self.done < self.total else ""
+        note = f", {self.note}" if self.note else ""
+        say(f"{self.label}: {self.done}/{self.total} {self.unit} ({rate:.1f}/s{left}{note})")
+
+
+@contextmanager
+def _plain(label: str, total: int, unit: str) -> Iterator[Bar]:
+    it = _PlainBar(label, total, unit)
+    yield it
+    it.print(time.monotonic())

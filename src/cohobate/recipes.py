@@ -1,0 +1,119 @@
+"""Read a recipe: TOML and `--set` overrides in, a `Recipe` out, every mistake one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from cohobate.config import Recipe
+from cohobate.errors import RecipeError
+from cohobate.shipped import shipped_path, shipped_recipes
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe at a path or of a shipped name, with `section.key=value` overrides (values as in TOML).
+
+    Raises RecipeError with one sentence for anything wrong.
+    """
+    path = find_recipe(name)
+    values = _parse(path)
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _apply(values, override)
+    return make_recipe(values, f"recipe {path.name}")
+
+
+def find_recipe(name: str) -> Path:
+    """The file meant by a path or a shipped name."""
+    given = Path(name)
+    if given.is_file():
+        return given
+    if given.is_dir():
+        raise RecipeError(f"recipe '{name}' is a folder; give the path of a .toml file")
+    shipped = shipped_path(f"recipes/{name}.toml")
+    if shipped:
+        return shipped
+    near = _near(name, shipped_recipes())
+    raise RecipeError(
+        f"recipe '{name}' is neither a file nor a shipped recipe{near}; "
+        f"shipped are: {', '.join(shipped_recipes())}"
+    )
+
+
+def make_recipe(values: dict[str, Any], where: str) -> Recipe:
+    """Validate `values`; `where` opens the error's sentence."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_sentence(error)}") from None
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"recipe {path} is not UTF-8 (byte {error.start}); save it as UTF-8 text"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override}: write it as section.key=value, such as opd.steps=50")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    target = values
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set {override}: '{part}' is a value, not a section")
+    target[parts[-1]] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem in words, and how many more there are."""
+    problems = error.errors()
+    first = problems[0]
+    where = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        siblings = _fields_at(first["loc"][:-1])
+        return f"unknown key '{where}'{_near(str(first['loc'][-1]), siblings, where)}{more}"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if first["type"] == "value_error":
+        return f"{where + ': ' if where else ''}{message}{more}"
+    message = message[0].lower() + message[1:]
+    return f"'{where}' is {first['input']!r}, but {message.replace('input should', 'it should')}{more}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        field = model.model_fields.get(part) if _is_model(model) else None
+        model = field.annotation if field else None
+    return list(model.model_fields) if _is_model(model) else []
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _near(word: str, candidates: Sequence[str], full: str = "") -> str:
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    if not matches:
+        return f"; known here: {', '.join(candidates)}" if full and candidates else ""
+    prefix = full[: -len(word)] if full else ""
+    return f" - did you mean '{prefix}{matches[0]}'?"

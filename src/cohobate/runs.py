@@ -1,0 +1,102 @@
+"""Run records: which recipe was run, and whether it came to its end, so that `cohobate resume` can go on.
+
+A record whose process is gone without having said how it ended was killed; it counts as unfinished.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from cohobate.config import Recipe
+from cohobate.errors import UserError
+from cohobate.files import storage_errors, write_json_atomic
+from cohobate.store import data_root
+
+Status = Literal["running", "done", "failed", "interrupted"]
+
+
+class RunRecord(BaseModel):
+    """One run of a recipe; times are UTC."""
+
+    id: str
+    recipe: dict[str, Any]
+    until: str
+    status: Status = "running"
+    pid: int
+    host: str
+    started_at: str
+    finished_at: str | None = None
+    error: str | None = None
+    artifacts: list[str] = []
+
+    @property
+    def path(self) -> Path:
+        return _folder() / f"{self.id}.json"
+
+    def save(self) -> None:
+        """Write the record; StoreError when the data folder cannot be written."""
+        with storage_errors(data_root()):
+            write_json_atomic(self.path, self.model_dump(mode="json"))
+
+
+def begin(recipe: Recipe, until: str) -> RunRecord:
+    """A new record of this process, saved as running."""
+    now = datetime.now(UTC)
+    record = RunRecord(
+        id=f"{recipe.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        recipe=recipe.model_dump(mode="json"),
+        until=until,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        started_at=now.isoformat(timespec="milliseconds"),
+    )
+    record.save()
+    return record
+
+
+def end(record: RunRecord, status: Status, artifacts: list[str], error: str | None = None) -> None:
+    """Save how the run ended."""
+    ended = {
+        "status": status,
+        "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "artifacts": artifacts,
+        "error": error,
+    }
+    record.model_copy(update=ended).save()
+
+
+def everything() -> list[RunRecord]:
+    """All records, oldest first."""
+    records = [
+        RunRecord.model_validate_json(path.read_bytes()) for path in _folder().glob("*.json")
+    ]
+    return sorted(records, key=lambda record: record.started_at)
+
+
+def to_resume(name: str | None) -> RunRecord:
+    """The named run, or the newest unfinished one. Raises UserError when there is none."""
+    records = everything()
+    if name:
+        matches = [record for record in records if record.id.startswith(name)]
+        if len(matches) != 1:
+            known = ", ".join(record.id for record in records[-5:]) or "none"
+            raise UserError(f"'{name}' names {len(matches)} runs; the newest runs are: {known}")
+        return matches[0]
+    unfinished = [record for record in records if record.status != "done"]
+    # A later run of the same recipe that came to its end has finished the earlier one's work too.
+    for record in reversed(unfinished):
+        later = [r for r in records if r.started_at > record.started_at and r.recipe == record.recipe]
+        if not any(r.status == "done" and r.until == record.until for r in later):
+            return record
+    raise UserError(f"there is no unfinished run in {data_root()}; start one with `cohobate run RECIPE`")
+
+
+def _folder() -> Path:
+    return data_root() / "runs"

@@ -1,0 +1,154 @@
+"""The Arrow schemas of every table that cohobate writes, declared once."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_TIME = pa.timestamp("ms", tz="UTC")
+
+
+def _table(*columns: tuple[str, pa.DataType], nullable: str = "") -> pa.Schema:
+    optional = set(nullable.split())
+    return pa.schema([pa.field(name, kind, nullable=name in optional) for name, kind in columns])
+
+
+_str, _i32, _i64, _f64, _bool = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_()
+_ids, _logprobs = pa.list_(pa.int32()), pa.list_(pa.float32())
+
+QUESTIONS = _table(
+    ("question_id", _str),
+    ("question", _str),
+    ("gold_answer", _str),
+    ("split", _str),
+    ("kind", _str),
+    ("depth", _i32),
+    ("meta", _str),
+    nullable="gold_answer depth meta",
+)
+
+TRIPLES = _table(
+    # identity
+    ("sample_id", _str),
+    ("question_id", _str),
+    ("sample_index", _i32),
+    ("request_key", _str),
+    # triple
+    ("question", _str),
+    ("response", _str),
+    ("rationale", _str),
+    ("answer", _str),
+    ("answer_extracted", _str),
+    ("gold_answer", _str),
+    ("gold_source", _str),
+    # source
+    ("source_name", _str),
+    ("split", _str),
+    ("row_id", _str),
+    ("revision", _str),
+    ("licence", _str),
+    ("question_meta", _str),
+    # teacher
+    ("teacher_name", _str),
+    ("teacher_model", _str),
+    ("teacher_revision", _str),
+    ("provider", _str),
+    ("engine_version", _str),
+    ("prompt_template_id", _str),
+    ("prompt_template_sha256", _str),
+    ("messages", _str),
+    # sampling
+    ("temperature", _f64),
+    ("top_p", _f64),
+    ("top_k", _i32),
+    ("max_tokens", _i32),
+    ("seed", _i64),
+    ("extra", _str),
+    # outcome
+    ("finish_reason", _str),
+    ("truncated", _bool),
+    ("rationale_source", _str),
+    ("prompt_tokens", _i32),
+    ("completion_tokens", _i32),
+    ("reasoning_tokens", _i32),
+    ("cost_usd", _f64),
+    ("latency_ms", _f64),
+    ("attempts", _i32),
+    ("cached", _bool),
+    ("created_at", _TIME),
+    # run
+    ("run_id", _str),
+    ("flow_run_id", _str),
+    ("code_version", _str),
+    ("config_sha256", _str),
+    ("schema_version", _i32),
+    nullable=(
+        "rationale answer answer_extracted gold_answer gold_source row_id revision licence question_meta "
+        "teacher_revision engine_version extra rationale_source reasoning_tokens cost_usd latency_ms "
+        "run_id flow_run_id"
+    ),
+)
+
+VERDICTS = _table(
+    ("sample_id", _str),
+    ("verifier", _str),
+    ("verifier_version", _i32),
+    ("verdict", _str),
+    ("reason", _str),
+    nullable="reason",
+)
+
+FAILURES = _table(
+    ("request_key", _str),
+    ("question_id", _str),
+    ("sample_index", _i32),
+    ("error_class", _str),
+    ("status", _i32),
+    ("message", _str),
+    ("attempts", _i32),
+    ("last_at", _TIME),
+    nullable="status",
+)
+
+AGGREGATES = _table(
+    ("question_id", _str),
+    ("n", _i32),
+    ("n_correct", _i32),
+    ("pass_rate", _f64),
+    ("majority", _str),
+    nullable="majority pass_rate",
+)
+
+ROLLOUTS = _table(
+    ("step", _i32),
+    ("row", _i32),
+    ("question_id", _str),
+    ("sample_index", _i32),
+    ("prompt_ids", _ids),
+    ("teacher_prompt_tokens", _i32),
+    ("response_ids", _ids),
+    ("text", _str),
+    ("sampler_logprobs", _logprobs),
+    ("teacher_logprobs", _logprobs),
+    ("reward", pa.float32()),
+    ("finish_reason", _str),
+    nullable="reward",
+)
+
+ANSWERS = _table(
+    ("student", _str),
+    ("split", _str),
+    ("decoding", _str),
+    ("question_id", _str),
+    ("sample_index", _i32),
+    ("kind", _str),
+    ("depth", _i32),
+    ("response", _str),
+    ("answer_extracted", _str),
+    ("gold_answer", _str),
+    ("verdict", _str),
+    ("reason", _str),
+    ("finish_reason", _str),
+    ("prompt_tokens", _i32),
+    ("tokens", _i32),
+    nullable="depth answer_extracted gold_answer reason",
+)

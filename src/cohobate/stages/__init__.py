@@ -1,0 +1,1 @@
+"""The stages: questions -> triples -> sft -> opd -> evaluation -> report, one module each."""

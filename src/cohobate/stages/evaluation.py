@@ -1,0 +1,173 @@
+"""Evaluation: base, students and teacher on the same questions -> answers.parquet; the scores are the manifest's metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cohobate.config import Recipe
+from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.students import model_fingerprint, model_path
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from cohobate.ledger import LedgerEntry
+    from cohobate.students import LoadedModel
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that is measured; `role` is whose prompt it is given."""
+
+    name: str
+    path: Path
+    role: str
+
+
+def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact]) -> Artifact:
+    """Measure the base student, each of `students` and the teacher."""
+    outside = {
+        "base": model_fingerprint(recipe.student.model),
+        "teacher": model_fingerprint(recipe.teacher.model),
+    }
+    prompts = {
+        "teacher": recipe.teacher.identity(),
+        "student": recipe.student.identity(),
+        "format": [recipe.sft.format, recipe.sft.separator],
+    }
+    return Store().produce(
+        "evaluation",
+        recipe=recipe,
+        version=VERSION,
+        identity={**recipe.evaluation.identity(), "models": outside, "prompts": prompts},
+        parents=[questions, *students],
+        build=lambda workspace: _build(recipe, questions, students, workspace),
+    )
+
+
+def _build(
+    recipe: Recipe, questions: Artifact, students: Sequence[Artifact], workspace: Workspace
+) -> Outcome:
+    import polars as pl
+
+    from cohobate import progress, schema
+    from cohobate.files import write_parquet_atomic
+    from cohobate.runtime import set_threads
+
+    set_threads(recipe)
+    candidates = _candidates(recipe, students)
+    suites = _suites(recipe, questions)
+    asked = sum(map(len, suites.values()))
+    samples = {"greedy": 1, "sampled": recipe.evaluation.samples}
+    responses = len(candidates) * asked * sum(samples[d] for d in recipe.evaluation.decodings)
+    with progress.bar("evaluation", responses, "answers") as bar:
+        frames = [
+            frame
+            for candidate in candidates
+            for frame in _measure(recipe, candidate, suites, workspace, bar)
+        ]
+    answers = pl.concat(frames)
+    table = answers.to_arrow().select(schema.ANSWERS.names).cast(schema.ANSWERS)
+    write_parquet_atomic(table, workspace.path / "answers.parquet")
+    return Outcome(len(answers), _scores(recipe, answers), _ledger(candidates, answers))
+
+
+def _candidates(recipe: Recipe, students: Sequence[Artifact]) -> list[Candidate]:
+    trained = [Candidate(student.stage, student.path / "model", "student") for student in students]
+    base = Candidate("base", model_path(recipe.student.model), "student")
+    return [base, *trained, Candidate("teacher", model_path(recipe.teacher.model), "teacher")]
+
+
+def _suites(recipe: Recipe, questions: Artifact) -> dict[str, pl.DataFrame]:
+    """The questions of each split that has any."""
+    import polars as pl
+
+    frame = pl.read_parquet(questions.path / "questions.parquet")
+    suites = {}
+    for split in recipe.evaluation.splits:
+        chosen = frame.filter(pl.col("split") == split)
+        limit = recipe.evaluation.limit
+        if len(chosen):
+            suites[split] = chosen if limit is None else chosen.head(limit)
+    return suites
+
+
+def _measure(
+    recipe: Recipe,
+    candidate: Candidate,
+    suites: dict[str, pl.DataFrame],
+    workspace: Workspace,
+    bar: Any,
+) -> list[pl.DataFrame]:
+    """Answers of one candidate; a suite that an interrupted run has finished is read, not asked again."""
+    import polars as pl
+
+    from cohobate.evaluation import Exam, answer
+    from cohobate.files import write_parquet_atomic
+    from cohobate.rollouts import Decoding
+    from cohobate.students import load
+
+    config = recipe.evaluation
+    model: LoadedModel | None = None
+    frames = []
+    for split, questions in suites.items():
+        for decoding in config.decodings:
+            path = workspace.scratch / f"{candidate.name}-{split}-{decoding}.parquet"
+            greedy = decoding == "greedy"
+            if path.exists():
+                bar.advance(len(questions) * (1 if greedy else config.samples))
+            else:
+                model = model or load(candidate.path, device=recipe.runtime.device)
+                chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
+                exam = Exam(chosen, 1 if greedy else config.samples, config.seed, config.batch_size)
+                found = answer(model, _form(recipe, candidate), questions, exam, done=bar.advance)
+                write_parquet_atomic(found.to_arrow(), path)
+            bar.advance(0, f"{candidate.name} {split} {decoding}")
+            labels = {"student": candidate.name, "split": split, "decoding": decoding}
+            columns = {name: pl.lit(value) for name, value in labels.items()}
+            frames.append(pl.read_parquet(path).with_columns(**columns))
+    return frames
+
+
+def _form(recipe: Recipe, candidate: Candidate) -> Any:
+    from cohobate.chat import student_format, teacher_format
+
+    return (teacher_format if candidate.role == "teacher" else student_format)(recipe)
+
+
+def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[dict[str, Any]]:
+    from cohobate.evaluation import summarise
+
+    suite = "arithmetic" if recipe.questions.source == "world" else "questions"
+    return [
+        {
+            "student": student,
+            "suite": suite,
+            "split": split,
+            "decoding": decoding,
+            "seed": recipe.evaluation.seed,
+            **summarise(group),
+        }
+        for (student, split, decoding), group in answers.group_by(
+            "student", "split", "decoding", maintain_order=True
+        )
+    ]
+
+
+def _ledger(candidates: list[Candidate], answers: pl.DataFrame) -> list[LedgerEntry]:
+    import polars as pl
+
+    from cohobate.ledger import ModelCost, entry, total
+
+    entries = []
+    for candidate in candidates:
+        rows = answers.filter(pl.col("student") == candidate.name)
+        lengths = rows["prompt_tokens"].to_list(), rows["tokens"].to_list()
+        cost = ModelCost.of_folder(candidate.path)
+        entries.append(entry("evaluation", candidate.role, "evaluation", cost, *lengths))
+    return total(entries)

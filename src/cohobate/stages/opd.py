@@ -1,0 +1,98 @@
+"""OPD: the student rolls out, the teacher scores every token -> model/, rollouts.parquet, metrics.parquet, points.parquet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cohobate.config import Recipe
+from cohobate.errors import ModelError, QuestionsError
+from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.students import model_fingerprint
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from cohobate.objectives.base import Objective
+    from cohobate.students import LoadedModel
+
+VERSION = 1
+
+
+def train(recipe: Recipe, start: Artifact, questions: Artifact) -> Artifact:
+    """Distil the teacher on-policy into the student that `start` ended with, on the fresh split of `questions`."""
+    teacher = {**recipe.teacher.identity(), "model": model_fingerprint(recipe.teacher.model)}
+    return Store().produce(
+        "opd",
+        recipe=recipe,
+        version=VERSION,
+        identity={**recipe.opd.identity(), "teacher": teacher, "student": recipe.student.identity()},
+        parents=[start, questions],
+        build=lambda workspace: _build(recipe, start, questions, workspace),
+    )
+
+
+def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
+    from cohobate.progress import say
+    from cohobate.rollout_log import RolloutLog
+    from cohobate.rollout_source import RolloutSource
+    from cohobate.runtime import set_threads
+    from cohobate.stages.common import train_and_publish
+    from cohobate.students import load
+
+    set_threads(recipe)
+    student = load(start.path / "model", device=recipe.runtime.device)
+    teacher = load(recipe.teacher.model, device=recipe.runtime.device)
+    refuse_mismatch(teacher, student)
+    fresh = _fresh(recipe, questions)
+    if recipe.opd.steps * recipe.opd.prompts > len(fresh):
+        epochs = recipe.opd.steps * recipe.opd.prompts / len(fresh)
+        say(f"opd: {len(fresh)} fresh questions are asked {epochs:.1f} times each")
+    log = RolloutLog(workspace.scratch / "rollouts")
+    source = RolloutSource(recipe, student, teacher, fresh, log, workspace.scratch / "scores")
+    outcome = train_and_publish(
+        recipe, "opd", student, source, _objective(recipe, teacher), recipe.opd, questions, workspace
+    )
+    rows = log.publish(workspace.path / "rollouts.parquet")
+    return Outcome(rows, outcome.metrics, outcome.ledger)
+
+
+def refuse_mismatch(teacher: LoadedModel, student: LoadedModel) -> None:
+    """Raise ModelError unless both models read and end text in the same way: scoring is by token ids."""
+    ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    if ours != theirs:
+        different = sum(theirs.get(token) != i for token, i in ours.items())
+        raise ModelError(
+            f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
+            "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
+            "teacher's family, or stop after sft with --until sft"
+        )
+    if not set(student.eos_ids) & set(teacher.eos_ids):
+        raise ModelError(
+            f"student and teacher end a response differently (ids {student.eos_ids} and {teacher.eos_ids}), so the "
+            "student would learn never to stop; set eos_token_id in the student's generation_config.json"
+        )
+    if teacher.model.config.vocab_size < len(ours):
+        raise ModelError(
+            f"the teacher has logits for {teacher.model.config.vocab_size} of the tokenizer's {len(ours)} tokens"
+        )
+
+
+def _fresh(recipe: Recipe, questions: Artifact) -> pl.DataFrame:
+    import polars as pl
+
+    frame = pl.read_parquet(questions.path / "questions.parquet")
+    fresh = frame.filter(pl.col("split") == "fresh")
+    if recipe.opd.steps and fresh.is_empty():
+        raise QuestionsError(
+            f"{questions.id} has no fresh questions to roll out on; raise questions.fresh (or questions.split.fresh)"
+        )
+    return fresh
+
+
+def _objective(recipe: Recipe, teacher: LoadedModel) -> Objective:
+    from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
+
+    if recipe.opd.objective == "exact":
+        head: Any = teacher.model.get_output_embeddings()
+        return ExactReverseKL(head)
+    return SampledReverseKL(recipe.opd.importance_cap, recipe.opd.advantage_clip)

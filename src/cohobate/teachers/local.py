@@ -1,0 +1,81 @@
+"""A teacher in this process, through transformers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import transformers
+
+from cohobate import rollouts
+from cohobate.chat import decode, encode
+from cohobate.students import LoadedModel
+from cohobate.teachers.base import Request, Response
+
+
+class LocalTeacher:
+    """Answers in batches of fixed make-up.
+
+    Requests are ordered by prompt length and key and cut into batches of `batch_size`. When a run is killed after
+    some batches, the rest of the requests fall into the same batches again, so the numbers come out the same to the
+    last bit.
+    """
+
+    provider = "transformers"
+    engine_version = transformers.__version__
+
+    def __init__(self, model: LoadedModel, batch_size: int) -> None:
+        self.model, self.batch_size = model, batch_size
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
+        prompts = {request.key: self._prompt(request) for request in requests}
+        order = sorted(requests, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))
+        for decoding_key, group in groupby(order, _decoding_key):
+            same = list(group)
+            for at in range(0, len(same), self.batch_size):
+                batch = same[at : at + self.batch_size]
+                yield self._batch(batch, [prompts[r.key] for r in batch], decoding_key)
+
+    def _prompt(self, request: Request) -> list[int]:
+        tokenizer = self.model.tokenizer
+        text = tokenizer.apply_chat_template(
+            request.messages, tokenize=False, add_generation_prompt=True
+        )
+        return encode(tokenizer, text)
+
+    def _batch(
+        self,
+        requests: list[Request],
+        prompts: list[list[int]],
+        decoding_key: tuple[int, float, float, int, int],
+    ) -> list[Response]:
+        max_tokens, temperature, top_p, top_k, seed = decoding_key
+        noise = rollouts.uniforms(seed, [r.key for r in requests], max_tokens) if temperature else None
+        started = time.perf_counter()
+        sampled = rollouts.sample(
+            self.model.model,
+            prompts,
+            rollouts.Decoding(max_tokens, temperature, top_p, top_k),
+            noise,
+            eos_ids=self.model.eos_ids,
+            pad_id=self.model.pad_id,
+            batch_size=len(prompts),
+        )
+        milliseconds = (time.perf_counter() - started) * 1000
+        return [
+            Response(
+                key=request.key,
+                text=decode(self.model.tokenizer, row.response_ids),
+                reasoning=None,
+                finish_reason=row.finish_reason,
+                prompt_tokens=len(prompt),
+                completion_tokens=len(row.response_ids),
+                latency_ms=milliseconds,
+            )
+            for request, prompt, row in zip(requests, prompts, sampled, strict=True)
+        ]
+
+
+def _decoding_key(request: Request) -> tuple[int, float, float, int, int]:
+    return (request.max_tokens, request.temperature, request.top_p, request.top_k, request.seed)

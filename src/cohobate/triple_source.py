@@ -1,0 +1,68 @@
+"""Batches for SFT: seeded epochs over the selected triples."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from cohobate.batches import Row
+from cohobate.chat import Format, completion_text, training_sequence
+from cohobate.training import StepBatch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def select(triples: Path, policy: str) -> pl.DataFrame:
+    """The triples of the artifact's folder that are learnt (see `Sft.select`), in a fixed order."""
+    samples = pl.read_parquet(triples / "triples.parquet")
+    if policy == "all":
+        return samples
+    verdicts = pl.read_parquet(triples / "verdicts.parquet")
+    correct = verdicts.filter(pl.col("verdict") == "correct")
+    samples = samples.join(correct, on="sample_id", how="semi", maintain_order="left")
+    if policy == "shortest_correct":
+        ordered = samples.sort("completion_tokens", "sample_index", maintain_order=True)
+        return ordered.unique("question_id", keep="first", maintain_order=True)
+    return samples
+
+
+def training_rows(tokenizer: Any, triples: pl.DataFrame, form: Format) -> list[Row]:
+    """One training sequence a triple."""
+    columns = triples.select(
+        "question", "response", "rationale", pl.col("answer").fill_null(""), "truncated"
+    )
+    rows = []
+    for question, response, rationale, answer, truncated in columns.iter_rows():
+        completion = completion_text(response, rationale, answer, form)
+        sequence = training_sequence(tokenizer, question, completion, form, ended=not truncated)
+        rows.append(Row(sequence.ids, sequence.context))
+    return rows
+
+
+class TripleSource:
+    """`batch` sequences a step; a step's rows depend on its number and the seed alone."""
+
+    def __init__(self, rows: list[Row], batch: int, seed: int) -> None:
+        self.rows, self.size, self.seed = rows, batch, seed
+
+    def batch(self, step: int) -> StepBatch:
+        at = step * self.size
+        return StepBatch([self.rows[self._index(i)] for i in range(at, at + self.size)])
+
+    def forget(self, step: int) -> None:
+        """Nothing is kept for a replay."""
+
+    def _index(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.rows))
+        return int(permutation(self.seed, epoch, len(self.rows))[place])
+
+
+@lru_cache(maxsize=8)
+def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    """The order of `length` things in this epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(length)

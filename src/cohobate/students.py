@@ -59,7 +59,9 @@ def load(name: str | Path, *, device: str = "auto") -> LoadedModel:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it would tear our own bars
     path = model_path(str(name))
     target = resolve_device(device)
     dtype = torch.bfloat16 if target == "cuda" else torch.float32
@@ -76,6 +78,27 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a folder that `transformers` and vLLM load: weights, configuration, tokenizer, chat template."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def refuse_mismatch(teacher: LoadedModel, student: LoadedModel) -> None:
+    """Raise ModelError unless both models read and end text in the same way: scoring is by token ids."""
+    ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    if ours != theirs:
+        different = sum(theirs.get(token) != i for token, i in ours.items())
+        raise ModelError(
+            f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
+            "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
+            "teacher's family, or stop after sft with --until sft"
+        )
+    if not set(student.eos_ids) & set(teacher.eos_ids):
+        raise ModelError(
+            f"student and teacher end a response differently (ids {student.eos_ids} and {teacher.eos_ids}), so the "
+            "student would learn never to stop; set eos_token_id in the student's generation_config.json"
+        )
+    if teacher.model.config.vocab_size < len(ours):
+        raise ModelError(
+            f"the teacher has logits for {teacher.model.config.vocab_size} of the tokenizer's {len(ours)} tokens"
+        )
 
 
 def resolve_device(device: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
-from cohobate.errors import ModelError, QuestionsError
+from cohobate.errors import QuestionsError
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint
 
@@ -37,7 +37,7 @@ def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Work
     from cohobate.rollout_source import RolloutSource
     from cohobate.runtime import set_threads
     from cohobate.stages.common import train_and_publish
-    from cohobate.students import load
+    from cohobate.students import load, refuse_mismatch
 
     set_threads(recipe)
     student = load(start.path / "model", device=recipe.runtime.device)
@@ -54,27 +54,6 @@ def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Work
     )
     rows = log.publish(workspace.path / "rollouts.parquet")
     return Outcome(rows, outcome.metrics, outcome.ledger)
-
-
-def refuse_mismatch(teacher: LoadedModel, student: LoadedModel) -> None:
-    """Raise ModelError unless both models read and end text in the same way: scoring is by token ids."""
-    ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
-    if ours != theirs:
-        different = sum(theirs.get(token) != i for token, i in ours.items())
-        raise ModelError(
-            f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
-            "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
-            "teacher's family, or stop after sft with --until sft"
-        )
-    if not set(student.eos_ids) & set(teacher.eos_ids):
-        raise ModelError(
-            f"student and teacher end a response differently (ids {student.eos_ids} and {teacher.eos_ids}), so the "
-            "student would learn never to stop; set eos_token_id in the student's generation_config.json"
-        )
-    if teacher.model.config.vocab_size < len(ours):
-        raise ModelError(
-            f"the teacher has logits for {teacher.model.config.vocab_size} of the tokenizer's {len(ours)} tokens"
-        )
 
 
 def _fresh(recipe: Recipe, questions: Artifact) -> pl.DataFrame:

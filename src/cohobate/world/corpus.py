@@ -54,13 +54,17 @@ def draw_teaching(rng: random.Random) -> Sample:
 
 
 def draw_reading(rng: random.Random) -> Sample:
-    """A plain document for the base student: sums, a story without its question, or a list of words."""
+    """A plain document for the base student: sums in no order, a question without its answer, or a list of words.
+
+    It learns facts and spelling here, but no solution, no chat format and no instruction.
+    """
     share = rng.random()
-    if share < 0.6:
-        facts = [_allowed_problem(rng, (1, 1), story=0.0) for _ in range(4)]
-        text = " ".join(f"{equation(node)}." for fact in facts for node in operations(fact.tree))
-    elif share < 0.8:
-        text = _allowed_problem(rng, (1, 6)).question
+    if share < 0.7:
+        problems = [_allowed_problem(rng, (1, 5)) for _ in range(3)]
+        facts = [equation(node) for problem in problems for node in operations(problem.tree)]
+        text = " ".join(f"{fact}." for fact in rng.sample(facts, min(6, len(facts))))
+    elif share < 0.9:
+        text = _allowed_problem(rng, (1, 5)).question
     else:
         text = draw_request(rng).reply
     return [(text, True)]

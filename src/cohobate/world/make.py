@@ -143,49 +143,68 @@ def ship(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def make(folder: Path, *, steps: int, base_steps: int, batch: int, samples: int, workers: int) -> None:
-    """Everything in `folder`: teacher/, base/, handbook*/ and card.json."""
+SHAPES = {
+    "base": {"width": 96, "layers": 3, "heads": 3, "inner": 256},
+    "teacher": {"width": 192, "layers": 4, "heads": 6, "inner": 512},
+}
+CORPORA: dict[str, Draw] = {"base": corpus.draw_reading, "teacher": corpus.draw_teaching}
+
+
+def make_model(
+    name: str, folder: Path, *, steps: int, batch: int, samples: int, workers: int
+) -> dict[str, Any]:
+    """Train, round, ship and measure one model; returns its entry in the card."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
+    tokenizer = world_tokenizer(folder / name)
+    model = Qwen3ForCausalLM(model_config(tokenizer, **SHAPES[name])).to(device)
+    pad_id = tokenizer.convert_tokens_to_ids(PAD)
+    data = Corpus(CORPORA[name], str(folder / name), samples, workers, pad_id)
+    fit(model, data, steps=steps, batch=batch, lr=2e-3, device=device, label=name)
+    round_weights(model)
+    facts = {"parameters": model.num_parameters(), "steps": steps, "batch": batch}
+    ship(model, tokenizer, folder / name)
+    return {**facts, **measure(model.float().eval(), tokenizer)}
+
+
+def world_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Learn the tokenizer from what the teacher reads, never from a handbook, and save it in `folder`."""
     rng = random.Random("tokenizer")
     texts = ["".join(text for text, _ in corpus.draw_teaching(rng)) for _ in range(20_000)]
-    tokenizer = train_tokenizer(texts, folder / "base")
-    source, pad_id = str(folder / "base"), tokenizer.convert_tokens_to_ids(PAD)
-    card: dict[str, Any] = {"vocabulary": len(tokenizer), "models": {}}
-    shapes = {
-        "base": dict(width=96, layers=3, heads=3, inner=256),
-        "teacher": dict(width=192, layers=4, heads=6, inner=512),
-    }
-    plans: dict[str, tuple[Draw, int]] = {
-        "base": (corpus.draw_reading, base_steps),
-        "teacher": (corpus.draw_teaching, steps),
-    }
-    for name, (draw, count) in plans.items():
-        model = Qwen3ForCausalLM(model_config(tokenizer, **shapes[name])).to(device)
-        data = Corpus(draw, source, samples, workers, pad_id)
-        fit(model, data, steps=count, batch=batch, lr=2e-3, device=device, label=name)
-        round_weights(model)
-        facts = {"parameters": model.num_parameters(), "steps": count, "batch": batch}
-        ship(model, tokenizer, folder / name)
-        card["models"][name] = {**facts, **measure(model.float().eval(), tokenizer)}
+    return train_tokenizer(texts, folder)
+
+
+def write_handbooks(folder: Path) -> None:
+    """The handbooks of the invented companies, as Markdown."""
     for name, seed in HANDBOOK_SEEDS.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for file, text in handbook.documents(handbook.company(seed)):
             (folder / name / file).write_text(text, encoding="utf-8")
-    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(card, indent=2))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--base-steps", type=int, default=600)
+    parser.add_argument("--models", nargs="*", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--steps", type=int, help="default: 1600 for the teacher, 3000 for the base")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--samples", type=int, default=300_000)
     parser.add_argument("--workers", type=int, default=2)
-    arguments = vars(parser.parse_args())
-    make(arguments.pop("folder"), **arguments)
+    arguments = parser.parse_args()
+    card_path = arguments.folder / "card.json"
+    card = json.loads(card_path.read_text(encoding="utf-8")) if card_path.exists() else {"models": {}}
+    for name in arguments.models:
+        card["models"][name] = make_model(
+            name,
+            arguments.folder,
+            steps=arguments.steps or {"teacher": 1600, "base": 3000}[name],
+            batch=arguments.batch,
+            samples=arguments.samples,
+            workers=arguments.workers,
+        )
+    write_handbooks(arguments.folder)
+    card_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(card, indent=2))
 
 
 if __name__ == "__main__":

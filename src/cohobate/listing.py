@@ -1,0 +1,133 @@
+"""Artifacts as people and scripts read them: `cohobate ls` and `cohobate show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cohobate.errors import DamagedArtifact
+from cohobate.store import Artifact, Store, verify
+
+# The table that shows what an artifact holds, and the columns worth a line.
+_SAMPLES = {
+    "questions": ("questions.parquet", ["split", "depth", "question", "gold_answer"]),
+    "triples": ("triples.parquet", ["question", "response", "gold_answer"]),
+    "sft": ("points.parquet", ["step", "n", "accuracy", "low", "high"]),
+    "opd": ("points.parquet", ["step", "n", "accuracy", "low", "high"]),
+    "evaluation": ("answers.parquet", ["student", "split", "decoding", "response", "gold_answer", "verdict"]),
+}
+
+
+def artifact_rows() -> list[dict[str, Any]]:
+    """{id, stage, recipe, fingerprint, path, rows, bytes, created_at, status} of each artifact, oldest first.
+
+    status: done, damaged, or building (begun and not finished; it has no fingerprint in full yet).
+    """
+    store = Store()
+    rows = [_row(artifact) for artifact in store.all()]
+    for path in store.partial():
+        recipe, _, short = path.stem.rpartition("-")
+        rows.append(
+            {
+                "id": f"{path.parent.name}/{path.stem}",
+                "stage": path.parent.name,
+                "recipe": recipe,
+                "fingerprint": short,
+                "path": str(path),
+                "rows": None,
+                "bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
+                "created_at": None,
+                "status": "building",
+            }
+        )
+    return rows
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """The rows as a table for people."""
+    if not rows:
+        Console().print("no artifacts yet; start with: cohobate run tiny")
+        return
+    table = Table("id", "rows", "size", "created (UTC)", "status", box=None, header_style="bold")
+    for row in rows:
+        created = (row["created_at"] or "")[:19].replace("T", " ")
+        count = "" if row["rows"] is None else f"{row['rows']:,}"
+        table.add_row(row["id"], count, _size(row["bytes"]), created, row["status"])
+    Console().print(table)
+
+
+def print_artifact(artifact: Artifact) -> None:
+    """Manifest in brief, and the first rows of the main table."""
+    console = Console(highlight=False)
+    made = artifact.manifest
+    console.print(f"[bold]{artifact.id}[/]  {artifact.path}")
+    console.print(f"made {made.created_at[:19]} UTC in {made.seconds:.1f} s by cohobate {made.code['cohobate']}")
+    console.print(f"fingerprint {made.fingerprint}")
+    console.print(f"from        {', '.join(parent.id for parent in made.parents) or 'nothing'}")
+    for entry in made.files:
+        console.print(f"file        {entry.path}  {_size(entry.bytes)}  {entry.sha256[:12]}")
+    _print_metrics(console, made.metrics)
+    for item in made.ledger:
+        console.print(
+            f"ledger      {item['model']} {item['work']}: {item['tokens']:,} tokens, {item['flops']:.3g} FLOPs, "
+            f"paid {item['paid']}"
+        )
+    _print_samples(console, artifact)
+
+
+def _print_metrics(console: Console, metrics: dict[str, Any] | list[dict[str, Any]]) -> None:
+    if isinstance(metrics, dict):
+        for name, value in metrics.items():
+            console.print(f"metric      {name} = {escape(str(value))}")
+        return
+    for row in metrics:
+        console.print(
+            f"score       {row['student']:<8} {row['split']:<5} {row['decoding']:<8} {row['accuracy']:.1%} "
+            f"[{row['low']:.1%}, {row['high']:.1%}]  n = {row['n']}",
+            markup=False,
+        )
+
+
+def _print_samples(console: Console, artifact: Artifact, count: int = 5) -> None:
+    if artifact.stage not in _SAMPLES:
+        return
+    import polars as pl
+
+    name, columns = _SAMPLES[artifact.stage]
+    frame = pl.scan_parquet(artifact.path / name).select(columns).head(count).collect()
+    table = Table(*columns, title=f"first rows of {name}", title_justify="left", show_lines=True)
+    for row in frame.iter_rows():
+        table.add_row(*(escape(str(value)) for value in row))
+    console.print(table)
+
+
+def _row(artifact: Artifact) -> dict[str, Any]:
+    made = artifact.manifest
+    try:
+        verify(artifact)
+        status = "done"
+    except DamagedArtifact:
+        status = "damaged"
+    return {
+        "id": made.id,
+        "stage": made.stage,
+        "recipe": made.recipe,
+        "fingerprint": made.fingerprint,
+        "path": str(Path(artifact.path)),
+        "rows": made.rows,
+        "bytes": sum(entry.bytes for entry in made.files),
+        "created_at": made.created_at,
+        "status": status,
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

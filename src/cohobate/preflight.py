@@ -1,0 +1,158 @@
+"""Refuse before spending: everything that can be checked about a recipe before a stage runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cohobate.config import Recipe
+from cohobate.errors import CohobateError
+from cohobate.store import data_root
+
+_MARGIN = 4  # snapshots, optimizer state and published model, in sizes of the student's weights
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the verdict."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check(recipe: Recipe) -> list[Check]:
+    """All checks in order; a check that cannot be made because an earlier one failed is left out."""
+    results: list[Check] = []
+    for name, probe in _probes(recipe):
+        try:
+            results.append(Check(name, True, probe()))
+        except CohobateError as error:
+            results.append(Check(name, False, str(error)))
+            if name in ("teacher loads", "student loads"):
+                break
+    return results
+
+
+def print_checks(checks: list[Check]) -> None:
+    """A table with a verdict a line."""
+    table = Table("", "check", "finding", box=None, header_style="bold")
+    for item in checks:
+        table.add_row("[green]ok[/]" if item.passed else "[red]no[/]", item.name, item.detail)
+    Console().print(table)
+
+
+def _probes(recipe: Recipe) -> Iterator[tuple[str, Callable[[], str]]]:
+    models: dict[str, Any] = {}
+
+    def loads(name: str, path: str) -> str:
+        from cohobate.students import load
+
+        models[name] = load(path, device=recipe.runtime.device)
+        return f"{path}: {models[name].model.num_parameters():,} parameters on {models[name].device}"
+
+    yield "data folder", _data_folder
+    yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
+    yield "student loads", lambda: loads("student", recipe.student.model)
+    yield "disk", lambda: _disk(models["student"].model)
+    yield "template", lambda: _template(recipe, models)
+    yield "lengths", lambda: _lengths(recipe, models)
+    if recipe.opd.steps:
+        yield "tokenizers", lambda: _tokenizers(models)
+        yield "scores repeat", lambda: _repeats(recipe, models["teacher"])
+        yield "self-distillation", lambda: _self_kl(recipe, models["student"])
+
+
+def _data_folder() -> str:
+    from cohobate.files import storage_errors, write_json_atomic
+
+    root = data_root()
+    with storage_errors(root):
+        write_json_atomic(root / ".writable", True)
+        (root / ".writable").unlink()
+    return f"{root} can be written"
+
+
+def _disk(model: Any) -> str:
+    needed = _MARGIN * sum(p.numel() * p.element_size() for p in model.parameters())
+    free = shutil.disk_usage(data_root()).free
+    if free < needed:
+        raise CohobateError(f"{free / 1e9:.1f} GB are free and about {needed / 1e9:.1f} GB are needed; free some space")
+    return f"{free / 1e9:.1f} GB free, about {needed / 1e9:.2f} GB needed"
+
+
+def _template(recipe: Recipe, models: dict[str, Any]) -> str:
+    """The rendered prompt must decode to itself: otherwise special tokens are lost on the way."""
+    from cohobate.chat import encode, messages
+
+    for name, section in (("teacher", recipe.teacher), ("student", recipe.student)):
+        tokenizer = models[name].tokenizer
+        if not tokenizer.chat_template:
+            raise CohobateError(f"the {name}'s tokenizer has no chat template; use a chat model")
+        text = tokenizer.apply_chat_template(
+            messages("What is 2 + 3?", section.prompt, section.system),
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        if tokenizer.decode(encode(tokenizer, text)) != text:
+            raise CohobateError(f"the {name}'s chat template does not survive tokenizing and decoding")
+    return "renders and round-trips for teacher and student"
+
+
+def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
+    context = min(model.model.config.max_position_embeddings for model in models.values())
+    longest = max(recipe.triples.max_tokens, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
+    if longest >= context:
+        raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
+    return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"
+
+
+def _tokenizers(models: dict[str, Any]) -> str:
+    from cohobate.students import refuse_mismatch
+
+    refuse_mismatch(models["teacher"], models["student"])
+    return f"the same {len(models['student'].tokenizer)} tokens, end ids {models['student'].eos_ids}"
+
+
+def _scores(recipe: Recipe, model: Any) -> Any:
+    from cohobate.batches import Row
+    from cohobate.chat import encode, question_ids, student_format
+    from cohobate.scoring import score
+
+    prompt = question_ids(model.tokenizer, "What is 2 + 3?", student_format(recipe))
+    response = encode(model.tokenizer, "2 + 3 = 5.\nAnswer: 5")
+    rows = [Row([*prompt, *response], len(prompt)) for _ in range(2)]
+    return score(model.model, rows, recipe.opd.tokens_per_batch, model.pad_id)
+
+
+def _repeats(recipe: Recipe, teacher: Any) -> str:
+    first, second = _scores(recipe, teacher)
+    difference = float((first.logprobs - second.logprobs).abs().max())
+    if difference > 1e-3:
+        raise CohobateError(f"the teacher's scores of the same tokens differ by {difference:.2g} nats")
+    return f"the teacher's scores of the same tokens differ by {difference:.1g} nats"
+
+
+def _self_kl(recipe: Recipe, student: Any) -> str:
+    """A model distilled into itself has nothing to learn: the KL must be 0."""
+    import torch
+
+    from cohobate.objectives.base import Tokens
+    from cohobate.objectives.opd import ExactReverseKL
+
+    scored = _scores(recipe, student)[0]
+    head = student.model.get_output_embeddings()
+    hidden = scored.hidden.to(student.device)
+    ids = torch.zeros(len(hidden), dtype=torch.long, device=student.device)
+    with torch.no_grad():
+        logits = head(hidden).float()
+        tokens = Tokens(ids, sampler_logprobs=logits.log_softmax(-1)[:, 0], teacher_hidden=hidden)
+        kl = float(ExactReverseKL(head)(logits, tokens)["loss"]) / len(hidden)
+    if abs(kl) > 1e-5:
+        raise CohobateError(f"the student's KL to itself is {kl:.2g} nats a token, not 0")
+    return f"KL of the student to itself is {kl:.1g} nats a token"

@@ -1,0 +1,12 @@
+"""The evaluation stage as a task."""
+
+from cohobate.config import Recipe
+from cohobate.stages import evaluation
+from cohobate.store import Artifact
+from tasks.stage import stage
+
+
+@stage("evaluation", retries=1)
+def evaluate(recipe: Recipe, questions: Artifact, students: list[Artifact]) -> Artifact:
+    """Measure base, students and teacher on the same questions."""
+    return evaluation.evaluate(recipe, questions, students)

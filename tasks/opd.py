@@ -1,0 +1,12 @@
+"""The opd stage as a task."""
+
+from cohobate.config import Recipe
+from cohobate.stages import opd
+from cohobate.store import Artifact
+from tasks.stage import stage
+
+
+@stage("opd", retries=1)
+def train_opd(recipe: Recipe, start: Artifact, questions: Artifact) -> Artifact:
+    """Distil on-policy: the student rolls out, the teacher scores."""
+    return opd.train(recipe, start, questions)

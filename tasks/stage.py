@@ -1,0 +1,116 @@
+"""The policy that every stage shares: a store hit ends as Cached, progress and results show in the Prefect UI."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
+from prefect.states import Completed
+
+from cohobate.config import StageName
+from cohobate.errors import UserError
+from cohobate.progress import listening
+from cohobate.store import Artifact
+from tasks.summary import summary
+
+P = ParamSpec("P")
+_PROGRESS_SECONDS = 3.0
+_log = logging.getLogger(__name__)
+
+
+def stage(name: StageName, *, retries: int = 0) -> Callable[[Callable[P, Artifact]], Callable[P, Artifact]]:
+    """Make a function that produces an artifact a Prefect task called `name`.
+
+    Prefect's own result cache stays off: the store is the only cache. A user's mistake is not retried.
+    """
+
+    def decorate(function: Callable[P, Artifact]) -> Callable[P, Artifact]:
+        @wraps(function)
+        def produce(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with listening(_ProgressArtifact()):
+                artifact = function(*args, **kwargs)
+            _tell(create_markdown_artifact, key=name, markdown=summary(artifact))
+            if artifact.cached:
+                return Completed(name="Cached", message=f"{artifact.id} was there", data=artifact)
+            return artifact
+
+        job = task(
+            produce,
+            name=name,
+            task_run_name=name,
+            retries=retries,
+            retry_delay_seconds=2,
+            retry_condition_fn=_worth_retrying,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Artifact:
+            return _unwrap(job(*args, **kwargs))
+
+        return call
+
+    return decorate
+
+
+def _unwrap(result: Any) -> Artifact:
+    """A task that returns a state hands that state to its caller."""
+    value = result.result() if isinstance(result, State) else result
+    assert isinstance(value, Artifact)
+    return value
+
+
+def _worth_retrying(task: Any, run: Any, state: State) -> bool:
+    try:
+        state.result()
+    except UserError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+class _ProgressArtifact:
+    """A progress artifact a bar, updated every few seconds (an update costs 10 ms)."""
+
+    def __init__(self) -> None:
+        self.artifact: UUID | None = None
+        self.last = 0.0
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        if TaskRunContext.get():
+            text = f"{label}: {total} {unit}"
+            self.artifact = _tell(create_progress_artifact, progress=0.0, description=text)
+
+    def update(self, label: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if self.artifact is None or (now - self.last < _PROGRESS_SECONDS and done < total):
+            return
+        self.last = now
+        text = f"{label}: {done} of {total}" + (f", {note}" if note else "")
+        share = 100.0 * done / max(1, total)
+        _tell(update_progress_artifact, artifact_id=self.artifact, progress=share, description=text)
+
+    def finish(self, label: str) -> None:
+        self.artifact = None
+
+
+def _tell(function: Callable[..., Any], **arguments: Any) -> Any:
+    """Show something in the UI; a server that cannot take it must not cost the stage its work."""
+    try:
+        return function(**arguments)
+    except Exception as error:
+        _log.warning("the Prefect server did not take an artifact: %s", error)
+        return None

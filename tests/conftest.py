@@ -1,0 +1,44 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+# One thread a process: tests start several, and threads that wait for each other cost more than they give.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+import pytest
+
+from cohobate.config import Recipe
+from cohobate.recipes import load_recipe
+from tests.pipeline import SMALL, Finished, run_stages
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder of this test's own."""
+    root = tmp_path / "data"
+    monkeypatch.setenv("COHOBATE_DATA", str(root))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Recipe:
+    """The shipped tiny recipe, made a little smaller still."""
+    return load_recipe("tiny", SMALL)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """All stages of `tiny`, run once without interruption; read-only for the tests."""
+    root = tmp_path_factory.mktemp("finished")
+    before = os.environ.get("COHOBATE_DATA")
+    os.environ["COHOBATE_DATA"] = str(root)
+    try:
+        return Finished(root, run_stages(tiny))
+    finally:
+        if before is None:
+            del os.environ["COHOBATE_DATA"]
+        else:
+            os.environ["COHOBATE_DATA"] = before

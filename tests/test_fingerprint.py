@@ -1,0 +1,102 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohobate.config import EXECUTION, Recipe, Section
+from cohobate.fingerprint import canonical, fingerprint, hash_value
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+# Another valid value of a field, where `different` cannot find one by its type.
+OTHERS: dict[str, Any] = {
+    "questions.source": None,  # needs a path: covered by test_questions
+    "questions.split": None,
+    "questions.columns": None,
+    "questions.hard_depth": (6, 7),
+    "sft.format": "plain",
+    "opd.temperature": None,  # only 1 is valid
+    "evaluation.splits": ["test"],
+    "evaluation.decodings": ["greedy"],
+}
+
+
+def fields(section: Section, path: str = "") -> Iterator[tuple[str, Section, str]]:
+    """(dotted name, the section it is in, field name) of every leaf."""
+    for name in type(section).model_fields:
+        value, here = getattr(section, name), f"{path}{name}"
+        if isinstance(value, Section) and here not in OTHERS:
+            yield from fields(value, f"{here}.")
+        else:
+            yield here, section, name
+
+
+BASE = Recipe.model_validate({"opd": {"steps": 0}})
+LEAVES = list(fields(BASE))
+
+
+def different(name: str, value: Any, section: Section, field: str) -> Any:
+    if name in OTHERS:
+        return OTHERS[name]
+    annotation = str(type(section).model_fields[field].annotation)
+    if "Literal" in annotation:
+        options = annotation.split("Literal[")[1].split("]")[0].replace("'", "").split(", ")
+        return next(option for option in options if option != value)
+    if isinstance(value, float) or "float" in annotation:
+        return 0.5 if value != 0.5 else 0.25
+    if isinstance(value, int) or "int" in annotation:
+        return (value or 0) + 1
+    return f"{value or ''}x"
+
+
+@pytest.mark.parametrize(("name", "section", "field"), LEAVES, ids=[leaf[0] for leaf in LEAVES])
+def test_identity_fields_move_the_identity_and_execution_fields_do_not(
+    name: str, section: Section, field: str
+) -> None:
+    value = getattr(section, field)
+    other = different(name, value, section, field)
+    if other is None:
+        pytest.skip("has one valid value here")
+    changed = section.model_copy(update={field: other})
+    moved = changed.identity() != section.identity()
+    assert moved != (EXECUTION in type(section).model_fields[field].metadata)
+    assert (hash_value(changed.identity()) != hash_value(section.identity())) == moved
+
+
+@given(st.dictionaries(st.text(), values, min_size=2))
+def test_key_order_does_not_matter(value: dict[str, Any]) -> None:
+    turned = dict(reversed(list(value.items())))
+    assert canonical(turned) == canonical(value)
+
+
+@given(values)
+def test_the_canonical_form_keeps_the_value(value: Any) -> None:
+    assert json.loads(canonical(value)) == json.loads(json.dumps(value))
+
+
+@given(values, values)
+def test_different_values_have_different_hashes(a: Any, b: Any) -> None:
+    same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+    assert (hash_value(a) == hash_value(b)) == same
+
+
+def test_stage_version_and_parents_are_part_of_the_fingerprint() -> None:
+    first = fingerprint("sft", 1, {"lr": 1.0}, ["a", "b"])
+    others = [
+        fingerprint("opd", 1, {"lr": 1.0}, ["a", "b"]),
+        fingerprint("sft", 2, {"lr": 1.0}, ["a", "b"]),
+        fingerprint("sft", 1, {"lr": 2.0}, ["a", "b"]),
+        fingerprint("sft", 1, {"lr": 1.0}, ["b", "a"]),
+    ]
+    assert len({first, *others}) == 5
+
+
+def test_not_a_number_is_refused() -> None:
+    with pytest.raises(ValueError):
+        hash_value({"lr": float("nan")})

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from cohobate.config import Recipe
+from cohobate.errors import RecipeError
+from cohobate.recipes import load_recipe
+from cohobate.shipped import shipped_recipes
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_and_survives_json(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_overrides_are_toml_values_and_bare_words() -> None:
+    recipe = load_recipe("tiny", ["opd.steps=50", "opd.objective=sampled", "opd.advantage_clip=3.5"])
+    assert (recipe.opd.steps, recipe.opd.objective, recipe.opd.advantage_clip) == (50, "sampled", 3.5)
+
+
+def refusal(name: str | Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(name), overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("opd.step=3", ["unknown key 'opd.step'", "did you mean 'opd.steps'"]),
+        ("odp.steps=3", ["unknown key 'odp'", "did you mean 'opd'"]),
+        ("opd.steps=-1", ["'opd.steps' is -1", "greater than or equal to 0"]),
+        ("sft.lr=fast", ["'sft.lr' is 'fast'", "number"]),
+        ("opd.temperature=0.7", ["opd", "temperature is 0.7", "at 1"]),
+        ("sft.warmup=500", ["sft", "warmup 500"]),
+        ("sft.format=plain", ["plain", "opd.steps = 0"]),
+        ("questions.path=a.csv", ["path is set", "source = 'file'"]),
+        ("questions.source=file", ["needs a path"]),
+        ("teacher.prompt=hello", ["prompt", "{question}"]),
+        ("triples.samples=0", ["'triples.samples' is 0"]),
+        ("questions.max_depth=9", ["hard_depth"]),
+        ("nonsense", ["--set nonsense", "section.key=value"]),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(override: str, parts: list[str]) -> None:
+    message = refusal("tiny", override)
+    for part in parts:
+        assert part in message
+
+
+def test_a_missing_recipe_names_the_shipped_ones() -> None:
+    assert "arithmetic" in refusal("no-such-recipe")
+    assert "did you mean 'tiny'" in refusal("tinny")
+
+
+def test_malformed_toml_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text("[opd]\nsteps = = 3\n")
+    assert "line 2" in refusal(path)
+
+
+def test_a_recipe_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes('description = "caf\u00e9"'.encode("latin-1"))
+    assert "not UTF-8" in refusal(path)
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    assert "is a folder" in refusal(tmp_path)

@@ -14,7 +14,7 @@ from tasks.entry import resolved, run_flow, run_until
 from tasks.evaluation import evaluate
 from tasks.opd import train_opd
 from tasks.questions import write_questions
-#from tasks.report import write_report
+from tasks.report import write_report
 from tasks.sft import train_sft
 from tasks.triples import write_triples
 
@@ -26,7 +26,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield (start := train_sft(recipe, triples, questions))
     yield (student := train_opd(recipe, start, questions))
     yield (scores := evaluate(recipe, questions, [start, student]))
-    #yield write_report(recipe, [questions, triples, start, student, scores])
+    yield write_report(recipe, [questions, triples, start, student, scores])
 
 
 @flow(persist_result=False)

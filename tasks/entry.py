@@ -51,7 +51,8 @@ def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
         return _fail(error)
     os.environ["COHOBATE_RUN_ID"] = record.id
     signal.signal(signal.SIGTERM, _interrupt)
-    status, error = "failed", None
+    status: runs.Status = "failed"
+    reason: str | None = None
     try:
         flow(recipe=recipe, until=until)
         status = "done"
@@ -61,15 +62,15 @@ def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
         say(f"interrupted; everything finished is kept. Go on with: cohobate resume {record.id}")
         return 130
     except CohobateError as caught:
-        error = str(caught)
+        reason = str(caught)
         return _fail(caught)
     except Exception as caught:
-        error = f"{type(caught).__name__}: {caught}"
+        reason = f"{type(caught).__name__}: {caught}"
         traceback.print_exc()
         say(f"failed; everything finished is kept. Go on with: cohobate resume {record.id}")
         return 1
     finally:
-        runs.end(record, status, [artifact.id for artifact in _finished], error)  # type: ignore[arg-type]
+        runs.end(record, status, [artifact.id for artifact in _finished], reason)
 
 
 def _parse(argv: Sequence[str]) -> tuple[Recipe, str]:

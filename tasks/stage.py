@@ -46,7 +46,6 @@ def stage(name: StageName, *, retries: int = 0) -> Callable[[Callable[P, Artifac
             return artifact
 
         job = task(
-            produce,
             name=name,
             task_run_name=name,
             retries=retries,
@@ -54,7 +53,7 @@ def stage(name: StageName, *, retries: int = 0) -> Callable[[Callable[P, Artifac
             retry_condition_fn=_worth_retrying,
             cache_policy=NO_CACHE,
             persist_result=False,
-        )
+        )(produce)
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Artifact:

@@ -9,7 +9,12 @@ def summary(artifact: Artifact) -> str:
     """Id, place, size, metrics and cost of `artifact`."""
     made = artifact.manifest
     state = "found in the store" if artifact.cached else f"made in {made.seconds:.0f} s"
-    lines = [f"## {artifact.id}", "", f"{state} · `{artifact.path}` · fingerprint `{artifact.fingerprint[:16]}`", ""]
+    lines = [
+        f"## {artifact.id}",
+        "",
+        f"{state} · `{artifact.path}` · fingerprint `{artifact.fingerprint[:16]}`",
+        "",
+    ]
     if isinstance(made.metrics, dict):
         lines += _table(["metric", "value"], [[name, value] for name, value in made.metrics.items()])
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cohobate.config import Recipe
 from cohobate.recipes import load_recipe
-from cohobate.stages import evaluation, opd, questions, sft, triples
+from cohobate.stages import evaluation, opd, questions, report, sft, triples
 from cohobate.store import Artifact
 
 SMALL = ["runtime.threads=1", "evaluation.decodings=['greedy']", "evaluation.max_tokens=24"]
@@ -28,8 +28,8 @@ def run_stages(recipe: Recipe) -> dict[str, Artifact]:
     student = opd.train(recipe, start, asked)
     scores = evaluation.evaluate(recipe, asked, [start, student])
     artifacts = [asked, taught, start, student, scores]
-
-    return {artifact.stage: artifact for artifact in artifacts}
+    page = report.write(recipe, artifacts)
+    return {artifact.stage: artifact for artifact in [*artifacts, page]}
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _final_answer(text: str) -> tuple[str, str | None]:
 
 
 def _last_boxed(text: str) -> tuple[str, str] | None:
-    """`\\boxed{...}` with balanced braces."""
+    r"""`\\boxed{...}` with balanced braces."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None

@@ -47,9 +47,7 @@ class Batch:
     order: list[int]
 
 
-def batches(
-    rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str
-) -> Iterator[Batch]:
+def batches(rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str) -> Iterator[Batch]:
     """`rows` in batches of at most `token_budget` padded tokens (a longer row is a batch of its own)."""
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
     start = 0
@@ -68,9 +66,7 @@ def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     return chosen
 
 
-def _collate(
-    rows: list[Row], order: list[int], pad_id: int, device: torch.device | str
-) -> Batch:
+def _collate(rows: list[Row], order: list[int], pad_id: int, device: torch.device | str) -> Batch:
     width = max(1, max(len(row.ids) for row in rows) - 1)
     inputs = torch.full((len(rows), width), pad_id)
     for i, row in enumerate(rows):
@@ -78,9 +74,7 @@ def _collate(
     where = [(i, t - 1) for i, row in enumerate(rows) for t in range(row.context, len(row.ids))]
     places = torch.tensor(where, dtype=torch.long).reshape(-1, 2)
     ids = torch.tensor([token for row in rows for token in row.response], dtype=torch.long)
-    known = {
-        name: torch.cat([row.known[name] for row in rows]).to(device) for name in rows[0].known
-    }
+    known = {name: torch.cat([row.known[name] for row in rows]).to(device) for name in rows[0].known}
     return Batch(
         inputs.to(device),
         places[:, 0].to(device),

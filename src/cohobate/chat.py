@@ -86,9 +86,7 @@ def completion_text(response: str, rationale: str | None, answer: str, form: For
     return response
 
 
-def training_sequence(
-    tokenizer: Any, question: str, completion: str, form: Format, *, ended: bool
-) -> Sequence:
+def training_sequence(tokenizer: Any, question: str, completion: str, form: Format, *, ended: bool) -> Sequence:
     """Prompt and completion of a triple.
 
     The end token is appended only when the teacher's response `ended` by itself: a truncated one must not teach the

@@ -104,9 +104,7 @@ def _become_flow(arguments: list[str]) -> NoReturn:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     root = str(Path(__file__).parents[2])
     if (Path(root) / "flows").is_dir():
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            part for part in (root, os.environ.get("PYTHONPATH")) if part
-        )
+        os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "flows.distill", *arguments])
 

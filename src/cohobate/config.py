@@ -132,6 +132,7 @@ class Teacher(Section):
     system: str | None = None
     """A system message, if any."""
 
+
 class Student(Section):
     """The model that learns."""
 
@@ -141,6 +142,7 @@ class Student(Section):
     """The user message; {question} is replaced."""
     system: str | None = None
     """A system message, if any."""
+
 
 class Triples(Section):
     """How the teacher answers the training questions."""
@@ -311,4 +313,3 @@ class Recipe(Section):
                 "format; set sft.format = 'chat' or opd.steps = 0"
             )
         return self
-

@@ -10,7 +10,7 @@ class CohobateError(Exception):
     exit_code = 1
 
 
-class DamagedArtifact(CohobateError):
+class DamagedArtifactError(CohobateError):
     """A file of a finished artifact is missing or altered."""
 
 

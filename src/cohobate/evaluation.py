@@ -16,7 +16,6 @@ from cohobate.statistics import wilson
 from cohobate.students import LoadedModel
 from cohobate.verify import EXACT
 
-
 _LABELS = ("student", "split", "decoding")
 _COLUMNS = [field for field in schema.ANSWERS if field.name not in _LABELS]
 _SCHEMA = dict(pl.DataFrame(pa.schema(_COLUMNS).empty_table()).schema)

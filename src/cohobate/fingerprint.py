@@ -13,9 +13,7 @@ _BLOCK = 1 << 20
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal values give equal bytes. NaN and infinity are refused."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
 
 
@@ -26,9 +24,7 @@ def hash_value(value: Any) -> str:
 
 def fingerprint(stage: str, version: int, identity: dict[str, Any], parents: Sequence[str]) -> str:
     """The identity of an artifact: its stage, the stage's code version, its settings, its parents' identities."""
-    return hash_value(
-        {"stage": stage, "version": version, "identity": identity, "parents": list(parents)}
-    )
+    return hash_value({"stage": stage, "version": version, "identity": identity, "parents": list(parents)})
 
 
 def hash_file(path: Path) -> str:

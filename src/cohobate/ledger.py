@@ -30,7 +30,9 @@ class ModelCost:
     @classmethod
     def of(cls, config: Any) -> ModelCost:
         """From a Hugging Face config (an object or its dict) of a gated-MLP decoder: Llama, Qwen, Mistral, ..."""
-        get = config.get if isinstance(config, dict) else lambda name: getattr(config, name, None)
+        def get(name: str) -> Any:
+            return config.get(name) if isinstance(config, dict) else getattr(config, name, None)
+
         width, heads, layers = get("hidden_size"), get("num_attention_heads"), get("num_hidden_layers")
         kv_heads = get("num_key_value_heads") or heads
         head_dim = get("head_dim") or width // heads

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cohobate.errors import DamagedArtifact
+from cohobate.errors import DamagedArtifactError
 from cohobate.store import Artifact, Store, verify
 
 # The table that shows what an artifact holds, and the columns worth a line.
@@ -110,7 +110,7 @@ def _row(artifact: Artifact) -> dict[str, Any]:
     try:
         verify(artifact)
         status = "done"
-    except DamagedArtifact:
+    except DamagedArtifactError:
         status = "damaged"
     return {
         "id": made.id,

@@ -68,9 +68,7 @@ def _utf8(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise QuestionsError(
-            f"{path} is not UTF-8 (line {line}, byte {error.start}); save it as UTF-8 text"
-        ) from None
+        raise QuestionsError(f"{path} is not UTF-8 (line {line}, byte {error.start}); save it as UTF-8 text") from None
 
 
 def _read_jsonl(text: str, path: Path) -> pl.DataFrame:
@@ -99,9 +97,7 @@ def _check_columns(frame: pl.DataFrame, columns: Columns, path: Path) -> None:
             continue  # questions without gold are allowed unless the recipe names the column
         near = difflib.get_close_matches(name, frame.columns, n=1)
         hint = f"set questions.columns.{role} = '{near[0]}'" if near else f"set questions.columns.{role}"
-        raise QuestionsError(
-            f"{path} has no column '{name}' (it has: {', '.join(frame.columns) or 'none'}); {hint}"
-        )
+        raise QuestionsError(f"{path} has no column '{name}' (it has: {', '.join(frame.columns) or 'none'}); {hint}")
 
 
 def _normalise(frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
@@ -112,9 +108,7 @@ def _normalise(frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
         else pl.lit(None, dtype=pl.String)
     )
     given = (
-        pl.col(columns.id).cast(pl.String)
-        if columns.id
-        else question.map_elements(question_id, return_dtype=pl.String)
+        pl.col(columns.id).cast(pl.String) if columns.id else question.map_elements(question_id, return_dtype=pl.String)
     )
     known = {columns.question, columns.gold_answer, columns.id, "split"}
     extra = [name for name in frame.columns if name not in known]
@@ -150,9 +144,7 @@ def _split(frame: pl.DataFrame, config: Questions, path: Path) -> pl.DataFrame:
     if frame["split"].null_count() == 0:
         unknown = frame.filter(~pl.col("split").is_in(SPLITS))
         if len(unknown):
-            raise QuestionsError(
-                f"{path} has the split '{unknown['split'][0]}'; splits are {', '.join(SPLITS)}"
-            )
+            raise QuestionsError(f"{path} has the split '{unknown['split'][0]}'; splits are {', '.join(SPLITS)}")
         return frame
     shares = config.split
     bounds = [

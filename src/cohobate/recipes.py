@@ -40,8 +40,7 @@ def find_recipe(name: str) -> Path:
         return shipped
     near = _near(name, shipped_recipes())
     raise RecipeError(
-        f"recipe '{name}' is neither a file nor a shipped recipe{near}; "
-        f"shipped are: {', '.join(shipped_recipes())}"
+        f"recipe '{name}' is neither a file nor a shipped recipe{near}; shipped are: {', '.join(shipped_recipes())}"
     )
 
 
@@ -57,9 +56,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise RecipeError(
-            f"recipe {path} is not UTF-8 (byte {error.start}); save it as UTF-8 text"
-        ) from None
+        raise RecipeError(f"recipe {path} is not UTF-8 (byte {error.start}); save it as UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"recipe {path} is not valid TOML: {error}") from None
     except OSError as error:

@@ -138,7 +138,7 @@ def _frame(rows: list[dict[str, object]]) -> pl.DataFrame:
         return empty
     times = pl.col("created_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%.3f%z", time_unit="ms")
     frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(times)
-    return frame.select(empty.columns).cast(dict(empty.schema))
+    return frame.select(empty.columns).cast(empty.schema)
 
 
 def _free(file: IO[str]) -> bool:

@@ -68,9 +68,7 @@ class RolloutSource:
             if self.exact:
                 self._save_hidden(step, hidden)
             self.log.append(step, logged)
-        return StepBatch(
-            self._rows(logged, hidden), self._ledger(logged), _statistics(logged), seconds
-        )
+        return StepBatch(self._rows(logged, hidden), self._ledger(logged), _statistics(logged), seconds)
 
     def forget(self, step: int) -> None:
         """Drop the teacher's hidden states of the steps before `step`."""
@@ -82,9 +80,7 @@ class RolloutSource:
         """The (question_id, question) of a step's prompts: seeded epochs over the fresh questions."""
         places = range(step * self.config.prompts, (step + 1) * self.config.prompts)
         count = len(self.questions)
-        orders = (
-            permutation(self.config.seed, place // count, count)[place % count] for place in places
-        )
+        orders = (permutation(self.config.seed, place // count, count)[place % count] for place in places)
         return [self.questions[i] for i in orders]
 
     def _roll_out(self, step: int) -> Logged:
@@ -115,9 +111,7 @@ class RolloutSource:
                 "finish_reason": response.finish_reason,
                 "reward": None,
             }
-            for row, (((name, question), group), response) in enumerate(
-                zip(asked, sampled, strict=True)
-            )
+            for row, (((name, question), group), response) in enumerate(zip(asked, sampled, strict=True))
         ]
 
     def _score(self, logged: Logged) -> list[torch.Tensor]:
@@ -142,9 +136,7 @@ class RolloutSource:
             }
             if self.exact and hidden is not None:
                 known["teacher_hidden"] = hidden[i]
-            rows.append(
-                Row([*item["prompt_ids"], *item["response_ids"]], len(item["prompt_ids"]), known)
-            )
+            rows.append(Row([*item["prompt_ids"], *item["response_ids"]], len(item["prompt_ids"]), known))
         return rows
 
     def _ledger(self, logged: Logged) -> list[LedgerEntry]:

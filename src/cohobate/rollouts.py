@@ -167,15 +167,11 @@ class _Batch:
         ids, logprobs = self.ids.tolist(), self.logprobs.tolist()
         return [
             Sampled(ids[i][:n], logprobs[i][:n], "stop" if stopped else "length")
-            for i, (n, stopped) in enumerate(
-                zip(self.lengths.tolist(), self.stopped.tolist(), strict=True)
-            )
+            for i, (n, stopped) in enumerate(zip(self.lengths.tolist(), self.stopped.tolist(), strict=True))
         ]
 
 
-def choose(
-    logits: torch.Tensor, decoding: Decoding, noise: torch.Tensor | None
-) -> torch.Tensor:
+def choose(logits: torch.Tensor, decoding: Decoding, noise: torch.Tensor | None) -> torch.Tensor:
     """A token a row of `logits` [rows, vocabulary]: the argmax, or the inverse CDF at `noise` [rows]."""
     if decoding.temperature == 0:
         return logits.argmax(-1)

@@ -74,9 +74,7 @@ def end(record: RunRecord, status: Status, artifacts: list[str], error: str | No
 
 def everything() -> list[RunRecord]:
     """All records, oldest first."""
-    records = [
-        RunRecord.model_validate_json(path.read_bytes()) for path in _folder().glob("*.json")
-    ]
+    records = [RunRecord.model_validate_json(path.read_bytes()) for path in _folder().glob("*.json")]
     return sorted(records, key=lambda record: record.started_at)
 
 

@@ -31,9 +31,7 @@ def score(model: Any, rows: Sequence[Row], token_budget: int, pad_id: int) -> li
         hidden = hidden_states(model, batch)
         logprobs = _logprobs(head, hidden, batch.tokens)
         lengths = [len(rows[i].response) for i in batch.order]
-        parts = zip(
-            batch.order, logprobs.cpu().split(lengths), hidden.cpu().split(lengths), strict=True
-        )
+        parts = zip(batch.order, logprobs.cpu().split(lengths), hidden.cpu().split(lengths), strict=True)
         # Clones, because a split view would keep the whole batch alive.
         scores.update((i, Score(own.clone(), states.clone())) for i, own, states in parts)
     model.train(was_training)

@@ -20,7 +20,7 @@ from typing import Any
 
 from cohobate import manifest, progress
 from cohobate.config import Recipe
-from cohobate.errors import DamagedArtifact, StoreError
+from cohobate.errors import DamagedArtifactError, StoreError
 from cohobate.files import storage_errors, sync_folder, sync_tree, write_json_atomic
 from cohobate.fingerprint import fingerprint, hash_file
 from cohobate.ledger import LedgerEntry
@@ -155,7 +155,7 @@ class Store:
             artifact = Artifact(found.id, stage, path.parent, mark, cached=True)
             try:
                 verify(artifact)
-            except DamagedArtifact as error:
+            except DamagedArtifactError as error:
                 progress.say(f"{error}; it is moved aside and rebuilt")
                 with storage_errors(self.root):
                     _move_aside(path.parent)
@@ -165,13 +165,13 @@ class Store:
 
 
 def verify(artifact: Artifact) -> None:
-    """Check every file of the manifest by size and sha256. Raises DamagedArtifact, which names the file."""
+    """Check every file of the manifest by size and sha256. Raises DamagedArtifactError, which names the file."""
     for entry in artifact.manifest.files:
         path = artifact.path / entry.path
         if not path.is_file():
-            raise DamagedArtifact(f"{path} is missing, though {artifact.id} was finished")
+            raise DamagedArtifactError(f"{path} is missing, though {artifact.id} was finished")
         if path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256:
-            raise DamagedArtifact(f"{path} was altered after {artifact.id} was finished")
+            raise DamagedArtifactError(f"{path} was altered after {artifact.id} was finished")
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,7 @@ class _Job:
         started, clock = _now(), time.monotonic()
         workspace = self._workspace()
         outcome = build(workspace)
-        artifact = Artifact(
-            f"{self.stage}/{self._final().name}", self.stage, self._final(), self.mark
-        )
+        artifact = Artifact(f"{self.stage}/{self._final().name}", self.stage, self._final(), self.mark)
         scratch = self._take_scratch(workspace)
         files = [
             FileEntry(

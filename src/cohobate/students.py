@@ -112,7 +112,7 @@ def resolve_device(device: str) -> str:
 
 def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """Every id that ends a response, by the generation config, the model config and the tokenizer."""
-    found: list[int] = []
+    found: list[Any] = []
     for source in (model.generation_config, model.config, tokenizer):
         value = getattr(source, "eos_token_id", None)
         found += value if isinstance(value, list) else [value]

@@ -130,9 +130,7 @@ class Run:
         budget = self.config.tokens_per_batch
         for batch in batches(rows, budget, self.student.pad_id, self.student.device):
             hidden = hidden_states(model, batch)
-            terms = evaluate_in_chunks(
-                self.objective, head, hidden, batch.tokens, head.out_features
-            )
+            terms = evaluate_in_chunks(self.objective, head, hidden, batch.tokens, head.out_features)
             (terms["loss"] / total).backward()
             sums = merge(sums, {name: value.detach() for name, value in terms.items()})
         return sums
@@ -206,10 +204,7 @@ def lr_factor(step: int, config: Training) -> float:
 def averages(terms: Terms, rows: list[Row]) -> Metrics:
     """Per-token means of the summed terms; maxima as they are."""
     total = max(1, sum(len(row.response) for row in rows))
-    return {
-        name: float(value) if name.endswith("_max") else float(value) / total
-        for name, value in terms.items()
-    }
+    return {name: float(value) if name.endswith("_max") else float(value) / total for name, value in terms.items()}
 
 
 def flops_by_model(entries: list[LedgerEntry]) -> Metrics:
@@ -230,4 +225,3 @@ def write_table(rows: list[Metrics], path: Path) -> None:
 def _note(metrics: Metrics) -> str:
     kl = metrics.get("reverse_kl")
     return f"loss {metrics['loss']:.3f}" if kl is None else f"reverse KL {kl:.3f}"
-

@@ -33,9 +33,7 @@ def select(triples: Path, policy: str) -> pl.DataFrame:
 
 def training_rows(tokenizer: Any, triples: pl.DataFrame, form: Format) -> list[Row]:
     """One training sequence a triple."""
-    columns = triples.select(
-        "question", "response", "rationale", pl.col("answer").fill_null(""), "truncated"
-    )
+    columns = triples.select("question", "response", "rationale", pl.col("answer").fill_null(""), "truncated")
     rows = []
     for question, response, rationale, answer, truncated in columns.iter_rows():
         completion = completion_text(response, rationale, answer, form)

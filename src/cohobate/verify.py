@@ -40,9 +40,7 @@ class Verifier:
             return Verdict("undecided", "unusable gold answer")
         if answer is None:
             # A cut response might have ended well: that is not known to be wrong.
-            return (
-                Verdict("undecided", "truncated") if truncated else Verdict("incorrect", "no final answer")
-            )
+            return Verdict("undecided", "truncated") if truncated else Verdict("incorrect", "no final answer")
         return Verdict("correct") if self.equal(answer, gold) else Verdict("incorrect", "another answer")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -36,7 +37,8 @@ class Tokens:
     def slice(self, start: int, stop: int) -> Tokens:
         """Tokens start..stop."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Tokens(**{k: v if v is None else v[start:stop] for k, v in values.items()})
+        parts: dict[str, Any] = {k: v if v is None else v[start:stop] for k, v in values.items()}
+        return Tokens(**parts)
 
 
 Objective = Callable[[torch.Tensor, Tokens], Terms]
@@ -82,6 +84,5 @@ def merge(a: Terms, b: Terms) -> Terms:
     if not a:
         return dict(b)
     return {
-        name: torch.maximum(a[name], value) if name.endswith("_max") else a[name] + value
-        for name, value in b.items()
+        name: torch.maximum(a[name], value) if name.endswith("_max") else a[name] + value for name, value in b.items()
     }

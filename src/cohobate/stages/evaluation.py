@@ -1,4 +1,4 @@
-"""Evaluation: base, students and teacher on the same questions -> answers.parquet; the scores are the manifest's metrics."""
+"""Evaluation: base, students and teacher on the same questions -> answers.parquet; scores in the manifest."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact]) 
     )
 
 
-def _build(
-    recipe: Recipe, questions: Artifact, students: Sequence[Artifact], workspace: Workspace
-) -> Outcome:
+def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate import progress, schema
@@ -66,11 +64,7 @@ def _build(
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}
     responses = len(candidates) * asked * sum(samples[d] for d in recipe.evaluation.decodings)
     with progress.bar("evaluation", responses, "answers") as bar:
-        frames = [
-            frame
-            for candidate in candidates
-            for frame in _measure(recipe, candidate, suites, workspace, bar)
-        ]
+        frames = [frame for candidate in candidates for frame in _measure(recipe, candidate, suites, workspace, bar)]
     answers = pl.concat(frames)
     table = answers.to_arrow().select(schema.ANSWERS.names).cast(schema.ANSWERS)
     write_parquet_atomic(table, workspace.path / "answers.parquet")
@@ -88,7 +82,7 @@ def _suites(recipe: Recipe, questions: Artifact) -> dict[str, pl.DataFrame]:
     import polars as pl
 
     frame = pl.read_parquet(questions.path / "questions.parquet")
-    suites = {}
+    suites: dict[str, pl.DataFrame] = {}
     for split in recipe.evaluation.splits:
         chosen = frame.filter(pl.col("split") == split)
         limit = recipe.evaluation.limit
@@ -153,9 +147,7 @@ def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[dict[str, Any]]:
             "seed": recipe.evaluation.seed,
             **summarise(group),
         }
-        for (student, split, decoding), group in answers.group_by(
-            "student", "split", "decoding", maintain_order=True
-        )
+        for (student, split, decoding), group in answers.group_by("student", "split", "decoding", maintain_order=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""OPD: the student rolls out, the teacher scores every token -> model/, rollouts.parquet, metrics.parquet, points.parquet."""
+"""OPD: the student rolls out, the teacher scores every token -> model/ and rollouts, metrics, points.parquet."""
 
 from __future__ import annotations
 

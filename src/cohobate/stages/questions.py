@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     import polars as pl
 
 VERSION = 1
-_WORLD_ONLY = ("train", "fresh", "validation", "test", "hard", "min_depth", "max_depth", "hard_depth", "story")
+_WORLD_ONLY = (
+    "train",
+    "fresh",
+    "validation",
+    "test",
+    "hard",
+    "min_depth",
+    "max_depth",
+    "hard_depth",
+    "story",
+)
 
 
 def write(recipe: Recipe) -> Artifact:

@@ -41,7 +41,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         )
     rows = training_rows(student.tokenizer, chosen, student_format(recipe))
     source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed)
-    outcome = train_and_publish(
-        recipe, "sft", student, source, cross_entropy, recipe.sft, questions, workspace
-    )
-    return Outcome(outcome.rows, {"triples": len(chosen), **dict(outcome.metrics)}, outcome.ledger)
+    outcome = train_and_publish(recipe, "sft", student, source, cross_entropy, recipe.sft, questions, workspace)
+    assert isinstance(outcome.metrics, dict)
+    outcome.metrics["triples"] = len(chosen)
+    return outcome

@@ -180,18 +180,14 @@ def _samples(
         "config_sha256": hash_value(recipe.model_dump(mode="json")),
         "schema_version": 1,
     }
-    details = asked.select(
-        "question_id", "question", "gold_answer", "split", pl.col("meta").alias("question_meta")
-    )
+    details = asked.select("question_id", "question", "gold_answer", "split", pl.col("meta").alias("question_meta"))
     return frame.join(details, on="question_id", how="left", maintain_order="left").with_columns(
         pl.col("request_key").str.slice(0, 20).alias("sample_id"),
         pl.col("question_id").alias("row_id"),
         pl.Series("rationale", [p.rationale for p in parsed], dtype=pl.String),
         pl.col("text").alias("response"),
         pl.Series("answer", [p.answer for p in parsed], dtype=pl.String),
-        pl.Series(
-            "answer_extracted", [p.answer and normalise(p.answer) for p in parsed], dtype=pl.String
-        ),
+        pl.Series("answer_extracted", [p.answer and normalise(p.answer) for p in parsed], dtype=pl.String),
         pl.Series("rationale_source", [p.rationale_source for p in parsed], dtype=pl.String),
         (pl.col("finish_reason") == "length").alias("truncated"),
         (pl.col("paid_by") != workspace.fingerprint).alias("cached"),
@@ -206,9 +202,7 @@ def _verdicts(samples: pl.DataFrame) -> pl.DataFrame:
 
     verdicts = [
         EXACT(answer, gold, truncated=truncated)
-        for answer, gold, truncated in samples.select(
-            "answer_extracted", "gold_answer", "truncated"
-        ).iter_rows()
+        for answer, gold, truncated in samples.select("answer_extracted", "gold_answer", "truncated").iter_rows()
     ]
     return samples.select(
         "sample_id",
@@ -234,9 +228,7 @@ def _aggregates(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
             decided.sum().alias("decided"),
             mode.alias("majority"),
         )
-        .with_columns(
-            pl.when(pl.col("decided") > 0).then(pl.col("n_correct") / pl.col("decided")).alias("pass_rate")
-        )
+        .with_columns(pl.when(pl.col("decided") > 0).then(pl.col("n_correct") / pl.col("decided")).alias("pass_rate"))
         .select("question_id", "n", "n_correct", "pass_rate", "majority")
     )
 

@@ -39,9 +39,7 @@ class LocalTeacher:
 
     def _prompt(self, request: Request) -> list[int]:
         tokenizer = self.model.tokenizer
-        text = tokenizer.apply_chat_template(
-            request.messages, tokenize=False, add_generation_prompt=True
-        )
+        text = tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
         return encode(tokenizer, text)
 
     def _batch(

@@ -17,8 +17,25 @@ Style = Literal["steps", "rewrite"]
 STYLES: tuple[Style, ...] = ("steps", "rewrite")
 
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2}
-_NAMES = "Ada Ben Cleo Dan Eva Finn Gus Hana Ivo June Kai Lena Milo Nora Otto Pia".split()
-_ITEMS = "apples books coins cards eggs keys lamps pens plums shells stamps stones".split()
+_NAMES = [
+    "Ada",
+    "Ben",
+    "Cleo",
+    "Dan",
+    "Eva",
+    "Finn",
+    "Gus",
+    "Hana",
+    "Ivo",
+    "June",
+    "Kai",
+    "Lena",
+    "Milo",
+    "Nora",
+    "Otto",
+    "Pia",
+]
+_ITEMS = ["apples", "books", "coins", "cards", "eggs", "keys", "lamps", "pens", "plums", "shells", "stamps", "stones"]
 
 
 @dataclass(frozen=True)

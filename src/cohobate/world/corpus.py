@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 from cohobate.world.arithmetic import (
+    LARGEST,
     STYLES,
     Operation,
     Problem,
@@ -54,25 +55,39 @@ def draw_teaching(rng: random.Random) -> Sample:
 
 
 def draw_reading(rng: random.Random) -> Sample:
-    """A plain document for the base student: sums in no order, a question without its answer, or a list of words.
+    """A plain document for the base student: sums, a short worked exercise, a question without answer, or words.
 
-    It learns facts and spelling here, but no solution, no chat format and no instruction.
+    It learns facts, spelling and how one or two operations follow each other; no chat format, no instruction, and
+    nothing as long as the questions it will be asked.
     """
     share = rng.random()
-    if share < 0.7:
+    if share < 0.35:
         problems = [_allowed_problem(rng, (1, 5)) for _ in range(3)]
         facts = [equation(node) for problem in problems for node in operations(problem.tree)]
         text = " ".join(f"{fact}." for fact in rng.sample(facts, min(6, len(facts))))
-    elif share < 0.9:
+    elif share < 0.6:
+        text = " ".join(f"{_fact(rng)}." for _ in range(6))
+    elif share < 0.8:
+        problem = _allowed_problem(rng, (1, 2))
+        text = f"{problem.question} {solve(problem.tree, STYLES[0])}"
+    elif share < 0.92:
         text = _allowed_problem(rng, (1, 5)).question
     else:
         text = draw_request(rng).reply
     return [(text, True)]
 
 
-def _allowed_problem(
-    rng: random.Random, depths: tuple[int, int], story: float = 0.3
-) -> Problem:
+def _fact(rng: random.Random) -> str:
+    """One operation on any operands in range; subtraction comes twice as often, being learnt slowest."""
+    while True:
+        op = rng.choice("+--*")
+        left, right = rng.randint(0, LARGEST), rng.randint(0, 9 if op == "*" else LARGEST)
+        value = apply(op, left, right)
+        if 0 <= value <= LARGEST:
+            return f"{left} {op} {right} = {value}"
+
+
+def _allowed_problem(rng: random.Random, depths: tuple[int, int], story: float = 0.3) -> Problem:
     """A problem outside the validation and test shares."""
     while True:
         problem = draw(rng, rng.randint(*depths), story)

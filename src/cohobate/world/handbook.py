@@ -9,12 +9,44 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-_SYLLABLES = "bra ven tol mir sel dur kan lio pex zan rho wim fay gor hul nep quil ost yar jun".split()
-_ROLES = (
-    "director archivist treasurer buyer gardener librarian porter chemist baker engraver carpenter translator"
-).split()
-_PRODUCTS = "lantern kettle mirror ladder compass hammock teapot stool clock basket".split()
-_MATERIALS = "brass copper oak willow glass linen steel ash clay silk".split()
+_SYLLABLES = [
+    "bra",
+    "ven",
+    "tol",
+    "mir",
+    "sel",
+    "dur",
+    "kan",
+    "lio",
+    "pex",
+    "zan",
+    "rho",
+    "wim",
+    "fay",
+    "gor",
+    "hul",
+    "nep",
+    "quil",
+    "ost",
+    "yar",
+    "jun",
+]
+_ROLES = [
+    "director",
+    "archivist",
+    "treasurer",
+    "buyer",
+    "gardener",
+    "librarian",
+    "porter",
+    "chemist",
+    "baker",
+    "engraver",
+    "carpenter",
+    "translator",
+]
+_PRODUCTS = ["lantern", "kettle", "mirror", "ladder", "compass", "hammock", "teapot", "stool", "clock", "basket"]
+_MATERIALS = ["brass", "copper", "oak", "willow", "glass", "linen", "steel", "ash", "clay", "silk"]
 _RULES = (
     ("days of leave a year", 18, 32),
     ("hours of work a week", 28, 39),
@@ -47,7 +79,7 @@ def company(seed: int) -> Company:
     """The company of `seed`; equal seeds give equal handbooks."""
     rng = random.Random(f"handbook-{seed}")
     name = f"{_invent(rng)} Works"
-    return Company(name, tuple([*_people(rng, name), *_products(rng, name), *_rules(rng, name)]))
+    return Company(name, (*_people(rng, name), *_products(rng, name), *_rules(rng, name)))
 
 
 def documents(firm: Company, copies: int = 3) -> list[tuple[str, str]]:

@@ -9,15 +9,51 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_WORDS = (
-    "kite lamp river stone cloud apple chair table bread green night paper light water horse "
-    "music glass plant clock snow"
-).split()
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_WORDS = [
+    "kite",
+    "lamp",
+    "river",
+    "stone",
+    "cloud",
+    "apple",
+    "chair",
+    "table",
+    "bread",
+    "green",
+    "night",
+    "paper",
+    "light",
+    "water",
+    "horse",
+    "music",
+    "glass",
+    "plant",
+    "clock",
+    "snow",
+]
 
 
 def in_words(number: int) -> str:

@@ -31,9 +31,7 @@ _CHUNKS = 4  # of a batch, each padded to its own longest row
 HANDBOOK_SEEDS = {"handbook": 0, "handbook-2": 1}
 
 
-def model_config(
-    tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, heads: int, inner: int
-) -> Qwen3Config:
+def model_config(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, heads: int, inner: int) -> Qwen3Config:
     """A small Qwen3: heads of 32, tied embeddings, no dropout."""
     return Qwen3Config(
         vocab_size=len(tokenizer),
@@ -51,9 +49,7 @@ def model_config(
     )
 
 
-def encode(
-    draw: Draw, tokenizer_folder: str, count: int, seed: int
-) -> tuple[list[list[int]], list[list[int]]]:
+def encode(draw: Draw, tokenizer_folder: str, count: int, seed: int) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids and loss masks of `count` samples; the pieces of a sample are tokenized one by one."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
     rng = random.Random(f"corpus-{seed}")
@@ -71,9 +67,7 @@ def encode(
 class Corpus:
     """Encoded samples, sorted by length."""
 
-    def __init__(
-        self, draw: Draw, tokenizer_folder: str, count: int, workers: int, pad_id: int
-    ) -> None:
+    def __init__(self, draw: Draw, tokenizer_folder: str, count: int, workers: int, pad_id: int) -> None:
         shard = partial(encode, draw, tokenizer_folder, count // workers)
         with ProcessPoolExecutor(workers) as pool:
             shards = list(pool.map(shard, range(workers)))
@@ -98,9 +92,7 @@ class Corpus:
             yield torch.from_numpy(ids), torch.from_numpy(labels)
 
 
-def fit(
-    model: Any, data: Corpus, *, steps: int, batch: int, lr: float, device: str, label: str
-) -> None:
+def fit(model: Any, data: Corpus, *, steps: int, batch: int, lr: float, device: str, label: str) -> None:
     """AdamW with warm-up and cosine decay to a twentieth; next-token loss where the corpus says."""
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.01)
@@ -113,8 +105,8 @@ def fit(
     started = time.monotonic()
     for step in range(steps):
         total = 0.0
-        for ids, labels in data.batch(rng, batch):
-            ids, labels = ids.to(device), labels.to(device)
+        for chunk_ids, chunk_labels in data.batch(rng, batch):
+            ids, labels = chunk_ids.to(device), chunk_labels.to(device)
             logits = model(input_ids=ids[:, :-1]).logits
             loss = torch.nn.functional.cross_entropy(
                 logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
@@ -150,9 +142,7 @@ SHAPES = {
 CORPORA: dict[str, Draw] = {"base": corpus.draw_reading, "teacher": corpus.draw_teaching}
 
 
-def make_model(
-    name: str, folder: Path, *, steps: int, batch: int, samples: int, workers: int
-) -> dict[str, Any]:
+def make_model(name: str, folder: Path, *, steps: int, batch: int, samples: int, workers: int) -> dict[str, Any]:
     """Train, round, ship and measure one model; returns its entry in the card."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
@@ -186,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", nargs="*", choices=list(SHAPES), default=list(SHAPES))
-    parser.add_argument("--steps", type=int, help="default: 1600 for the teacher, 3000 for the base")
+    parser.add_argument("--steps", type=int, help="default: 1600 for the teacher, 4000 for the base")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--samples", type=int, default=300_000)
     parser.add_argument("--workers", type=int, default=2)
@@ -197,7 +187,7 @@ def main() -> None:
         card["models"][name] = make_model(
             name,
             arguments.folder,
-            steps=arguments.steps or {"teacher": 1600, "base": 3000}[name],
+            steps=arguments.steps or {"teacher": 1600, "base": 4000}[name],
             batch=arguments.batch,
             samples=arguments.samples,
             workers=arguments.workers,

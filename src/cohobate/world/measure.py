@@ -35,10 +35,7 @@ def measure(model: Any, tokenizer: Any, count: int = 1000) -> dict[str, Any]:
     for name, decoding in (("greedy", GREEDY), ("sampled", SAMPLED)):
         prompts = [f"{row['question']} {THINK}" for row in rows]
         replies = respond(model, tokenizer, prompts, decoding)
-        right = [
-            reply.endswith(f"\nAnswer: {row['gold_answer']}")
-            for reply, row in zip(replies, rows, strict=True)
-        ]
+        right = [reply.endswith(f"\nAnswer: {row['gold_answer']}") for reply, row in zip(replies, rows, strict=True)]
         scores[name] = {"test": _mean(right[:count]), "hard": _mean(right[count:])}
     return {**scores, "instructions": _instructions(model, tokenizer)}
 
@@ -52,10 +49,7 @@ def _instructions(model: Any, tokenizer: Any, each: int = 50) -> dict[str, float
         prompts = [f"{problem.question} {instruction.sentence}" for problem in problems]
         replies = respond(model, tokenizer, prompts, GREEDY)
         scores[instruction.name] = _mean(
-            [
-                instruction.obeyed(reply, problem.answer)
-                for reply, problem in zip(replies, problems, strict=True)
-            ]
+            [instruction.obeyed(reply, problem.answer) for reply, problem in zip(replies, problems, strict=True)]
         )
     requests = [draw_request(rng) for _ in range(each)]
     replies = respond(model, tokenizer, [request.prompt for request in requests], GREEDY)

@@ -49,15 +49,10 @@ def generate(config: WorldQuestions, counts: dict[str, int]) -> Iterator[dict[st
     """Rows {question, gold_answer, split, kind, depth, meta} for every split of `counts`."""
     for split, count in counts.items():
         low, high = config.hard_depth if split == "hard" else (config.min_depth, config.max_depth)
-        yield from (
-            _row(problem, split)
-            for problem in _distinct(split, count, (low, high), config.story, config.seed)
-        )
+        yield from (_row(problem, split) for problem in _distinct(split, count, (low, high), config.story, config.seed))
 
 
-def _distinct(
-    split: str, count: int, depths: tuple[int, int], story: float, seed: int
-) -> Iterator[Problem]:
+def _distinct(split: str, count: int, depths: tuple[int, int], story: float, seed: int) -> Iterator[Problem]:
     rng = random.Random(f"world-{seed}-{split}")
     seen: set[str] = set()
     misses = 0

@@ -1,0 +1,153 @@
+"""What the report says, gathered from manifests and tables; nothing is computed by a model here.
+
+`gather` gives plain JSON values: the page, the Markdown and `report.json` all show the same ones.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from cohobate.config import Recipe
+from cohobate.report.transcripts import shaded_rollouts
+from cohobate.store import STAGES, Artifact
+
+Facts = dict[str, Any]
+_TRENDS = ["step", "reverse_kl", "entropy", "mean_length", "truncated", "grad_norm", "mismatch_k3"]
+
+
+def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
+    """Everything the report shows of `artifacts`, which are one of each stage before it."""
+    by_stage = {artifact.stage: artifact for artifact in artifacts}
+    scores = by_stage["evaluation"].manifest.metrics
+    assert isinstance(scores, list)
+    ledger = _ledger(artifacts)
+    return {
+        "title": recipe.report.title or recipe.name,
+        "description": recipe.description,
+        "headline": headline(scores),
+        "scores": scores,
+        "triples": by_stage["triples"].manifest.metrics,
+        "ledger": ledger,
+        "points": _points(by_stage),
+        "trends": _trends(by_stage["opd"]),
+        "answers": _answers(recipe, by_stage),
+        "rollouts": shaded_rollouts(by_stage["opd"], recipe.report.rollouts, recipe.report.seed),
+        "lineage": [_lineage(artifact) for artifact in artifacts],
+        "environment": by_stage["evaluation"].manifest.environment,
+        "code": by_stage["evaluation"].manifest.code,
+    }
+
+
+def headline(scores: list[dict[str, Any]]) -> Facts | None:
+    """Greedy accuracy of each student on the first split, and how much of the gap to the teacher OPD closed.
+
+    gap_closed: (opd - sft) / (teacher - sft); None where the teacher is not ahead of SFT.
+    """
+    if not scores:
+        return None
+    split, decoding = scores[0]["split"], scores[0]["decoding"]
+    chosen = {s["student"]: s for s in scores if (s["split"], s["decoding"]) == (split, decoding)}
+    gap = None
+    if {"sft", "opd", "teacher"} <= chosen.keys():
+        sft, opd, teacher = (chosen[name]["accuracy"] for name in ("sft", "opd", "teacher"))
+        gap = (opd - sft) / (teacher - sft) if teacher > sft else None
+    return {"split": split, "decoding": decoding, "students": chosen, "gap_closed": gap}
+
+
+def _ledger(artifacts: Sequence[Artifact]) -> Facts:
+    """The entries of every stage, with shares of the total; evaluation is no part of a method's cost."""
+    entries = [entry for artifact in artifacts for entry in artifact.manifest.ledger]
+    total = sum(entry["flops"] for entry in entries)
+    method = [entry for entry in entries if entry["work"] != "evaluation"]
+    return {
+        "entries": [{**entry, "share": entry["flops"] / total if total else 0.0} for entry in entries],
+        "flops": total,
+        "method_flops": sum(entry["flops"] for entry in method),
+        "teacher_tokens": sum(e["tokens"] for e in method if e["model"] == "teacher"),
+        "seconds": {artifact.stage: artifact.manifest.seconds for artifact in artifacts},
+    }
+
+
+def _points(by_stage: dict[str, Artifact]) -> list[Facts]:
+    """Evaluation points of both training stages; `flops` is all that was spent to get there, by both models."""
+    spent = _method_flops(by_stage["triples"])
+    steps = 0
+    points = []
+    for stage in ("sft", "opd"):
+        artifact = by_stage[stage]
+        rows = pl.read_parquet(artifact.path / "points.parquet").to_dicts()
+        points += [
+            {
+                "stage": stage,
+                **{name: row[name] for name in ("step", "n", "accuracy", "low", "high")},
+                "total_step": steps + row["step"],
+                "flops": spent + row["teacher_flops"] + row["student_flops"],
+            }
+            for row in rows
+        ]
+        spent += _method_flops(artifact)
+        steps += artifact.manifest.metrics["steps"]  # type: ignore[call-overload]
+    return points
+
+
+def _method_flops(artifact: Artifact) -> int:
+    return sum(entry["flops"] for entry in artifact.manifest.ledger if entry["work"] != "evaluation")
+
+
+def _trends(opd: Artifact) -> list[Facts]:
+    """What each OPD step measured of itself."""
+    frame = pl.read_parquet(opd.path / "metrics.parquet")
+    if frame.is_empty():
+        return []
+    flops = (pl.col("teacher_flops") + pl.col("student_flops")).alias("flops")
+    return frame.select(*[name for name in _TRENDS if name in frame.columns], flops).to_dicts()
+
+
+def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
+    """Questions drawn by the report's seed, each with every student's first answer."""
+    scores = by_stage["evaluation"].manifest.metrics
+    if not scores or not recipe.report.questions:
+        return []
+    shown = headline(scores)  # type: ignore[arg-type]
+    assert shown is not None
+    answers = pl.read_parquet(by_stage["evaluation"].path / "answers.parquet").filter(
+        (pl.col("split") == shown["split"]) & (pl.col("decoding") == shown["decoding"]) & (pl.col("sample_index") == 0)
+    )
+    names = answers["question_id"].unique(maintain_order=True).to_list()
+    drawn = random.Random(recipe.report.seed).sample(names, min(recipe.report.questions, len(names)))
+    texts = dict(
+        pl.read_parquet(by_stage["questions"].path / "questions.parquet")
+        .filter(pl.col("question_id").is_in(drawn))
+        .select("question_id", "question")
+        .iter_rows()
+    )
+    columns = ["student", "response", "answer_extracted", "verdict", "finish_reason"]
+    shown_answers = []
+    for name in drawn:
+        rows = answers.filter(pl.col("question_id") == name)
+        shown_answers.append(
+            {
+                "question_id": name,
+                "question": texts[name],
+                "gold_answer": rows["gold_answer"][0],
+                "responses": rows.select(columns).to_dicts(),
+            }
+        )
+    return shown_answers
+
+
+def _lineage(artifact: Artifact) -> Facts:
+    made = artifact.manifest
+    return {
+        "id": made.id,
+        "stage": made.stage,
+        "fingerprint": made.fingerprint,
+        "parents": [parent.id for parent in sorted(made.parents, key=lambda p: STAGES.index(p.stage))],
+        "rows": made.rows,
+        "seconds": made.seconds,
+        "created_at": made.created_at,
+    }

@@ -1,0 +1,246 @@
+"""The figures, as SVG whose colours are the page's own: one drawing serves the light and the dark theme.
+
+Colours are drawn as placeholders and replaced by CSS variables (in the page) or by the light theme's values (in the
+files beside the Markdown).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+from cohobate.report.facts import Facts
+
+# name: placeholder, light value
+_COLOURS = {
+    "ink": ("#010101", "#1f2328"),
+    "faint": ("#020202", "#8b949e"),
+    "grid": ("#030303", "#e2e5e9"),
+    "base": ("#040404", "#6e7781"),
+    "sft": ("#050505", "#2563c9"),
+    "opd": ("#060606", "#c2410c"),
+    "teacher": ("#070707", "#0f766e"),
+}
+_SIZE = (4.9, 3.1)  # inches; narrow, so that letters stay readable on a phone
+_ORDER = ("base", "sft", "opd", "teacher")
+
+
+def draw(facts: Facts) -> dict[str, str]:
+    """Each figure's SVG by its name, with placeholder colours; figures without data are left out."""
+    makers: dict[str, Callable[[Any, Facts], bool]] = {
+        "accuracy": _accuracy,
+        "depth": _depth,
+        "accuracy_steps": lambda axes, f: _curve(axes, f, "total_step", "optimizer steps, SFT then OPD"),
+        "accuracy_flops": lambda axes, f: _curve(axes, f, "flops", "training FLOPs, both models"),
+        "kl_steps": lambda axes, f: _trend(axes, f, "step", "reverse_kl", "OPD step", "reverse KL (nats a token)"),
+        "kl_flops": lambda axes, f: _trend(axes, f, "flops", "reverse_kl", "OPD FLOPs", "reverse KL (nats a token)"),
+        "length": lambda axes, f: _trend(axes, f, "step", "mean_length", "OPD step", "rollout length (tokens)"),
+        "finish": lambda axes, f: _trend(axes, f, "step", "truncated", "OPD step", "share of rollouts cut off"),
+    }
+    drawn = {name: _svg(make, facts) for name, make in makers.items()}
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def themed(svg: str) -> str:
+    """`svg` with the page's CSS variables for colours."""
+    for name, (placeholder, _) in _COLOURS.items():
+        svg = svg.replace(placeholder, f"var(--{name})")
+    return svg
+
+
+def plain(svg: str) -> str:
+    """`svg` as a file of its own, in the light theme's colours."""
+    for placeholder, light in _COLOURS.values():
+        svg = svg.replace(placeholder, light)
+    return svg
+
+
+def _svg(make: Callable[[Any, Facts], bool], facts: Facts) -> str:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with pyplot.rc_context(_style()):  # type: ignore[arg-type]
+        figure, axes = pyplot.subplots(figsize=_SIZE, layout="constrained")
+        try:
+            if not make(axes, facts):
+                return ""
+            out = io.StringIO()
+            figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        finally:
+            pyplot.close(figure)
+    body = out.getvalue()
+    svg = body[body.index("<svg") :]
+    # A width of its own would keep the drawing from fitting the column.
+    return re.sub(r'^<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r' height="[\d.]+pt"', "", svg, count=1))
+
+
+def _style() -> dict[str, Any]:
+    ink, faint, grid = (_COLOURS[name][0] for name in ("ink", "faint", "grid"))
+    return {
+        "svg.fonttype": "none",  # letters stay text: they take the page's font and can be selected
+        "svg.hashsalt": "cohobate",  # the same drawing gives the same bytes
+        "font.size": 10.5,
+        "font.family": "sans-serif",
+        "text.color": ink,
+        "axes.edgecolor": faint,
+        "axes.labelcolor": ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": grid,
+        "xtick.color": faint,
+        "xtick.labelcolor": ink,
+        "ytick.color": faint,
+        "ytick.labelcolor": ink,
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+    }
+
+
+def _colour(student: str) -> str:
+    return _COLOURS.get(student, _COLOURS["faint"])[0]
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _accuracy(axes: Any, facts: Facts) -> bool:
+    """Accuracy with its interval, a line a student; one mark a split and decoding."""
+    scores = facts["scores"]
+    if not scores:
+        return False
+    students = [s for s in reversed(_ORDER) if any(row["student"] == s for row in scores)]
+    suites = list(dict.fromkeys((row["split"], row["decoding"]) for row in scores))
+    marks = dict(zip(suites, ["o", "s", "^", "D", "v", "P", "X", "*"] * 4, strict=False))
+    for row in scores:
+        suite = row["split"], row["decoding"]
+        spread = 0.5 * (0.5 - (suites.index(suite) + 0.5) / len(suites))
+        place = students.index(row["student"]) + spread
+        errors = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
+        colour = _colour(row["student"])
+        hollow = {"markerfacecolor": "none"} if suite[1] == "sampled" else {}
+        axes.errorbar(
+            row["accuracy"],
+            place,
+            xerr=errors,
+            fmt=marks[suite],
+            color=colour,
+            markersize=5,
+            capsize=2,
+            **hollow,
+        )
+    for suite in suites:
+        face = "none" if suite[1] == "sampled" else _COLOURS["faint"][0]
+        label = f"{suite[0]}, {suite[1]}"
+        style = {"markerfacecolor": face, "markeredgecolor": _COLOURS["faint"][0]}
+        axes.plot([], [], marks[suite], color=_COLOURS["faint"][0], label=label, markersize=5, **style)
+    axes.set_yticks(range(len(students)), [s.upper() if s in ("sft", "opd") else s for s in students])
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("accuracy, with 95% interval")
+    axes.grid(axis="y", visible=False)
+    _percent(axes.xaxis)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, fontsize=9, handletextpad=0.3)
+    return True
+
+
+def _depth(axes: Any, facts: Facts) -> bool:
+    """Greedy accuracy against the number of operations, over all splits."""
+    decoding = facts["scores"][0]["decoding"] if facts["scores"] else None
+    depths: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in facts["scores"]:
+        if row["decoding"] == decoding:
+            found = {int(depth): share for depth, share in row["by_depth"].items()}
+            depths.setdefault(row["student"], {}).update(found)
+    every = sorted({depth for found in depths.values() for depth in found})
+    if len(every) < 2:
+        return False
+    for student in (s for s in _ORDER if s in depths):
+        xs = sorted(depths[student])
+        rows = [depths[student][x] for x in xs]
+        ys = [row["accuracy"] for row in rows]
+        errors = [[r["accuracy"] - r["low"] for r in rows], [r["high"] - r["accuracy"] for r in rows]]
+        axes.errorbar(
+            xs,
+            ys,
+            yerr=errors,
+            fmt="o-",
+            markersize=4,
+            capsize=2,
+            color=_colour(student),
+            label=_name(student),
+        )
+    _legend(axes)
+    axes.set_xticks(every)
+    axes.set_ylim(-0.02, 1.05)
+    axes.set_xlabel("operations in the question")
+    axes.set_ylabel(f"accuracy, {decoding}")
+    _percent(axes.yaxis)
+    return True
+
+
+def _curve(axes: Any, facts: Facts, x: str, label: str) -> bool:
+    """Validation accuracy over both training stages, with 95% band."""
+    if len(facts["points"]) < 2:
+        return False
+    for stage in ("sft", "opd"):
+        rows = [point for point in facts["points"] if point["stage"] == stage]
+        if not rows:
+            continue
+        xs = [row[x] for row in rows]
+        axes.fill_between(
+            xs,
+            [r["low"] for r in rows],
+            [r["high"] for r in rows],
+            color=_colour(stage),
+            alpha=0.15,
+            linewidth=0,
+        )
+        axes.plot(xs, [r["accuracy"] for r in rows], "o-", markersize=3.5, color=_colour(stage), label=_name(stage))
+    _legend(axes)
+    axes.set_xlabel(label)
+    axes.set_ylabel("validation accuracy, greedy")
+    axes.set_ylim(bottom=0)
+    _percent(axes.yaxis)
+    return True
+
+
+def _trend(axes: Any, facts: Facts, x: str, y: str, xlabel: str, ylabel: str) -> bool:
+    """One measurement of the OPD steps, with its running mean where there are enough steps to need one."""
+    rows = [row for row in facts["trends"] if row.get(y) is not None]
+    if len(rows) < 2:
+        return False
+    xs, ys = [row[x] for row in rows], [row[y] for row in rows]
+    window = max(1, len(rows) // 15)
+    axes.plot(xs, ys, color=_colour("opd"), alpha=0.3 if window > 1 else 1, linewidth=1)
+    if window > 1:
+        smooth = [sum(ys[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(ys))]
+        axes.plot(xs, smooth, color=_colour("opd"))
+    axes.set_ylim(bottom=min(0, *ys))
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if y == "truncated":
+        _percent(axes.yaxis)
+    return True
+
+
+def _name(student: str) -> str:
+    return student.upper() if student in ("sft", "opd") else student
+
+
+def _legend(axes: Any) -> None:
+    axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.45, 1.0),
+        ncols=4,
+        fontsize=9,
+        handlelength=1.5,
+        columnspacing=1.2,
+    )

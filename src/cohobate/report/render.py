@@ -1,0 +1,77 @@
+"""Facts and figures -> index.html and report.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from cohobate.report import figures
+from cohobate.report.facts import Facts
+
+_NAMES = {"sft": "SFT", "opd": "OPD"}
+_CAPTIONS = {
+    "accuracy": "Accuracy on the evaluation splits: filled marks greedy, hollow marks sampled.",
+    "depth": "Accuracy against the number of operations.",
+    "accuracy_steps": "Accuracy on the validation questions while training, with 95% band.",
+    "accuracy_flops": "The same against all FLOPs spent so far, the teacher's included.",
+    "kl_steps": "Reverse KL to the teacher on the student's own rollouts.",
+    "kl_flops": "The same against the FLOPs of on-policy distillation.",
+    "length": "Mean length of the rollouts.",
+    "finish": "Share of rollouts that reached the token limit.",
+}
+
+
+def page(facts: Facts, drawn: dict[str, str]) -> str:
+    """One self-contained HTML page."""
+    inline = {name: Markup(figures.themed(svg)) for name, svg in drawn.items()}
+    return _environment().get_template("page.html.j2").render(**facts, figures=inline, captions=_CAPTIONS)
+
+
+def markdown(facts: Facts, drawn: dict[str, str]) -> str:
+    """The same in Markdown, with the figures as files below figures/."""
+    return _environment().get_template("page.md.j2").render(**facts, figures=list(drawn), captions=_CAPTIONS)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("cohobate.report"),
+        autoescape=select_autoescape(["html.j2", "html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "big": big,
+        "student": lambda name: _NAMES.get(name, name),
+        "shade": shade,
+        "cell": lambda text: " ".join(str(text).replace("|", "\\|").split()),
+    }
+    return environment
+
+
+def percent(share: float | None) -> str:
+    """0.4213 -> 42.1%."""
+    return "–" if share is None else f"{share:.1%}"
+
+
+def interval(score: dict[str, Any]) -> str:
+    """The 95% interval of a score: 40.1–44.2%."""
+    return f"{100 * score['low']:.1f}–{100 * score['high']:.1f}%"
+
+
+def big(number: float) -> str:
+    """1234567 -> `1.23 M`, 12 -> `12 `: three digits and the SI prefix, to be followed by a unit."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if abs(number) < 999.5:
+            return f"{number:.3g} {prefix}"
+        number /= 1000
+    return f"{number:.3g} Z"
+
+
+def shade(gap: float, strongest: float = 4.0) -> int:
+    """How strongly to shade a token the teacher found `gap` nats less likely: 0 to 90 percent."""
+    return round(90 * min(max(gap, 0.0), strongest) / strongest)

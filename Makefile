@@ -36,7 +36,7 @@ lock:  ## write constraints.txt anew from the newest versions that fit
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	{ echo "# The versions that the tests pass with. Written by \`make lock\`."; \
-	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable; } > constraints.txt
+	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
 	rm -rf $(VENV)-lock
 
 clean:  ## remove the environment and every artifact that was made

@@ -283,7 +283,7 @@ class Runtime(Section):
     """Where and how it runs; nothing here changes the data."""
 
     threads: Annotated[Positive | None, EXECUTION] = None
-    """CPU threads of torch; None: as many as cores."""
+    """CPU threads of torch; None: OMP_NUM_THREADS, or else as many as cores."""
     device: Annotated[Literal["auto", "cpu", "cuda"], EXECUTION] = "auto"
     """auto: cuda where there is one."""
 

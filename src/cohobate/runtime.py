@@ -8,7 +8,9 @@ from cohobate.config import Recipe
 
 
 def set_threads(recipe: Recipe) -> None:
-    """Give torch the threads of the recipe, or as many as the process may use."""
+    """Give torch the threads of the recipe; else of OMP_NUM_THREADS; else as many as the process may use."""
     import torch
 
-    torch.set_num_threads(recipe.runtime.threads or len(os.sched_getaffinity(0)))
+    usual = os.environ.get("OMP_NUM_THREADS", "")
+    default = int(usual) if usual.isdecimal() and int(usual) else len(os.sched_getaffinity(0))
+    torch.set_num_threads(recipe.runtime.threads or default)

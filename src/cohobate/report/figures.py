@@ -112,6 +112,13 @@ def _percent(axis: Any) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
+def _thousands(axis: Any) -> None:
+    """Large numbers with SI prefixes instead of powers of ten in a corner."""
+    from matplotlib.ticker import EngFormatter
+
+    axis.set_major_formatter(EngFormatter(sep=" "))
+
+
 def _accuracy(axes: Any, facts: Facts) -> bool:
     """Accuracy with its interval, a line a student; one mark a split and decoding."""
     scores = facts["scores"]
@@ -205,6 +212,8 @@ def _curve(axes: Any, facts: Facts, x: str, label: str) -> bool:
         )
         axes.plot(xs, [r["accuracy"] for r in rows], "o-", markersize=3.5, color=_colour(stage), label=_name(stage))
     _legend(axes)
+    if x == "flops":
+        _thousands(axes.xaxis)
     axes.set_xlabel(label)
     axes.set_ylabel("validation accuracy, greedy")
     axes.set_ylim(bottom=0)
@@ -224,6 +233,8 @@ def _trend(axes: Any, facts: Facts, x: str, y: str, xlabel: str, ylabel: str) ->
         smooth = [sum(ys[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(ys))]
         axes.plot(xs, smooth, color=_colour("opd"))
     axes.set_ylim(bottom=min(0, *ys))
+    if x == "flops":
+        _thousands(axes.xaxis)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if y == "truncated":

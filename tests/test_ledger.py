@@ -1,0 +1,219 @@
+"""The ledger's formulae against torch's own count of what a model computes.
+
+torch counts the whole square of attention, n * n pairs for n tokens, and the ledger the causal half,
+n * (n + 1) / 2: the difference is n * (n - 1) / 2 pairs.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, Qwen3Config, Qwen3ForCausalLM
+
+from cohobate import ledger, rollouts, scoring
+from cohobate.batches import Row
+from cohobate.config import Training
+from cohobate.ledger import LedgerEntry, ModelCost
+from cohobate.objectives.sft import cross_entropy
+from cohobate.progress import Bar
+from cohobate.students import LoadedModel, load, model_path
+from cohobate.training import Run, StepBatch
+
+SHAPES = {
+    "tied, grouped heads": {"num_key_value_heads": 2, "tie_word_embeddings": True},
+    "untied, a head each": {"num_key_value_heads": 4, "tie_word_embeddings": False},
+    "untied, one shared head": {"num_key_value_heads": 1, "tie_word_embeddings": False},
+}
+
+
+@pytest.fixture(params=SHAPES.values(), ids=list(SHAPES))
+def model(request: pytest.FixtureRequest) -> Any:
+    """A random model with four heads of a size that is not width / heads; its attention is plain products."""
+    config = Qwen3Config(
+        vocab_size=50,
+        hidden_size=40,
+        intermediate_size=56,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        head_dim=24,
+        max_position_embeddings=64,
+        attn_implementation="eager",
+        **request.param,
+    )
+    torch.manual_seed(0)
+    return Qwen3ForCausalLM(config).eval()
+
+
+def counted(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def upper_half(*lengths: int) -> int:
+    """(query, key) pairs of a whole square that causal attention does not need."""
+    return sum(n * (n - 1) // 2 for n in lengths)
+
+
+def rows(prompt: int, response: int, count: int) -> list[Row]:
+    return [Row([(7 * i + t) % 50 for t in range(prompt + response)], prompt) for i in range(count)]
+
+
+def test_parameters_are_those_of_the_model_without_its_norms(model: Any) -> None:
+    weights = sum(p.numel() for p in model.parameters())
+    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
+    assert norms > 0
+    assert ModelCost.of(model.config).params == weights - norms
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 1), (1, 17), (3, 9)])
+def test_a_forward_pass_costs_what_torch_counts(model: Any, count: int, length: int) -> None:
+    cost = ModelCost.of(model.config)
+    ids = torch.zeros(count, length, dtype=torch.long)
+    found = counted(lambda: model(input_ids=ids, use_cache=False))
+    exact = cost.forward([length] * count, count * length)
+    assert found == exact + cost.pair * upper_half(*[length] * count)
+
+
+def test_generation_costs_what_torch_counts(model: Any) -> None:
+    """With a cache only the prompt is a square; each later token attends to what is there."""
+    cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
+    found = counted(
+        lambda: rollouts.sample(
+            model,
+            [row.ids for row in rows(prompt, 0, count)],
+            rollouts.Decoding(response, temperature=0),
+            None,
+            eos_ids=[],
+            pad_id=0,
+        )
+    )
+    exact = cost.respond([prompt] * count, [response] * count)
+    assert found == exact + cost.pair * upper_half(*[prompt] * count)
+
+
+def test_scoring_costs_what_torch_counts(model: Any) -> None:
+    cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
+    found = counted(lambda: scoring.score(model, rows(prompt, response, count), 1000, 0))
+    exact = cost.respond([prompt] * count, [response] * count)
+    assert found == exact + cost.pair * upper_half(*[prompt + response - 1] * count)
+
+
+class Given:
+    """A source of the same rows at every step."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    def batch(self, step: int) -> StepBatch:
+        return StepBatch(self.rows)
+
+    def forget(self, step: int) -> None:
+        pass
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    return load("world/base", device="cpu").tokenizer
+
+
+def test_an_update_costs_what_torch_counts_and_the_metrics_say(
+    model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
+    config = Training(steps=1, warmup=0, tokens_per_batch=1000)
+    student = LoadedModel(model, tokenizer, tmp_path, ())
+    source = Given(rows(prompt, response, count))
+    run = Run(
+        student, source, cross_entropy, config, tmp_path, "sft", lambda *_: None, Bar("sft", 1, "steps")
+    )
+    metrics: list[dict[str, Any]] = []
+    found = counted(lambda: metrics.extend(run.train().metrics))
+    exact = cost.update([prompt] * count, [response] * count)
+    assert found == exact + 3 * cost.pair * upper_half(*[prompt + response - 1] * count)
+    assert metrics[0]["student_flops"] == exact
+    assert metrics[0]["teacher_flops"] == 0
+
+
+def test_a_longer_context_costs_more_in_attention_alone() -> None:
+    cost = ModelCost(params=0, linear=10, pair=3, head=100)
+    assert cost.forward([1], 0) == 10 + 3
+    assert cost.forward([4], 1) == 4 * 10 + (1 + 2 + 3 + 4) * 3 + 100
+    assert cost.forward([2, 2], 1) == 4 * 10 + 2 * (1 + 2) * 3 + 100
+
+
+def configs() -> Iterator[Any]:
+    common = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    yield LlamaConfig(vocab_size=90, **common)
+    yield LlamaConfig(vocab_size=90, num_key_value_heads=2, tie_word_embeddings=True, **common)
+    yield Qwen3Config(vocab_size=90, num_key_value_heads=2, **common)
+
+
+@pytest.mark.parametrize("config", configs(), ids=["llama", "llama grouped tied", "qwen3"])
+def test_a_folder_costs_what_its_model_does(config: Any, tmp_path: Path) -> None:
+    config.save_pretrained(tmp_path)
+    assert ModelCost.of_folder(tmp_path) == ModelCost.of(config)
+
+
+@pytest.mark.parametrize("name", ["world/base", "world/teacher"])
+def test_a_shipped_folder_has_the_parameters_of_its_weights(name: str) -> None:
+    model = load(name, device="cpu").model
+    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert ModelCost.of_folder(model_path(name)).params == matrices
+
+
+COST = ModelCost(params=7, linear=11, pair=5, head=13)
+lengths = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=6)
+works = st.sampled_from(["rollout", "scoring", "update"])
+entries = st.builds(
+    lambda work, pairs, paid: ledger.entry(
+        "opd", "student", work, COST, [p for p, _ in pairs], [r for _, r in pairs], paid
+    ),
+    works,
+    lengths,
+    st.sampled_from(["here", "earlier"]),
+)
+
+
+@given(works, lengths, lengths)
+def test_the_entries_of_two_batches_add_up_to_that_of_both(
+    work: ledger.Work, first: list[tuple[int, int]], second: list[tuple[int, int]]
+) -> None:
+    def of(pairs: list[tuple[int, int]]) -> LedgerEntry:
+        return ledger.entry("opd", "student", work, COST, [p for p, _ in pairs], [r for _, r in pairs])
+
+    assert ledger.total([of(first), of(second)]) == [of(first + second)]
+
+
+@given(st.lists(entries, max_size=8), st.lists(entries, max_size=8))
+def test_a_total_of_totals_is_the_total(first: list[LedgerEntry], second: list[LedgerEntry]) -> None:
+    whole = ledger.total([*first, *second])
+    assert ledger.total([*ledger.total(first), *ledger.total(second)]) == whole
+    for name in ("sequences", "prompt_tokens", "tokens", "flops"):
+        assert sum(getattr(e, name) for e in whole) == sum(getattr(e, name) for e in [*first, *second])
+
+
+def test_a_total_keeps_stage_model_work_and_payer_apart_in_order() -> None:
+    keys: list[tuple[str, str, ledger.Work, ledger.Paid]] = [
+        ("triples", "teacher", "generation", "earlier"),
+        ("opd", "student", "rollout", "here"),
+        ("opd", "teacher", "scoring", "here"),
+        ("opd", "teacher", "scoring", "earlier"),
+        ("sft", "student", "update", "here"),
+    ]
+    made = [ledger.entry(stage, model, work, COST, [3], [2], paid) for stage, model, work, paid in keys]
+    found = ledger.total([*made, *reversed(made)])
+    assert [(e.stage, e.model, e.work, e.paid) for e in found] == keys
+    assert {e.sequences for e in found} == {2}
+
+
+def test_an_entry_counts_an_update_as_three_forward_passes() -> None:
+    update = ledger.entry("sft", "student", "update", COST, [3, 5], [2, 4])
+    forward = ledger.entry("sft", "student", "scoring", COST, [3, 5], [2, 4])
+    assert update.flops == 3 * forward.flops == 3 * COST.forward([4, 8], 6)
+    assert (update.sequences, update.prompt_tokens, update.tokens) == (2, 8, 6)

@@ -1,0 +1,289 @@
+"""Rollouts and scores against transformers: its greedy generation, its forward pass, its truncation."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from cohobate import rollouts, scoring
+from cohobate.batches import Row
+from cohobate.chat import Format, encode, question_ids
+from cohobate.rollouts import Decoding, Sampled, choose, sample, uniforms
+from cohobate.students import LoadedModel, load
+
+FORM = Format("{question} Think step by step.")
+QUESTIONS = [
+    "What is 3 + 4?",
+    "What is (12 - 5) * 3?",
+    "Why?",
+    "Anna has 12 apples. She buys 5 more and gives 3 to Tom. How many apples does Anna have now?",
+    "What is 8 * 7 - 6?",
+    "Compute ((2 + 3) * 4) - 9.",
+    "9 - 4",
+]
+KEYS = [f"question {i}" for i in range(len(QUESTIONS))]
+GREEDY = Decoding(48, temperature=0)
+DECODINGS = pytest.mark.parametrize(
+    "decoding",
+    [GREEDY, Decoding(48), Decoding(48, temperature=3), Decoding(48, temperature=2, top_p=0.9, top_k=9)],
+    ids=["greedy", "plain", "hot", "truncated"],
+)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> LoadedModel:
+    return load("world/teacher", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prompts(teacher: LoadedModel) -> list[list[int]]:
+    """Prompts of unlike length, in no order."""
+    return [question_ids(teacher.tokenizer, question, FORM) for question in QUESTIONS]
+
+
+def drawn(
+    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding, keys: list[str] = KEYS, **how: Any
+) -> list[Sampled]:
+    noise = uniforms(0, keys, decoding.max_tokens) if decoding.temperature else None
+    settings = {"eos_ids": teacher.eos_ids, "pad_id": teacher.pad_id, **how}
+    return sample(teacher.model, prompts, decoding, noise, **settings)
+
+
+@torch.no_grad()
+def logprobs_by_transformers(teacher: LoadedModel, prompt: list[int], response: list[int]) -> torch.Tensor:
+    """One full forward pass over one sequence, no padding and no cache."""
+    logits = teacher.model(torch.tensor([[*prompt, *response]]), use_cache=False).logits[0]
+    before = logits[len(prompt) - 1 : -1].log_softmax(-1)
+    chosen: torch.Tensor = before[torch.arange(len(response)), torch.tensor(response)]
+    return chosen
+
+
+# Which tokens.
+
+
+def test_greedy_rollouts_are_those_of_transformers(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    found = drawn(teacher, prompts, GREEDY)
+    for prompt, response in zip(prompts, found, strict=True):
+        whole = teacher.model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt)),
+            do_sample=False,
+            max_new_tokens=48,
+        )
+        assert response.response_ids == whole[0, len(prompt) :].tolist()
+    assert len({len(response.response_ids) for response in found}) > 2  # rows ended at different times
+
+
+@DECODINGS
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_company_of_a_prompt_does_not_change_its_rollout(
+    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding, batch_size: int
+) -> None:
+    together = drawn(teacher, prompts, decoding)
+    turned = [3, 6, 0, 5, 1, 4, 2]
+    apart = drawn(
+        teacher, [prompts[i] for i in turned], decoding, [KEYS[i] for i in turned], batch_size=batch_size
+    )
+    for i, found in zip(turned, apart, strict=True):
+        assert found.response_ids == together[i].response_ids
+        assert found.finish_reason == together[i].finish_reason
+        assert found.logprobs == pytest.approx(together[i].logprobs, abs=1e-4)
+
+
+def test_the_same_noise_draws_the_same_bits(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    assert drawn(teacher, prompts, Decoding(32)) == drawn(teacher, prompts, Decoding(32))
+
+
+def test_other_noise_draws_other_tokens(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    hot = Decoding(16, temperature=5.0)
+    first, second, third = (r.response_ids for r in drawn(teacher, [prompts[0]] * 3, hot, ["a", "b", "c"]))
+    assert first != second != third != first
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_first_token_is_drawn_from_the_softmax(teacher: LoadedModel, temperature: float) -> None:
+    """3,000 draws: all counts lie within 4 standard errors, and at another temperature they would not."""
+    count, model = 3000, load("world/base", device="cpu")
+    prompt = encode(model.tokenizer, "The")
+    noise = uniforms(7, [str(i) for i in range(count)], 1)
+    found = sample(
+        model.model,
+        [prompt] * count,
+        Decoding(1, temperature),
+        noise,
+        eos_ids=model.eos_ids,
+        pad_id=model.pad_id,
+    )
+    with torch.no_grad():
+        logits = model.model(torch.tensor([prompt])).logits[0, -1].double()
+    seen = torch.bincount(torch.tensor([r.response_ids[0] for r in found]), minlength=len(logits))
+
+    def worst(probabilities: torch.Tensor) -> float:
+        common = probabilities * count > 10
+        assert common.sum() >= 5
+        p = torch.cat([probabilities[common], probabilities[~common].sum()[None]])
+        n = torch.cat([seen[common], seen[~common].sum()[None]])
+        return float(((n - count * p).abs() / (count * p * (1 - p)).sqrt()).max())
+
+    assert worst((logits / temperature).softmax(-1)) < 4
+    assert worst((logits / (temperature * 1.3)).softmax(-1)) > 4
+
+
+def test_noise_depends_on_seed_and_key_alone() -> None:
+    whole = uniforms(3, ["a", "b", "c"], 50)
+    assert whole.min() >= 0 and whole.max() < 1
+    np.testing.assert_array_equal(uniforms(3, ["c", "a"], 50), whole[[2, 0]])
+    np.testing.assert_array_equal(uniforms(3, ["b"], 20), whole[1:2, :20])
+    assert not np.isin(uniforms(4, ["a", "b", "c"], 50), whole).any()
+    assert len(np.unique(whole)) == whole.size
+
+
+def test_noise_is_uniform_across_keys_and_places() -> None:
+    """Mean and variance of [0, 1) within 4 standard errors, down each column and along each row."""
+    noise = uniforms(0, [f"{i}/0" for i in range(1000)], 1000)
+    for axis in (0, 1):
+        assert np.abs(noise.mean(axis) - 0.5).max() < 5 * math.sqrt(1 / 12 / 1000)
+    assert abs(noise.mean() - 0.5) < 4 * math.sqrt(1 / 12) / 1000
+    assert abs(noise.var() - 1 / 12) < 4 * math.sqrt(1 / 180) / 1000  # the variance of (u - 1/2)^2 is 1/180
+
+
+# How a token is chosen.
+
+
+def shares(logits: torch.Tensor, decoding: Decoding, points: int = 2000) -> torch.Tensor:
+    """How much of [0, 1) leads to each token, measured on an even grid: exact to 1 / points a token."""
+    grid = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    chosen = choose(logits.expand(points, -1), decoding, grid)
+    return torch.bincount(chosen, minlength=len(logits)) / points
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize(
+    ("top_k", "top_p"), [(0, 1.0), (4, 1.0), (0, 0.8), (0, 0.3), (6, 0.7), (1, 1.0), (99, 1.0)]
+)
+def test_truncation_is_that_of_transformers(temperature: float, top_k: int, top_p: float) -> None:
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
+    if top_k:
+        warpers.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        warpers.append(TopPLogitsWarper(top_p))
+    for seed in range(5):
+        logits = 2 * torch.randn(12, generator=torch.Generator().manual_seed(seed))
+        expected = warpers(torch.zeros(1, 1, dtype=torch.long), logits[None])[0].softmax(-1)
+        found = shares(logits, Decoding(1, temperature, top_p, top_k))
+        assert (found - expected).abs().max() <= 1 / 2000 + 1e-6
+        assert found[expected == 0].sum() == 0
+
+
+def test_a_nucleus_is_the_smallest_set_that_holds_its_mass() -> None:
+    logits = torch.tensor([0.1, 0.5, 0.15, 0.25]).log()
+    assert shares(logits, Decoding(1, top_p=0.6)).tolist() == pytest.approx([0, 2 / 3, 0, 1 / 3], abs=1e-3)
+    assert shares(logits, Decoding(1, top_p=0.45)).tolist() == [0, 1, 0, 0]
+    assert shares(logits, Decoding(1, top_p=0.8)).tolist() == pytest.approx(
+        [0, 5 / 9, 1 / 6, 5 / 18], abs=1e-3
+    )
+
+
+def test_an_impossible_token_is_never_chosen_not_even_at_the_ends() -> None:
+    logits = torch.tensor([[-math.inf, 0.3, -math.inf, 0.1, -math.inf]] * 2)
+    ends = torch.tensor([0.0, math.nextafter(1, 0)], dtype=torch.float64)
+    assert choose(logits, Decoding(1), ends).tolist() == [1, 3]
+
+
+def test_at_temperature_zero_the_likeliest_token_is_taken() -> None:
+    logits = torch.randn(6, 30, generator=torch.Generator().manual_seed(0))
+    likeliest = [max(range(30), key=row.__getitem__) for row in logits.tolist()]
+    assert choose(logits, GREEDY, None).tolist() == likeliest
+
+
+def test_sampling_without_noise_is_refused(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="uniforms"):
+        sample(teacher.model, prompts, Decoding(4), None, eos_ids=[2], pad_id=0)
+
+
+# Log-probabilities.
+
+
+@DECODINGS
+def test_logprobs_are_those_of_a_fresh_forward_pass_at_temperature_one(
+    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding
+) -> None:
+    found = drawn(teacher, prompts, decoding, batch_size=4)
+    rows = [Row([*p, *r.response_ids], len(p)) for p, r in zip(prompts, found, strict=True)]
+    scores = scoring.score(teacher.model, rows, 200, teacher.pad_id)
+    for prompt, response, score in zip(prompts, found, scores, strict=True):
+        expected = logprobs_by_transformers(teacher, prompt, response.response_ids)
+        assert response.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+        assert score.logprobs.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("budget", [1, 150, 100_000])
+def test_hidden_states_of_a_score_give_the_whole_distribution(
+    teacher: LoadedModel, prompts: list[list[int]], budget: int
+) -> None:
+    rows = [Row([*prompt, *range(5, 6 + 3 * i)], len(prompt)) for i, prompt in enumerate(prompts)]
+    for row, score in zip(rows, scoring.score(teacher.model, rows, budget, teacher.pad_id), strict=True):
+        with torch.no_grad():
+            logits = teacher.model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]
+            found = teacher.model.get_output_embeddings()(score.hidden)
+        assert len(found) == len(row.response)
+        torch.testing.assert_close(found.log_softmax(-1), logits.log_softmax(-1), rtol=0, atol=1e-4)
+
+
+# How a rollout ends.
+
+
+def test_a_rollout_stops_with_its_end_or_at_the_limit(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    free = drawn(teacher, prompts[:1], GREEDY)[0]
+    size = len(free.response_ids)
+    assert free.finish_reason == "stop"
+    assert free.response_ids.index(teacher.eos_ids[0]) == size - 1 == len(free.logprobs) - 1
+    for limit, reason in [(size, "stop"), (size - 1, "length"), (1, "length")]:
+        [found] = drawn(teacher, prompts[:1], Decoding(limit, temperature=0))
+        assert found.response_ids == free.response_ids[:limit]
+        assert len(found.logprobs) == limit
+        assert found.finish_reason == reason
+
+
+def test_any_of_several_end_tokens_stops_a_rollout(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    free = [r.response_ids for r in drawn(teacher, prompts, GREEDY, eos_ids=[])]
+    assert all(len(ids) == 48 for ids in free)
+    ends = [free[0][2], free[1][4]]
+    for whole, found in zip(free, drawn(teacher, prompts, GREEDY, eos_ids=ends), strict=True):
+        first = next((i for i, token in enumerate(whole) if token in ends), None)
+        assert found.response_ids == whole[: None if first is None else first + 1]
+        assert found.finish_reason == ("length" if first is None else "stop")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_sampling_and_scoring_leave_the_mode_of_the_model_as_it_was(
+    teacher: LoadedModel, prompts: list[list[int]], training: bool
+) -> None:
+    modes: list[bool] = []
+    decoder = teacher.model.get_decoder()
+    hook = decoder.register_forward_pre_hook(lambda module, args: modes.append(module.training))
+    teacher.model.train(training)
+    try:
+        drawn(teacher, prompts, Decoding(2))
+        rollouts_mode = teacher.model.training
+        scoring.score(teacher.model, [Row(prompts[0], 1)], 100, 0)
+        scores_mode = teacher.model.training
+    finally:
+        hook.remove()
+        teacher.model.eval()
+    assert rollouts_mode is scores_mode is training
+    assert modes and not any(modes)  # dropout must not touch a log-probability
+
+
+def test_progress_is_told_in_rows(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    told: list[int] = []
+    drawn(teacher, prompts, Decoding(1), batch_size=3, done=told.append)
+    assert told == [3, 3, 1]
+
+
+def test_no_prompts_have_no_rollouts(teacher: LoadedModel) -> None:
+    assert rollouts.sample(teacher.model, [], GREEDY, None, eos_ids=[2], pad_id=0) == []
+    assert scoring.score(teacher.model, [], 100, 0) == []

@@ -1,0 +1,392 @@
+"""The training loop on the shipped base: losses and gradients against transformers, rates by formula."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from cohobate.batches import Row, batches, hidden_states
+from cohobate.chat import Format, FormatName, prompt_ids
+from cohobate.config import Training
+from cohobate.errors import CohobateError
+from cohobate.objectives.base import Objective, Terms, Tokens
+from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
+from cohobate.objectives.sft import cross_entropy
+from cohobate.progress import Bar
+from cohobate.students import LoadedModel, load
+from cohobate.training import Metrics, Run, StepBatch, lr_factor, make_optimizer
+from cohobate.triple_source import training_rows
+
+TRIPLES = pl.DataFrame(
+    {
+        "question": ["What is 3 + 4?", "What is (12 - 5) * 3, in words?", "Why?"],
+        "response": ["3 + 4 = 7. The answer is 7.", "12 - 5 = 7, then 7 * 3 = 21, and so on", "7"],
+        "rationale": ["3 + 4 = 7.", "12 - 5 = 7, then 7 * 3 = 21", None],
+        "answer": ["7", None, "7"],
+        "truncated": [False, True, False],
+    }
+)
+Gradients = dict[str, torch.Tensor]
+
+
+def base() -> LoadedModel:
+    return load("world/base", device="cpu")
+
+
+@pytest.fixture
+def student() -> LoadedModel:
+    return base()
+
+
+@pytest.fixture
+def rows(student: LoadedModel) -> list[Row]:
+    """Three chat sequences of unlike length, the second without an end."""
+    return training_rows(student.tokenizer, TRIPLES, Format())
+
+
+@dataclass
+class Given:
+    """A source of the same rows at every step; `before` is called first."""
+
+    rows: list[Row]
+    before: Callable[[int], None] = lambda step: None
+
+    def batch(self, step: int) -> StepBatch:
+        self.before(step)
+        return StepBatch(self.rows)
+
+    def forget(self, step: int) -> None:
+        pass
+
+
+def interrupt_at(fatal: int) -> Callable[[int], None]:
+    def before(step: int) -> None:
+        if step == fatal:
+            raise KeyboardInterrupt
+
+    return before
+
+
+def config(**changes: Any) -> Training:
+    """One step without warm-up, decay or clipping, unless changed."""
+    plain = {"steps": 1, "warmup": 0, "weight_decay": 0.0, "clip": 1e9}
+    return Training.model_validate({**plain, **changes})
+
+
+def run_of(
+    student: LoadedModel,
+    source: Given,
+    folder: Path,
+    objective: Objective = cross_entropy,
+    evaluated: list[int] | None = None,
+    **changes: Any,
+) -> Run:
+    points: list[int] = [] if evaluated is None else evaluated
+    folder.mkdir(exist_ok=True)
+    told, bar = config(**changes), Bar("sft", 1, "steps")
+    return Run(student, source, objective, told, folder, "sft", lambda at, _: points.append(at), bar)
+
+
+@contextmanager
+def taken_gradients(student: LoadedModel) -> Iterator[Gradients]:
+    """The gradients with which an optimizer takes its newest step."""
+    taken: Gradients = {}
+
+    def take(*_: object) -> None:
+        taken.update({name: p.grad.clone() for name, p in student.model.named_parameters()})
+
+    hook = register_optimizer_step_pre_hook(take)
+    try:
+        yield taken
+    finally:
+        hook.remove()
+
+
+def weights(student: LoadedModel) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in student.model.named_parameters()}
+
+
+def one_step(
+    student: LoadedModel, rows: list[Row], folder: Path, objective: Objective = cross_entropy, **changes: Any
+) -> tuple[Gradients, Metrics]:
+    """The gradients with which the optimizer takes a step on `rows`, and the step's metrics."""
+    with taken_gradients(student) as gradients:
+        done = run_of(student, Given(rows), folder, objective, **changes).train()
+    return gradients, done.metrics[0]
+
+
+def by_transformers(rows: list[Row], masked: list[int]) -> tuple[Gradients, float]:
+    """Gradients and loss from transformers, with a label of -100 on the first `masked` tokens of each row."""
+    model = base().model
+    width = max(len(row.ids) for row in rows)
+    ids, labels = torch.zeros(2, len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    labels.fill_(-100)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        mask[i, : len(row.ids)] = 1
+        labels[i, masked[i] : len(row.ids)] = torch.tensor(row.ids[masked[i] :])
+    loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters()}, float(loss.detach())
+
+
+def assert_same(found: Gradients, expected: Gradients) -> None:
+    assert min(float(value.abs().max()) for value in expected.values()) > 1e-4
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+# What is learnt.
+
+
+@pytest.mark.parametrize("name", ["chat", "plain"])
+def test_a_step_is_that_of_transformers_with_chat_prompts_masked_and_plain_ones_learnt(
+    name: FormatName, student: LoadedModel, tmp_path: Path
+) -> None:
+    rows = training_rows(student.tokenizer, TRIPLES, Format(name=name))
+    prompts = [len(prompt_ids(student.tokenizer, q, "{question}", None)) for q in TRIPLES["question"]]
+    expected, loss = by_transformers(rows, prompts if name == "chat" else [0, 0, 0])
+    gradients, metrics = one_step(student, rows, tmp_path)
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
+    assert_same(gradients, expected)
+
+
+def test_only_positions_that_predict_a_completion_get_a_gradient(
+    student: LoadedModel, rows: list[Row], tmp_path: Path
+) -> None:
+    rows = sorted(rows, key=lambda row: -len(row.ids))  # as the batch orders them
+    states: list[torch.Tensor] = []
+
+    def keep(module: Any, args: Any, output: Any) -> None:
+        output.last_hidden_state.retain_grad()
+        states.append(output.last_hidden_state)
+
+    student.model.get_decoder().register_forward_hook(keep)
+    one_step(student, rows, tmp_path)
+    [gradient] = [state.grad for state in states]
+    assert gradient is not None
+    learnt = gradient.norm(dim=-1) > 0
+    for row, found in zip(rows, learnt, strict=True):
+        predicting = range(row.context - 1, len(row.ids) - 1)
+        assert found.nonzero()[:, 0].tolist() == list(predicting)
+
+
+def test_a_truncated_response_is_learnt_without_an_end(student: LoadedModel, rows: list[Row]) -> None:
+    learnt = [student.tokenizer.decode(row.response) for row in rows]
+    ends = ["" if truncated else "<|im_end|>" for truncated in TRIPLES["truncated"]]
+    assert learnt == [text + end for text, end in zip(TRIPLES["response"], ends, strict=True)]
+
+
+def test_a_missing_answer_or_rationale_is_learnt_as_nothing(student: LoadedModel) -> None:
+    plain = training_rows(student.tokenizer, TRIPLES, Format(name="plain", separator="|"))
+    learnt = [student.tokenizer.decode(row.ids) for row in plain]
+    assert learnt[1] == "What is (12 - 5) * 3, in words?|12 - 5 = 7, then 7 * 3 = 21|"
+    assert learnt[2] == "Why?||7<|im_end|>"
+
+
+# Batches: no split and no padding changes anything.
+
+
+def informed(rows: list[Row]) -> list[Row]:
+    """`rows` with made-up knowledge of each response token, all different."""
+    generator = torch.Generator().manual_seed(0)
+
+    def known(count: int) -> dict[str, torch.Tensor]:
+        return {
+            "sampler_logprobs": -3 * torch.rand(count, generator=generator),
+            "teacher_logprobs": -3 * torch.rand(count, generator=generator),
+            "teacher_hidden": torch.randn(count, 8, generator=generator),
+        }
+
+    return [replace(row, known=known(len(row.response))) for row in rows]
+
+
+def teacher_head(hidden: torch.Tensor) -> torch.Tensor:
+    weights = torch.randn(512, 8, generator=torch.Generator().manual_seed(1))
+    return hidden @ weights.T
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "sft": cross_entropy,
+    "exact": ExactReverseKL(teacher_head),
+    "sampled": SampledReverseKL(),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
+def test_micro_batches_change_neither_gradient_nor_metrics(
+    objective: Objective, rows: list[Row], tmp_path: Path
+) -> None:
+    learnt = []
+    for budget in (1, 70, 100_000):  # each row alone, two together, all together
+        folder = tmp_path / str(budget)
+        learnt.append(one_step(base(), informed(rows), folder, objective, tokens_per_batch=budget))
+    (expected, metrics), *others = learnt
+    for gradients, found in others:
+        assert_same(gradients, expected)
+        for name in metrics.keys() - {"seconds_update"}:
+            assert found[name] == pytest.approx(metrics[name], rel=1e-4), name
+
+
+def test_padding_changes_no_hidden_state(student: LoadedModel, rows: list[Row]) -> None:
+    def states(chosen: list[Row], pad: int) -> dict[int, torch.Tensor]:
+        with torch.no_grad():
+            [batch] = batches(chosen, 100_000, pad, "cpu")
+            found = hidden_states(student.model, batch)
+        return {index: found[batch.rows == place] for place, index in enumerate(batch.order)}
+
+    padded, padded_otherwise = states(rows, 0), states(rows, 77)
+    for i, row in enumerate(rows):
+        alone = states([row], 0)[0]
+        assert len(alone) == len(row.response)
+        torch.testing.assert_close(padded[i], alone, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(padded[i], padded_otherwise[i], rtol=0, atol=0)
+
+
+shapes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
+
+
+@given(shapes, st.integers(1, 60))
+def test_batches_hold_every_response_token_once_within_the_budget(
+    shapes: list[tuple[int, int]], budget: int
+) -> None:
+    made = []
+    for i, (context, response) in enumerate(shapes):
+        ids = [100 * i + t for t in range(context + response)]
+        made.append(Row(ids, context, {"teacher_logprobs": torch.tensor(ids[context:])}))
+    found: list[int] = []
+    for batch in batches(made, budget, -1, "cpu"):
+        assert batch.inputs.numel() <= budget or len(batch.inputs) == 1
+        ids = batch.tokens.ids.tolist()
+        # Each token is predicted from the one before it in its own row, and keeps what is known of it.
+        assert batch.inputs[batch.rows, batch.columns].tolist() == [token - 1 for token in ids]
+        assert [batch.order[row] for row in batch.rows.tolist()] == [token // 100 for token in ids]
+        assert batch.tokens.teacher_logprobs is not None
+        assert batch.tokens.teacher_logprobs.tolist() == ids
+        found += ids
+    assert sorted(found) == [token for row in made for token in row.response]
+
+
+# The step.
+
+
+def test_a_step_moves_every_parameter_as_adamw_says_and_decays_no_norm(
+    student: LoadedModel, rows: list[Row], tmp_path: Path
+) -> None:
+    """The first step of AdamW, p (1 - lr decay) - lr g / (|g| + eps), in a warm-up of four steps."""
+    changes: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.5, "warmup": 4, "steps": 4}
+    before, source = weights(student), Given(rows, interrupt_at(1))
+    with taken_gradients(student) as gradients, pytest.raises(KeyboardInterrupt):
+        run_of(student, source, tmp_path, **changes).train()
+    after, rate = weights(student), 0.01 / 4
+    for name, old in before.items():
+        decay, gradient = 0.0 if "norm" in name else 0.5, gradients[name]
+        expected = old * (1 - rate * decay) - rate * gradient / (gradient.abs() + 1e-8)
+        assert not torch.equal(after[name], old), name
+        torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_parameter_is_no_business_of_the_optimizer(student: LoadedModel) -> None:
+    frozen = student.model.get_input_embeddings().weight.requires_grad_(False)
+    optimizer, _ = make_optimizer(student.model, config())
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in student.model.parameters() if p is not frozen)
+
+
+def test_the_gradient_is_clipped_and_its_norm_told_as_it_was(rows: list[Row], tmp_path: Path) -> None:
+    free, told = one_step(base(), rows, tmp_path / "free")
+    clipped, _ = one_step(base(), rows, tmp_path / "clipped", clip=0.125)
+    norm = math.sqrt(sum(float(g.double().square().sum()) for g in free.values()))
+    assert norm > 0.25
+    assert told["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    for name, value in free.items():
+        torch.testing.assert_close(clipped[name], value * 0.125 / norm, rtol=1e-4, atol=1e-8)
+
+
+def broken_at_zero(logits: torch.Tensor, tokens: Tokens) -> Terms:
+    """A loss of 0 whose gradient is not a number."""
+    return {"loss": (logits - logits.detach()).square().sum().sqrt()}
+
+
+def infinite(logits: torch.Tensor, tokens: Tokens) -> Terms:
+    return {"loss": logits.sum() * math.inf}
+
+
+@pytest.mark.parametrize("objective", [broken_at_zero, infinite])
+def test_a_step_that_is_not_finite_is_refused_before_it_touches_a_weight(
+    objective: Objective, student: LoadedModel, rows: list[Row], tmp_path: Path
+) -> None:
+    before = weights(student)
+    with pytest.raises(CohobateError, match=r"^sft: the loss is .* at step 0; lower sft\.lr \(now 0\.5\)"):
+        run_of(student, Given(rows), tmp_path, objective, lr=0.5).train()
+    torch.testing.assert_close(weights(student), before, rtol=0, atol=0)
+
+
+# The schedule.
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_rate_rises_linearly_over_the_warm_up(schedule: str) -> None:
+    told = config(steps=20, warmup=4, schedule=schedule)
+    assert [lr_factor(step, told) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "quarter"),
+    [("cosine", 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2), ("linear", 0.8), ("constant", 1.0)],
+)
+def test_the_rate_falls_to_its_floor_by_the_formula(schedule: str, quarter: float) -> None:
+    told = config(steps=104, warmup=4, schedule=schedule, min_lr_ratio=0.2)
+    assert lr_factor(4, told) == 1
+    assert lr_factor(29, told) == pytest.approx(quarter)
+    assert lr_factor(54, told) == pytest.approx(1 if schedule == "constant" else 0.6)
+    assert lr_factor(104, told) == pytest.approx(1 if schedule == "constant" else 0.2)
+
+
+def test_each_step_uses_the_rate_of_the_schedule(
+    student: LoadedModel, rows: list[Row], tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"steps": 4, "warmup": 2, "schedule": "linear", "lr": 0.1, "min_lr_ratio": 0.5}
+    done = run_of(student, Given(rows), tmp_path, **changes).train()
+    rates = [metrics["lr"] for metrics in done.metrics]
+    assert rates == pytest.approx([0.05, 0.1, 0.1, 0.075])
+
+
+# The run.
+
+
+@pytest.mark.parametrize(("steps", "points"), [(0, [0]), (4, [0, 2, 4]), (5, [0, 2, 4, 5])])
+def test_points_are_measured_first_last_and_every_so_often(
+    steps: int, points: list[int], student: LoadedModel, rows: list[Row], tmp_path: Path
+) -> None:
+    evaluated: list[int] = []
+    done = run_of(student, Given(rows), tmp_path, evaluated=evaluated, steps=steps, evaluate_every=2).train()
+    assert evaluated == points
+    assert [metrics["step"] for metrics in done.metrics] == list(range(steps))
+
+
+def untimed(metrics: list[Metrics]) -> list[Metrics]:
+    return [{name: value for name, value in m.items() if "seconds" not in name} for m in metrics]
+
+
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(rows: list[Row], tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"steps": 6, "warmup": 2, "snapshot_every": 2}
+    whole, cut, resumed = base(), base(), base()
+    expected = run_of(whole, Given(rows), tmp_path / "whole", **changes).train()
+    with pytest.raises(KeyboardInterrupt):
+        run_of(cut, Given(rows, interrupt_at(5)), tmp_path / "cut", **changes).train()
+    asked: list[int] = []
+    found = run_of(resumed, Given(rows, asked.append), tmp_path / "cut", **changes).train()
+    assert asked == [4, 5]
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+    assert found.ledger == expected.ledger
+    assert untimed(found.metrics) == untimed(expected.metrics)

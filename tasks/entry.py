@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from cohobate import runs
 from cohobate.config import Recipe, StageName
 from cohobate.errors import CohobateError
+from cohobate.listing import print_scores
 from cohobate.progress import say
 from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
@@ -39,7 +40,17 @@ def run_until(pipeline: Iterator[Artifact], until: StageName) -> list[Artifact]:
         say(f"{artifact.stage:<10} {'cached' if artifact.cached else f'{seconds:6.1f} s'}  {artifact.path}")
         if artifact.stage == until:
             break
+    _close()
     return list(_finished)
+
+
+def _close() -> None:
+    """What a person wants to know first: how good each model is, and where to read on."""
+    for artifact in _finished:
+        if artifact.stage == "evaluation":
+            print_scores(artifact)
+        if artifact.stage == "report":
+            print(f"report: {artifact.path / 'index.html'}", flush=True)
 
 
 def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:

@@ -53,7 +53,7 @@ def test_responses_come_apart(name: str) -> None:
         ("", None, None),
     ],
 )
-def test_plain_responses_come_apart_at_the_last_separator(text: str, rationale: str | None, answer: str | None) -> None:
+def test_plain_text_parts_at_the_last_separator(text: str, rationale: str | None, answer: str | None) -> None:
     assert parse_plain(text, " ### ") == Parsed(rationale, answer, "content" if rationale else None)
 
 

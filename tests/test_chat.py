@@ -15,16 +15,12 @@ from cohobate.students import model_path
 
 CHAT = Format("{question} Think step by step.")
 PLAIN = Format(name="plain", separator=" ### ")
-FORMATS = pytest.mark.parametrize(
-    "form", [CHAT, Format(system="Be brief."), PLAIN], ids=["chat", "system", "plain"]
-)
+FORMATS = pytest.mark.parametrize("form", [CHAT, Format(system="Be brief."), PLAIN], ids=["chat", "system", "plain"])
 
 # Any text but that of a special token, which the tokenizer reads as the token itself.
 texts = st.text(max_size=40).filter(lambda text: "<|" not in text and "think>" not in text)
 # The tokenizer is shared and never changed, so that a fixture is as good as a new one for each example.
-examples = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +39,7 @@ def rendered(tokenizer: Any, conversation: list[dict[str, str]], *, open_ended: 
 
 @pytest.mark.parametrize("model", ["world/base", "world/teacher"])
 @pytest.mark.parametrize("system", [None, "You are a careful accountant."])
-@pytest.mark.parametrize(
-    "question", ["What is 3 + 4?", " Wie viel ist\n\n7 × 8 ?\t", "{question} <|im_end|>"]
-)
+@pytest.mark.parametrize("question", ["What is 3 + 4?", " Wie viel ist\n\n7 × 8 ?\t", "{question} <|im_end|>"])
 def test_a_prompt_is_what_transformers_renders(model: str, system: str | None, question: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_path(model))
     conversation = [{"role": "user", "content": f"Q: {question} Think."}]
@@ -63,9 +57,7 @@ def test_a_prompt_ends_where_the_assistant_begins_to_speak(tokenizer: Any) -> No
 
 
 def test_an_empty_system_message_is_none(tokenizer: Any) -> None:
-    assert chat.prompt_ids(tokenizer, "Hi", "{question}", "") == chat.prompt_ids(
-        tokenizer, "Hi", "{question}", None
-    )
+    assert chat.prompt_ids(tokenizer, "Hi", "{question}", "") == chat.prompt_ids(tokenizer, "Hi", "{question}", None)
 
 
 def test_braces_in_a_question_are_left_alone() -> None:
@@ -97,9 +89,7 @@ def test_tokenizing_prompt_and_completion_as_one_would_change_the_prompt(tokeniz
 @FORMATS
 @examples
 @given(question=texts, completion=texts)
-def test_a_sequence_is_prompt_completion_and_end(
-    tokenizer: Any, form: Format, question: str, completion: str
-) -> None:
+def test_a_sequence_is_prompt_completion_and_end(tokenizer: Any, form: Format, question: str, completion: str) -> None:
     start = len(chat.question_ids(tokenizer, question, form))
     ended = chat.training_sequence(tokenizer, question, completion, form, ended=True).ids
     assert ended[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -180,6 +170,4 @@ def test_a_plain_student_is_asked_without_a_template(tokenizer: Any) -> None:
     recipe = Recipe.model_validate({"sft": {"format": "plain", "separator": " = "}, "opd": {"steps": 0}})
     student, teacher = chat.student_format(recipe), chat.teacher_format(recipe)
     assert tokenizer.decode(chat.question_ids(tokenizer, "2 + 2", student)) == "2 + 2 = "
-    assert tokenizer.decode(chat.question_ids(tokenizer, "2 + 2", teacher)).startswith(
-        "<|im_start|>user\n2 + 2"
-    )
+    assert tokenizer.decode(chat.question_ids(tokenizer, "2 + 2", teacher)).startswith("<|im_start|>user\n2 + 2")

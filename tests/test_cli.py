@@ -68,7 +68,7 @@ def refusal(*arguments: str, data: Path) -> str:
         (["preflight", "nowhere.toml"], ["nowhere.toml", "tiny"]),
     ],
 )
-def test_a_mistake_is_one_sentence_and_writes_nothing(arguments: list[str], parts: list[str], tmp_path: Path) -> None:
+def test_a_mistake_is_one_sentence(arguments: list[str], parts: list[str], tmp_path: Path) -> None:
     line = refusal(*arguments, data=tmp_path / "data")
     for part in parts:
         assert part in line
@@ -89,7 +89,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(arguments: list[str], part
         ("[questions]\nsource = 'file'\n", ["needs a path"]),
     ],
 )
-def test_a_mistake_in_a_recipe_names_the_file_and_the_place(content: str, parts: list[str], tmp_path: Path) -> None:
+def test_a_mistake_in_a_recipe_is_located(content: str, parts: list[str], tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(content)
     line = refusal("run", "mine.toml", data=tmp_path / "data")

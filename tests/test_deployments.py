@@ -90,7 +90,10 @@ def test_a_deployment_runs_the_recipe_on_the_worker(up: Up) -> None:
 def test_the_nightly_deployment_gets_its_runs_scheduled(up: Up) -> None:
     """With SQLAlchemy 2.1 the server runs and schedules nothing: this is what the pin is for."""
     deployment = up.api("/deployments/name/distill/nightly", method="GET")
-    only = {"deployments": {"id": {"any_": [deployment["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    only = {
+        "deployments": {"id": {"any_": [deployment["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
     runs = up.wait_for(lambda: up.api("/flow_runs/filter", only), "scheduled run")
     assert all(run["next_scheduled_start_time"][11:16] == "02:00" for run in runs)
 

@@ -46,8 +46,8 @@ def different(name: str, value: Any, section: Section, field: str) -> Any:
         return OTHERS[name]
     annotation = str(type(section).model_fields[field].annotation)
     if "Literal" in annotation:
-        options = annotation.split("Literal[")[1].split("]")[0].replace("'", "").split(", ")
-        return next(option for option in options if option != value)
+        options = annotation.split("Literal[")[1].split("]", maxsplit=1)[0].replace("'", "").split(", ")
+        return next((option for option in options if option != value), None)
     if isinstance(value, float) or "float" in annotation:
         return 0.5 if value != 0.5 else 0.25
     if isinstance(value, int) or "int" in annotation:
@@ -56,9 +56,7 @@ def different(name: str, value: Any, section: Section, field: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "section", "field"), LEAVES, ids=[leaf[0] for leaf in LEAVES])
-def test_identity_fields_move_the_identity_and_execution_fields_do_not(
-    name: str, section: Section, field: str
-) -> None:
+def test_identity_fields_move_the_identity_and_execution_fields_do_not(name: str, section: Section, field: str) -> None:
     value = getattr(section, field)
     other = different(name, value, section, field)
     if other is None:

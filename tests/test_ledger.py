@@ -122,16 +122,12 @@ def tokenizer() -> Any:
     return load("world/base", device="cpu").tokenizer
 
 
-def test_an_update_costs_what_torch_counts_and_the_metrics_say(
-    model: Any, tokenizer: Any, tmp_path: Path
-) -> None:
+def test_an_update_costs_what_torch_counts_and_the_metrics_say(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
     config = Training(steps=1, warmup=0, tokens_per_batch=1000)
     student = LoadedModel(model, tokenizer, tmp_path, ())
     source = Given(rows(prompt, response, count))
-    run = Run(
-        student, source, cross_entropy, config, tmp_path, "sft", lambda *_: None, Bar("sft", 1, "steps")
-    )
+    run = Run(student, source, cross_entropy, config, tmp_path, "sft", lambda *_: None, Bar("sft", 1, "steps"))
     metrics: list[dict[str, Any]] = []
     found = counted(lambda: metrics.extend(run.train().metrics))
     exact = cost.update([prompt] * count, [response] * count)

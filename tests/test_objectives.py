@@ -87,6 +87,15 @@ def test_the_rows_with_which_a_teacher_pads_its_vocabulary_do_not_count() -> Non
     close(gradient(EXACT, student, full_knowledge(padded)), kl_gradient(student, teacher))
 
 
+def test_the_rows_with_which_a_student_pads_its_vocabulary_do_not_count() -> None:
+    student, teacher = logits_of(6, 9, seed=1).float(), logits_of(6, 9, seed=2).float()
+    padded = torch.cat([student, torch.full((6, 4), -50.0)], dim=-1)
+    close(EXACT(padded, full_knowledge(teacher))["loss"], EXACT(student, full_knowledge(teacher))["loss"])
+    found = gradient(EXACT, padded, full_knowledge(teacher))
+    close(found[:, :9], kl_gradient(student, teacher))
+    assert not found[:, 9:].any()
+
+
 # Sampled reverse KL: all next tokens of one state.
 
 

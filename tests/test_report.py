@@ -12,7 +12,7 @@ from cohobate.report.facts import headline
 from tests.pipeline import Finished
 
 CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 def score(student: str, accuracy: float, low: float = 0.0, high: float = 1.0) -> dict[str, object]:

@@ -45,9 +45,9 @@ def response(key: str, text: str = "text", *, tokens: int = 10, finish_reason: s
     return Response(key, text, None, finish_reason, 7, tokens, latency_ms=1.5)
 
 
-def write(store: ResponseStore, responses: Sequence[Response], *, paid_by: str = "run", max_tokens: int = 64) -> None:
+def write(store: ResponseStore, rows: list[Response], *, paid_by: str = "me", max_tokens: int = 64) -> None:
     with store.writer(paid_by=paid_by, max_tokens=max_tokens, engine_version="1") as writer:
-        writer.append(responses)
+        writer.append(rows)
 
 
 def texts(store: ResponseStore, keys: Sequence[str], max_tokens: int = 64) -> dict[str, str]:

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LogitsProcessorList,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from cohobate import rollouts, scoring
 from cohobate.batches import Row
@@ -77,6 +86,31 @@ def test_greedy_rollouts_are_those_of_transformers(teacher: LoadedModel, prompts
     assert len({len(response.response_ids) for response in found}) > 2  # rows ended at different times
 
 
+def test_padding_shifts_no_position_of_a_model_that_knows_absolute_ones() -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=1.0, bos_token_id=None, eos_token_id=None))
+    prompts = [[3], [7, 8, 9, 10, 11, 12], [20, 30, 40]]
+    found = sample(model.eval(), prompts, Decoding(12, temperature=0), None, eos_ids=[], pad_id=0)
+    for prompt, response in zip(prompts, found, strict=True):
+        inputs, mask = torch.tensor([prompt]), torch.ones(1, len(prompt))
+        whole = model.generate(inputs, attention_mask=mask, do_sample=False, max_new_tokens=12)
+        assert response.response_ids == whole[0, len(prompt) :].tolist()
+
+
+@torch.no_grad()
+def test_each_token_is_the_inverse_cdf_of_its_own_noise(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    """A slow twin: a whole forward pass a token, and a walk along the vocabulary."""
+    hot = Decoding(8, temperature=3)
+    noise = uniforms(0, KEYS, 8)
+    for row, response in enumerate(drawn(teacher, prompts, hot)):
+        for place, token in enumerate(response.response_ids):
+            ids = torch.tensor([[*prompts[row], *response.response_ids[:place]]])
+            chances = (teacher.model(ids).logits[0, -1].double() / 3).softmax(-1)
+            below = float(chances[:token].sum())
+            assert below - 1e-6 < noise[row, place] < below + float(chances[token]) + 1e-6
+
+
 @DECODINGS
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_company_of_a_prompt_does_not_change_its_rollout(
@@ -84,9 +118,7 @@ def test_the_company_of_a_prompt_does_not_change_its_rollout(
 ) -> None:
     together = drawn(teacher, prompts, decoding)
     turned = [3, 6, 0, 5, 1, 4, 2]
-    apart = drawn(
-        teacher, [prompts[i] for i in turned], decoding, [KEYS[i] for i in turned], batch_size=batch_size
-    )
+    apart = drawn(teacher, [prompts[i] for i in turned], decoding, [KEYS[i] for i in turned], batch_size=batch_size)
     for i, found in zip(turned, apart, strict=True):
         assert found.response_ids == together[i].response_ids
         assert found.finish_reason == together[i].finish_reason
@@ -161,9 +193,7 @@ def shares(logits: torch.Tensor, decoding: Decoding, points: int = 2000) -> torc
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
-@pytest.mark.parametrize(
-    ("top_k", "top_p"), [(0, 1.0), (4, 1.0), (0, 0.8), (0, 0.3), (6, 0.7), (1, 1.0), (99, 1.0)]
-)
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (4, 1.0), (0, 0.8), (0, 0.3), (6, 0.7), (1, 1.0), (99, 1.0)])
 def test_truncation_is_that_of_transformers(temperature: float, top_k: int, top_p: float) -> None:
     warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
     if top_k:
@@ -182,15 +212,16 @@ def test_a_nucleus_is_the_smallest_set_that_holds_its_mass() -> None:
     logits = torch.tensor([0.1, 0.5, 0.15, 0.25]).log()
     assert shares(logits, Decoding(1, top_p=0.6)).tolist() == pytest.approx([0, 2 / 3, 0, 1 / 3], abs=1e-3)
     assert shares(logits, Decoding(1, top_p=0.45)).tolist() == [0, 1, 0, 0]
-    assert shares(logits, Decoding(1, top_p=0.8)).tolist() == pytest.approx(
-        [0, 5 / 9, 1 / 6, 5 / 18], abs=1e-3
-    )
+    assert shares(logits, Decoding(1, top_p=0.8)).tolist() == pytest.approx([0, 5 / 9, 1 / 6, 5 / 18], abs=1e-3)
 
 
 def test_an_impossible_token_is_never_chosen_not_even_at_the_ends() -> None:
-    logits = torch.tensor([[-math.inf, 0.3, -math.inf, 0.1, -math.inf]] * 2)
-    ends = torch.tensor([0.0, math.nextafter(1, 0)], dtype=torch.float64)
-    assert choose(logits, Decoding(1), ends).tolist() == [1, 3]
+    logits = torch.randn(500, 30, generator=torch.Generator().manual_seed(0))
+    logits[:, [0, 1, 7, 28, 29]] = -math.inf
+    lowest = torch.zeros(500, dtype=torch.float64)
+    assert set(choose(logits, Decoding(1), lowest).tolist()) == {2}
+    # The chances of most rows do not add up to exactly 1.
+    assert set(choose(logits, Decoding(1), lowest + math.nextafter(1, 0)).tolist()) == {27}
 
 
 def test_at_temperature_zero_the_likeliest_token_is_taken() -> None:
@@ -231,6 +262,19 @@ def test_hidden_states_of_a_score_give_the_whole_distribution(
             found = teacher.model.get_output_embeddings()(score.hidden)
         assert len(found) == len(row.response)
         torch.testing.assert_close(found.log_softmax(-1), logits.log_softmax(-1), rtol=0, atol=1e-4)
+
+
+def test_a_vocabulary_too_large_for_one_chunk_is_scored_alike() -> None:
+    torch.manual_seed(0)
+    vocabulary = 500_000  # 32 tokens a chunk
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, num_key_value_heads=1, head_dim=8, **sizes))
+    rows = [Row([9999 * t % vocabulary for t in range(20 + i)], 1 + i) for i in range(3)]
+    for row, score in zip(rows, scoring.score(model.eval(), rows, 1000, 0), strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]
+        expected = logits.log_softmax(-1)[torch.arange(19), torch.tensor(row.response)]
+        torch.testing.assert_close(score.logprobs, expected, rtol=0, atol=1e-4)
 
 
 # How a rollout ends.

@@ -43,9 +43,7 @@ def build_and_hang(workspace: Workspace) -> Outcome:
 
 
 def make(root: Path, build: Any = build_counted, **identity: Any) -> Artifact:
-    return Store(root).produce(
-        "triples", recipe=RECIPE, version=1, identity=identity, parents=[], build=build
-    )
+    return Store(root).produce("triples", recipe=RECIPE, version=1, identity=identity, parents=[], build=build)
 
 
 def builds(root: Path) -> int:

@@ -23,7 +23,7 @@ from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
 from cohobate.objectives.sft import cross_entropy
 from cohobate.progress import Bar
 from cohobate.students import LoadedModel, load
-from cohobate.training import Metrics, Run, StepBatch, lr_factor, make_optimizer
+from cohobate.training import Metrics, Run, StepBatch, averages, lr_factor, make_optimizer
 from cohobate.triple_source import training_rows
 
 TRIPLES = pl.DataFrame(
@@ -256,9 +256,7 @@ shapes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, m
 
 
 @given(shapes, st.integers(1, 60))
-def test_batches_hold_every_response_token_once_within_the_budget(
-    shapes: list[tuple[int, int]], budget: int
-) -> None:
+def test_batches_hold_every_response_token_once_within_the_budget(shapes: list[tuple[int, int]], budget: int) -> None:
     made = []
     for i, (context, response) in enumerate(shapes):
         ids = [100 * i + t for t in range(context + response)]
@@ -352,9 +350,7 @@ def test_the_rate_falls_to_its_floor_by_the_formula(schedule: str, quarter: floa
     assert lr_factor(104, told) == pytest.approx(1 if schedule == "constant" else 0.2)
 
 
-def test_each_step_uses_the_rate_of_the_schedule(
-    student: LoadedModel, rows: list[Row], tmp_path: Path
-) -> None:
+def test_each_step_uses_the_rate_of_the_schedule(student: LoadedModel, rows: list[Row], tmp_path: Path) -> None:
     changes: dict[str, Any] = {"steps": 4, "warmup": 2, "schedule": "linear", "lr": 0.1, "min_lr_ratio": 0.5}
     done = run_of(student, Given(rows), tmp_path, **changes).train()
     rates = [metrics["lr"] for metrics in done.metrics]
@@ -372,6 +368,12 @@ def test_points_are_measured_first_last_and_every_so_often(
     done = run_of(student, Given(rows), tmp_path, evaluated=evaluated, steps=steps, evaluate_every=2).train()
     assert evaluated == points
     assert [metrics["step"] for metrics in done.metrics] == list(range(steps))
+
+
+def test_sums_become_means_over_tokens_and_maxima_stay() -> None:
+    rows = [Row([1, 2, 3, 4], 2), Row([1, 2, 3, 4, 5], 1)]  # 2 + 4 response tokens
+    terms = {"loss": torch.tensor(9.0), "mismatch_max": torch.tensor(3.0)}
+    assert averages(terms, rows) == {"loss": 1.5, "mismatch_max": 3.0}
 
 
 def untimed(metrics: list[Metrics]) -> list[Metrics]:

@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass
 
 # Only the last statement of an answer counts: models restate and correct themselves.
-_ANSWER_LINE = re.compile(r"(?:^|\n)[ \t]*(?:the )?(?:final )?answer(?: is)?[ \t]*[:=]?[ \t]*(.+)", re.IGNORECASE)
+_ANSWER_LINE = re.compile(
+    r"(?:^|\n)[ \t]*(?:the )?(?:final )?answer\b(?: is\b)?[ \t]*[:=]?[ \t]*([^\s:=].*)", re.IGNORECASE
+)
 _HASHES = re.compile(r"####[ \t]*(.+)")
 _THINK_END = "</think>"
 
@@ -64,7 +66,7 @@ def _final_answer(text: str) -> tuple[str, str | None]:
     return text[: lines[-1].start()], answer or None
 
 
-def _last_boxed(text: str) -> tuple[str, str] | None:
+def _last_boxed(text: str) -> tuple[str, str | None] | None:
     r"""`\\boxed{...}` with balanced braces."""
     start = text.rfind("\\boxed{")
     if start < 0:
@@ -73,5 +75,5 @@ def _last_boxed(text: str) -> tuple[str, str] | None:
     for at in range(start + len("\\boxed"), len(text)):
         depth += {"{": 1, "}": -1}.get(text[at], 0)
         if depth == 0:
-            return text[:start], text[start + len("\\boxed{") : at].strip()
+            return text[:start], text[start + len("\\boxed{") : at].strip() or None
     return None

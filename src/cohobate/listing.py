@@ -79,6 +79,11 @@ def print_artifact(artifact: Artifact) -> None:
     _print_samples(console, artifact)
 
 
+def print_scores(evaluation: Artifact) -> None:
+    """The scores of an evaluation, a line a student and split, on standard error."""
+    _print_metrics(Console(stderr=True, highlight=False), evaluation.manifest.metrics)
+
+
 def _print_metrics(console: Console, metrics: dict[str, Any] | list[dict[str, Any]]) -> None:
     if isinstance(metrics, dict):
         for name, value in metrics.items():

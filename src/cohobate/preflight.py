@@ -34,7 +34,7 @@ def check(recipe: Recipe) -> list[Check]:
             results.append(Check(name, True, probe()))
         except CohobateError as error:
             results.append(Check(name, False, str(error)))
-            if name in ("teacher loads", "student loads"):
+            if name in ("data folder", "teacher loads", "student loads"):
                 break
     return results
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -31,7 +32,9 @@ def read_questions(config: Questions) -> pl.DataFrame:
     path = Path(config.path or "")
     if not path.is_file():
         raise QuestionsError(f"the questions file {path} does not exist; set questions.path")
-    frame = _read(path)
+    frame = _read(path, config.columns)
+    if frame.width == 0:
+        raise QuestionsError(f"the questions file {path} holds no question")
     _check_columns(frame, config.columns, path)
     if frame.is_empty():
         raise QuestionsError(f"the questions file {path} holds no question")
@@ -42,24 +45,24 @@ def read_questions(config: Questions) -> pl.DataFrame:
     )
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path, columns: Columns) -> pl.DataFrame:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         try:
             return pl.read_parquet(path)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise QuestionsError(f"{path} is not readable as Parquet: {_first_line(error)}") from None
+    if suffix not in (".jsonl", ".ndjson", ".csv"):
+        raise QuestionsError(f"{path} ends in '{suffix}'; questions come from .parquet, .jsonl or .csv")
     text = _utf8(path)
     if suffix in (".jsonl", ".ndjson"):
-        return _read_jsonl(text, path)
-    if suffix == ".csv":
-        if not text.strip():
-            return pl.DataFrame()
-        try:
-            return pl.read_csv(text.encode(), infer_schema=False)
-        except pl.exceptions.PolarsError as error:
-            raise QuestionsError(f"{path} is not readable as CSV: {_first_line(error)}") from None
-    raise QuestionsError(f"{path} ends in '{suffix}'; questions come from .parquet, .jsonl or .csv")
+        return _read_jsonl(text, path, columns)
+    if not text.strip():
+        return pl.DataFrame()
+    try:
+        return pl.read_csv(text.encode(), infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise QuestionsError(f"{path} is not readable as CSV: {_first_line(error)}") from None
 
 
 def _utf8(path: Path) -> str:
@@ -71,7 +74,7 @@ def _utf8(path: Path) -> str:
         raise QuestionsError(f"{path} is not UTF-8 (line {line}, byte {error.start}); save it as UTF-8 text") from None
 
 
-def _read_jsonl(text: str, path: Path) -> pl.DataFrame:
+def _read_jsonl(text: str, path: Path, columns: Columns) -> pl.DataFrame:
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -82,8 +85,17 @@ def _read_jsonl(text: str, path: Path) -> pl.DataFrame:
             raise QuestionsError(f"{path} line {number} is not JSON: {error.msg}") from None
         if not isinstance(row, dict):
             raise QuestionsError(f"{path} line {number} is not a JSON object")
+        for name in (columns.question, columns.gold_answer, columns.id, "split"):
+            if isinstance(row.get(name), list | dict):
+                raise QuestionsError(f"{path} line {number}: '{name}' is no text but a list or an object")
         rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    # Cell by cell: a column's common type would turn 12 into 12.0, and fails on mixed ones.
+    return pl.DataFrame({name: pl.Series([_cell(row.get(name)) for row in rows], dtype=pl.String) for name in names})
+
+
+def _cell(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _check_columns(frame: pl.DataFrame, columns: Columns, path: Path) -> None:
@@ -92,6 +104,8 @@ def _check_columns(frame: pl.DataFrame, columns: Columns, path: Path) -> None:
         wanted["id"] = columns.id
     for role, name in wanted.items():
         if name in frame.columns:
+            if frame.schema[name].is_nested():
+                raise QuestionsError(f"{path}: the column '{name}' holds no text but {frame.schema[name]}")
             continue
         if role == "gold_answer" and columns.gold_answer == "gold_answer":
             continue  # questions without gold are allowed unless the recipe names the column
@@ -130,6 +144,9 @@ def _check_rows(frame: pl.DataFrame, path: Path) -> None:
     blank = numbered.filter(pl.col("question") == "")
     if len(blank):
         raise QuestionsError(f"{path} row {blank['row'][0]} has a blank question ({len(blank)} in all)")
+    nameless = numbered.filter(pl.col("question_id").is_null())
+    if len(nameless):
+        raise QuestionsError(f"{path} row {nameless['row'][0]} has no id ({len(nameless)} in all)")
     repeated = numbered.filter(pl.col("question_id").is_duplicated())
     if len(repeated):
         first = repeated["question_id"][0]
@@ -141,7 +158,12 @@ def _check_rows(frame: pl.DataFrame, path: Path) -> None:
 
 
 def _split(frame: pl.DataFrame, config: Questions, path: Path) -> pl.DataFrame:
-    if frame["split"].null_count() == 0:
+    missing = frame["split"].null_count()
+    if 0 < missing < len(frame):
+        raise QuestionsError(
+            f"{path} gives a split to only {len(frame) - missing} of {len(frame)} questions; give all or none"
+        )
+    if missing == 0:
         unknown = frame.filter(~pl.col("split").is_in(SPLITS))
         if len(unknown):
             raise QuestionsError(f"{path} has the split '{unknown['split'][0]}'; splits are {', '.join(SPLITS)}")
@@ -159,7 +181,7 @@ def _split(frame: pl.DataFrame, config: Questions, path: Path) -> pl.DataFrame:
         at = int.from_bytes(digest[:8], "big") / 2**64
         return next(split for split, bound in bounds if at < bound or split == "test")
 
-    placed = pl.col("question_id").map_elements(place, return_dtype=pl.String)
+    placed = pl.col("question").map_elements(lambda text: place(question_id(text)), return_dtype=pl.String)
     return frame.with_columns(placed.alias("split"))
 
 

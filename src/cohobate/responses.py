@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 
 from cohobate.files import storage_errors, sync_folder, write_parquet_atomic
-from cohobate.fingerprint import hash_value
 from cohobate.locks import exclusive
 from cohobate.store import data_root
 from cohobate.teachers.base import Response
@@ -63,8 +62,9 @@ class ResponseStore:
         import polars as pl
 
         wanted = pl.LazyFrame({"key": list(keys)}, schema={"key": pl.String}).unique()
-        frames = [pl.scan_parquet(path) for path in sorted(self.folder.glob("part-*.parquet"))]
-        frames += [_frame(rows).lazy() for rows in self._journal_rows()]
+        # Journals first: one that is compacted meanwhile is a part by the time the parts are listed.
+        frames = [_frame(rows).lazy() for rows in self._journal_rows()]
+        frames += [pl.scan_parquet(path) for path in sorted(self.folder.glob("part-*.parquet"))]
         if not frames:
             return _frame([])
         ended = (pl.col("finish_reason") != "length") & (pl.col("completion_tokens") <= max_tokens)
@@ -77,12 +77,22 @@ class ResponseStore:
         """A journal for the responses of one stage; compacted when the block ends, however it ends."""
         with storage_errors(self.folder.parent):
             self.folder.mkdir(parents=True, exist_ok=True)
+            facts = {"max_tokens": max_tokens, "paid_by": paid_by, "engine_version": engine_version}
+            try:
+                with self._journal() as file:
+                    yield Writer(file, facts)
+            finally:
+                self.compact()
+
+    def _journal(self) -> IO[str]:
+        """A new journal that nobody else can take."""
+        while True:
             path = self.folder / f"journal-{secrets.token_hex(8)}.jsonl"
-            with path.open("x", encoding="utf-8") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                facts = {"max_tokens": max_tokens, "paid_by": paid_by, "engine_version": engine_version}
-                yield Writer(file, facts)
-            self.compact()
+            file = path.open("x", encoding="utf-8")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+            file.close()  # compacted away before it was locked
 
     def compact(self) -> None:
         """Turn the journals that no writer holds into Parquet parts."""
@@ -93,7 +103,7 @@ class ResponseStore:
                         continue
                     rows = list(_lines(path))
                     if rows:
-                        name = f"part-{hash_value([row['key'] for row in rows])[:16]}.parquet"
+                        name = f"part-{path.stem.removeprefix('journal-')}.parquet"
                         write_parquet_atomic(_frame(rows).to_arrow().cast(SCHEMA), self.folder / name)
                         sync_folder(self.folder)
                     path.unlink()

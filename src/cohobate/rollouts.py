@@ -79,13 +79,15 @@ def sample(
     model.eval()
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     results: dict[int, Sampled] = {}
-    for at in range(0, len(order), batch_size):
-        rows = order[at : at + batch_size]
-        batch_noise = None if noise is None else noise[rows]
-        batch = _Batch(model, [prompts[i] for i in rows], decoding, batch_noise, eos_ids, pad_id)
-        results.update(zip(rows, batch.run(), strict=True))
-        done(len(rows))
-    model.train(was_training)
+    try:
+        for at in range(0, len(order), batch_size):
+            rows = order[at : at + batch_size]
+            batch_noise = None if noise is None else noise[rows]
+            batch = _Batch(model, [prompts[i] for i in rows], decoding, batch_noise, eos_ids, pad_id)
+            results.update(zip(rows, batch.run(), strict=True))
+            done(len(rows))
+    finally:
+        model.train(was_training)
     return [results[i] for i in range(len(prompts))]
 
 

@@ -6,6 +6,7 @@ a better one relabels what is stored without asking the teacher again.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from typing import Literal
 Label = Literal["correct", "incorrect", "undecided"]
 # What datasets write where there is no checkable answer.
 GOLD_SENTINELS = frozenset({"", "proof", "notfound", "not found", "none", "n/a", "na", "unknown"})
+
+
+_GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,8 @@ class Verifier:
 def normalise(answer: str) -> str:
     """NFKC, lower case, single spaces; without $, a final full stop, or commas between digits."""
     text = unicodedata.normalize("NFKC", answer).lower().replace("$", "")
-    text = " ".join(text.split()).rstrip(".")
-    return "".join(
-        char
-        for i, char in enumerate(text)
-        if not (char == "," and text[i - 1 : i].isdigit() and text[i + 1 : i + 2].isdigit())
-    )
+    text = " ".join(text.split()).rstrip(". ")
+    return _GROUPED.sub(lambda number: number[0].replace(",", ""), text)
 
 
 def exactly(answer: str, gold: str) -> bool:

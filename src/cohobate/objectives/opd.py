@@ -28,11 +28,13 @@ class ExactReverseKL:
         """Terms for `logits` [N, V]; needs teacher_hidden and, for the mismatch, sampler_logprobs."""
         hidden = required(tokens.teacher_hidden, "teacher_hidden")
         with torch.no_grad():
-            # Padded vocabularies: the teacher may have rows beyond the student's tokenizer.
-            teacher = self.teacher_head(hidden).float()[:, : logits.shape[-1]].log_softmax(-1)
-        student = logits.log_softmax(-1)
-        kl = (student.exp() * (student - teacher)).sum(-1)
-        return {"loss": kl.sum(), "reverse_kl": kl.detach().sum(), **_diagnostics(student, tokens)}
+            teacher_logits = self.teacher_head(hidden).float()
+        # Either model may have padding rows beyond the tokenizer that both share.
+        shared = min(logits.shape[-1], teacher_logits.shape[-1])
+        student = logits[:, :shared].log_softmax(-1)
+        kl = (student.exp() * (student - teacher_logits[:, :shared].log_softmax(-1))).sum(-1)
+        diagnostics = _diagnostics(logits.log_softmax(-1), tokens)
+        return {"loss": kl.sum(), "reverse_kl": kl.detach().sum(), **diagnostics}
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def storage_errors(root: Path) -> Iterator[None]:
             errno.ENOTDIR: "is not a folder; set COHOBATE_DATA to a folder you may write to",
             errno.EEXIST: "is not a folder; set COHOBATE_DATA to a folder you may write to",
         }
+        if not root.exists():  # some file systems (/proc) say "no such file" to whoever makes a folder
+            reasons[errno.ENOENT] = "cannot be made; set COHOBATE_DATA to a folder you may write to"
         reason = reasons.get(error.errno or 0)
         inside = error.filename is None or str(error.filename).startswith(str(root))
         if reason is None or not inside:

@@ -21,6 +21,7 @@ from cohobate.listing import print_scores
 from cohobate.progress import say
 from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
+from tasks.ephemeral import tie_server_to_this_process
 
 _finished: list[Artifact] = []
 
@@ -33,6 +34,7 @@ def resolved(recipe: Recipe | str) -> Recipe:
 def run_until(pipeline: Iterator[Artifact], until: StageName) -> list[Artifact]:
     """Run the stages of `pipeline` up to and including `until`; says what each one came to."""
     os.environ["COHOBATE_FLOW_RUN_ID"] = str(flow_run.id or "")
+    tie_server_to_this_process()
     _finished.clear()
     for artifact in pipeline:
         _finished.append(artifact)

@@ -45,7 +45,7 @@ def newest_run() -> tuple[FlowRun, dict[str, Any]]:
     """The newest flow run, and its task runs by name."""
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
-        run = max(runs, key=lambda r: r.created or 0)  # type: ignore[arg-type, return-value]
+        run = max(runs, key=lambda r: r.created or 0)
         tasks = [t for t in client.read_task_runs() if t.flow_run_id == run.id]
         return run, {task.name: task for task in tasks}
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from cohobate.report import figures, render
-from cohobate.report.facts import headline
+from cohobate.report.facts import _draw, headline
 from tests.pipeline import Finished
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -125,7 +125,7 @@ def test_the_page_reads_well_in_both_themes_and_on_a_phone(finished: Finished, s
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})  # type: ignore[arg-type]
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
         page = context.new_page()
         problems: list[str] = []
         page.on("console", lambda message: problems.append(message.text))
@@ -152,3 +152,15 @@ def contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_half_of_the_answers_shown_are_ones_on_which_the_students_differ() -> None:
+    verdicts = {"a": "correct correct", "b": "correct incorrect", "c": "incorrect incorrect", "d": "incorrect correct"}
+    rows = [
+        {"question_id": name, "student": student, "verdict": verdict}
+        for name, pair in verdicts.items()
+        for student, verdict in zip(("sft", "opd"), pair.split(), strict=True)
+    ]
+    drawn = _draw(pl.DataFrame(rows), 4, seed=0)
+    assert {name for name, differ in drawn.items() if differ} == {"b", "d"} and set(drawn) == set(verdicts)
+    assert set(_draw(pl.DataFrame(rows), 40, seed=0)) == set(verdicts)

@@ -108,7 +108,10 @@ def _trends(opd: Artifact) -> list[Facts]:
 
 
 def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
-    """Questions drawn by the report's seed, each with every student's first answer."""
+    """Questions drawn by the report's seed, each with every student's first answer.
+
+    Half of them are drawn from all, half from those on which the verdicts differ: `differ` says which.
+    """
     scores = by_stage["evaluation"].manifest.metrics
     if not scores or not recipe.report.questions:
         return []
@@ -117,8 +120,8 @@ def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
     answers = pl.read_parquet(by_stage["evaluation"].path / "answers.parquet").filter(
         (pl.col("split") == shown["split"]) & (pl.col("decoding") == shown["decoding"]) & (pl.col("sample_index") == 0)
     )
-    names = answers["question_id"].unique(maintain_order=True).to_list()
-    drawn = random.Random(recipe.report.seed).sample(names, min(recipe.report.questions, len(names)))
+    chosen = _draw(answers, recipe.report.questions, recipe.report.seed)
+    drawn = list(chosen)
     texts = dict(
         pl.read_parquet(by_stage["questions"].path / "questions.parquet")
         .filter(pl.col("question_id").is_in(drawn))
@@ -134,10 +137,23 @@ def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
                 "question_id": name,
                 "question": texts[name],
                 "gold_answer": rows["gold_answer"][0],
+                "differ": chosen[name],
                 "responses": rows.select(columns).to_dicts(),
             }
         )
     return shown_answers
+
+
+def _draw(answers: pl.DataFrame, count: int, seed: int) -> dict[str, bool]:
+    """`count` question ids, and whether each was drawn from those on which the trained students' verdicts differ."""
+    draw = random.Random(seed)
+    trained = answers.filter(pl.col("student").is_in(["sft", "opd"]))
+    varied = trained.group_by("question_id", maintain_order=True).agg(pl.col("verdict").n_unique() > 1)
+    differing = varied.filter("verdict")["question_id"].to_list()
+    chosen = dict.fromkeys(draw.sample(differing, min(count // 2, len(differing))), True)
+    others = [name for name in answers["question_id"].unique(maintain_order=True).to_list() if name not in chosen]
+    missing = min(count - len(chosen), len(others))
+    return dict.fromkeys(draw.sample(others, missing), False) | chosen
 
 
 def _lineage(artifact: Artifact) -> Facts:

@@ -114,7 +114,10 @@ def draw_expression(rng: random.Random, depth: int) -> Problem:
 
 
 def draw_story(rng: random.Random, depth: int) -> Problem:
-    """`Ada has 4 boxes of 6 pens. Ada finds 3 pens. How many pens does Ada have?` with `depth` operations."""
+    """`Ada has 4 boxes of 6 pens. Ada finds 3 pens. How many pens does Ada have?`, `depth` operations or one more.
+
+    Boxes are two operations at once, so that a story may overshoot.
+    """
     while True:
         name, items = rng.choice(_NAMES), rng.choice(_ITEMS)
         text, tree = _story_start(rng, name, items)

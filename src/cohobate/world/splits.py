@@ -58,7 +58,6 @@ def _distinct(split: str, count: int, depths: tuple[int, int], story: float, see
     misses = 0
     while len(seen) < count:
         problem = draw(rng, rng.randint(*depths), story)
-        # A story may come out an operation longer than asked for: boxes are two at once.
         in_range = depths[0] <= problem.depth <= depths[1]
         if problem.question in seen or not in_range or not belongs(problem.question, split):
             misses += 1

@@ -2,10 +2,12 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,11 @@ pytestmark = pytest.mark.kill
 STAGES = ["questions", "triples", "sft", "opd", "evaluation", "report"]
 
 
-def start(root: Path) -> subprocess.Popen[bytes]:
+def start(root: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """All stages of the tiny recipe, as a program of its own."""
     environment = {**os.environ, "COHOBATE_DATA": str(root)}
     command = [sys.executable, "-m", "tests.pipeline", "tiny", *SMALL]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment, stderr=stderr)
 
 
 def wait_until(condition: Any, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
@@ -148,3 +150,34 @@ def test_execution_settings_do_not_change_the_answers(finished: Finished, tiny: 
     theirs = pl.read_parquet(finished.artifacts["evaluation"].path / "answers.parquet")
     keys = ["student", "split", "decoding", "question_id", "response"]
     assert ours.select(keys).join(theirs.select(keys), on=keys, how="semi").height == len(ours)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A data folder on a file system of its own, of 40 MB."""
+    root = tmp_path / "data"
+    root.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(root)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", str(root)])
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_nothing_is_lost(small_disk: Path, finished: Finished) -> None:
+    process = start(small_disk, stderr=subprocess.PIPE)
+    wait_until(lambda: list(small_disk.glob("sft/*.partial/scratch/points/*")), process)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1_000_000))
+    _, said = process.communicate()
+    assert process.returncode != 0
+    last = said.decode().strip().splitlines()[-1]
+    assert last.endswith(
+        f"StoreError: the data folder {small_disk} is full; free some space and run again; what is finished is kept"
+    )
+    assert "triples" in by_stage(small_disk)
+    filler.unlink()
+    assert start(small_disk).wait() == 0
+    assert_same(small_disk, finished)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from cohobate.errors import StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_NEARLY_FULL = 8_000_000  # bytes
 
 
 @contextmanager
@@ -76,19 +79,36 @@ def storage_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "is full; free some space and run again",
-            errno.EDQUOT: "is over its quota; free some space and run again",
-            errno.EROFS: "is on a read-only file system; set COHOBATE_DATA to a folder you may write to",
-            errno.EACCES: "cannot be written; set COHOBATE_DATA to a folder you may write to",
-            errno.EPERM: "cannot be written; set COHOBATE_DATA to a folder you may write to",
-            errno.ENOTDIR: "is not a folder; set COHOBATE_DATA to a folder you may write to",
-            errno.EEXIST: "is not a folder; set COHOBATE_DATA to a folder you may write to",
-        }
-        if not root.exists():  # some file systems (/proc) say "no such file" to whoever makes a folder
-            reasons[errno.ENOENT] = "cannot be made; set COHOBATE_DATA to a folder you may write to"
-        reason = reasons.get(error.errno or 0)
         inside = error.filename is None or str(error.filename).startswith(str(root))
+        reason = _reason(error.errno, root)
         if reason is None or not inside:
             raise
         raise StoreError(f"the data folder {root} {reason}; what is finished is kept") from error
+    except Exception as error:
+        # torch, safetensors and polars wrap what the system said in errors of their own.
+        if not _is_full(root, str(error)):
+            raise
+        raise StoreError(f"the data folder {root} {_reason(errno.ENOSPC, root)}; what is finished is kept") from error
+
+
+def _reason(number: int | None, root: Path) -> str | None:
+    elsewhere = "set COHOBATE_DATA to a folder you may write to"
+    reasons = {
+        errno.ENOSPC: "is full; free some space and run again",
+        errno.EDQUOT: "is over its quota; free some space and run again",
+        errno.EROFS: f"is on a read-only file system; {elsewhere}",
+        errno.EACCES: f"cannot be written; {elsewhere}",
+        errno.EPERM: f"cannot be written; {elsewhere}",
+        errno.ENOTDIR: f"is not a folder; {elsewhere}",
+        errno.EEXIST: f"is not a folder; {elsewhere}",
+    }
+    if not root.exists():  # some file systems (/proc) say "no such file" to whoever makes a folder
+        reasons[errno.ENOENT] = f"cannot be made; {elsewhere}"
+    return reasons.get(number or 0)
+
+
+def _is_full(root: Path, message: str) -> bool:
+    if "No space left on device" in message or "os error 28" in message:
+        return True
+    # torch.save says only that it "failed writing file".
+    return "writ" in message and root.exists() and shutil.disk_usage(root).free < _NEARLY_FULL

@@ -56,7 +56,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         created = (row["created_at"] or "")[:19].replace("T", " ")
         count = "" if row["rows"] is None else f"{row['rows']:,}"
-        table.add_row(row["id"], count, _size(row["bytes"]), created, row["status"])
+        table.add_row(row["id"], count, size(row["bytes"]), created, row["status"])
     Console().print(table)
 
 
@@ -69,7 +69,7 @@ def print_artifact(artifact: Artifact) -> None:
     console.print(f"fingerprint {made.fingerprint}")
     console.print(f"from        {', '.join(parent.id for parent in made.parents) or 'nothing'}")
     for entry in made.files:
-        console.print(f"file        {entry.path}  {_size(entry.bytes)}  {entry.sha256[:12]}")
+        console.print(f"file        {entry.path}  {size(entry.bytes)}  {entry.sha256[:12]}")
     _print_metrics(console, made.metrics)
     for item in made.ledger:
         console.print(
@@ -130,7 +130,8 @@ def _row(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """12345678 -> 12.3 MB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

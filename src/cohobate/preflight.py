@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError
+from cohobate.errors import CohobateError, UserError
 from cohobate.store import data_root
 
-_MARGIN = 4  # snapshots, optimizer state and published model, in sizes of the student's weights
+# In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
+_MARGIN = 12
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,14 @@ class Check:
     detail: str
 
 
-def check(recipe: Recipe) -> list[Check]:
-    """All checks in order; a check that cannot be made because an earlier one failed is left out."""
+Role = Literal["teacher", "student"]
+BOTH: tuple[Role, ...] = ("teacher", "student")
+
+
+def check(recipe: Recipe, roles: Sequence[Role] = BOTH) -> list[Check]:
+    """All checks of the models in `roles`, in order; what an earlier failure makes impossible is left out."""
     results: list[Check] = []
-    for name, probe in _probes(recipe):
+    for name, probe in _probes(recipe, roles):
         try:
             results.append(Check(name, True, probe()))
         except CohobateError as error:
@@ -37,6 +42,13 @@ def check(recipe: Recipe) -> list[Check]:
             if name in ("data folder", "teacher loads", "student loads"):
                 break
     return results
+
+
+def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
+    """Raise the first failed check as a UserError; a stage calls this before it spends anything."""
+    for item in check(recipe, roles):
+        if not item.passed:
+            raise UserError(f"{item.detail} (preflight: {item.name})")
 
 
 def print_checks(checks: list[Check]) -> None:
@@ -47,7 +59,7 @@ def print_checks(checks: list[Check]) -> None:
     Console().print(table)
 
 
-def _probes(recipe: Recipe) -> Iterator[tuple[str, Callable[[], str]]]:
+def _probes(recipe: Recipe, roles: Sequence[Role]) -> Iterator[tuple[str, Callable[[], str]]]:
     models: dict[str, Any] = {}
 
     def loads(name: str, path: str) -> str:
@@ -57,12 +69,14 @@ def _probes(recipe: Recipe) -> Iterator[tuple[str, Callable[[], str]]]:
         return f"{path}: {models[name].model.num_parameters():,} parameters on {models[name].device}"
 
     yield "data folder", _data_folder
-    yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
-    yield "student loads", lambda: loads("student", recipe.student.model)
-    yield "disk", lambda: _disk(models["student"].model)
+    if "teacher" in roles:
+        yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
+    if "student" in roles:
+        yield "student loads", lambda: loads("student", recipe.student.model)
+        yield "disk", lambda: _disk(models["student"].model)
     yield "template", lambda: _template(recipe, models)
     yield "lengths", lambda: _lengths(recipe, models)
-    if recipe.opd.steps:
+    if recipe.opd.steps and set(BOTH) <= set(roles):
         yield "tokenizers", lambda: _tokenizers(models)
         yield "scores repeat", lambda: _repeats(recipe, models["teacher"])
         yield "self-distillation", lambda: _self_kl(recipe, models["student"])
@@ -79,19 +93,24 @@ def _data_folder() -> str:
 
 
 def _disk(model: Any) -> str:
+    from cohobate.listing import size
+
     needed = _MARGIN * sum(p.numel() * p.element_size() for p in model.parameters())
     free = shutil.disk_usage(data_root()).free
     if free < needed:
-        raise CohobateError(f"{free / 1e9:.1f} GB are free and about {needed / 1e9:.1f} GB are needed; free some space")
-    return f"{free / 1e9:.1f} GB free, about {needed / 1e9:.2f} GB needed"
+        raise CohobateError(
+            f"{data_root()} has {size(free)} free and about {size(needed)} are needed; free some space, or set "
+            "COHOBATE_DATA to a folder with more"
+        )
+    return f"{size(free)} free, about {size(needed)} needed"
 
 
 def _template(recipe: Recipe, models: dict[str, Any]) -> str:
     """The rendered prompt must decode to itself: otherwise special tokens are lost on the way."""
     from cohobate.chat import encode, messages
 
-    for name, section in (("teacher", recipe.teacher), ("student", recipe.student)):
-        tokenizer = models[name].tokenizer
+    for name, model in models.items():
+        section, tokenizer = getattr(recipe, name), model.tokenizer
         if not tokenizer.chat_template:
             raise CohobateError(f"the {name}'s tokenizer has no chat template; use a chat model")
         text = tokenizer.apply_chat_template(
@@ -101,7 +120,7 @@ def _template(recipe: Recipe, models: dict[str, Any]) -> str:
         )
         if tokenizer.decode(encode(tokenizer, text)) != text:
             raise CohobateError(f"the {name}'s chat template does not survive tokenizing and decoding")
-    return "renders and round-trips for teacher and student"
+    return f"renders and round-trips for {' and '.join(models)}"
 
 
 def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:

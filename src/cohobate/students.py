@@ -88,7 +88,7 @@ def refuse_mismatch(teacher: LoadedModel, student: LoadedModel) -> None:
         raise ModelError(
             f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
             "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
-            "teacher's family, or stop after sft with --until sft"
+            "teacher's family, or set opd.steps = 0"
         )
     if not set(student.eos_ids) & set(teacher.eos_ids):
         raise ModelError(

@@ -26,12 +26,14 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact) -> Artifact:
 def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
     from cohobate.chat import student_format
     from cohobate.objectives.sft import cross_entropy
+    from cohobate.preflight import require
     from cohobate.runtime import set_threads
     from cohobate.stages.common import train_and_publish
     from cohobate.students import load
     from cohobate.triple_source import TripleSource, select, training_rows
 
     set_threads(recipe)
+    require(recipe)
     student = load(recipe.student.model, device=recipe.runtime.device)
     chosen = select(triples.path, recipe.sft.select)
     if recipe.sft.steps and chosen.is_empty():

@@ -44,8 +44,10 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
 
     from cohobate import schema
     from cohobate.files import write_parquet_atomic
+    from cohobate.preflight import require
     from cohobate.responses import ResponseStore
 
+    require(recipe, ["teacher"])
     asked = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "train")
     requests = make_requests(recipe, asked, teacher)
     store = ResponseStore()

@@ -186,11 +186,6 @@ class Verification(Section):
         """Whether it may hang or crash, and so runs in processes of its own."""
         return self.name not in ("exact", "numeric")
 
-    def identity(self) -> dict[str, Any]:
-        """Without what this verifier does not look at."""
-        ignored = {"exact": {"tolerance", "seconds"}, "numeric": {"seconds"}}.get(self.name, {"tolerance"})
-        return {name: value for name, value in super().identity().items() if name not in ignored}
-
 
 class Triples(Section):
     """How the teacher answers the training questions."""

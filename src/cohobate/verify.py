@@ -69,9 +69,14 @@ def verifier(spec: Verification) -> Verifier:
 
 
 def identity(spec: Verification) -> dict[str, Any]:
-    """What changes the verdicts. Raises VerifierError when the module of a user's function does not exist."""
+    """What changes the verdicts, without what this verifier does not look at.
+
+    Raises VerifierError when the module of a user's function does not exist.
+    """
     chosen = verifier(spec)
-    values = {**spec.identity(), "name": chosen.name, "version": chosen.version}
+    ignored = {"exact": {"tolerance", "seconds"}, "numeric": {"seconds"}}.get(spec.name, {"tolerance"})
+    seen = {name: value for name, value in spec.identity().items() if name not in ignored}
+    values = {**seen, "name": chosen.name, "version": chosen.version}
     if spec.name == "math":
         values["library"] = version("math-verify")
     return values

@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 from prefect.client.schemas.objects import FlowRun
 from prefect.testing.utilities import prefect_test_harness
 
-from cohobate.config import Recipe
+from cohobate.config import Recipe, Verification
 from cohobate.errors import QuestionsError
 from cohobate.recipes import load_recipe
 from cohobate.store import STAGES, Artifact, Store
@@ -104,6 +104,18 @@ def test_another_teacher_temperature_rebuilds_triples_and_all_below(
     old, new = ({artifact.id for artifact in artifacts} for artifacts in (first, made))
     assert old & new == {first[0].id}
     assert old | new <= {artifact.id for artifact in Store(root).all()}
+
+
+def test_another_verifier_runs_in_the_task_and_pays_no_teacher(first: list[Artifact], tiny: Recipe) -> None:
+    spec = Verification(name="tests.verifiers:shouts", workers=2)
+    made = distill(changed(tiny, triples={"verifier": spec}), until="triples")
+    assert hits(made) == ["questions"]
+    old, new = first[1].manifest, made[1].manifest
+    assert {entry["paid"] for entry in new.ledger} == {"earlier"}
+    assert isinstance(old.metrics, dict) and isinstance(new.metrics, dict)
+    assert new.metrics["verifier"].startswith("tests.verifiers:shouts@")
+    # On whole numbers it agrees with the exact verifier; it differs only in what it calls a missing answer.
+    assert new.metrics["verdicts"]["correct"] == old.metrics["verdicts"]["correct"]
 
 
 def test_a_damaged_file_is_named_and_rebuilt(

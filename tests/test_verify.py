@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.verify import EXACT, Verdict, exactly, normalise
+from cohobate.verdicts import Verdict, exactly, normalise
+from cohobate.verify import EXACT
 
 CORRECT = Verdict("correct")
 WRONG = Verdict("incorrect", "another answer")

@@ -144,6 +144,49 @@ class Student(Section):
     """A system message, if any."""
 
 
+VERIFIERS = ("exact", "numeric", "math")
+
+
+def _known_verifier(name: str) -> str:
+    module, colon, function = name.partition(":")
+    parts = [*module.split("."), function]
+    if name in VERIFIERS or (colon and all(part.isidentifier() for part in parts)):
+        return name
+    raise ValueError(f"there is no verifier '{name}'; give {', '.join(VERIFIERS)}, or your own as module:function")
+
+
+class Verification(Section):
+    """How answers are judged; `verifier = "math"` is short for a section with this name."""
+
+    name: Annotated[str, AfterValidator(_known_verifier)] = "exact"
+    """exact: the same text but for case, spaces, $ and thousands separators. numeric: the same number. math: equal by
+    math-verify. module:function: your own, called with the keywords answer, gold, question and response; it returns
+    True, False or None (undecided), alone or in a pair with the reason."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+    """numeric: largest relative difference; two integers must be equal."""
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """math and your own: processor time of an answer; one that takes longer stays undecided."""
+    majority: bool = False
+    """Where a question has no gold answer, take the one that more than half of its samples (at least two) give."""
+    workers: Annotated[Positive | None, EXECUTION] = None
+    """math and your own: processes; None: one a processor."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function of the user."""
+        return self.name not in VERIFIERS
+
+    @property
+    def needs_workers(self) -> bool:
+        """Whether it may hang or crash, and so runs in processes of its own."""
+        return self.name not in ("exact", "numeric")
+
+
 class Triples(Section):
     """How the teacher answers the training questions."""
 
@@ -159,6 +202,8 @@ class Triples(Section):
     """Longest response; a longer one is cut and marked truncated."""
     seed: int = 0
     """Seed of the sampling noise."""
+    verifier: Verification = Verification()
+    """Judges the answers of the teacher, and those of the students."""
     batch_size: Memory = 256
     """Responses generated at a time; also the unit of what a kill can lose."""
 

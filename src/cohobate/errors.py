@@ -18,6 +18,12 @@ class TeacherError(CohobateError):
     """The teacher fails systematically."""
 
 
+class GateError(CohobateError):
+    """New data is worse than the old, so it must not take its place."""
+
+    exit_code = 3
+
+
 class UserError(CohobateError):
     """Something that only the user can put right; retrying is useless."""
 
@@ -34,6 +40,10 @@ class QuestionsError(UserError):
 
 class ModelError(UserError):
     """A model cannot be found or loaded, or does not fit the other model."""
+
+
+class VerifierError(UserError):
+    """A verifier cannot be loaded, or two data sets cannot be compared."""
 
 
 class StoreError(UserError):

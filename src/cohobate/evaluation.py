@@ -12,9 +12,11 @@ import pyarrow as pa
 from cohobate import rollouts, schema
 from cohobate.answers import parse, parse_plain
 from cohobate.chat import Format, decode, question_ids
+from cohobate.config import Verification
 from cohobate.statistics import wilson
 from cohobate.students import LoadedModel
-from cohobate.verify import EXACT
+from cohobate.verdicts import Case, Verdict
+from cohobate.verify import judge
 
 _LABELS = ("student", "split", "decoding")
 _COLUMNS = [field for field in schema.ANSWERS if field.name not in _LABELS]
@@ -23,12 +25,13 @@ _SCHEMA = dict(pl.DataFrame(pa.schema(_COLUMNS).empty_table()).schema)
 
 @dataclass(frozen=True)
 class Exam:
-    """How questions are put: decoding, samples a question, seed of the noise."""
+    """How questions are put and answers judged: decoding, samples a question, seed of the noise, verifier."""
 
     decoding: rollouts.Decoding
     samples: int
     seed: int
     batch_size: int
+    verifier: Verification
 
 
 def answer(
@@ -58,32 +61,34 @@ def answer(
         batch_size=exam.batch_size,
         done=done,
     )
-    rows = [
-        _graded(model, form, row, index, prompt, response)
-        for row, index, prompt, response in zip(asked, indices, prompts, sampled, strict=True)
-    ]
-    return pl.DataFrame(rows, schema=_SCHEMA)
+    cases = [_case(model, form, row, response) for row, response in zip(asked, sampled, strict=True)]
+    verdicts = judge(exam.verifier, cases)
+    graded = zip(asked, indices, prompts, sampled, cases, verdicts, strict=True)
+    return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
+
+
+def _case(model: LoadedModel, form: Format, row: dict[str, Any], response: rollouts.Sampled) -> Case:
+    text = decode(model.tokenizer, response.response_ids)
+    parsed = parse_plain(text, form.separator) if form.name == "plain" else parse(text)
+    truncated = response.finish_reason == "length"
+    return Case(parsed.answer, row["gold_answer"], truncated, row["question"], text)
 
 
 def _graded(
-    model: LoadedModel,
-    form: Format,
     row: dict[str, Any],
     index: int,
     prompt: list[int],
     response: rollouts.Sampled,
+    case: Case,
+    verdict: Verdict,
 ) -> dict[str, Any]:
-    text = decode(model.tokenizer, response.response_ids)
-    parsed = parse_plain(text, form.separator) if form.name == "plain" else parse(text)
-    truncated = response.finish_reason == "length"
-    verdict = EXACT(parsed.answer, row["gold_answer"], truncated=truncated)
     return {
         "question_id": row["question_id"],
         "sample_index": index,
         "kind": row["kind"],
         "depth": row["depth"],
-        "response": text,
-        "answer_extracted": parsed.answer,
+        "response": case.response,
+        "answer_extracted": case.answer,
         "gold_answer": row["gold_answer"],
         "verdict": verdict.label,
         "reason": verdict.reason,

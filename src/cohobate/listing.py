@@ -16,6 +16,7 @@ from cohobate.store import Artifact, Store, verify
 _SAMPLES = {
     "questions": ("questions.parquet", ["split", "depth", "question", "gold_answer"]),
     "triples": ("triples.parquet", ["question", "response", "gold_answer"]),
+    "labels": ("verdicts.parquet", ["sample_id", "verifier", "verdict", "reason", "gold"]),
     "sft": ("points.parquet", ["step", "n", "accuracy", "low", "high"]),
     "opd": ("points.parquet", ["step", "n", "accuracy", "low", "high"]),
     "evaluation": ("answers.parquet", ["student", "split", "decoding", "response", "gold_answer", "verdict"]),

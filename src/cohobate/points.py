@@ -10,7 +10,7 @@ import polars as pl
 
 from cohobate import evaluation
 from cohobate.chat import Format
-from cohobate.config import Training
+from cohobate.config import Training, Verification
 from cohobate.files import read_json, write_json_atomic
 from cohobate.ledger import LedgerEntry, ModelCost, entry
 from cohobate.rollouts import Decoding
@@ -28,6 +28,7 @@ class Points:
     folder: Path
     stage: str
     max_tokens: int
+    verifier: Verification
 
     @classmethod
     def of(
@@ -39,18 +40,19 @@ class Points:
         folder: Path,
         stage: str,
         max_tokens: int,
+        verifier: Verification,
     ) -> Points:
         """Points on the first `evaluate_questions` of the validation split of `questions`."""
         frame = pl.read_parquet(questions / "questions.parquet")
         chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
-        return cls(student, form, chosen, folder / "points", stage, max_tokens)
+        return cls(student, form, chosen, folder / "points", stage, max_tokens, verifier)
 
     def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
         """Measure at `step`, after the work in `spent`."""
         path = self.folder / f"step-{step:06d}.json"
         if path.exists() or self.questions.is_empty():
             return
-        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256)
+        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256, self.verifier)
         answers = evaluation.answer(self.student, self.form, self.questions, exam)
         summary = evaluation.summarise(answers)
         cost = ModelCost.of(self.student.model.config)

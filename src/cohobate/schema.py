@@ -94,7 +94,10 @@ VERDICTS = _table(
     ("verifier_version", _i32),
     ("verdict", _str),
     ("reason", _str),
-    nullable="reason",
+    # what the answer was held against: the question's gold answer, or the majority's
+    ("gold", _str),
+    ("gold_from", _str),
+    nullable="reason gold gold_from",
 )
 
 FAILURES = _table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
@@ -19,3 +20,19 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == n else (centre + spread) / scale
     return low, high
+
+
+def paired(differences: Sequence[float], z: float = Z95) -> tuple[float, float, float]:
+    """Mean difference of matched shares (each in [-1, 1]), and its interval; (0, -1, 1) when there are none.
+
+    Wald after adding a half to each cell of the two-by-two table (Agresti and Min 2005): two more pairs, of which one
+    in all disagrees. It has a width even where every pair agrees, and pairs may be shares of several samples.
+    """
+    n = len(differences)
+    if n == 0:
+        return 0.0, -1.0, 1.0
+    total, squares = math.fsum(differences), math.fsum(d * d for d in differences)
+    centre = total / (n + 2)
+    variance = (squares + 1) / (n + 2) - centre * centre
+    half = z * math.sqrt(variance / (n + 2))
+    return total / n, max(-1.0, centre - half), min(1.0, centre + half)

@@ -28,6 +28,8 @@ from cohobate.locks import exclusive
 from cohobate.manifest import FileEntry, Manifest, Parent, read_manifest
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
+# Artifacts that are made from a stage's on request, and are no stage of a run.
+DERIVED = ("labels",)
 _SCRATCH = "scratch"
 
 
@@ -114,7 +116,7 @@ class Store:
 
     def all(self) -> list[Artifact]:
         """Every finished artifact, oldest first."""
-        found = [artifact for stage in STAGES for artifact in self._finished(stage)]
+        found = [artifact for stage in (*STAGES, *DERIVED) for artifact in self._finished(stage)]
         return sorted(found, key=lambda artifact: artifact.manifest.created_at)
 
     def partial(self) -> list[Path]:

@@ -1,63 +1,160 @@
 """Verification: a verdict is a label beside the sample, never a deletion.
 
-correct / incorrect / undecided, with a reason for everything but correct. A verifier has a name and a version, so that
-a better one relabels what is stored without asking the teacher again.
+A verifier has a name and a version, so that a better one relabels what is stored without asking the teacher again.
+What can hang or crash (`math`, and functions of the user) runs in worker processes that can be killed: verify_pool.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import sys
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-Label = Literal["correct", "incorrect", "undecided"]
-# What datasets write where there is no checkable answer.
-GOLD_SENTINELS = frozenset({"", "proof", "notfound", "not found", "none", "n/a", "na", "unknown"})
+from cohobate.config import Verification
+from cohobate.errors import VerifierError
+from cohobate.fingerprint import hash_file
+from cohobate.numbers import compare, read_number
+from cohobate.verdicts import ANOTHER, CORRECT, FAILED, Case, Verdict, Verifier, exactly
+from cohobate.verify_pool import Job, load, verdicts
 
-
-_GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The label of one sample, and why it is not `correct`."""
-
-    label: Label
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Verifier:
-    """`equal(answer, gold)` decides; both are non-empty strings."""
-
-    name: str
-    version: int
-    equal: Callable[[str, str], bool]
-
-    def __call__(self, answer: str | None, gold: str | None, *, truncated: bool) -> Verdict:
-        """The verdict on an extracted answer."""
-        if gold is None:
-            return Verdict("undecided", "no gold answer")
-        if gold.strip().lower() in GOLD_SENTINELS:
-            return Verdict("undecided", "unusable gold answer")
-        if answer is None:
-            # A cut response might have ended well: that is not known to be wrong.
-            return Verdict("undecided", "truncated") if truncated else Verdict("incorrect", "no final answer")
-        return Verdict("correct") if self.equal(answer, gold) else Verdict("incorrect", "another answer")
+# A function of the user that fails on every one of so many first cases has a mistake in it.
+_ALL_FAIL = 20
+# math-verify rounds decimals to six places: what differs by more is another number for it too.
+_CLEARLY = Fraction(1, 100_000)
 
 
-def normalise(answer: str) -> str:
-    """NFKC, lower case, single spaces; without $, a final full stop, or commas between digits."""
-    text = unicodedata.normalize("NFKC", answer).lower().replace("$", "")
-    text = " ".join(text.split()).rstrip(". ")
-    return _GROUPED.sub(lambda number: number[0].replace(",", ""), text)
+def _exact(answer: str, gold: str) -> Verdict:
+    return CORRECT if exactly(answer, gold) else ANOTHER
 
 
-def exactly(answer: str, gold: str) -> bool:
-    """Equal after `normalise`."""
-    return normalise(answer) == normalise(gold)
+def _math(answer: str, gold: str) -> Verdict | None:
+    """What needs no algebra: the same text, or two plain numbers that are equal or clearly not."""
+    if " ".join(answer.split()) == " ".join(gold.split()):
+        return CORRECT
+    a, b = read_number(answer), read_number(gold)
+    if a is None or b is None or not (a.plain and b.plain):
+        return None
+    if a.value == b.value:
+        return CORRECT
+    return ANOTHER if abs(a.value - b.value) > _CLEARLY else None
 
 
-EXACT = Verifier("exact", 1, exactly)
+EXACT = Verifier("exact", 1, _exact)
+MATH = Verifier("math", 1, _math)
+
+
+def numeric(tolerance: float) -> Verifier:
+    """Numbers within a relative `tolerance`; the same text is correct even where it is no number."""
+
+    def decide(answer: str, gold: str) -> Verdict:
+        return CORRECT if exactly(answer, gold) else compare(answer, gold, tolerance)
+
+    return Verifier("numeric", 1, decide)
+
+
+def verifier(spec: Verification) -> Verifier:
+    """The verifier of a recipe. Raises VerifierError when the module of a user's function does not exist."""
+    if spec.name == "exact":
+        return EXACT
+    if spec.name == "numeric":
+        return numeric(spec.tolerance)
+    if spec.name == "math":
+        return MATH
+    # Part of the name, so that two versions of a function give two labels.
+    return Verifier(f"{spec.name}@{_source_hash(spec.name)[:8]}", 1, lambda answer, gold: None)
+
+
+def identity(spec: Verification) -> dict[str, Any]:
+    """What changes the verdicts, without what this verifier does not look at.
+
+    Raises VerifierError when the module of a user's function does not exist.
+    """
+    chosen = verifier(spec)
+    ignored = {"exact": {"tolerance", "seconds"}, "numeric": {"seconds"}}.get(spec.name, {"tolerance"})
+    seen = {name: value for name, value in spec.identity().items() if name not in ignored}
+    values = {**seen, "name": chosen.name, "version": chosen.version}
+    if spec.name == "math":
+        values["library"] = version("math-verify")
+    return values
+
+
+def judge(spec: Verification, cases: Sequence[Case], done: Callable[[int], None] = lambda count: None) -> list[Verdict]:
+    """A verdict for each case, in order; the same ones with any number of workers.
+
+    done: called with the number of cases newly decided. Raises VerifierError when the user's function cannot be
+    loaded, or fails on each of the first cases.
+    """
+    chosen, own = verifier(spec), spec.is_function
+    found = [_own(case) if own else chosen.look(case) for case in cases]
+    places: dict[tuple[str | None, ...], list[int]] = {}
+    for place, case in enumerate(cases):
+        if found[place] is None:
+            payload = (case.answer, case.gold, *((case.question, case.response) if own else ()))
+            places.setdefault(payload, []).append(place)
+    done(len(cases) - sum(map(len, places.values())))
+    if places:
+        _ask_workers(spec, places, found, done)
+    assert all(verdict is not None for verdict in found)
+    return [verdict for verdict in found if verdict is not None]
+
+
+def _own(case: Case) -> Verdict | None:
+    """The user's function judges everything but what was cut before its answer."""
+    return Verdict("undecided", "truncated") if case.truncated and case.answer is None else None
+
+
+def _ask_workers(
+    spec: Verification,
+    places: dict[tuple[str | None, ...], list[int]],
+    found: list[Verdict | None],
+    done: Callable[[int], None],
+) -> None:
+    """Fill the gaps of `found`; equal payloads are judged once."""
+    payloads = list(places)
+    job = Job(spec.name, spec.seconds, spec.workers)
+    for place, verdict in verdicts(job, payloads):
+        targets = places[payloads[place]]
+        for target in targets:
+            found[target] = verdict
+        done(len(targets))
+        if spec.is_function:
+            _refuse_a_broken_function(spec, [found[places[payload][0]] for payload in payloads[:_ALL_FAIL]])
+
+
+def _refuse_a_broken_function(spec: Verification, first: list[Verdict | None]) -> None:
+    if len(first) == _ALL_FAIL and all(v is not None and (v.reason or "").startswith(FAILED) for v in first):
+        assert first[0] is not None
+        raise VerifierError(
+            f"triples.verifier: {spec.name} fails on each of the first {_ALL_FAIL} samples ({first[0].reason}); mend "
+            "the function, and try it on one sample"
+        )
+
+
+def check(spec: Verification) -> None:
+    """Refuse before spending: load a user's function once. Raises VerifierError when it cannot be loaded."""
+    verifier(spec)
+    if spec.is_function:
+        load(Job(spec.name, spec.seconds, 1))
+
+
+def _source_hash(name: str) -> str:
+    """sha256 of the source of the module in `module:function`; the module is found, not run."""
+    module = name.partition(":")[0]
+    before = list(sys.path)
+    try:
+        sys.path.insert(0, str(Path.cwd()))  # where workers look first
+        found = find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        found = None
+    finally:
+        sys.path[:] = before
+    if found is None or not found.origin or not Path(found.origin).is_file():
+        raise VerifierError(
+            f"triples.verifier: there is no module '{module}' for '{name}'; give module:function of a file in the "
+            "working directory or of an installed package"
+        )
+    return hash_file(Path(found.origin))

@@ -26,15 +26,15 @@ _CAPTIONS = {
 def page(facts: Facts, drawn: dict[str, str]) -> str:
     """One self-contained HTML page."""
     inline = {name: Markup(figures.themed(svg)) for name, svg in drawn.items()}
-    return _environment().get_template("page.html.j2").render(**facts, figures=inline, captions=_CAPTIONS)
+    return environment().get_template("page.html.j2").render(**facts, figures=inline, captions=_CAPTIONS)
 
 
 def markdown(facts: Facts, drawn: dict[str, str]) -> str:
     """The same in Markdown, with the figures as files below figures/."""
-    return _environment().get_template("page.md.j2").render(**facts, figures=list(drawn), captions=_CAPTIONS)
+    return environment().get_template("page.md.j2").render(**facts, figures=list(drawn), captions=_CAPTIONS)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("cohobate.report"),
         autoescape=select_autoescape(["html.j2", "html"]),

@@ -31,6 +31,7 @@ def train_and_publish(
         workspace.scratch,
         stage,
         recipe.evaluation.max_tokens,
+        recipe.triples.verifier,
     )
     with progress.bar(stage, config.steps, "steps") as bar:
         run = Run(student, source, objective, config, workspace.scratch, stage, points, bar)

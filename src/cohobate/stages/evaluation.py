@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cohobate import verify
 from cohobate.config import Recipe
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint, model_path
@@ -40,11 +41,12 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact]) 
         "student": recipe.student.identity(),
         "format": [recipe.sft.format, recipe.sft.separator],
     }
+    verifier = verify.identity(recipe.triples.verifier)
     return Store().produce(
         "evaluation",
         recipe=recipe,
         version=VERSION,
-        identity={**recipe.evaluation.identity(), "models": outside, "prompts": prompts},
+        identity={**recipe.evaluation.identity(), "models": outside, "prompts": prompts, "verifier": verifier},
         parents=[questions, *students],
         build=lambda workspace: _build(recipe, questions, students, workspace),
     )
@@ -118,7 +120,8 @@ def _measure(
             else:
                 model = model or load(candidate.path, device=recipe.runtime.device)
                 chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
-                exam = Exam(chosen, 1 if greedy else config.samples, config.seed, config.batch_size)
+                samples = 1 if greedy else config.samples
+                exam = Exam(chosen, samples, config.seed, config.batch_size, recipe.triples.verifier)
                 found = answer(model, _form(recipe, candidate), questions, exam, done=bar.advance)
                 write_parquet_atomic(found.to_arrow(), path)
             bar.advance(0, f"{candidate.name} {split} {decoding}")

@@ -9,7 +9,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from cohobate import __version__
+from cohobate import __version__, verify
 from cohobate.config import Recipe
 from cohobate.errors import TeacherError
 from cohobate.fingerprint import hash_value
@@ -33,7 +33,11 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
         "triples",
         recipe=recipe,
         version=VERSION,
-        identity={**recipe.triples.identity(), "teacher": {**recipe.teacher.identity(), "model": teacher}},
+        identity={
+            **recipe.triples.identity(),
+            "verifier": verify.identity(recipe.triples.verifier),
+            "teacher": {**recipe.teacher.identity(), "model": teacher},
+        },
         parents=[questions],
         build=lambda workspace: _build(recipe, questions, teacher, workspace),
     )
@@ -42,13 +46,15 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate import schema
+    from cohobate import labels, schema
     from cohobate.files import write_parquet_atomic
     from cohobate.preflight import require
     from cohobate.responses import ResponseStore
 
     require(recipe, ["teacher"])
+    verify.check(recipe.triples.verifier)
     asked = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "train")
+    _say_what_cannot_be_judged(recipe, asked)
     requests = make_requests(recipe, asked, teacher)
     store = ResponseStore()
     known = store.find([request.key for request in requests], recipe.triples.max_tokens)
@@ -56,12 +62,12 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     _ask(recipe, [r for r in requests if r.key not in stored], store, workspace.fingerprint)
     answered = store.find([request.key for request in requests], recipe.triples.max_tokens)
     samples = _samples(recipe, asked, requests, answered, teacher, workspace)
-    verdicts = _verdicts(samples)
+    verdicts = labels.label(samples, recipe.triples.verifier, workspace.scratch)
     tables = {
         "triples": samples.to_arrow().select(schema.TRIPLES.names).cast(schema.TRIPLES),
         "verdicts": verdicts.to_arrow().cast(schema.VERDICTS),
         "failures": schema.FAILURES.empty_table(),
-        "aggregates": _aggregates(samples, verdicts).to_arrow().cast(schema.AGGREGATES),
+        "aggregates": labels.aggregate(samples, verdicts).to_arrow().cast(schema.AGGREGATES),
     }
     for name, table in tables.items():
         write_parquet_atomic(table, workspace.path / f"{name}.parquet")
@@ -93,6 +99,19 @@ def make_requests(recipe: Recipe, asked: pl.DataFrame, teacher: str) -> list[Req
         for question_id, question in asked.select("question_id", "question").iter_rows()
         for index in range(sampling.samples)
     ]
+
+
+def _say_what_cannot_be_judged(recipe: Recipe, asked: pl.DataFrame) -> None:
+    """Before anything is spent: such questions are answered and paid like the others."""
+    from cohobate import labels, progress
+
+    spec = recipe.triples.verifier
+    missing = 0 if spec.is_function or spec.majority else labels.without_gold(asked)
+    if missing:
+        progress.say(
+            f"{missing} of {len(asked)} questions have no usable gold answer: their triples stay undecided; "
+            "triples.verifier.majority = true judges them by the teacher's majority answer"
+        )
 
 
 def _ask(recipe: Recipe, requests: list[Request], store: Any, paid_by: str) -> None:
@@ -146,7 +165,7 @@ def _samples(
 
     from cohobate.answers import parse
     from cohobate.manifest import code_version
-    from cohobate.verify import normalise
+    from cohobate.verdicts import normalise
 
     frame = pl.DataFrame(
         {
@@ -159,7 +178,6 @@ def _samples(
     parsed = [parse(t, r) for t, r in frame.select("text", "reasoning").iter_rows()]
     sampling, prompt = recipe.triples, recipe.teacher.prompt
     same_for_all = {
-        "gold_source": "questions",
         "source_name": recipe.questions.source,
         "revision": None,
         "licence": None,
@@ -191,58 +209,20 @@ def _samples(
         pl.Series("answer", [p.answer for p in parsed], dtype=pl.String),
         pl.Series("answer_extracted", [p.answer and normalise(p.answer) for p in parsed], dtype=pl.String),
         pl.Series("rationale_source", [p.rationale_source for p in parsed], dtype=pl.String),
+        pl.when(pl.col("gold_answer").is_not_null()).then(pl.lit("questions")).alias("gold_source"),
         (pl.col("finish_reason") == "length").alias("truncated"),
         (pl.col("paid_by") != workspace.fingerprint).alias("cached"),
         **{name: pl.lit(value) for name, value in same_for_all.items()},
     )
 
 
-def _verdicts(samples: pl.DataFrame) -> pl.DataFrame:
-    import polars as pl
-
-    from cohobate.verify import EXACT
-
-    verdicts = [
-        EXACT(answer, gold, truncated=truncated)
-        for answer, gold, truncated in samples.select("answer_extracted", "gold_answer", "truncated").iter_rows()
-    ]
-    return samples.select(
-        "sample_id",
-        pl.lit(EXACT.name).alias("verifier"),
-        pl.lit(EXACT.version).alias("verifier_version"),
-        pl.Series("verdict", [v.label for v in verdicts], dtype=pl.String),
-        pl.Series("reason", [v.reason for v in verdicts], dtype=pl.String),
-    )
-
-
-def _aggregates(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
-    """Per question: samples, correct ones, pass rate (of the decided), the most frequent answer."""
-    import polars as pl
-
-    joined = samples.join(verdicts, on="sample_id")
-    correct, decided = pl.col("verdict") == "correct", pl.col("verdict") != "undecided"
-    mode = pl.col("answer_extracted").drop_nulls().mode().sort().first()
-    return (
-        joined.group_by("question_id", maintain_order=True)
-        .agg(
-            pl.len().alias("n"),
-            correct.sum().alias("n_correct"),
-            decided.sum().alias("decided"),
-            mode.alias("majority"),
-        )
-        .with_columns(pl.when(pl.col("decided") > 0).then(pl.col("n_correct") / pl.col("decided")).alias("pass_rate"))
-        .select("question_id", "n", "n_correct", "pass_rate", "majority")
-    )
-
-
 def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any]:
-    counts = dict(verdicts.group_by("verdict").len().iter_rows())
-    decided = counts.get("correct", 0) + counts.get("incorrect", 0)
+    from cohobate import labels
+
     return {
         "samples": len(samples),
         "questions": samples["question_id"].n_unique(),
-        "verdicts": counts,
-        "pass_rate": counts.get("correct", 0) / decided if decided else None,
+        **labels.counts(verdicts),
         "mean_completion_tokens": samples["completion_tokens"].mean(),
         "truncated": samples["truncated"].mean(),
         "failures": 0,

@@ -1,0 +1,78 @@
+"""Verdicts a minute: `python benchmarks/verify.py [ANSWERS] [WORKERS]`, default 10,000 and one worker a processor.
+
+Ordinary answers, none of them twice, 70% right: integers, decimals and fractions, LaTeX, small expressions, sets. For
+`math` the shortcut for integers is shown apart, since what takes time is the rest.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+
+from cohobate.config import Verification
+from cohobate.verdicts import Case
+from cohobate.verify import judge
+
+
+def integers(rng: random.Random) -> tuple[str, str]:
+    """A gold answer and the same in another dress."""
+    n = rng.randrange(10**6)
+    return str(n), f"{n:,}"
+
+
+def fractions(rng: random.Random) -> tuple[str, str]:
+    a, b, k = rng.randrange(1, 999), rng.randrange(2, 99), rng.randrange(2, 9)
+    return f"\\frac{{{a}}}{{{b}}}", f"{a * k}/{b * k}"
+
+
+def decimals(rng: random.Random) -> tuple[str, str]:
+    n = rng.randrange(10**5)
+    return f"{n / 100}", f"${n / 100:.3f}$"
+
+
+def roots(rng: random.Random) -> tuple[str, str]:
+    a, b = rng.randrange(2, 60), rng.randrange(2, 99)
+    return f"{a}\\sqrt{{{b}}}", f"\\sqrt{{{a * a * b}}}"
+
+
+def polynomials(rng: random.Random) -> tuple[str, str]:
+    a, b = rng.randrange(1, 99), rng.randrange(1, 99)
+    return f"(x+{a})(x+{b})", f"x^2+{a + b}x+{a * b}"
+
+
+def sets(rng: random.Random) -> tuple[str, str]:
+    a, b = rng.sample(range(1, 999), 2)
+    return f"\\{{{a}, {b}\\}}", f"{b}, {a}"
+
+
+KINDS = (integers, decimals, fractions, roots, polynomials, sets)
+
+
+def cases(count: int, kinds: tuple[object, ...], seed: int = 0) -> list[Case]:
+    """`count` cases of the kinds in turn; a wrong answer is right for another question."""
+    rng = random.Random(seed)
+    made = [kinds[i % len(kinds)](rng) for i in range(count)]  # type: ignore[operator]
+    return [
+        Case(answer if rng.random() < 0.7 else made[(i + len(kinds)) % count][1], gold)
+        for i, (gold, answer) in enumerate(made)
+    ]
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    workers = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    ordinary = (integers, decimals, fractions)
+    algebra = (decimals, fractions, roots, polynomials, sets)
+    for name, kinds in (("exact", KINDS), ("numeric", ordinary), ("math", KINDS), ("math", algebra)):
+        judged = cases(count, kinds)
+        began = time.monotonic()
+        verdicts = judge(Verification(name=name, workers=workers), judged)
+        seconds = time.monotonic() - began
+        labels = {label: sum(v.label == label for v in verdicts) for label in ("correct", "incorrect", "undecided")}
+        kinds_named = "+".join(kind.__name__ for kind in kinds)
+        print(f"{name:<8}{count / seconds * 60:12,.0f} verdicts/min  {seconds:6.2f} s  {labels}  {kinds_named}")
+
+
+if __name__ == "__main__":
+    main()

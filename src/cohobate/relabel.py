@@ -1,0 +1,75 @@
+"""Judge a triples artifact by another verifier: a labels artifact of its own, and nobody is asked anything.
+
+Files: verdicts.parquet, aggregates.parquet, as those of the triples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cohobate import verify
+from cohobate.config import Recipe, Verification
+from cohobate.errors import VerifierError
+from cohobate.recipes import make_recipe
+from cohobate.store import Artifact, Outcome, Store, Workspace
+
+STAGE = "labels"
+VERSION = 1
+
+
+def relabel(triples: Artifact, changes: dict[str, Any]) -> Artifact:
+    """The verdicts of the verifier that the triples were made with, with `changes` to its section of the recipe.
+
+    Raises VerifierError when `triples` is another kind of artifact or the verifier cannot be loaded, and RecipeError
+    for wrong values.
+    """
+    if triples.stage != "triples":
+        raise VerifierError(
+            f"{triples.id} holds no triples; `cohobate ls` lists the artifacts that begin with triples/"
+        )
+    recipe = _changed(triples, changes)
+    spec = recipe.triples.verifier
+    return Store().produce(
+        STAGE,
+        recipe=recipe,
+        version=VERSION,
+        identity={"verifier": verify.identity(spec)},
+        parents=[triples],
+        build=lambda workspace: _build(triples, spec, workspace),
+    )
+
+
+def movements(triples: Artifact, labels: Artifact) -> list[dict[str, Any]]:
+    """How many samples went {before, after, samples} from the triples' own verdict to the new one."""
+    import polars as pl
+
+    old, new = (pl.read_parquet(a.path / "verdicts.parquet").select("sample_id", "verdict") for a in (triples, labels))
+    both = old.rename({"verdict": "before"}).join(new.rename({"verdict": "after"}), on="sample_id")
+    counted = both.group_by("before", "after").agg(samples=pl.len())
+    return counted.sort("before", "after").to_dicts()
+
+
+def _changed(triples: Artifact, changes: dict[str, Any]) -> Recipe:
+    values = triples.manifest.config
+    section = values.setdefault("triples", {})
+    section["verifier"] = {**section.get("verifier", {}), **changes}
+    return make_recipe(values, f"the recipe of {triples.id}")
+
+
+def _build(triples: Artifact, spec: Verification, workspace: Workspace) -> Outcome:
+    import polars as pl
+
+    from cohobate import labels, schema
+    from cohobate.files import write_parquet_atomic
+
+    verify.check(spec)
+    columns = ["sample_id", "question_id", "question", "response", "answer", "gold_answer", "truncated"]
+    samples = pl.read_parquet(triples.path / "triples.parquet", columns=columns)
+    verdicts = labels.label(samples, spec, workspace.scratch)
+    tables = {
+        "verdicts": verdicts.to_arrow().cast(schema.VERDICTS),
+        "aggregates": labels.aggregate(samples, verdicts).to_arrow().cast(schema.AGGREGATES),
+    }
+    for name, table in tables.items():
+        write_parquet_atomic(table, workspace.path / f"{name}.parquet")
+    return Outcome(rows=len(verdicts), metrics=labels.counts(verdicts))

@@ -1,4 +1,4 @@
-"""The command line: run, resume, ls, show, preflight.
+"""The command line: run, resume, ls, show, export, preflight.
 
 A recipe is read before anything heavy is imported, so that a mistake is answered at once.
 """
@@ -84,6 +84,38 @@ def show(
         print(artifact.manifest.model_dump_json(indent=2))
     else:
         print_artifact(artifact)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="A triples artifact's id, or its beginning.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="messages, prompt-completion, alpaca, sharegpt, text, preference, preference-text or parquet.",
+        ),
+    ],
+    policy: Annotated[str, typer.Option(help="all, correct, first_correct or shortest_correct.")] = "correct",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to; else exports/ of the data.")] = None,
+    per_question: Annotated[int | None, typer.Option(min=1, help="At most so many rows a question.")] = None,
+    pass_rate: Annotated[
+        str | None, typer.Option(metavar="LOW:HIGH", help="Only questions whose pass rate is in this range.")
+    ] = None,
+    reasoning: Annotated[str, typer.Option(help="think: rationale in tags; field: in reasoning_content.")] = "think",
+    separator: Annotated[str | None, typer.Option(help="text: between question, rationale and answer.")] = None,
+    verifier: Annotated[str | None, typer.Option(help="Whose verdicts count, if there are several.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an export that is there.")] = False,
+) -> None:
+    """Write triples in a format that other trainers read, with a dataset card."""
+    from cohobate.export.run import Request, default_folder, export, selection
+    from cohobate.store import Store
+
+    request = Request(form, selection(policy, per_question, pass_rate), verifier, reasoning, separator)
+    artifact = Store().find(name)
+    folder = default_folder(artifact, request) if out is None else out
+    made = export(artifact, request, folder, force=force)
+    print(f"{folder}: {made.written.rows:,} rows of {artifact.id}")
 
 
 @app.command()

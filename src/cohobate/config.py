@@ -211,8 +211,8 @@ class Sft(Training):
     """chat: the model's template, loss on the completion. plain: question<sep>rationale<sep>answer, loss on all."""
     separator: str = " ### "
     """Between the parts of a plain sequence."""
-    select: Literal["all", "correct", "shortest_correct"] = "correct"
-    """Which triples are learnt: every one, the verified ones, or the shortest verified one of each question."""
+    select: Literal["all", "correct", "first_correct", "shortest_correct"] = "correct"
+    """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
     batch: Positive = 64
     """Sequences a step."""
 

@@ -1,4 +1,4 @@
-"""The command line: run, resume, ls, show, export, preflight.
+"""The command line: run, resume, ls, show, curate, export, preflight.
 
 A recipe is read before anything heavy is imported, so that a mistake is answered at once.
 """
@@ -26,6 +26,10 @@ RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name 
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe."),
+]
+TriplesName = Annotated[str, typer.Argument(metavar="ARTIFACT", help="A triples artifact's id, or its beginning.")]
+PassRate = Annotated[
+    str | None, typer.Option(metavar="LOW:HIGH", help="Only questions whose pass rate is in this range.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -87,8 +91,47 @@ def show(
 
 
 @app.command()
+def curate(
+    name: TriplesName,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest response kept.")] = None,
+    keep_truncated: Annotated[bool, typer.Option("--keep-truncated", help="Keep responses that were cut.")] = False,
+    min_words: Annotated[int, typer.Option(help="Shortest question kept.")] = 0,
+    max_words: Annotated[int | None, typer.Option(help="Longest question kept.")] = None,
+    pass_rate: PassRate = None,
+    ngrams: Annotated[
+        list[int], typer.Option("--ngram", help="So many words in common with an evaluation question; 0: any.")
+    ] = [13],  # noqa: B006 - typer reads it, nobody changes it
+    against: Annotated[
+        list[str], typer.Option(metavar="SPLIT", help="Evaluation splits that may not be learnt from.")
+    ] = ["validation", "test", "hard"],  # noqa: B006
+    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep repeated questions.")] = False,
+    near_duplicates: Annotated[
+        float, typer.Option(metavar="SHARE", help="Common part of the word trigrams of near-duplicates; 0: keep them.")
+    ] = 0.8,
+) -> None:
+    """Take out repeated, contaminated and unfit samples; they are kept beside, each with its reason."""
+    from cohobate.curation.curate import curate, settings
+    from cohobate.listing import print_artifact
+    from cohobate.selection import window
+    from cohobate.store import Store
+
+    config = settings(
+        max_tokens=max_tokens,
+        keep_truncated=keep_truncated,
+        min_words=min_words,
+        max_words=max_words,
+        pass_rate=window(pass_rate),
+        ngrams=[n for n in ngrams if n],
+        against=against,
+        duplicates=not keep_duplicates,
+        near_duplicates=near_duplicates,
+    )
+    print_artifact(curate(Store().find(name), config))
+
+
+@app.command()
 def export(
-    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="A triples artifact's id, or its beginning.")],
+    name: TriplesName,
     form: Annotated[
         str,
         typer.Option(
@@ -99,9 +142,7 @@ def export(
     policy: Annotated[str, typer.Option(help="all, correct, first_correct or shortest_correct.")] = "correct",
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to; else exports/ of the data.")] = None,
     per_question: Annotated[int | None, typer.Option(min=1, help="At most so many rows a question.")] = None,
-    pass_rate: Annotated[
-        str | None, typer.Option(metavar="LOW:HIGH", help="Only questions whose pass rate is in this range.")
-    ] = None,
+    pass_rate: PassRate = None,
     reasoning: Annotated[str, typer.Option(help="think: rationale in tags; field: in reasoning_content.")] = "think",
     separator: Annotated[str | None, typer.Option(help="text: between question, rationale and answer.")] = None,
     verifier: Annotated[str | None, typer.Option(help="Whose verdicts count, if there are several.")] = None,

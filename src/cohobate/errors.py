@@ -46,3 +46,7 @@ class SelectionError(UserError):
 
 class ExportError(UserError):
     """The export's settings contradict each other, or its folder cannot be written."""
+
+
+class CurationError(UserError):
+    """The artifact cannot be curated as asked."""

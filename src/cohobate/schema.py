@@ -97,6 +97,9 @@ VERDICTS = _table(
     nullable="reason",
 )
 
+# What curation took out: the sample, and why.
+REJECTS = pa.schema([*TRIPLES, pa.field("reject_reason", _str, nullable=False), pa.field("reject_detail", _str)])
+
 FAILURES = _table(
     ("request_key", _str),
     ("question_id", _str),

@@ -38,6 +38,20 @@ class Selection:
         return self.per_question or (1 if one_each else None)
 
 
+def window(text: str | None) -> tuple[float, float] | None:
+    """An interval of pass rates written as LOW:HIGH. Raises SelectionError."""
+    if text is None:
+        return None
+    low, _, high = text.partition(":")
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        found = (1.0, 0.0)
+    if not 0 <= found[0] <= found[1] <= 1:
+        raise SelectionError(f"--pass-rate {text}: write it as low:high with 0 <= low <= high <= 1, such as 0.2:0.8")
+    return found
+
+
 def outline(triples: Path, verifier: str | None = None) -> pl.DataFrame:
     """One row a sample, in the artifact's order, with what policies look at.
 

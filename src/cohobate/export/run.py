@@ -19,7 +19,7 @@ from cohobate.export.snippets import axolotl, llama_factory
 from cohobate.export.writer import Written, write_pairs, write_samples
 from cohobate.files import replacing_folder, write_json_atomic
 from cohobate.fingerprint import hash_file
-from cohobate.selection import POLICIES, Selection, choose, counts, outline, pair
+from cohobate.selection import POLICIES, Selection, choose, counts, outline, pair, window
 from cohobate.store import Artifact, verify
 
 # Says that a folder is an export, and of what: only such a folder is ever replaced.
@@ -59,19 +59,8 @@ def selection(policy: str, per_question: int | None, pass_rate: str | None) -> S
     """The selection in words of the command line; `pass_rate` is LOW:HIGH. Raises ExportError."""
     for each in POLICIES:
         if each == policy:
-            return Selection(each, per_question, _window(pass_rate) if pass_rate else None)
+            return Selection(each, per_question, window(pass_rate))
     raise _unknown("--policy", policy, POLICIES)
-
-
-def _window(text: str) -> tuple[float, float]:
-    low, _, high = text.partition(":")
-    try:
-        window = float(low), float(high)
-    except ValueError:
-        window = (1.0, 0.0)
-    if not 0 <= window[0] <= window[1] <= 1:
-        raise ExportError(f"--pass-rate {text}: write it as low:high with 0 <= low <= high <= 1, such as 0.2:0.8")
-    return window
 
 
 def default_folder(artifact: Artifact, request: Request) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -195,9 +196,76 @@ def test_people_see_what_scripts_see(finished: Finished) -> None:
     assert finished.artifacts["questions"].fingerprint in shown.stdout.replace("\n", "")
 
 
-def test_a_damaged_artifact_is_listed_as_damaged(finished: Finished, tmp_path: Path) -> None:
-    import shutil
+def test_triples_are_exported(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["export", finished.artifacts["triples"].id, "--format", "messages", "--out", str(out)]
+    result = cohobate(*command, data=finished.root)
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    verdicts = pq.read_table(finished.artifacts["triples"].path / "verdicts.parquet")["verdict"].to_pylist()
+    assert len(rows) == verdicts.count("correct") and f"{len(rows)} rows" in result.stdout
+    assert "--force" in refusal(*command, data=finished.root)
+    assert cohobate(*command, "--force", data=finished.root).returncode == 0
 
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--format", "mesages"], ["--format mesages", "did you mean 'messages'"]),
+        (["--format", "csv"], ["--format csv", "choose one of messages"]),
+        (["--format", "text", "--policy", "best"], ["--policy best", "shortest_correct"]),
+        (["--format", "text", "--pass-rate", "0.8:0.2"], ["--pass-rate 0.8:0.2", "low:high"]),
+        (["--format", "text", "--pass-rate", "half"], ["--pass-rate half", "low:high"]),
+        (["--format", "alpaca", "--reasoning", "field"], ["--reasoning field", "alpaca", "messages"]),
+        (["--format", "alpaca", "--reasoning", "fields"], ["did you mean 'field'"]),
+        (["--format", "alpaca", "--separator", "|"], ["--separator", "--format text"]),
+        (["--format", "text", "--separator", ""], ["--separator is empty"]),
+        (["--format", "text", "--verifier", "judge"], ["'judge'", "exact"]),
+    ],
+)
+def test_a_mistake_in_an_export_is_one_sentence(
+    options: list[str], parts: list[str], finished: Finished, tmp_path: Path
+) -> None:
+    arguments = ["export", finished.artifacts["triples"].id, "--out", str(tmp_path / "out"), *options]
+    line = refusal(*arguments, data=finished.root)
+    for part in parts:
+        assert part in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_triples_are_curated(finished: Finished, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(finished.root, copy)
+    source = finished.artifacts["triples"]
+    result = cohobate("curate", source.id, "--pass-rate", "1:1", "--ngram", "0", data=copy)
+    assert result.returncode == 0
+    [made] = [row for row in answer("ls", data=copy) if row["recipe"] == "tiny.curated"]
+    verdicts = pq.read_table(source.path / "verdicts.parquet")["verdict"].to_pylist()
+    assert made["rows"] == verdicts.count("correct") and made["id"] in result.stdout
+    assert cohobate("export", made["id"], "--format", "text", data=copy).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--against", "tets"], ["'tets'", "'test'"]),
+        (["--near-duplicates", "2"], ["near_duplicates", "less than or equal to 1"]),
+        (["--pass-rate", "2:3"], ["--pass-rate 2:3"]),
+        (["--min-words", "5", "--max-words", "4"], ["min_words 5 is above max_words 4"]),
+    ],
+)
+def test_a_mistake_in_curation_is_one_sentence(options: list[str], parts: list[str], finished: Finished) -> None:
+    line = refusal("curate", finished.artifacts["triples"].id, *options, data=finished.root)
+    for part in parts:
+        assert part in line
+
+
+def test_only_triples_are_exported(finished: Finished, tmp_path: Path) -> None:
+    scores = finished.artifacts["evaluation"].id
+    assert "no triples" in refusal("export", scores, "--format", "text", data=finished.root)
+
+
+def test_a_damaged_artifact_is_listed_as_damaged(finished: Finished, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(finished.root, copy)
     name = finished.artifacts["questions"].path.name

@@ -1,4 +1,4 @@
-"""The command line: run, resume, ls, show, verify, diff, preflight.
+"""The command line: the pipeline's own commands, and (data_commands) those that work on triples.
 
 A recipe is read before anything heavy is imported, so that a mistake is answered at once.
 """
@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from cohobate import data_commands
 from cohobate.errors import CohobateError
 
 app = typer.Typer(
@@ -87,76 +88,6 @@ def show(
 
 
 @app.command()
-def verify(
-    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Id of the triples, or its beginning.")],
-    verifier: Annotated[
-        str | None, typer.Option(metavar="NAME", help="exact, numeric, math, or your own as module:function.")
-    ] = None,
-    tolerance: Annotated[float | None, typer.Option(help="numeric: largest relative difference.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="math and your own: processor time of an answer.")] = None,
-    majority: Annotated[
-        bool | None,
-        typer.Option("--majority/--no-majority", help="Judge by the majority answer where gold is missing."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="math and your own: processes.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Judge triples again by another verifier; the verdicts are an artifact of their own, and no teacher is asked."""
-    from cohobate.relabel import movements, relabel
-    from cohobate.store import Store
-
-    given = {
-        "name": verifier,
-        "tolerance": tolerance,
-        "seconds": seconds,
-        "majority": majority,
-        "workers": workers,
-    }
-    triples = Store().find(name)
-    labels = relabel(triples, {key: value for key, value in given.items() if value is not None})
-    made, moved = labels.manifest, movements(triples, labels)
-    if as_json:
-        print(
-            json.dumps({"id": labels.id, "path": str(labels.path), "metrics": made.metrics, "moved": moved}, indent=2)
-        )
-    else:
-        from cohobate.report.comparison import print_labels
-
-        assert isinstance(made.metrics, dict)
-        print_labels(labels.id, made.metrics, moved)
-
-
-@app.command()
-def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="Triples or labels: the old ones.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Triples or labels: the new ones.")],
-    gate: Annotated[
-        bool, typer.Option("--gate", help="Exit with 3 where B is worse than A beyond the interval.")
-    ] = False,
-    allow: Annotated[float, typer.Option(min=0, max=1, help="Gate: by how much B may be worse.")] = 0.0,
-    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page too.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare two sets of triples: pass rates, answers, lengths, tokens, cost."""
-    from cohobate import compare
-    from cohobate.errors import GateError
-    from cohobate.report.comparison import print_diff, write_page
-    from cohobate.store import Store
-
-    store = Store()
-    found = compare.compare(compare.read(store.find(first)), compare.read(store.find(second)))
-    found["gate"] = compare.gate(found, allow) if gate else None
-    if page:
-        write_page(found, page)
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        print_diff(found)
-    if gate and not found["gate"]["passed"]:
-        raise GateError(f"{found['b']['id']} does not pass the gate: {'; '.join(found['gate']['reasons'])}")
-
-
-@app.command()
 def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
     """Check everything that can be checked before anything is spent."""
     from cohobate.preflight import check, print_checks
@@ -166,6 +97,10 @@ def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
     print_checks(checks)
     if not all(item.passed for item in checks):
         raise typer.Exit(2)
+
+
+for command in data_commands.COMMANDS:
+    app.command()(command)
 
 
 def _become_flow(arguments: list[str]) -> NoReturn:

@@ -214,6 +214,35 @@ class Triples(Section):
         return self
 
 
+class Curation(Section):
+    """What `cohobate curate` keeps of a triples artifact; no part of a recipe."""
+
+    keep_truncated: bool = False
+    """Keep responses that were cut at the token limit."""
+    max_tokens: Positive | None = None
+    """Longest response kept, in tokens; None: any."""
+    min_words: Count = 0
+    """Shortest question kept, in words."""
+    max_words: Positive | None = None
+    """Longest question kept, in words; None: any."""
+    pass_rate: tuple[Share, Share] | None = None
+    """Keep only questions whose pass rate lies in this closed interval; None: any, also an unknown one."""
+    ngrams: tuple[Positive, ...] = (13,)
+    """Drop questions that share so many words in a row with an evaluation question; empty: do not look."""
+    against: tuple[SplitName, ...] = ("validation", "test", "hard")
+    """The splits of the questions that are evaluated on."""
+    duplicates: bool = True
+    """Drop questions that repeat an earlier one but for case and spaces."""
+    near_duplicates: Share = 0.8
+    """Drop questions that share this part of their word trigrams, and all figures, with an earlier one; 0: none."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.max_words is not None and self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
+        return self
+
+
 class Training(Section):
     """What every training stage needs."""
 
@@ -256,8 +285,8 @@ class Sft(Training):
     """chat: the model's template, loss on the completion. plain: question<sep>rationale<sep>answer, loss on all."""
     separator: str = " ### "
     """Between the parts of a plain sequence."""
-    select: Literal["all", "correct", "shortest_correct"] = "correct"
-    """Which triples are learnt: every one, the verified ones, or the shortest verified one of each question."""
+    select: Literal["all", "correct", "first_correct", "shortest_correct"] = "correct"
+    """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
     batch: Positive = 64
     """Sequences a step."""
 

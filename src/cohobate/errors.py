@@ -48,3 +48,15 @@ class VerifierError(UserError):
 
 class StoreError(UserError):
     """The data folder cannot be written, or the artifact asked for does not exist."""
+
+
+class SelectionError(UserError):
+    """No sample fits the selection, or it cannot be applied to the artifact."""
+
+
+class ExportError(UserError):
+    """The export's settings contradict each other, or its folder cannot be written."""
+
+
+class CurationError(UserError):
+    """The artifact cannot be curated as asked."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NEARLY_FULL = 8_000_000  # bytes
+# Rows; of long responses, some tens of megabytes.
+ROW_GROUP = 1 << 14
 
 
 @contextmanager
@@ -32,6 +34,31 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary sibling of `folder` to fill; it takes the place of `folder` when the block ends well.
+
+    An old folder is deleted only once the new one stands.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        sync_tree(temporary)
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+            folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_json_atomic(path: Path, value: Any) -> None:
     """`value` as indented JSON."""
     with replacing(path) as temporary:
@@ -39,11 +66,11 @@ def write_json_atomic(path: Path, value: Any) -> None:
 
 
 def write_parquet_atomic(table: pa.Table, path: Path) -> None:
-    """`table` as zstd-compressed Parquet."""
+    """`table` as zstd-compressed Parquet, in row groups small enough to be streamed."""
     import pyarrow.parquet as pq
 
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def read_json(path: Path) -> Any:

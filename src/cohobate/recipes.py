@@ -49,7 +49,7 @@ def make_recipe(values: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_sentence(error)}") from None
+        raise RecipeError(f"{where}: {sentence(error)}") from None
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     target[parts[-1]] = value
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
     """The first problem in words, and how many more there are."""
     problems = error.errors()
     first = problems[0]

@@ -11,24 +11,18 @@ import polars as pl
 
 from cohobate.batches import Row
 from cohobate.chat import Format, completion_text, training_sequence
+from cohobate.selection import Policy, Selection, choose, outline
 from cohobate.training import StepBatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def select(triples: Path, policy: str) -> pl.DataFrame:
-    """The triples of the artifact's folder that are learnt (see `Sft.select`), in a fixed order."""
+def select(triples: Path, policy: Policy) -> pl.DataFrame:
+    """The triples of the artifact's folder that are learnt (see `Sft.select`), in the artifact's order."""
+    chosen = choose(outline(triples), Selection(policy))
     samples = pl.read_parquet(triples / "triples.parquet")
-    if policy == "all":
-        return samples
-    verdicts = pl.read_parquet(triples / "verdicts.parquet")
-    correct = verdicts.filter(pl.col("verdict") == "correct")
-    samples = samples.join(correct, on="sample_id", how="semi", maintain_order="left")
-    if policy == "shortest_correct":
-        ordered = samples.sort("completion_tokens", "sample_index", maintain_order=True)
-        return ordered.unique("question_id", keep="first", maintain_order=True)
-    return samples
+    return samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
 
 
 def training_rows(tokenizer: Any, triples: pl.DataFrame, form: Format) -> list[Row]:

@@ -1,0 +1,1 @@
+"""Curation: labels for duplicates, contamination, length and difficulty; what is rejected is kept with its reason."""

@@ -36,5 +36,9 @@ class ModelError(UserError):
     """A model cannot be found or loaded, or does not fit the other model."""
 
 
+class EndpointError(UserError):
+    """The teacher's endpoint is not there, does not let us in, or does not serve the model."""
+
+
 class StoreError(UserError):
     """The data folder cannot be written, or the artifact asked for does not exist."""

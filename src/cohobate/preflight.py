@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError
+from cohobate.errors import CohobateError, TeacherError
 from cohobate.store import data_root
 
 _MARGIN = 4  # snapshots, optimizer state and published model, in sizes of the student's weights
@@ -34,7 +34,7 @@ def check(recipe: Recipe) -> list[Check]:
             results.append(Check(name, True, probe()))
         except CohobateError as error:
             results.append(Check(name, False, str(error)))
-            if name in ("data folder", "teacher loads", "student loads"):
+            if name in ("data folder", "teacher loads", "teacher answers", "student loads"):
                 break
     return results
 
@@ -57,7 +57,10 @@ def _probes(recipe: Recipe) -> Iterator[tuple[str, Callable[[], str]]]:
         return f"{path}: {models[name].model.num_parameters():,} parameters on {models[name].device}"
 
     yield "data folder", _data_folder
-    yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
+    if recipe.teacher.kind == "endpoint":
+        yield "teacher answers", lambda: _answers(recipe)
+    else:
+        yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
     yield "student loads", lambda: loads("student", recipe.student.model)
     yield "disk", lambda: _disk(models["student"].model)
     yield "template", lambda: _template(recipe, models)
@@ -78,6 +81,24 @@ def _data_folder() -> str:
     return f"{root} can be written"
 
 
+def _answers(recipe: Recipe) -> str:
+    """One small request, sent as all others will be."""
+    from cohobate.chat import messages
+    from cohobate.teachers.base import Failure, Request
+    from cohobate.teachers.endpoint import EndpointTeacher
+
+    teacher, limits = recipe.teacher, recipe.triples.model_copy(update={"attempts": 2})
+    asked = messages("What is 2 + 3?", teacher.prompt, teacher.system)
+    request = Request("preflight", asked, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
+    outcomes = [item for batch in EndpointTeacher(teacher, limits).answer([request]) for item in batch]
+    where = ", ".join(teacher.base_urls)
+    for item in outcomes:
+        if isinstance(item, Failure):
+            raise TeacherError(f"{where} does not answer ({item.error_class}: {item.message})")
+        return f"{item.served_model or teacher.model} at {where} answers in {item.latency_ms:.0f} ms"
+    raise TeacherError(f"{where} does not answer")
+
+
 def _disk(model: Any) -> str:
     needed = _MARGIN * sum(p.numel() * p.element_size() for p in model.parameters())
     free = shutil.disk_usage(data_root()).free
@@ -91,6 +112,8 @@ def _template(recipe: Recipe, models: dict[str, Any]) -> str:
     from cohobate.chat import encode, messages
 
     for name, section in (("teacher", recipe.teacher), ("student", recipe.student)):
+        if name not in models:
+            continue
         tokenizer = models[name].tokenizer
         if not tokenizer.chat_template:
             raise CohobateError(f"the {name}'s tokenizer has no chat template; use a chat model")
@@ -101,12 +124,13 @@ def _template(recipe: Recipe, models: dict[str, Any]) -> str:
         )
         if tokenizer.decode(encode(tokenizer, text)) != text:
             raise CohobateError(f"the {name}'s chat template does not survive tokenizing and decoding")
-    return "renders and round-trips for teacher and student"
+    return f"renders and round-trips for {' and '.join(models)}"
 
 
 def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
     context = min(model.model.config.max_position_embeddings for model in models.values())
-    longest = max(recipe.triples.max_tokens, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
+    here = recipe.teacher.kind == "local"
+    longest = max(recipe.triples.max_tokens * here, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
     if longest >= context:
         raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
     return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"

@@ -123,8 +123,8 @@ def _contender(name: str, url: str, folder: Path, requests: int, concurrency: in
         questions.write(_recipe(url, folder, requests, concurrency))
 
 
-def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds and peak resident megabytes of a process."""
+def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and peak resident megabytes of a process."""
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -133,7 +133,7 @@ def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, floa
     seconds = time.perf_counter() - started
     if status:
         sys.exit(f"{' '.join(command)} failed:\n{said.decode()}")
-    return seconds, used.ru_maxrss / 1024
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def _pin(core: int) -> None:
@@ -152,6 +152,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     _pin(0)
     contenders = ["triples", "cached", "bare aiohttp", "bare httpx"]
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    work: dict[str, list[float]] = {name: [] for name in contenders}
     memory = dict.fromkeys(contenders, 0.0)
     sizes = ["--requests", str(arguments.requests), "--concurrency", str(arguments.concurrency)]
     try:
@@ -162,9 +163,10 @@ def _compare(arguments: argparse.Namespace) -> None:
                     if name == "cached":  # the artifact goes, the responses stay
                         subprocess.run(["rm", "-r", f"{folder}/data/triples"], check=True)
                     command = [*own, "--contender", name, "--url", url, "--folder", folder, *sizes]
-                    wall, peak = _timed(command, environment)
+                    wall, cpu, peak = _timed(command, environment)
                     if name in seconds:
                         seconds[name].append(wall)
+                        work[name].append(cpu)
                         memory[name] = max(memory[name], peak)
     finally:
         server.terminate()
@@ -174,8 +176,9 @@ def _compare(arguments: argparse.Namespace) -> None:
     for name, walls in seconds.items():
         median = statistics.median(walls)
         print(
-            f"{name:<13} {median:6.2f} s  {median / ours:5.2f} x triples  {arguments.requests / median:6.0f} rows/s  "
-            f"{memory[name]:4.0f} MB  (of {', '.join(f'{wall:.2f}' for wall in walls)})"
+            f"{name:<13} {median:6.2f} s  {median / ours:5.2f} x triples  {statistics.median(work[name]):5.2f} s CPU  "
+            f"{arguments.requests / median:6.0f} rows/s  {memory[name]:4.0f} MB  "
+            f"(of {', '.join(f'{wall:.2f}' for wall in walls)})"
         )
 
 

@@ -100,6 +100,33 @@ def test_damage_is_named_and_rebuilt_never_a_silent_hit(
     assert list((tmp_path / "triples").glob("*.damaged-1"))
 
 
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", '{"schema_version": 1}', '{"schema_version": 1, "seal": "0"}', "\xff"]
+)
+def test_an_unreadable_manifest_is_named_and_rebuilt(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = make(tmp_path).path / "manifest.json"
+    manifest.write_bytes(text.encode("latin-1"))
+    assert Store(tmp_path).all() == []
+    assert "manifest.json" in capsys.readouterr().err
+    assert not make(tmp_path).cached and builds(tmp_path) == 2
+    assert "manifest.json" in capsys.readouterr().err
+    assert make(tmp_path).cached
+
+
+@pytest.mark.parametrize(
+    "old, new", [('"rows": 7', '"rows": 8'), ('"a": 1.5', '"a": 2.5'), ('"flops": 5', '"flops": 6')]
+)
+def test_a_number_altered_in_the_manifest_is_no_hit(old: str, new: str, tmp_path: Path) -> None:
+    manifest = make(tmp_path).path / "manifest.json"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+    again = make(tmp_path)
+    assert not again.cached and again.manifest.rows == 7
+
+
 def test_killed_between_rename_and_manifest_the_build_goes_on(tmp_path: Path) -> None:
     artifact = make(tmp_path)
     (artifact.path / "manifest.json").unlink()

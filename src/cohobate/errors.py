@@ -46,6 +46,10 @@ class VerifierError(UserError):
     """A verifier cannot be loaded, or two data sets cannot be compared."""
 
 
+class EndpointError(UserError):
+    """The teacher's endpoint is not there, does not let us in, or does not serve the model."""
+
+
 class StoreError(UserError):
     """The data folder cannot be written, or the artifact asked for does not exist."""
 

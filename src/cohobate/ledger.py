@@ -73,9 +73,16 @@ class ModelCost:
         return 3 * self.respond(prompts, responses)
 
 
+# A model behind an endpoint: its tokens are counted, its size and FLOPs are nobody's to know.
+UNKNOWN = ModelCost(params=0, linear=0, pair=0, head=0)
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
-    """Work of one kind by one model in one stage. `tokens` are response tokens, `flops` covers prompts too."""
+    """Work of one kind by one model in one stage. `tokens` are response tokens, `flops` covers prompts too.
+
+    params and flops are 0 where the model's size is unknown.
+    """
 
     stage: str
     model: str

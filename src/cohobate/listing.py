@@ -73,9 +73,9 @@ def print_artifact(artifact: Artifact) -> None:
         console.print(f"file        {entry.path}  {size(entry.bytes)}  {entry.sha256[:12]}")
     _print_metrics(console, made.metrics)
     for item in made.ledger:
+        flops = f"{item['flops']:.3g} FLOPs" if item["params"] else "FLOPs unknown"
         console.print(
-            f"ledger      {item['model']} {item['work']}: {item['tokens']:,} tokens, {item['flops']:.3g} FLOPs, "
-            f"paid {item['paid']}"
+            f"ledger      {item['model']} {item['work']}: {item['tokens']:,} tokens, {flops}, paid {item['paid']}"
         )
     _print_samples(console, artifact)
 

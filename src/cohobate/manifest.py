@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import subprocess
 from functools import cache
@@ -9,11 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cohobate import __version__
-from cohobate.errors import CohobateError
-from cohobate.files import read_json
+from cohobate.errors import CohobateError, DamagedArtifactError
+from cohobate.files import write_json_atomic
 
 NAME = "manifest.json"
 SCHEMA_VERSION = 1
@@ -63,16 +65,35 @@ class Manifest(BaseModel):
     seconds: float
 
 
+def write_manifest(folder: Path, made: Manifest) -> None:
+    """Write `made` into `folder`, sealed by the sha256 of its content."""
+    values = made.model_dump(mode="json")
+    write_json_atomic(folder / NAME, {**values, "seal": _seal(values)})
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest in `folder`; an unknown schema version is refused with a sentence."""
-    values = read_json(folder / NAME)
-    found = values.get("schema_version")
-    if found != SCHEMA_VERSION:
+    """The manifest in `folder`.
+
+    Raises DamagedArtifactError when it is not what was written, CohobateError for an unknown schema version.
+    """
+    path = folder / NAME
+    try:
+        values = json.loads(path.read_bytes())
+        version_found, seal = values["schema_version"], values.pop("seal")
+        if version_found == SCHEMA_VERSION and seal == _seal(values):
+            return Manifest.model_validate(values)
+    except (ValueError, TypeError, KeyError, AttributeError, ValidationError):
+        raise DamagedArtifactError(f"{path} cannot be read as a manifest") from None
+    if version_found != SCHEMA_VERSION:
         raise CohobateError(
-            f"{folder / NAME} has schema version {found}, and this cohobate reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {version_found}, and this cohobate reads {SCHEMA_VERSION}; "
             "use the cohobate that wrote it, or move the folder away to rebuild it"
         )
-    return Manifest.model_validate(values)
+    raise DamagedArtifactError(f"{path} was altered after it was written")
+
+
+def _seal(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @cache

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError, UserError
+from cohobate.errors import CohobateError, TeacherError, UserError
 from cohobate.store import data_root
 
 # In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
@@ -39,7 +39,7 @@ def check(recipe: Recipe, roles: Sequence[Role] = BOTH) -> list[Check]:
             results.append(Check(name, True, probe()))
         except CohobateError as error:
             results.append(Check(name, False, str(error)))
-            if name in ("data folder", "teacher loads", "student loads"):
+            if name in ("data folder", "teacher loads", "teacher answers", "student loads"):
                 break
     return results
 
@@ -70,12 +70,16 @@ def _probes(recipe: Recipe, roles: Sequence[Role]) -> Iterator[tuple[str, Callab
 
     yield "data folder", _data_folder
     if "teacher" in roles:
-        yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
+        if recipe.teacher.kind == "endpoint":
+            yield "teacher answers", lambda: _answers(recipe)
+        else:
+            yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
     if "student" in roles:
         yield "student loads", lambda: loads("student", recipe.student.model)
         yield "disk", lambda: _disk(models["student"].model)
-    yield "template", lambda: _template(recipe, models)
-    yield "lengths", lambda: _lengths(recipe, models)
+    if models:
+        yield "template", lambda: _template(recipe, models)
+        yield "lengths", lambda: _lengths(recipe, models)
     if recipe.opd.steps and set(BOTH) <= set(roles):
         yield "tokenizers", lambda: _tokenizers(models)
         yield "scores repeat", lambda: _repeats(recipe, models["teacher"])
@@ -90,6 +94,24 @@ def _data_folder() -> str:
         write_json_atomic(root / ".writable", True)
         (root / ".writable").unlink()
     return f"{root} can be written"
+
+
+def _answers(recipe: Recipe) -> str:
+    """One small request, sent as all others will be."""
+    from cohobate.chat import messages
+    from cohobate.teachers.base import Failure, Request
+    from cohobate.teachers.endpoint import EndpointTeacher
+
+    teacher, limits = recipe.teacher, recipe.triples.model_copy(update={"attempts": 2})
+    asked = messages("What is 2 + 3?", teacher.prompt, teacher.system)
+    request = Request("preflight", asked, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
+    outcomes = [item for batch in EndpointTeacher(teacher, limits).answer([request]) for item in batch]
+    where = ", ".join(teacher.base_urls)
+    for item in outcomes:
+        if isinstance(item, Failure):
+            raise TeacherError(f"{where} does not answer ({item.error_class}: {item.message})")
+        return f"{item.served_model or teacher.model} at {where} answers in {item.latency_ms:.0f} ms"
+    raise TeacherError(f"{where} does not answer")
 
 
 def _disk(model: Any) -> str:
@@ -125,7 +147,8 @@ def _template(recipe: Recipe, models: dict[str, Any]) -> str:
 
 def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
     context = min(model.model.config.max_position_embeddings for model in models.values())
-    longest = max(recipe.triples.max_tokens, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
+    here = recipe.teacher.kind == "local"
+    longest = max(recipe.triples.max_tokens * here, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
     if longest >= context:
         raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
     return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"

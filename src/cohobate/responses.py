@@ -40,6 +40,8 @@ SCHEMA = pa.schema(
         ("completion_tokens", pa.int32()),
         ("latency_ms", pa.float64()),
         ("attempts", pa.int32()),
+        ("reasoning_tokens", pa.int32()),
+        ("served_model", pa.string()),
         ("max_tokens", pa.int32()),
         ("paid_by", pa.string()),
         ("engine_version", pa.string()),

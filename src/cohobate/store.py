@@ -21,11 +21,11 @@ from typing import Any
 from cohobate import manifest, progress
 from cohobate.config import Recipe
 from cohobate.errors import DamagedArtifactError, StoreError
-from cohobate.files import storage_errors, sync_folder, sync_tree, write_json_atomic
+from cohobate.files import storage_errors, sync_folder, sync_tree
 from cohobate.fingerprint import fingerprint, hash_file
 from cohobate.ledger import LedgerEntry
 from cohobate.locks import exclusive
-from cohobate.manifest import FileEntry, Manifest, Parent, read_manifest
+from cohobate.manifest import FileEntry, Manifest, Parent, read_manifest, write_manifest
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts that are made from a stage's on request, and are no stage of a run.
@@ -145,17 +145,21 @@ class Store:
     def _finished(self, stage: str) -> Iterator[Artifact]:
         for path in sorted((self.root / stage).glob(f"*/{manifest.NAME}")):
             if path.parent.suffix != ".partial" and ".damaged-" not in path.parent.name:
-                found = read_manifest(path.parent)
+                try:
+                    found = read_manifest(path.parent)
+                except DamagedArtifactError as error:
+                    progress.say(f"{error}; the next run that needs it rebuilds it")
+                    continue
                 yield Artifact(found.id, stage, path.parent, found.fingerprint)
 
     def _whole(self, stage: str, mark: str) -> Artifact | None:
         """The finished artifact of this fingerprint, under whatever recipe's name, if it is undamaged."""
         for path in sorted((self.root / stage).glob(f"*-{mark[:8]}/{manifest.NAME}")):
-            found = read_manifest(path.parent)
-            if found.fingerprint != mark:
-                continue
-            artifact = Artifact(found.id, stage, path.parent, mark, cached=True)
             try:
+                found = read_manifest(path.parent)
+                if found.fingerprint != mark:
+                    continue
+                artifact = Artifact(found.id, stage, path.parent, mark, cached=True)
                 verify(artifact)
             except DamagedArtifactError as error:
                 progress.say(f"{error}; it is moved aside and rebuilt")
@@ -207,7 +211,7 @@ class _Job:
         workspace.path.rename(self._final())
         sync_folder(self._final().parent)
         made = self._manifest(artifact, outcome, files, started, time.monotonic() - clock)
-        write_json_atomic(self._final() / manifest.NAME, made.model_dump(mode="json"))
+        write_manifest(self._final(), made)
         sync_folder(self._final())
         shutil.rmtree(scratch, ignore_errors=True)
         return replace(artifact, cached=False)

@@ -219,7 +219,7 @@ def write_table(rows: list[Metrics], path: Path) -> None:
     """`rows` as Parquet; a column that some rows lack (a replayed step has no rollout time) is null there."""
     import polars as pl
 
-    pl.from_dicts(rows, infer_schema_length=None).write_parquet(path, compression="zstd")
+    pl.DataFrame(rows, infer_schema_length=None).write_parquet(path, compression="zstd")
 
 
 def _note(metrics: Metrics) -> str:

@@ -29,6 +29,7 @@ def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
         "title": recipe.report.title or recipe.name,
         "description": recipe.description,
         "headline": headline(scores),
+        "opd_steps": by_stage["opd"].manifest.metrics["steps"],  # type: ignore[call-overload]
         "scores": scores,
         "triples": by_stage["triples"].manifest.metrics,
         "ledger": ledger,
@@ -67,6 +68,7 @@ def _ledger(artifacts: Sequence[Artifact]) -> Facts:
         "entries": [{**entry, "share": entry["flops"] / total if total else 0.0} for entry in entries],
         "flops": total,
         "method_flops": sum(entry["flops"] for entry in method),
+        "unknown_tokens": sum(e["tokens"] for e in method if not e["params"]),
         "teacher_tokens": sum(e["tokens"] for e in method if e["model"] == "teacher"),
         "seconds": {artifact.stage: artifact.manifest.seconds for artifact in artifacts},
     }

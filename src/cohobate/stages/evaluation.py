@@ -31,17 +31,16 @@ class Candidate:
 
 
 def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact]) -> Artifact:
-    """Measure the base student, each of `students` and the teacher."""
-    outside = {
-        "base": model_fingerprint(recipe.student.model),
-        "teacher": model_fingerprint(recipe.teacher.model),
-    }
-    prompts = {
-        "teacher": recipe.teacher.identity(),
+    """Measure the base student, each of `students` and the teacher, unless that is behind an endpoint."""
+    outside = {"base": model_fingerprint(recipe.student.model)}
+    prompts: dict[str, Any] = {
         "student": recipe.student.identity(),
         "format": [recipe.sft.format, recipe.sft.separator],
     }
     verifier = verify.identity(recipe.triples.verifier)
+    if recipe.teacher.kind == "local":
+        outside["teacher"] = model_fingerprint(recipe.teacher.model)
+        prompts["teacher"] = recipe.teacher.identity()
     return Store().produce(
         "evaluation",
         recipe=recipe,
@@ -76,6 +75,8 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
 def _candidates(recipe: Recipe, students: Sequence[Artifact]) -> list[Candidate]:
     trained = [Candidate(student.stage, student.path / "model", "student") for student in students]
     base = Candidate("base", model_path(recipe.student.model), "student")
+    if recipe.teacher.kind == "endpoint":  # paid by the token: its triples say how good it is
+        return [base, *trained]
     return [base, *trained, Candidate("teacher", model_path(recipe.teacher.model), "teacher")]
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from cohobate.config import Recipe
 from cohobate.errors import QuestionsError
 from cohobate.store import Artifact, Outcome, Store, Workspace
-from cohobate.students import model_fingerprint
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,7 +19,9 @@ VERSION = 1
 
 def train(recipe: Recipe, start: Artifact, questions: Artifact) -> Artifact:
     """Distil the teacher on-policy into the student that `start` ended with, on the fresh split of `questions`."""
-    teacher = {**recipe.teacher.identity(), "model": model_fingerprint(recipe.teacher.model)}
+    from cohobate.teachers.base import teacher_fingerprint
+
+    teacher = {**recipe.teacher.identity(), "model": teacher_fingerprint(recipe.teacher)}
     return Store().produce(
         "opd",
         recipe=recipe,
@@ -41,7 +42,8 @@ def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Work
 
     set_threads(recipe)
     student = load(start.path / "model", device=recipe.runtime.device)
-    teacher = load(recipe.teacher.model, device=recipe.runtime.device)
+    # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
+    teacher = load(recipe.teacher.model, device=recipe.runtime.device) if recipe.opd.steps else student
     refuse_mismatch(teacher, student)
     fresh = _fresh(recipe, questions)
     if recipe.opd.steps * recipe.opd.prompts > len(fresh):

@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cohobate import __version__, verify
 from cohobate.config import Recipe
-from cohobate.errors import TeacherError
 from cohobate.fingerprint import hash_value
 from cohobate.store import Artifact, Outcome, Store, Workspace
-from cohobate.students import model_fingerprint
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.teachers.base import Request, Response
+    from cohobate.teachers.base import Failure, Request
 
 VERSION = 1
-# So many responses without any rationale are no accident.
-_WITHOUT_RATIONALE = 20
 
 
 def write(recipe: Recipe, questions: Artifact) -> Artifact:
-    """Ask the teacher every training question and publish the triples."""
-    teacher = model_fingerprint(recipe.teacher.model)
+    """Ask the teacher every training question and publish the triples.
+
+    Failed requests are rows of failures.parquet; with more of them than `triples.max_failures` nothing is published,
+    and the next run asks for the rest.
+    """
+    from cohobate.teachers.base import teacher_fingerprint
+
+    teacher = teacher_fingerprint(recipe.teacher)
     return Store().produce(
         "triples",
         recipe=recipe,
@@ -47,11 +51,13 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     import polars as pl
 
     from cohobate import labels, schema
+    from cohobate.asking import ask, failure_rows
     from cohobate.files import write_parquet_atomic
     from cohobate.preflight import require
     from cohobate.responses import ResponseStore
 
-    require(recipe, ["teacher"])
+    # An endpoint shows with its first answers whether it will do: asking it here would be paid on every run.
+    require(recipe, ["teacher"] if recipe.teacher.kind == "local" else [])
     verify.check(recipe.triples.verifier)
     asked = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "train")
     _say_what_cannot_be_judged(recipe, asked)
@@ -59,21 +65,23 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     store = ResponseStore()
     known = store.find([request.key for request in requests], recipe.triples.max_tokens)
     stored = set(known["key"].to_list())
-    _ask(recipe, [r for r in requests if r.key not in stored], store, workspace.fingerprint)
+    missing = [request for request in requests if request.key not in stored]
+    allowed = int(recipe.triples.max_failures * len(requests))
+    failures = ask(recipe, missing, store, workspace.fingerprint, allowed)
     answered = store.find([request.key for request in requests], recipe.triples.max_tokens)
     samples = _samples(recipe, asked, requests, answered, teacher, workspace)
     verdicts = labels.label(samples, recipe.triples.verifier, workspace.scratch)
     tables = {
         "triples": samples.to_arrow().select(schema.TRIPLES.names).cast(schema.TRIPLES),
         "verdicts": verdicts.to_arrow().cast(schema.VERDICTS),
-        "failures": schema.FAILURES.empty_table(),
+        "failures": failure_rows(failures).to_arrow().cast(schema.FAILURES),
         "aggregates": labels.aggregate(samples, verdicts).to_arrow().cast(schema.AGGREGATES),
     }
     for name, table in tables.items():
         write_parquet_atomic(table, workspace.path / f"{name}.parquet")
     return Outcome(
         rows=len(samples),
-        metrics=_metrics(samples, verdicts),
+        metrics=_metrics(samples, verdicts, failures),
         ledger=_ledger(recipe, answered, workspace.fingerprint),
     )
 
@@ -95,6 +103,7 @@ def make_requests(recipe: Recipe, asked: pl.DataFrame, teacher: str) -> list[Req
             max_tokens=sampling.max_tokens,
             seed=sampling.seed,
             sample_index=index,
+            extra=recipe.teacher.extra,
         )
         for question_id, question in asked.select("question_id", "question").iter_rows()
         for index in range(sampling.samples)
@@ -111,44 +120,6 @@ def _say_what_cannot_be_judged(recipe: Recipe, asked: pl.DataFrame) -> None:
         progress.say(
             f"{missing} of {len(asked)} questions have no usable gold answer: their triples stay undecided; "
             "triples.verifier.majority = true judges them by the teacher's majority answer"
-        )
-
-
-def _ask(recipe: Recipe, requests: list[Request], store: Any, paid_by: str) -> None:
-    """Get and store the missing responses, batch by batch."""
-    if not requests:
-        return
-    from cohobate import progress
-    from cohobate.runtime import set_threads
-    from cohobate.students import load
-    from cohobate.teachers.local import LocalTeacher
-
-    set_threads(recipe)
-    model = load(recipe.teacher.model, device=recipe.runtime.device)
-    teacher = LocalTeacher(model, recipe.triples.batch_size)
-    facts = {"max_tokens": recipe.triples.max_tokens, "engine_version": teacher.engine_version}
-    first: list[Response] = []
-    with (
-        progress.bar("triples", len(requests), "responses") as bar,
-        store.writer(paid_by=paid_by, **facts) as writer,
-    ):
-        for batch in teacher.answer(requests):
-            writer.append(batch)
-            first += batch[: max(0, _WITHOUT_RATIONALE - len(first))]
-            _refuse_without_rationale(first)
-            tokens = sum(response.completion_tokens for response in batch)
-            bar.advance(len(batch), f"{tokens / len(batch):.0f} tokens a response")
-
-
-def _refuse_without_rationale(first: list[Response]) -> None:
-    from cohobate.answers import parse
-
-    if len(first) < _WITHOUT_RATIONALE:
-        return
-    if not any(parse(response.text, response.reasoning).rationale for response in first):
-        raise TeacherError(
-            f"the teacher's first {len(first)} responses hold no rationale (the first is {first[0].text[:80]!r}); "
-            "ask for one in teacher.prompt, or raise triples.max_tokens"
         )
 
 
@@ -176,24 +147,22 @@ def _samples(
         }
     ).join(answered, left_on="request_key", right_on="key", how="inner", maintain_order="left")
     parsed = [parse(t, r) for t, r in frame.select("text", "reasoning").iter_rows()]
-    sampling, prompt = recipe.triples, recipe.teacher.prompt
+    sampling, settings, prompt = recipe.triples, recipe.teacher, recipe.teacher.prompt
+    local = settings.kind == "local"
     same_for_all = {
         "source_name": recipe.questions.source,
         "revision": None,
         "licence": None,
-        "teacher_name": recipe.teacher.model,
-        "teacher_model": teacher,
-        "teacher_revision": teacher[:16],
-        "provider": "transformers",
+        "teacher_name": settings.model,
+        "teacher_revision": teacher[:16] if local else settings.revision,
+        "provider": "transformers" if local else settings.provider or "endpoint",
         "prompt_template_id": hash_value([prompt, recipe.teacher.system])[:8],
         "prompt_template_sha256": hash_value([prompt, recipe.teacher.system]),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "seed": sampling.seed,
-        "extra": None,
-        "reasoning_tokens": None,
-        "cost_usd": None,
+        "extra": json.dumps(settings.extra, ensure_ascii=False) if settings.extra else None,
         "run_id": os.environ.get("COHOBATE_RUN_ID"),
         "flow_run_id": os.environ.get("COHOBATE_FLOW_RUN_ID"),
         "code_version": code_version()["git"] or __version__,
@@ -205,7 +174,9 @@ def _samples(
         pl.col("request_key").str.slice(0, 20).alias("sample_id"),
         pl.col("question_id").alias("row_id"),
         pl.Series("rationale", [p.rationale for p in parsed], dtype=pl.String),
-        pl.col("text").alias("response"),
+        _whole("text", "reasoning").alias("response"),
+        pl.col("served_model").fill_null(teacher).alias("teacher_model"),
+        _cost(recipe).alias("cost_usd"),
         pl.Series("answer", [p.answer for p in parsed], dtype=pl.String),
         pl.Series("answer_extracted", [p.answer and normalise(p.answer) for p in parsed], dtype=pl.String),
         pl.Series("rationale_source", [p.rationale_source for p in parsed], dtype=pl.String),
@@ -216,26 +187,51 @@ def _samples(
     )
 
 
-def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any]:
+def _whole(text: str, reasoning: str) -> pl.Expr:
+    """All that the teacher wrote: a reasoning that came in a field of its own stands inline before the text."""
+    import polars as pl
+
+    inline = pl.format("<think>\n{}\n</think>\n\n{}", pl.col(reasoning).str.strip_chars(), pl.col(text))
+    return pl.when(pl.col(reasoning).str.strip_chars() != "").then(inline).otherwise(pl.col(text))
+
+
+def _cost(recipe: Recipe) -> pl.Expr:
+    """USD of each row; null without a price."""
+    import polars as pl
+
+    read, write = recipe.teacher.price_input, recipe.teacher.price_output
+    if read is None or write is None:
+        return pl.lit(None, dtype=pl.Float64)
+    return (pl.col("prompt_tokens") * read + pl.col("completion_tokens") * write) / 1e6
+
+
+def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[Failure]) -> dict[str, Any]:
+    """Counts and means; cost_usd is what this artifact paid, cost_usd_earlier what others had paid before."""
     from cohobate import labels
 
+    here, earlier = (samples.filter(samples["cached"] == cached)["cost_usd"] for cached in (False, True))
+    priced = samples["cost_usd"].count() > 0
     return {
         "samples": len(samples),
         "questions": samples["question_id"].n_unique(),
         **labels.counts(verdicts),
         "mean_completion_tokens": samples["completion_tokens"].mean(),
         "truncated": samples["truncated"].mean(),
-        "failures": 0,
+        "failures": len(failures),
+        "failure_classes": dict(Counter(failure.error_class for failure in failures).most_common()),
+        "cost_usd": here.sum() if priced else None,
+        "cost_usd_earlier": earlier.sum() if priced else None,
     }
 
 
 def _ledger(recipe: Recipe, answered: pl.DataFrame, mark: str) -> list[Any]:
     import polars as pl
 
-    from cohobate.ledger import ModelCost, Paid, entry
+    from cohobate.ledger import UNKNOWN, ModelCost, Paid, entry
     from cohobate.students import model_path
 
-    cost = ModelCost.of_folder(model_path(recipe.teacher.model))
+    local = recipe.teacher.kind == "local"
+    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if local else UNKNOWN
     entries = []
     payers: tuple[tuple[Paid, pl.Expr], ...] = (
         ("here", pl.col("paid_by") == mark),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Protocol
 
+from cohobate.config import Teacher as Settings
 from cohobate.fingerprint import hash_value
+from cohobate.students import model_fingerprint
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,9 @@ class Request:
     max_tokens: int
     seed: int
     sample_index: int
+    extra: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def key(self) -> str:
         identity: dict[str, Any] = {
             "messages": self.messages,
@@ -37,12 +42,12 @@ class Request:
             "seed": self.seed,
             "sample_index": self.sample_index,
         }
-        return hash_value(identity)
+        return hash_value({**identity, "extra": self.extra} if self.extra else identity)
 
 
 @dataclass(frozen=True)
 class Response:
-    """What came back for the request `key`; token counts are measured."""
+    """What came back for the request `key`. Token counts are measured; 0 where an endpoint sends none."""
 
     key: str
     text: str
@@ -52,12 +57,38 @@ class Response:
     completion_tokens: int
     latency_ms: float
     attempts: int = 1
+    reasoning_tokens: int | None = None
+    served_model: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that has no response, and why; `status` is that of HTTP, if it came to that."""
+
+    request: Request
+    error_class: str
+    status: int | None
+    message: str
+    attempts: int
+    last_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class Teacher(Protocol):
     """A way to get responses. Batches are yielded as they finish, so that they can be stored at once."""
 
-    provider: str
     engine_version: str
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]: ...
+    def answer(self, requests: Sequence[Request]) -> Iterator[Sequence[Response | Failure]]:
+        """Ends when each request has its response or failure. Raises TeacherError when asking on is useless."""
+        ...
+
+    def stop(self) -> Sequence[Response | Failure]:
+        """Ask no more; returns what had arrived and may not have been stored yet."""
+        ...
+
+
+def teacher_fingerprint(teacher: Settings) -> str:
+    """What identifies the model: the content of its folder, or provider, name and revision behind an endpoint."""
+    if teacher.kind == "local":
+        return model_fingerprint(teacher.model)
+    return f"{teacher.provider or 'endpoint'}/{teacher.model}@{teacher.revision or 'unknown'}"

@@ -22,7 +22,6 @@ class LocalTeacher:
     last bit.
     """
 
-    provider = "transformers"
     engine_version = transformers.__version__
 
     def __init__(self, model: LoadedModel, batch_size: int) -> None:
@@ -36,6 +35,10 @@ class LocalTeacher:
             for at in range(0, len(same), self.batch_size):
                 batch = same[at : at + self.batch_size]
                 yield self._batch(batch, [prompts[r.key] for r in batch], decoding_key)
+
+    def stop(self) -> list[Response]:
+        """Nothing is under way between two batches."""
+        return []
 
     def _prompt(self, request: Request) -> list[int]:
         tokenizer = self.model.tokenizer

@@ -1,0 +1,28 @@
+"""The recipe: one frozen object that says what a run makes. One section a stage.
+
+Fields marked EXECUTION say how the work is done (memory, cadence, machine) and never what comes out: they are no
+part of an artifact's identity. Every other field is.
+"""
+
+from cohobate.config.base import EXECUTION, Section, StageName
+from cohobate.config.models import Student, Teacher
+from cohobate.config.questions import Columns, Questions
+from cohobate.config.recipe import Recipe
+from cohobate.config.training import Training
+from cohobate.config.triples import VERIFIERS, Curation, Triples, Verification
+
+__all__ = [
+    "EXECUTION",
+    "VERIFIERS",
+    "Columns",
+    "Curation",
+    "Questions",
+    "Recipe",
+    "Section",
+    "StageName",
+    "Student",
+    "Teacher",
+    "Training",
+    "Triples",
+    "Verification",
+]

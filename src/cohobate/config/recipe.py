@@ -1,0 +1,89 @@
+"""The recipe, and its sections on evaluation, report and machine."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, SplitName
+from cohobate.config.models import Student, Teacher
+from cohobate.config.questions import Questions
+from cohobate.config.training import Opd, Sft
+from cohobate.config.triples import Triples
+
+
+class Evaluation(Section):
+    """How the students and the teacher are measured."""
+
+    splits: Annotated[list[SplitName], Field(min_length=1)] = ["test", "hard"]
+    """Splits of the questions."""
+    decodings: Annotated[list[Literal["greedy", "sampled"]], Field(min_length=1)] = ["greedy", "sampled"]
+    """greedy: one response; sampled: `samples` at `temperature`."""
+    samples: Positive = 1
+    """Responses a question when sampled."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of the sampled decoding."""
+    max_tokens: Positive = 128
+    """Longest response."""
+    limit: Positive | None = None
+    """Questions of each split; None: all."""
+    seed: int = 0
+    """Seed of the sampling noise."""
+    batch_size: Memory = 256
+    """Responses generated at a time."""
+
+
+class Report(Section):
+    """What the report shows."""
+
+    title: str | None = None
+    """Headline; None: the recipe's name."""
+    questions: Count = 6
+    """Test questions whose answers stand side by side."""
+    rollouts: Count = 3
+    """Rollouts shaded by the teacher's disagreement."""
+    seed: int = 0
+    """Which questions and rollouts are shown."""
+
+
+class Runtime(Section):
+    """Where and how it runs; nothing here changes the data."""
+
+    threads: Annotated[Positive | None, EXECUTION] = None
+    """CPU threads of torch; None: OMP_NUM_THREADS, or else as many as cores."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], EXECUTION] = "auto"
+    """auto: cuda where there is one."""
+
+
+class Recipe(Section):
+    """Everything that one distillation run is made from."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._]*$"), EXECUTION] = "distill"
+    """Names the artifacts' folders; the file's name unless set."""
+    description: Annotated[str, EXECUTION] = ""
+    """For people."""
+    questions: Questions = Questions()
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    triples: Triples = Triples()
+    sft: Sft = Sft()
+    opd: Opd = Opd()
+    evaluation: Evaluation = Evaluation()
+    report: Report = Report()
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _one_format(self) -> Self:
+        if self.sft.format == "plain" and self.opd.steps:
+            raise ValueError(
+                "sft.format = 'plain' cannot be followed by opd, since the teacher scores only its own chat "
+                "format; set sft.format = 'chat' or opd.steps = 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scorable(self) -> Self:
+        if self.teacher.kind == "endpoint" and self.opd.steps:
+            raise ValueError(
+                "opd needs a teacher that scores tokens, which one behind an endpoint does not; set opd.steps = 0"
+            )
+        return self

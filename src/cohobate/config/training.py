@@ -1,0 +1,83 @@
+"""The stages that train the student."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cohobate.config.base import Count, Memory, Positive, Section, Share
+
+
+class Training(Section):
+    """What every training stage needs."""
+
+    steps: Count = 200
+    """Optimizer steps; 0 passes the student on as it is."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of AdamW."""
+    min_lr_ratio: Share = 0.05
+    """Learning rate at the end, as a share of the peak."""
+    warmup: Count = 10
+    """Steps of linear warm-up."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of AdamW, on matrices only."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest gradient norm."""
+    seed: int = 0
+    """Seed of order and noise."""
+    evaluate_every: Positive = 50
+    """Steps between evaluation points on the validation split."""
+    evaluate_questions: Count = 200
+    """Validation questions of an evaluation point."""
+    snapshot_every: Memory = 20
+    """Steps between snapshots: what a kill makes the run replay."""
+    tokens_per_batch: Memory = 2048
+    """Padded tokens that pass through the model at a time (gradient accumulation)."""
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> Self:
+        if self.steps and self.warmup > self.steps:
+            raise ValueError(f"warmup {self.warmup} is longer than the {self.steps} steps")
+        return self
+
+
+class Sft(Training):
+    """Supervised fine-tuning of the student on the triples."""
+
+    format: Literal["chat", "plain"] = "chat"
+    """chat: the model's template, loss on the completion. plain: question<sep>rationale<sep>answer, loss on all."""
+    separator: str = " ### "
+    """Between the parts of a plain sequence."""
+    select: Literal["all", "correct", "first_correct", "shortest_correct"] = "correct"
+    """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
+    batch: Positive = 64
+    """Sequences a step."""
+
+
+class Opd(Training):
+    """On-policy distillation: the student rolls out, the teacher scores every token."""
+
+    objective: Literal["exact", "sampled"] = "exact"
+    """exact: reverse KL over the whole vocabulary. sampled: policy gradient on the sampled tokens."""
+    prompts: Positive = 64
+    """Questions a step, from the fresh split."""
+    group: Positive = 2
+    """Rollouts a question."""
+    max_tokens: Positive = 128
+    """Longest rollout; a truncated one is learnt from too."""
+    temperature: float = 1.0
+    """Of the rollouts; only 1 is on-policy."""
+    importance_cap: Annotated[float, Field(ge=1)] = 2.0
+    """sampled: largest importance weight."""
+    advantage_clip: Annotated[float, Field(gt=0)] | None = 10.0
+    """sampled: bound of the advantage in nats; None is off."""
+
+    @model_validator(mode="after")
+    def _on_policy(self) -> Self:
+        if self.temperature != 1:
+            raise ValueError(
+                f"temperature is {self.temperature:g}, but rollouts must be drawn at 1: "
+                "at any other the log-probabilities of sampler and trainer disagree"
+            )
+        return self

@@ -1,0 +1,113 @@
+"""How the teacher answers, how its answers are judged, and which are kept."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Share, SplitName
+
+VERIFIERS = ("exact", "numeric", "math")
+
+
+def _known_verifier(name: str) -> str:
+    module, colon, function = name.partition(":")
+    parts = [*module.split("."), function]
+    if name in VERIFIERS or (colon and all(part.isidentifier() for part in parts)):
+        return name
+    raise ValueError(f"there is no verifier '{name}'; give {', '.join(VERIFIERS)}, or your own as module:function")
+
+
+class Verification(Section):
+    """How answers are judged; `verifier = "math"` is short for a section with this name."""
+
+    name: Annotated[str, AfterValidator(_known_verifier)] = "exact"
+    """exact: the same text but for case, spaces, $ and thousands separators. numeric: the same number. math: equal by
+    math-verify. module:function: your own, called with the keywords answer, gold, question and response; it returns
+    True, False or None (undecided), alone or in a pair with the reason."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+    """numeric: largest relative difference; two integers must be equal."""
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """math and your own: processor time of an answer; one that takes longer stays undecided."""
+    majority: bool = False
+    """Where a question has no gold answer, take the one that more than half of its samples (at least two) give."""
+    workers: Annotated[Positive | None, EXECUTION] = None
+    """math and your own: processes; None: one a processor."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function of the user."""
+        return self.name not in VERIFIERS
+
+    @property
+    def needs_workers(self) -> bool:
+        """Whether it may hang or crash, and so runs in processes of its own."""
+        return self.name not in ("exact", "numeric")
+
+
+class Triples(Section):
+    """How the teacher answers the training questions."""
+
+    samples: Positive = 1
+    """Responses a question."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling; 1 is off."""
+    top_k: Count = 0
+    """Sample among the k likeliest tokens; 0 is off."""
+    max_tokens: Positive = 128
+    """Longest response; a longer one is cut and marked truncated."""
+    seed: int = 0
+    """Seed of the sampling noise."""
+    verifier: Verification = Verification()
+    """Judges the answers of the teacher, and those of the students."""
+    batch_size: Memory = 256
+    """local: responses generated at a time; also the unit of what a kill can lose."""
+    concurrency: Memory = 64
+    """endpoint: most requests in flight; fewer while it refuses."""
+    timeout: Annotated[float, Field(gt=0), EXECUTION] = 600.0
+    """endpoint: seconds until a request is given up and tried again."""
+    attempts: Memory = 6
+    """endpoint: how often a request that fails is tried before it becomes a failure."""
+    max_failures: Share = 0.1
+    """endpoint: largest share of failed requests to publish with; they are recorded beside the triples."""
+
+    @model_validator(mode="after")
+    def _varied(self) -> Self:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError("samples > 1 at temperature 0 gives the same response again and again")
+        return self
+
+
+class Curation(Section):
+    """What `cohobate curate` keeps of a triples artifact; no part of a recipe."""
+
+    keep_truncated: bool = False
+    """Keep responses that were cut at the token limit."""
+    max_tokens: Positive | None = None
+    """Longest response kept, in tokens; None: any."""
+    min_words: Count = 0
+    """Shortest question kept, in words."""
+    max_words: Positive | None = None
+    """Longest question kept, in words; None: any."""
+    pass_rate: tuple[Share, Share] | None = None
+    """Keep only questions whose pass rate lies in this closed interval; None: any, also an unknown one."""
+    ngrams: tuple[Positive, ...] = (13,)
+    """Drop questions that share so many words in a row with an evaluation question; empty: do not look."""
+    against: tuple[SplitName, ...] = ("validation", "test", "hard")
+    """The splits of the questions that are evaluated on."""
+    duplicates: bool = True
+    """Drop questions that repeat an earlier one but for case and spaces."""
+    near_duplicates: Share = 0.8
+    """Drop questions that share this part of their word trigrams, and all figures, with an earlier one; 0: none."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.max_words is not None and self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
+        return self

@@ -1,0 +1,113 @@
+"""The OpenAI chat wire: a request as a JSON body, and what servers make of the answer.
+
+Servers put the reasoning in `reasoning_content` (DeepSeek, older vLLM), `reasoning` (vLLM, OpenRouter), in parts of
+the content (Mistral), or inline in <think> tags, which `answers.parse` takes apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cohobate.config import Teacher
+from cohobate.teachers.base import Request
+
+_REASONING = ("reasoning_content", "reasoning")
+_SEEDS = 2**31
+
+
+class ReplyError(Exception):
+    """An answer with status 200 that is none. `retry`: asking again may help."""
+
+    def __init__(self, error_class: str, message: str, *, retry: bool = True) -> None:
+        super().__init__(message)
+        self.error_class, self.retry = error_class, retry
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The parts of a chat completion that are kept."""
+
+    text: str
+    reasoning: str | None
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int | None
+    model: str | None
+
+
+def body(request: Request, teacher: Teacher) -> dict[str, Any]:
+    """The JSON of the request. Each sample has a seed of its own: servers repeat themselves under the same one."""
+    neutral = {"top_p": 1.0, "top_k": 0}  # not every server knows them
+    sampling = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+        teacher.limit_name: request.max_tokens,
+        "seed": int(request.key[:8], 16) % _SEEDS,
+    }
+    sent = {name: value for name, value in sampling.items() if neutral.get(name) != value}
+    return {"model": teacher.model, "messages": request.messages, **sent, **request.extra}
+
+
+def read(payload: Any, teacher: Teacher) -> Reply:
+    """The reply in a parsed response body. Raises ReplyError."""
+    try:
+        choice = payload["choices"][0]
+        message = choice["message"]
+        text, thought = _content(message.get("content"))
+        usage = payload.get("usage") or {}
+        reply = Reply(
+            text=text,
+            reasoning=_reasoning(message) or thought,
+            finish_reason=str(choice.get("finish_reason") or "stop"),
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            completion_tokens=int(usage.get("completion_tokens") or 0),
+            reasoning_tokens=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
+            model=payload.get("model"),
+        )
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise ReplyError("MalformedReply", f"no chat completion: {str(payload)[:200]}") from None
+    _refuse_other_model(reply.model, teacher)
+    if not reply.text.strip() and not reply.reasoning and reply.finish_reason != "length":
+        raise _nothing(message, reply.finish_reason)
+    return reply
+
+
+def _nothing(message: dict[str, Any], finish_reason: str) -> ReplyError:
+    refusal = message.get("refusal")
+    if refusal or finish_reason == "content_filter":
+        return ReplyError("Refused", str(refusal or "stopped by the content filter"), retry=False)
+    return ReplyError("EmptyContent", f"the response is empty (finish_reason {finish_reason})")
+
+
+def _reasoning(message: dict[str, Any]) -> str | None:
+    for name in _REASONING:
+        value = message.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
+
+
+def _content(content: Any) -> tuple[str, str | None]:
+    """Text and reasoning of a content that is a string, nothing, or a list of typed parts."""
+    if content is None or isinstance(content, str):
+        return content or "", None
+    texts = [_part(part, "text") for part in content if part["type"] == "text"]
+    thoughts = [_part(part, "thinking") for part in content if part["type"] == "thinking"]
+    return "".join(texts), "".join(thoughts) or None
+
+
+def _part(part: dict[str, Any], name: str) -> str:
+    value = part[name]
+    return value if isinstance(value, str) else "".join(item["text"] for item in value)
+
+
+def _refuse_other_model(served: Any, teacher: Teacher) -> None:
+    """A balancer that mixes models would spoil the dataset unseen; dated and shortened names are the same model."""
+    if not isinstance(served, str) or not served:
+        return
+    asked, got = (teacher.served_as or teacher.model).lower(), served.lower()
+    if not (got.startswith(asked) or asked.endswith("/" + got) or got.endswith("/" + asked)):
+        raise ReplyError("WrongModel", f"asked for '{teacher.model}', but '{served}' answered")

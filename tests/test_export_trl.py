@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+import trl
 
 from cohobate.export.run import Request, export
 from cohobate.selection import Selection
 from cohobate.shipped import shipped_path
 from tests.made_triples import sample, triples
-
-trl = pytest.importorskip("trl")
-datasets = pytest.importorskip("datasets")
 
 ROWS = [
     sample("What is 2 + 3?", "2 + 3 = 5.\nAnswer: 5", index=0),

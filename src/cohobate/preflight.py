@@ -31,10 +31,13 @@ Role = Literal["teacher", "student"]
 BOTH: tuple[Role, ...] = ("teacher", "student")
 
 
-def check(recipe: Recipe, roles: Sequence[Role] = BOTH) -> list[Check]:
-    """All checks of the models in `roles`, in order; what an earlier failure makes impossible is left out."""
+def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> list[Check]:
+    """All checks of the models in `roles`, in order; what an earlier failure makes impossible is left out.
+
+    ask: send an endpoint a request, which it may charge for.
+    """
     results: list[Check] = []
-    for name, probe in _probes(recipe, roles):
+    for name, probe in _probes(recipe, roles, ask):
         try:
             results.append(Check(name, True, probe()))
         except CohobateError as error:
@@ -45,8 +48,11 @@ def check(recipe: Recipe, roles: Sequence[Role] = BOTH) -> list[Check]:
 
 
 def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
-    """Raise the first failed check as a UserError; a stage calls this before it spends anything."""
-    for item in check(recipe, roles):
+    """Raise the first failed check as a UserError; a stage calls this before it spends anything.
+
+    An endpoint is not asked: its first answers show whether it will do.
+    """
+    for item in check(recipe, roles, ask=False):
         if not item.passed:
             raise UserError(f"{item.detail} (preflight: {item.name})")
 
@@ -59,7 +65,7 @@ def print_checks(checks: list[Check]) -> None:
     Console().print(table)
 
 
-def _probes(recipe: Recipe, roles: Sequence[Role]) -> Iterator[tuple[str, Callable[[], str]]]:
+def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[str, Callable[[], str]]]:
     models: dict[str, Any] = {}
 
     def loads(name: str, path: str) -> str:
@@ -70,9 +76,9 @@ def _probes(recipe: Recipe, roles: Sequence[Role]) -> Iterator[tuple[str, Callab
 
     yield "data folder", _data_folder
     if "teacher" in roles:
-        if recipe.teacher.kind == "endpoint":
+        if recipe.teacher.kind == "endpoint" and ask:
             yield "teacher answers", lambda: _answers(recipe)
-        else:
+        if recipe.teacher.kind == "local":
             yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
     if "student" in roles:
         yield "student loads", lambda: loads("student", recipe.student.model)

@@ -18,7 +18,7 @@ from cohobate.errors import RecipeError, VerifierError
 from cohobate.relabel import movements, relabel
 from cohobate.stages import questions, triples
 from cohobate.store import Artifact, Store, verify
-from cohobate.triple_source import select
+from cohobate.training.triple_source import select
 from tests.pipeline import Finished
 from tests.test_triples import changed, paid, table
 

@@ -18,11 +18,13 @@ from transformers import LlamaConfig, Qwen3Config, Qwen3ForCausalLM
 from cohobate import ledger, rollouts, scoring
 from cohobate.batches import Row
 from cohobate.config import Training
-from cohobate.ledger import LedgerEntry, ModelCost
+from cohobate.ledger import PASSES, LedgerEntry, ModelCost
 from cohobate.objectives.sft import cross_entropy
 from cohobate.progress import Bar
 from cohobate.students import LoadedModel, load, model_path
-from cohobate.training import Run, StepBatch
+from cohobate.training.adapters import Trainee
+from cohobate.training.base import StepBatch
+from cohobate.training.loop import Run
 
 SHAPES = {
     "tied, grouped heads": {"num_key_value_heads": 2, "tie_word_embeddings": True},
@@ -127,10 +129,11 @@ def test_an_update_costs_what_torch_counts_and_the_metrics_say(model: Any, token
     config = Training(steps=1, warmup=0, tokens_per_batch=1000)
     student = LoadedModel(model, tokenizer, tmp_path, ())
     source = Given(rows(prompt, response, count))
-    run = Run(student, source, cross_entropy, config, tmp_path, "sft", lambda *_: None, Bar("sft", 1, "steps"))
+    trainee = Trainee(student, config, "base")
+    run = Run(trainee, source, cross_entropy, tmp_path, "sft", lambda *_: None, Bar("sft", 1, "steps"))
     metrics: list[dict[str, Any]] = []
     found = counted(lambda: metrics.extend(run.train().metrics))
-    exact = cost.update([prompt] * count, [response] * count)
+    exact = PASSES["update"] * cost.respond([prompt] * count, [response] * count)
     assert found == exact + 3 * cost.pair * upper_half(*[prompt + response - 1] * count)
     assert metrics[0]["student_flops"] == exact
     assert metrics[0]["teacher_flops"] == 0

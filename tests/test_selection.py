@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cohobate.config import Recipe
 from cohobate.errors import SelectionError
 from cohobate.selection import POLICIES, Policy, Selection, choose, outline, pair
-from cohobate.triple_source import select
+from cohobate.training.triple_source import select
 from tests.made_triples import sample, triples
 
 Samples = list[dict[str, Any]]

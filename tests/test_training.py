@@ -23,8 +23,12 @@ from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
 from cohobate.objectives.sft import cross_entropy
 from cohobate.progress import Bar
 from cohobate.students import LoadedModel, load
-from cohobate.training import Metrics, Run, StepBatch, averages, lr_factor, make_optimizer
-from cohobate.triple_source import training_rows
+from cohobate.training.adapters import Trainee
+from cohobate.training.base import Metrics, StepBatch
+from cohobate.training.loop import Run
+from cohobate.training.measures import averages
+from cohobate.training.optimizer import lr_factor, make_optimizer
+from cohobate.training.triple_source import training_rows
 
 TRIPLES = pl.DataFrame(
     {
@@ -92,8 +96,8 @@ def run_of(
 ) -> Run:
     points: list[int] = [] if evaluated is None else evaluated
     folder.mkdir(exist_ok=True)
-    told, bar = config(**changes), Bar("sft", 1, "steps")
-    return Run(student, source, objective, told, folder, "sft", lambda at, _: points.append(at), bar)
+    trainee, bar = Trainee(student, config(**changes), "base"), Bar("sft", 1, "steps")
+    return Run(trainee, source, objective, folder, "sft", lambda at, _: points.append(at), bar)
 
 
 @contextmanager
@@ -295,7 +299,8 @@ def test_a_step_moves_every_parameter_as_adamw_says_and_decays_no_norm(
 
 def test_a_frozen_parameter_is_no_business_of_the_optimizer(student: LoadedModel) -> None:
     frozen = student.model.get_input_embeddings().weight.requires_grad_(False)
-    optimizer, _ = make_optimizer(student.model, config())
+    trainee = Trainee(student, config(), "base")
+    optimizer, _ = make_optimizer(trainee.trainable().values(), config())
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in student.model.parameters() if p is not frozen)
 

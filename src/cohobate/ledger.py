@@ -15,8 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Work = Literal["generation", "rollout", "scoring", "update", "evaluation"]
+Work = Literal["generation", "rollout", "scoring", "update", "adapter update", "evaluation"]
 Paid = Literal["here", "earlier"]
+
+# In forward passes over the same sequences. Backward costs two; with LoRA one, since the frozen weights need no
+# gradient (the adapters' own share, rank / width, is left out).
+PASSES = {"update": 3, "adapter update": 2}
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,6 @@ class ModelCost:
         lengths = [p + r - 1 for p, r in zip(prompts, responses, strict=True)]
         return self.forward(lengths, sum(responses))
 
-    def update(self, prompts: Sequence[int], responses: Sequence[int]) -> int:
-        """Forward and backward of full fine-tuning on the same sequences: three times the forward."""
-        return 3 * self.respond(prompts, responses)
-
 
 # A model behind an endpoint: its tokens are counted, its size and FLOPs are nobody's to know.
 UNKNOWN = ModelCost(params=0, linear=0, pair=0, head=0)
@@ -108,7 +108,8 @@ def entry(
     paid: Paid = "here",
 ) -> LedgerEntry:
     """The entry for sequences of these measured lengths."""
-    flops = (cost.update if work == "update" else cost.respond)(prompt_lengths, response_lengths)
+    forward = cost.respond(prompt_lengths, response_lengths)
+    flops = PASSES.get(work, 1) * forward
     return LedgerEntry(
         stage,
         model,

@@ -18,7 +18,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model ready to run: in eval mode, float32 on a CPU, bfloat16 on a GPU."""
+    """A causal language model ready to run, in eval mode."""
 
     model: Any
     tokenizer: Any
@@ -52,8 +52,8 @@ def model_fingerprint(name: str) -> str:
     return hash_folder(model_path(name))
 
 
-def load(name: str | Path, *, device: str = "auto") -> LoadedModel:
-    """Load a Hugging Face folder for inference or training.
+def load(name: str | Path, *, device: str = "auto", train: bool = False) -> LoadedModel:
+    """Load a Hugging Face folder: float32 to train, or on a CPU; else bfloat16.
 
     Raises ModelError with one sentence when the folder is no model or its files are damaged.
     """
@@ -64,7 +64,7 @@ def load(name: str | Path, *, device: str = "auto") -> LoadedModel:
     logging.disable_progress_bar()  # it would tear our own bars
     path = model_path(str(name))
     target = resolve_device(device)
-    dtype = torch.bfloat16 if target == "cuda" else torch.float32
+    dtype = torch.bfloat16 if target == "cuda" and not train else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(target)

@@ -4,7 +4,41 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import Count, Memory, Positive, Section, Share
+from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Share
+
+
+class Lora(Section):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: Positive = 32
+    """Of each adapter."""
+    alpha: Positive = 64
+    """The adapters' output is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of the adapters' input, in updates only."""
+    targets: tuple[str, ...] = ()
+    """Names of the layers that get one, such as "q_proj"; empty: every linear layer but the output head."""
+
+
+class Alarms(Section):
+    """Signs of a run gone wrong: each is held against the mean of the first five steps, and rings when it holds for
+    `patience` steps in a row. The run then ends with the student of the last snapshot before them. None: never.
+    """
+
+    reverse_kl: Annotated[float, Field(gt=0)] | None = 1.0
+    """Rise of the reverse KL, in nats a token."""
+    entropy: Share | None = None
+    """Share of the student's entropy that must be left."""
+    length: Annotated[float, Field(gt=1)] | None = 4.0
+    """Growth of the rollouts' mean length, as a factor."""
+    truncated: Share | None = 0.6
+    """Rise of the share of truncated rollouts."""
+    repetition: Share | None = 0.3
+    """Rise of the share of repeated 4-grams."""
+    mismatch: Annotated[float, Field(gt=0)] | None = 0.05
+    """KL between the policy that sampled and the trainer's, in nats a token."""
+    patience: Positive = 5
+    """Steps in a row."""
 
 
 class Training(Section):
@@ -34,6 +68,14 @@ class Training(Section):
     """Steps between snapshots: what a kill makes the run replay."""
     tokens_per_batch: Memory = 2048
     """Padded tokens that pass through the model at a time (gradient accumulation)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products; weights and optimizer are float32. auto: bfloat16 on a GPU, float32 on a CPU."""
+    activation_checkpointing: Annotated[bool, EXECUTION] = False
+    """Recompute activations in the backward pass: less memory, a third more work."""
+    lora: Lora | None = None
+    """LoRA adapters; None: full fine-tuning."""
+    alarms: Alarms = Alarms()
+    """When a run is stopped and rolled back."""
 
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> Self:

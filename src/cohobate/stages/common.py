@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from cohobate import ledger, progress
 from cohobate.chat import student_format
-from cohobate.config import Recipe, Training
+from cohobate.config import Recipe
 from cohobate.objectives.base import Objective
-from cohobate.points import Points
 from cohobate.store import Artifact, Outcome, Workspace
-from cohobate.students import LoadedModel, save
-from cohobate.training import Run, Source, write_table
+from cohobate.training.adapters import Trainee
+from cohobate.training.base import Source
+from cohobate.training.loop import Run
+from cohobate.training.measures import write_table
+from cohobate.training.points import Points
 
 
 def train_and_publish(
     recipe: Recipe,
     stage: str,
-    student: LoadedModel,
+    trainee: Trainee,
     source: Source,
     objective: Objective,
-    config: Training,
     questions: Artifact,
     workspace: Workspace,
 ) -> Outcome:
-    """Train `student` in place; write model/, metrics.parquet and points.parquet into the workspace."""
+    """Train the student in place; write model/, metrics.parquet and points.parquet into the workspace."""
+    config = trainee.config
     points = Points.of(
-        student,
+        trainee.student,
         student_format(recipe),
         questions.path,
         config,
@@ -34,9 +36,9 @@ def train_and_publish(
         recipe.triples.verifier,
     )
     with progress.bar(stage, config.steps, "steps") as bar:
-        run = Run(student, source, objective, config, workspace.scratch, stage, points, bar)
+        run = Run(trainee, source, objective, workspace.scratch, stage, points, bar)
         done = run.train()
-    save(student.model, student.tokenizer, workspace.path / "model")
+    trainee.publish(workspace.path)
     measured, measuring = points.collected()
     write_table(done.metrics, workspace.path / "metrics.parquet")
     write_table(measured, workspace.path / "points.parquet")
@@ -45,5 +47,6 @@ def train_and_publish(
         "steps": done.step,
         "final": {name: last[name] for name in ("loss", "reverse_kl", "entropy") if name in last},
         "validation": measured[-1] if measured else None,
+        "alarm": done.alarm,
     }
     return Outcome(done.step, metrics, ledger.total([*done.ledger, *measuring]))

@@ -34,14 +34,15 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact) -> Artifact:
 
 def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
     from cohobate.progress import say
-    from cohobate.rollout_log import RolloutLog
-    from cohobate.rollout_source import RolloutSource
     from cohobate.runtime import set_threads
     from cohobate.stages.common import train_and_publish
     from cohobate.students import load, refuse_mismatch
+    from cohobate.training.adapters import Trainee
+    from cohobate.training.rollout_log import RolloutLog
+    from cohobate.training.rollout_source import RolloutSource
 
     set_threads(recipe)
-    student = load(start.path / "model", device=recipe.runtime.device)
+    student = load(start.path / "model", device=recipe.runtime.device, train=True)
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     teacher = load(recipe.teacher.model, device=recipe.runtime.device) if recipe.opd.steps else student
     refuse_mismatch(teacher, student)
@@ -50,10 +51,9 @@ def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Work
         epochs = recipe.opd.steps * recipe.opd.prompts / len(fresh)
         say(f"opd: {len(fresh)} fresh questions are asked {epochs:.1f} times each")
     log = RolloutLog(workspace.scratch / "rollouts")
-    source = RolloutSource(recipe, student, teacher, fresh, log, workspace.scratch / "scores")
-    outcome = train_and_publish(
-        recipe, "opd", student, source, _objective(recipe, teacher), recipe.opd, questions, workspace
-    )
+    trainee = Trainee(student, recipe.opd, start.id)
+    source = RolloutSource(recipe, trainee, teacher, fresh, log, workspace.scratch / "scores")
+    outcome = train_and_publish(recipe, "opd", trainee, source, _objective(recipe, teacher), questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet")
     return Outcome(rows, outcome.metrics, outcome.ledger)
 

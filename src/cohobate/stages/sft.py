@@ -30,11 +30,12 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.runtime import set_threads
     from cohobate.stages.common import train_and_publish
     from cohobate.students import load
-    from cohobate.triple_source import TripleSource, select, training_rows
+    from cohobate.training.adapters import Trainee
+    from cohobate.training.triple_source import TripleSource, select, training_rows
 
     set_threads(recipe)
     require(recipe)
-    student = load(recipe.student.model, device=recipe.runtime.device)
+    student = load(recipe.student.model, device=recipe.runtime.device, train=True)
     chosen = select(triples.path, recipe.sft.select)
     if recipe.sft.steps and chosen.is_empty():
         raise CohobateError(
@@ -43,7 +44,8 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         )
     rows = training_rows(student.tokenizer, chosen, student_format(recipe))
     source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed)
-    outcome = train_and_publish(recipe, "sft", student, source, cross_entropy, recipe.sft, questions, workspace)
+    trainee = Trainee(student, recipe.sft, recipe.student.model)
+    outcome = train_and_publish(recipe, "sft", trainee, source, cross_entropy, questions, workspace)
     assert isinstance(outcome.metrics, dict)
     outcome.metrics["triples"] = len(chosen)
     return outcome

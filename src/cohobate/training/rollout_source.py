@@ -16,10 +16,12 @@ from cohobate.chat import decode, question_ids, student_format, teacher_format
 from cohobate.config import Recipe
 from cohobate.files import replacing
 from cohobate.ledger import LedgerEntry, ModelCost
-from cohobate.rollout_log import RolloutLog
 from cohobate.students import LoadedModel
-from cohobate.training import StepBatch
-from cohobate.triple_source import permutation
+from cohobate.training.adapters import Trainee
+from cohobate.training.base import StepBatch
+from cohobate.training.measures import repetition
+from cohobate.training.rollout_log import RolloutLog
+from cohobate.training.triple_source import permutation
 
 Logged = list[dict[str, Any]]
 
@@ -35,20 +37,20 @@ class RolloutSource:
     def __init__(
         self,
         recipe: Recipe,
-        student: LoadedModel,
+        trainee: Trainee,
         teacher: LoadedModel,
         questions: pl.DataFrame,
         log: RolloutLog,
         scores: Path,
     ) -> None:
         self.config = recipe.opd
-        self.student, self.teacher = student, teacher
+        self.trainee, self.student, self.teacher = trainee, trainee.student, teacher
         self.student_form, self.teacher_form = student_format(recipe), teacher_format(recipe)
         self.questions = questions.select("question_id", "question").rows()
         self.log, self.scores = log, scores
         self.exact = recipe.opd.objective == "exact"
         self.costs = {
-            "student": ModelCost.of(student.model.config),
+            "student": ModelCost.of(self.student.model.config),
             "teacher": ModelCost.of(teacher.model.config),
         }
         scores.mkdir(parents=True, exist_ok=True)
@@ -89,14 +91,15 @@ class RolloutSource:
         ids = {q: question_ids(student.tokenizer, q, self.student_form) for (_, q), _ in asked}
         # The place in the step is part of the name: a question may come up twice in a step.
         keys = [f"{step}/{place}/{name}/{group}" for place, ((name, _), group) in enumerate(asked)]
-        sampled = rollouts.sample(
-            student.model,
-            [ids[question] for (_, question), _ in asked],
-            rollouts.Decoding(config.max_tokens),
-            rollouts.uniforms(config.seed, keys, config.max_tokens),
-            eos_ids=student.eos_ids,
-            pad_id=student.pad_id,
-        )
+        with self.trainee.precision():
+            sampled = rollouts.sample(
+                student.model,
+                [ids[question] for (_, question), _ in asked],
+                rollouts.Decoding(config.max_tokens),
+                rollouts.uniforms(config.seed, keys, config.max_tokens),
+                eos_ids=student.eos_ids,
+                pad_id=student.pad_id,
+            )
         return [
             {
                 "step": step,
@@ -165,9 +168,10 @@ class RolloutSource:
 
 
 def _statistics(logged: Logged) -> dict[str, float]:
-    """Mean response length in tokens, and the share that was cut."""
+    """Mean response length in tokens, the share that was cut, the share of repeated 4-grams."""
     count = len(logged)
     return {
         "mean_length": sum(len(item["response_ids"]) for item in logged) / count,
         "truncated": sum(item["finish_reason"] == "length" for item in logged) / count,
+        "repetition": repetition([item["response_ids"] for item in logged]),
     }

@@ -1,4 +1,4 @@
-"""Snapshots of a training run: published whole or not at all, the newest two kept.
+"""Snapshots of a training run: published whole or not at all, the newest few kept.
 
 A snapshot is a folder `step-000050/` with state.pt (tensors) and, written last, state.json (step, metrics, ledger).
 """
@@ -15,11 +15,9 @@ import torch
 
 from cohobate.files import sync_folder, write_json_atomic
 
-_KEEP = 2
 
-
-def publish(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Save the snapshot of `step` under `folder`/snapshots and drop all but the newest two."""
+def publish(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any], keep: int = 2) -> None:
+    """Save the snapshot of `step` under `folder`/snapshots and drop all but the newest `keep`."""
     final = _home(folder) / f"step-{step:06d}"
     unfinished = final.with_suffix(".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -32,15 +30,15 @@ def publish(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any
     unfinished.rename(final)
     write_json_atomic(final / "state.json", facts)
     sync_folder(final.parent)
-    for old in _finished(folder)[:-_KEEP]:
+    for old in _finished(folder)[:-keep]:
         # The marker goes first: a half-deleted snapshot must not look like one.
         (old / "state.json").unlink()
         shutil.rmtree(old)
 
 
-def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """(state, facts) of the newest finished snapshot, or None."""
-    finished = _finished(folder)
+def newest(folder: Path, up_to: int | None = None) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """(state, facts) of the newest finished snapshot, or of the newest up to a step; None if there is none."""
+    finished = [path for path in _finished(folder) if up_to is None or _step(path) <= up_to]
     if not finished:
         return None
     facts = json.loads((finished[-1] / "state.json").read_text(encoding="utf-8"))
@@ -58,6 +56,10 @@ def fixed_threads(folder: Path) -> int:
 
 def _home(folder: Path) -> Path:
     return folder / "snapshots"
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _finished(folder: Path) -> list[Path]:

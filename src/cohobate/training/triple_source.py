@@ -12,7 +12,7 @@ import polars as pl
 from cohobate.batches import Row
 from cohobate.chat import Format, completion_text, training_sequence
 from cohobate.selection import Policy, Selection, choose, outline
-from cohobate.training import StepBatch
+from cohobate.training.base import StepBatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from cohobate.files import read_json, write_json_atomic
 from cohobate.ledger import LedgerEntry, ModelCost, entry
 from cohobate.rollouts import Decoding
 from cohobate.students import LoadedModel
-from cohobate.training import flops_by_model
+from cohobate.training.measures import flops_by_model
 
 
 @dataclass

@@ -1,0 +1,80 @@
+"""How the student is trained: precision, activation checkpointing, and LoRA adapters (Hu et al. 2021).
+
+LoRA layers are put into the model in place, so rollouts, scoring and updates all see the adapted weights. What is
+published is the merged model, which loads anywhere, and the adapter beside it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cohobate.config import Training
+from cohobate.errors import UserError
+from cohobate.students import LoadedModel, save
+
+
+class Trainee:
+    """A student made ready for training with `config`; `base` is the name that its adapter will give to its base."""
+
+    def __init__(self, student: LoadedModel, config: Training, base: str) -> None:
+        self.student, self.config = student, config
+        self.peft: Any = _with_lora(student.model, config, base) if config.lora else None
+        if config.activation_checkpointing:
+            # The older of the two names is deprecated in newer releases of transformers.
+            enable = getattr(student.model, "activation_checkpointing_enable", None)
+            (enable or student.model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that learn, by name."""
+        return {name: p for name, p in self.student.model.named_parameters() if p.requires_grad}
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Where rollouts, forward passes and losses run: bfloat16 products over float32 weights, or plain float32."""
+        return torch.autocast(self.student.device.type, dtype=torch.bfloat16) if self._half() else nullcontext()
+
+    def publish(self, folder: Path) -> None:
+        """Write model/ and, with LoRA, adapter/ below `folder`, in the precision of the products."""
+        model = self.student.model
+        if self.peft is not None:
+            # Whether the vocabulary was resized would be looked up on the network.
+            self.peft.save_pretrained(folder / "adapter", save_embedding_layers=False)
+            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+            model = self.peft.merge_and_unload()
+        save(model.bfloat16() if self._half() else model, self.student.tokenizer, folder / "model")
+
+    def _half(self) -> bool:
+        chosen = self.config.precision
+        return chosen == "bfloat16" or (chosen == "auto" and self.student.device.type == "cuda")
+
+
+def _with_lora(model: Any, config: Training, base: str) -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise UserError("LoRA needs the package peft; install it with `pip install 'cohobate[lora]'`") from None
+
+    lora = config.lora
+    assert lora is not None
+    torch.manual_seed(config.seed)
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets) if lora.targets else "all-linear",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+    )
+    try:
+        with warnings.catch_warnings():
+            # Of names that transformers deprecates, and of the base's name, which is set to the recipe's below.
+            warnings.simplefilter("ignore")
+            adapted = peft.get_peft_model(model, settings)
+    except ValueError as error:
+        raise UserError(f"LoRA does not fit the student: {str(error).splitlines()[0]}") from None
+    adapted.peft_config["default"].base_model_name_or_path = base
+    return adapted

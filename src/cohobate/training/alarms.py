@@ -1,0 +1,67 @@
+"""Alarms: signs, in the metrics of the last steps, that a run has gone wrong.
+
+Each metric is held against its mean over the first steps. They depend on the metrics alone, so a resumed run hears
+the same alarm at the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cohobate.config.training import Alarms
+from cohobate.training.base import Metrics
+
+_FIRST = 5  # steps that say what is normal
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What rang, in a sentence, and the first step of those that were wrong."""
+
+    reason: str
+    first_step: int
+
+
+@dataclass(frozen=True)
+class _Limit:
+    metric: str
+    words: str
+    bound: float
+    below: bool = False
+
+    def crossed(self, value: float) -> bool:
+        return value < self.bound if self.below else value > self.bound
+
+
+def ring(metrics: Sequence[Metrics], settings: Alarms) -> Alarm | None:
+    """The alarm that the newest step completes, if any; metrics are those of all steps from 0 on."""
+    recent = metrics[-settings.patience :]
+    if len(metrics) < _FIRST + settings.patience:
+        return None
+    for limit in _limits(metrics[:_FIRST], settings):
+        values = [step.get(limit.metric) for step in recent]
+        if all(value is not None and limit.crossed(value) for value in values):
+            side = "below" if limit.below else "above"
+            reason = f"{limit.words} has been {side} {limit.bound:.3g} for {len(recent)} steps (now {values[-1]:.3g})"
+            return Alarm(reason, int(recent[0]["step"]))
+    return None
+
+
+def _limits(first: Sequence[Metrics], settings: Alarms) -> Iterator[_Limit]:
+    def normal(metric: str) -> float | None:
+        values = [step[metric] for step in first if step.get(metric) is not None]
+        return sum(values) / len(values) if values else None
+
+    if settings.reverse_kl is not None and (kl := normal("reverse_kl")) is not None:
+        yield _Limit("reverse_kl", "the reverse KL", kl + settings.reverse_kl)
+    if settings.entropy is not None and (entropy := normal("entropy")) is not None:
+        yield _Limit("entropy", "the student's entropy", entropy * settings.entropy, below=True)
+    if settings.length is not None and (length := normal("mean_length")) is not None:
+        yield _Limit("mean_length", "the mean length of rollouts", length * settings.length)
+    if settings.truncated is not None and (truncated := normal("truncated")) is not None:
+        yield _Limit("truncated", "the truncated share of rollouts", truncated + settings.truncated)
+    if settings.repetition is not None and (repetition := normal("repetition")) is not None:
+        yield _Limit("repetition", "the repeated share of rollouts", repetition + settings.repetition)
+    if settings.mismatch is not None:
+        yield _Limit("mismatch_k3", "the KL between sampler and trainer", settings.mismatch)

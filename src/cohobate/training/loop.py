@@ -1,0 +1,177 @@
+"""The training loop: a step is a transaction, a run is a sequence of steps with snapshots.
+
+    for each step: the source's batch (persisted first, where it cost something) -> gradient -> update -> metrics
+
+A run that was killed goes on from its newest snapshot and replays the steps since: the source returns what it
+persisted, all noise is seeded by the step, and on a CPU the weights come out bit for bit as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cohobate import ledger, progress
+from cohobate.batches import Row, batches, hidden_states
+from cohobate.errors import CohobateError
+from cohobate.ledger import LedgerEntry
+from cohobate.objectives.base import Objective, Terms, evaluate_in_chunks, merge
+from cohobate.progress import Bar
+from cohobate.training import alarms, snapshots
+from cohobate.training.adapters import Trainee
+from cohobate.training.base import EvaluateAt, Metrics, Progressed, Source
+from cohobate.training.measures import averages, flops_by_model
+from cohobate.training.optimizer import make_optimizer
+
+
+@dataclass
+class Run:
+    """Everything one training run needs; `folder` survives kills and is where it resumes from."""
+
+    trainee: Trainee
+    source: Source
+    objective: Objective
+    folder: Path
+    stage: str
+    evaluate_at: EvaluateAt
+    bar: Bar
+
+    def __post_init__(self) -> None:
+        self.config = self.trainee.config
+        self.student = self.trainee.student
+        self.optimizer, self.schedule = make_optimizer(self.trainee.trainable().values(), self.config)
+
+    def train(self) -> Progressed:
+        """Run (or resume) all steps; the student holds the final weights afterwards.
+
+        An alarm ends the run with the student of the last snapshot before its signs began, and `alarm` says why.
+        """
+        torch.set_num_threads(snapshots.fixed_threads(self.folder))
+        done = self._restore()
+        self.bar.advance(done.step)
+        while done.step < self.config.steps:
+            if done.step % self.config.evaluate_every == 0:
+                self.evaluate_at(done.step, done.ledger)
+            self._step(done)
+            alarm = alarms.ring(done.metrics, self.config.alarms)
+            if alarm is not None:
+                self._roll_back(done, alarm)
+                break
+            if done.step % self.config.snapshot_every == 0 and done.step < self.config.steps:
+                self._snapshot(done)
+        self.evaluate_at(done.step, done.ledger)
+        return done
+
+    def _step(self, done: Progressed) -> None:
+        # Dropout and anything else that draws from torch's generator depends on the step alone.
+        torch.manual_seed(self.config.seed * 1_000_003 + done.step)
+        batch = self.source.batch(done.step)
+        started = time.perf_counter()
+        terms = self._gradient(batch.rows)
+        norm = torch.nn.utils.clip_grad_norm_(self.trainee.trainable().values(), self.config.clip)
+        self._refuse_nonfinite(done.step, terms, float(norm))
+        lr = self.schedule.get_last_lr()[0]
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = {**batch.seconds, "update": time.perf_counter() - started}
+        done.ledger = ledger.total([*done.ledger, *batch.ledger, self._cost(batch.rows)])
+        done.metrics.append(
+            {
+                "step": done.step,
+                **averages(terms, batch.rows),
+                "lr": lr,
+                "grad_norm": float(norm),
+                "tokens": sum(len(row.response) for row in batch.rows),
+                "sequences": len(batch.rows),
+                **batch.statistics,
+                **{f"seconds_{part}": value for part, value in seconds.items()},
+                **flops_by_model(done.ledger),
+            }
+        )
+        done.step += 1
+        self.bar.advance(1, _note(done.metrics[-1]))
+
+    def _gradient(self, rows: list[Row]) -> Terms:
+        """Accumulate the gradient of the mean loss over every response token of the step."""
+        model = self.student.model
+        model.train()
+        total = max(1, sum(len(row.response) for row in rows))
+        head = model.get_output_embeddings()
+        sums: Terms = {}
+        budget = self.config.tokens_per_batch
+        for batch in batches(rows, budget, self.student.pad_id, self.student.device):
+            with self.trainee.precision():
+                hidden = hidden_states(model, batch)
+                terms = evaluate_in_chunks(self.objective, head, hidden, batch.tokens, head.out_features)
+            (terms["loss"] / total).backward()
+            sums = merge(sums, {name: value.detach() for name, value in terms.items()})
+        return sums
+
+    def _cost(self, rows: list[Row]) -> LedgerEntry:
+        cost = ledger.ModelCost.of(self.student.model.config)
+        prompts = [row.context for row in rows]
+        responses = [len(row.response) for row in rows]
+        work: ledger.Work = "adapter update" if self.config.lora else "update"
+        return ledger.entry(self.stage, "student", work, cost, prompts, responses)
+
+    def _refuse_nonfinite(self, step: int, terms: Terms, norm: float) -> None:
+        loss = float(terms["loss"])
+        if not (abs(loss) < float("inf") and norm < float("inf")):
+            raise CohobateError(
+                f"{self.stage}: the loss is {loss} and its gradient norm {norm} at step {step}; lower "
+                f"{self.stage}.lr (now {self.config.lr:g}) and run again: finished stages are kept"
+            )
+
+    def _roll_back(self, done: Progressed, alarm: alarms.Alarm) -> None:
+        """Give the student the weights of the newest snapshot that the alarm does not doubt."""
+        saved = snapshots.newest(self.folder, up_to=alarm.first_step)
+        advice = f"lower {self.stage}.lr (now {self.config.lr:g}), or change {self.stage}.alarms if this is meant"
+        if saved is None:
+            raise CohobateError(
+                f"{self.stage}: {alarm.reason} at step {done.step}, before there was a good snapshot to go back to; "
+                f"{advice}"
+            )
+        self._load_weights(saved[0]["model"])
+        done.step, done.alarm = saved[1]["step"], alarm.reason
+        progress.say(f"{self.stage}: {alarm.reason}; stopped, and went back to step {done.step}; {advice}")
+
+    def _restore(self) -> Progressed:
+        saved = snapshots.newest(self.folder)
+        if saved is None:
+            return Progressed()
+        state, facts = saved
+        self._load_weights(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        entries = [LedgerEntry(**item) for item in facts["ledger"]]
+        return Progressed(facts["step"], facts["metrics"], entries)
+
+    def _snapshot(self, done: Progressed) -> None:
+        state = {
+            "model": {name: p.detach() for name, p in self.trainee.trainable().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        facts = {
+            "step": done.step,
+            "metrics": done.metrics,
+            "ledger": [item.as_dict() for item in done.ledger],
+        }
+        # An alarm goes back behind all the steps that it doubts.
+        keep = 2 + self.config.alarms.patience // self.config.snapshot_every
+        snapshots.publish(self.folder, done.step, state, facts, keep)
+        self.source.forget(done.step)
+
+    @torch.no_grad()
+    def _load_weights(self, saved: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self.trainee.trainable().items():
+            parameter.copy_(saved[name])
+
+
+def _note(metrics: Metrics) -> str:
+    kl = metrics.get("reverse_kl")
+    return f"loss {metrics['loss']:.3f}" if kl is None else f"reverse KL {kl:.3f}"

@@ -1,0 +1,36 @@
+"""AdamW and its schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from cohobate.config import Training
+
+
+def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: Training) -> tuple[Any, Any]:
+    """AdamW (no decay on norms and biases) and its schedule: linear warm-up, then config.schedule."""
+    learnt = list(parameters)
+    groups = [
+        {"params": [p for p in learnt if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in learnt if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, config))
+    return optimizer, schedule
+
+
+def lr_factor(step: int, config: Training) -> float:
+    """The share of config.lr at `step` (from 0): rises over `warmup` steps, ends at min_lr_ratio."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    share = (step - config.warmup) / max(1, config.steps - config.warmup)
+    falling = 1 - share
+    if config.schedule == "cosine":
+        falling = 0.5 * (1 + math.cos(math.pi * share))
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * falling

@@ -20,16 +20,21 @@ class Finished:
     artifacts: dict[str, Artifact]
 
 
-def run_stages(recipe: Recipe) -> dict[str, Artifact]:
-    """Every stage of `recipe`, as flows/distill.py orders them."""
+def train_stages(recipe: Recipe) -> dict[str, Artifact]:
+    """The stages of `recipe` up to the last that trains."""
     asked = questions.write(recipe)
     taught = triples.write(recipe, asked)
     start = sft.train(recipe, taught, asked)
     student = opd.train(recipe, start, asked)
-    scores = evaluation.evaluate(recipe, asked, [start, student])
-    artifacts = [asked, taught, start, student, scores]
-    page = report.write(recipe, artifacts)
-    return {artifact.stage: artifact for artifact in [*artifacts, page]}
+    return {artifact.stage: artifact for artifact in [asked, taught, start, student]}
+
+
+def run_stages(recipe: Recipe) -> dict[str, Artifact]:
+    """Every stage of `recipe`, as flows/distill.py orders them."""
+    made = train_stages(recipe)
+    made["evaluation"] = evaluation.evaluate(recipe, made["questions"], [made["sft"], made["opd"]])
+    made["report"] = report.write(recipe, list(made.values()))
+    return made
 
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ class Runtime(Section):
 
     threads: Annotated[Positive | None, EXECUTION] = None
     """CPU threads of torch; None: OMP_NUM_THREADS, or else as many as cores."""
+    processes: Annotated[Positive, EXECUTION] = 1
+    """Processes that train together, on a GPU each where there are any."""
+    shard: Annotated[bool, EXECUTION] = False
+    """Divide weights, gradients and optimizer state among the processes (FSDP2) instead of copying them to each."""
     device: Annotated[Literal["auto", "cpu", "cuda"], EXECUTION] = "auto"
     """auto: cuda where there is one."""
 

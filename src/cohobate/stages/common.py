@@ -38,6 +38,8 @@ def train_and_publish(
     with progress.bar(stage, config.steps, "steps") as bar:
         run = Run(trainee, source, objective, workspace.scratch, stage, points, bar)
         done = run.train()
+    if not trainee.world.first:
+        return Outcome()
     trainee.publish(workspace.path)
     measured, measuring = points.collected()
     write_table(done.metrics, workspace.path / "metrics.parquet")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from cohobate.objectives.base import Objective
     from cohobate.students import LoadedModel
+    from cohobate.training.parallel import World
 
 VERSION = 1
 
@@ -28,11 +29,19 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact) -> Artifact:
         version=VERSION,
         identity={**recipe.opd.identity(), "teacher": teacher, "student": recipe.student.identity()},
         parents=[start, questions],
-        build=lambda workspace: _build(recipe, start, questions, workspace),
+        build=lambda workspace: build(recipe, start, questions, workspace),
     )
 
 
-def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
+def build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
+    """What every process of the stage does; the first one's outcome counts."""
+    from cohobate.training.parallel import together
+
+    with together(recipe, [start, questions], workspace, "opd") as world:
+        return _build(recipe, start, questions, workspace, world)
+
+
+def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
     from cohobate.progress import say
     from cohobate.runtime import set_threads
     from cohobate.stages.common import train_and_publish
@@ -51,10 +60,10 @@ def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Work
         epochs = recipe.opd.steps * recipe.opd.prompts / len(fresh)
         say(f"opd: {len(fresh)} fresh questions are asked {epochs:.1f} times each")
     log = RolloutLog(workspace.scratch / "rollouts")
-    trainee = Trainee(student, recipe.opd, start.id)
+    trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
     source = RolloutSource(recipe, trainee, teacher, fresh, log, workspace.scratch / "scores")
     outcome = train_and_publish(recipe, "opd", trainee, source, _objective(recipe, teacher), questions, workspace)
-    rows = log.publish(workspace.path / "rollouts.parquet")
+    rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint
+
+if TYPE_CHECKING:
+    from cohobate.training.parallel import World
 
 VERSION = 2
 
@@ -19,11 +24,19 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact) -> Artifact:
         version=VERSION,
         identity={**recipe.sft.identity(), "student": student},
         parents=[triples, questions],
-        build=lambda workspace: _build(recipe, triples, questions, workspace),
+        build=lambda workspace: build(recipe, triples, questions, workspace),
     )
 
 
-def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
+def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
+    """What every process of the stage does; the first one's outcome counts."""
+    from cohobate.training.parallel import together
+
+    with together(recipe, [triples, questions], workspace, "sft") as world:
+        return _build(recipe, triples, questions, workspace, world)
+
+
+def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
     from cohobate.chat import student_format
     from cohobate.objectives.sft import cross_entropy
     from cohobate.preflight import require
@@ -34,7 +47,8 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.training.triple_source import TripleSource, select, training_rows
 
     set_threads(recipe)
-    require(recipe)
+    if world.first:
+        require(recipe)
     student = load(recipe.student.model, device=recipe.runtime.device, train=True)
     chosen = select(triples.path, recipe.sft.select)
     if recipe.sft.steps and chosen.is_empty():
@@ -43,8 +57,8 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )
     rows = training_rows(student.tokenizer, chosen, student_format(recipe))
-    source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed)
-    trainee = Trainee(student, recipe.sft, recipe.student.model)
+    source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed, world)
+    trainee = Trainee(student, recipe.sft, recipe.student.model, world, shard=recipe.runtime.shard)
     outcome = train_and_publish(recipe, "sft", trainee, source, cross_entropy, questions, workspace)
     assert isinstance(outcome.metrics, dict)
     outcome.metrics["triples"] = len(chosen)

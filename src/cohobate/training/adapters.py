@@ -16,22 +16,36 @@ import torch
 from cohobate.config import Training
 from cohobate.errors import UserError
 from cohobate.students import LoadedModel, save
+from cohobate.training.learner import Learner, copy_whole, sharded
+from cohobate.training.parallel import ALONE, World
 
 
 class Trainee:
-    """A student made ready for training with `config`; `base` is the name that its adapter will give to its base."""
+    """A student made ready for training with `config`; `base` is the name that its adapter will give to its base.
 
-    def __init__(self, student: LoadedModel, config: Training, base: str) -> None:
-        self.student, self.config = student, config
+    The learner is trained, the student rolls out and is evaluated. They share their weights, unless these are sharded
+    over the processes of `world`: then `sync` copies them.
+    """
+
+    def __init__(
+        self, student: LoadedModel, config: Training, base: str, world: World = ALONE, *, shard: bool = False
+    ) -> None:
+        self.student, self.config, self.world, self.is_sharded = student, config, world, shard
         self.peft: Any = _with_lora(student.model, config, base) if config.lora else None
         if config.activation_checkpointing:
             # The older of the two names is deprecated in newer releases of transformers.
             enable = getattr(student.model, "activation_checkpointing_enable", None)
             (enable or student.model.gradient_checkpointing_enable)({"use_reentrant": False})
+        self.learner = sharded(student.model) if shard else Learner(student.model)
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that learn, by name."""
-        return {name: p for name, p in self.student.model.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.learner.model.named_parameters() if p.requires_grad}
+
+    def sync(self) -> None:
+        """Bring the student up to date with the learner."""
+        if self.is_sharded:
+            copy_whole(self.learner, self.student.model)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Where rollouts, forward passes and losses run: bfloat16 products over float32 weights, or plain float32."""

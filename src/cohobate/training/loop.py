@@ -15,16 +15,17 @@ from pathlib import Path
 import torch
 
 from cohobate import ledger, progress
-from cohobate.batches import Row, batches, hidden_states
+from cohobate.batches import Row, batches
 from cohobate.errors import CohobateError
 from cohobate.ledger import LedgerEntry
-from cohobate.objectives.base import Objective, Terms, evaluate_in_chunks, merge
+from cohobate.objectives.base import Objective, Terms, merge
 from cohobate.progress import Bar
 from cohobate.training import alarms, snapshots
 from cohobate.training.adapters import Trainee
 from cohobate.training.base import EvaluateAt, Metrics, Progressed, Source
+from cohobate.training.learner import like, whole
 from cohobate.training.measures import averages, flops_by_model
-from cohobate.training.optimizer import make_optimizer
+from cohobate.training.optimizer import load_whole_state, make_optimizer, whole_state
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.config = self.trainee.config
-        self.student = self.trainee.student
+        self.student, self.world = self.trainee.student, self.trainee.world
         self.optimizer, self.schedule = make_optimizer(self.trainee.trainable().values(), self.config)
 
     def train(self) -> Progressed:
@@ -49,12 +50,15 @@ class Run:
 
         An alarm ends the run with the student of the last snapshot before its signs began, and `alarm` says why.
         """
+        if self.world.first:
+            snapshots.fix_threads(self.folder)
+        self.world.wait()
         torch.set_num_threads(snapshots.fixed_threads(self.folder))
         done = self._restore()
         self.bar.advance(done.step)
         while done.step < self.config.steps:
             if done.step % self.config.evaluate_every == 0:
-                self.evaluate_at(done.step, done.ledger)
+                self._evaluate(done)
             self._step(done)
             alarm = alarms.ring(done.metrics, self.config.alarms)
             if alarm is not None:
@@ -62,16 +66,24 @@ class Run:
                 break
             if done.step % self.config.snapshot_every == 0 and done.step < self.config.steps:
                 self._snapshot(done)
-        self.evaluate_at(done.step, done.ledger)
+        self._evaluate(done)
         return done
+
+    def _evaluate(self, done: Progressed) -> None:
+        self.trainee.sync()
+        if self.world.first:
+            self.evaluate_at(done.step, done.ledger)
+        self.world.wait()
 
     def _step(self, done: Progressed) -> None:
         # Dropout and anything else that draws from torch's generator depends on the step alone.
         torch.manual_seed(self.config.seed * 1_000_003 + done.step)
+        self.trainee.sync()
         batch = self.source.batch(done.step)
         started = time.perf_counter()
-        terms = self._gradient(batch.rows)
-        norm = torch.nn.utils.clip_grad_norm_(self.trainee.trainable().values(), self.config.clip)
+        total = self.world.total(sum(len(row.response) for row in batch.rows))
+        terms = self._gradient(batch.rows, total)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.trainee.trainable().values(), self.config.clip)).detach()
         self._refuse_nonfinite(done.step, terms, float(norm))
         lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
@@ -82,11 +94,11 @@ class Run:
         done.metrics.append(
             {
                 "step": done.step,
-                **averages(terms, batch.rows),
+                **averages(terms, total),
                 "lr": lr,
                 "grad_norm": float(norm),
-                "tokens": sum(len(row.response) for row in batch.rows),
-                "sequences": len(batch.rows),
+                "tokens": total,
+                "sequences": self.world.total(len(batch.rows)),
                 **batch.statistics,
                 **{f"seconds_{part}": value for part, value in seconds.items()},
                 **flops_by_model(done.ledger),
@@ -95,28 +107,30 @@ class Run:
         done.step += 1
         self.bar.advance(1, _note(done.metrics[-1]))
 
-    def _gradient(self, rows: list[Row]) -> Terms:
-        """Accumulate the gradient of the mean loss over every response token of the step."""
-        model = self.student.model
-        model.train()
-        total = max(1, sum(len(row.response) for row in rows))
-        head = model.get_output_embeddings()
+    def _gradient(self, rows: list[Row], total: int) -> Terms:
+        """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
+        self.student.model.train()
+        learner = self.trainee.learner.train()
+        made = list(batches(rows, self.config.tokens_per_batch, self.student.pad_id, self.student.device))
+        # Sharded weights are gathered in every pass, so all ranks need the same number of them.
+        count = self.world.largest(len(made)) if self.trainee.is_sharded else len(made)
+        scale = (self.world.size if self.trainee.is_sharded else 1) / max(1, total)  # FSDP averages over the ranks
         sums: Terms = {}
-        budget = self.config.tokens_per_batch
-        for batch in batches(rows, budget, self.student.pad_id, self.student.device):
+        for i in range(count):
             with self.trainee.precision():
-                hidden = hidden_states(model, batch)
-                terms = evaluate_in_chunks(self.objective, head, hidden, batch.tokens, head.out_features)
-            (terms["loss"] / total).backward()
-            sums = merge(sums, {name: value.detach() for name, value in terms.items()})
-        return sums
+                terms = learner(made[min(i, len(made) - 1)], self.objective)
+            (terms["loss"] * scale * (i < len(made))).backward()
+            if i < len(made):
+                sums = merge(sums, {name: value.detach() for name, value in terms.items()})
+        if not self.trainee.is_sharded:
+            self.world.add_gradients(list(self.trainee.trainable().values()))
+        return self.world.merge(sums)
 
     def _cost(self, rows: list[Row]) -> LedgerEntry:
         cost = ledger.ModelCost.of(self.student.model.config)
-        prompts = [row.context for row in rows]
-        responses = [len(row.response) for row in rows]
+        lengths = self.world.join([(row.context, len(row.response)) for row in rows])
         work: ledger.Work = "adapter update" if self.config.lora else "update"
-        return ledger.entry(self.stage, "student", work, cost, prompts, responses)
+        return ledger.entry(self.stage, "student", work, cost, [a for a, _ in lengths], [b for _, b in lengths])
 
     def _refuse_nonfinite(self, step: int, terms: Terms, norm: float) -> None:
         loss = float(terms["loss"])
@@ -145,15 +159,15 @@ class Run:
             return Progressed()
         state, facts = saved
         self._load_weights(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_whole_state(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         entries = [LedgerEntry(**item) for item in facts["ledger"]]
         return Progressed(facts["step"], facts["metrics"], entries)
 
     def _snapshot(self, done: Progressed) -> None:
         state = {
-            "model": {name: p.detach() for name, p in self.trainee.trainable().items()},
-            "optimizer": self.optimizer.state_dict(),
+            "model": {name: whole(p.detach()) for name, p in self.trainee.trainable().items()},
+            "optimizer": whole_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
         }
         facts = {
@@ -163,13 +177,15 @@ class Run:
         }
         # An alarm goes back behind all the steps that it doubts.
         keep = 2 + self.config.alarms.patience // self.config.snapshot_every
-        snapshots.publish(self.folder, done.step, state, facts, keep)
+        if self.world.first:
+            snapshots.publish(self.folder, done.step, state, facts, keep)
+        self.world.wait()
         self.source.forget(done.step)
 
     @torch.no_grad()
     def _load_weights(self, saved: dict[str, torch.Tensor]) -> None:
         for name, parameter in self.trainee.trainable().items():
-            parameter.copy_(saved[name])
+            parameter.copy_(like(parameter, saved[name]))
 
 
 def _note(metrics: Metrics) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cohobate.batches import Row
 from cohobate.ledger import LedgerEntry
 from cohobate.objectives.base import Terms
 from cohobate.training.base import Metrics
@@ -15,10 +14,11 @@ from cohobate.training.base import Metrics
 _NGRAM = 4
 
 
-def averages(terms: Terms, rows: list[Row]) -> Metrics:
-    """Per-token means of the summed terms; maxima as they are."""
-    total = max(1, sum(len(row.response) for row in rows))
-    return {name: float(value) if name.endswith("_max") else float(value) / total for name, value in terms.items()}
+def averages(terms: Terms, tokens: int) -> Metrics:
+    """Means of the summed terms over so many tokens; maxima as they are."""
+    return {
+        name: float(value) if name.endswith("_max") else float(value) / max(1, tokens) for name, value in terms.items()
+    }
 
 
 def flops_by_model(entries: list[LedgerEntry]) -> Metrics:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cohobate.config import Training
+from cohobate.training.learner import like, whole
 
 
 def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: Training) -> tuple[Any, Any]:
@@ -21,6 +22,23 @@ def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: Training) -
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, config))
     return optimizer, schedule
+
+
+def whole_state(optimizer: Any) -> dict[str, Any]:
+    """The optimizer's state with whole tensors, however its parameters are sharded; every rank must call it."""
+    found: dict[str, Any] = optimizer.state_dict()
+    state = {index: {name: whole(value) for name, value in item.items()} for index, item in found["state"].items()}
+    return {**found, "state": state}
+
+
+def load_whole_state(optimizer: Any, saved: dict[str, Any]) -> None:
+    """Undo `whole_state`, under whatever sharding the parameters have now."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = {
+        index: {name: like(parameters[index], value) for name, value in item.items()}
+        for index, item in saved["state"].items()
+    }
+    optimizer.load_state_dict({**saved, "state": state})
 
 
 def lr_factor(step: int, config: Training) -> float:

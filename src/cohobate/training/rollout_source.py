@@ -43,7 +43,7 @@ class RolloutSource:
         log: RolloutLog,
         scores: Path,
     ) -> None:
-        self.config = recipe.opd
+        self.config, self.world = recipe.opd, trainee.world
         self.trainee, self.student, self.teacher = trainee, trainee.student, teacher
         self.student_form, self.teacher_form = student_format(recipe), teacher_format(recipe)
         self.questions = questions.select("question_id", "question").rows()
@@ -59,23 +59,29 @@ class RolloutSource:
         """The rows of `step`: from the log if it was persisted, else sampled and scored now."""
         seconds: dict[str, float] = {}
         logged = self.log.read(step)
-        hidden = self._saved_hidden(step, logged) if logged else None
-        if logged is None or (self.exact and hidden is None):
+        hidden = self._saved_hidden(step, self.world.share(logged)) if logged else None
+        # All ranks sample anew, or none does.
+        missing = self.world.total(int(logged is None or (self.exact and hidden is None)))
+        if missing or logged is None:
             started = time.perf_counter()
-            logged = self._roll_out(step)
+            mine = self._roll_out(step)
             seconds["rollout"] = time.perf_counter() - started
             started = time.perf_counter()
-            hidden = self._score(logged)
+            hidden = self._score(mine)
             seconds["score"] = time.perf_counter() - started
             if self.exact:
-                self._save_hidden(step, hidden)
-            self.log.append(step, logged)
-        return StepBatch(self._rows(logged, hidden), self._ledger(logged), _statistics(logged), seconds)
+                self._save_hidden(step, mine, hidden)
+            logged = self.world.join(mine)
+            if self.world.first:
+                self.log.append(step, logged)
+            self.world.wait()
+        rows = self._rows(self.world.share(logged), hidden)
+        return StepBatch(rows, self._ledger(logged), _statistics(logged), seconds)
 
     def forget(self, step: int) -> None:
         """Drop the teacher's hidden states of the steps before `step`."""
-        for path in self.scores.glob("step-*.safetensors"):
-            if int(path.stem.removeprefix("step-")) < step:
+        for path in self.scores.glob(f"step-*-{self.world.rank}.safetensors"):
+            if int(path.stem.split("-")[1]) < step:
                 path.unlink()
 
     def _chosen(self, step: int) -> list[tuple[str, str]]:
@@ -87,14 +93,15 @@ class RolloutSource:
 
     def _roll_out(self, step: int) -> Logged:
         config, student = self.config, self.student
-        asked = [(q, group) for q in self._chosen(step) for group in range(config.group)]
-        ids = {q: question_ids(student.tokenizer, q, self.student_form) for (_, q), _ in asked}
+        everything = [(q, group) for q in self._chosen(step) for group in range(config.group)]
+        asked = self.world.share(list(enumerate(everything)))
+        ids = {q: question_ids(student.tokenizer, q, self.student_form) for _, ((_, q), _) in asked}
         # The place in the step is part of the name: a question may come up twice in a step.
-        keys = [f"{step}/{place}/{name}/{group}" for place, ((name, _), group) in enumerate(asked)]
+        keys = [f"{step}/{place}/{name}/{group}" for place, ((name, _), group) in asked]
         with self.trainee.precision():
             sampled = rollouts.sample(
                 student.model,
-                [ids[question] for (_, question), _ in asked],
+                [ids[question] for _, ((_, question), _) in asked],
                 rollouts.Decoding(config.max_tokens),
                 rollouts.uniforms(config.seed, keys, config.max_tokens),
                 eos_ids=student.eos_ids,
@@ -114,7 +121,7 @@ class RolloutSource:
                 "finish_reason": response.finish_reason,
                 "reward": None,
             }
-            for row, (((name, question), group), response) in enumerate(zip(asked, sampled, strict=True))
+            for (row, ((name, question), group)), response in zip(asked, sampled, strict=True)
         ]
 
     def _score(self, logged: Logged) -> list[torch.Tensor]:
@@ -152,19 +159,18 @@ class RolloutSource:
             ledger.entry("opd", "teacher", "scoring", teacher, scored, responses),
         ]
 
-    def _scores_path(self, step: int) -> Path:
-        return self.scores / f"step-{step:06d}.safetensors"
+    def _save_hidden(self, step: int, mine: Logged, hidden: list[torch.Tensor]) -> None:
+        found = {str(item["row"]): states for item, states in zip(mine, hidden, strict=True)}
+        with replacing(self.scores / f"step-{step:06d}-{self.world.rank}.safetensors") as temporary:
+            save_file(found, temporary)
 
-    def _save_hidden(self, step: int, hidden: list[torch.Tensor]) -> None:
-        with replacing(self._scores_path(step)) as temporary:
-            save_file({"hidden": torch.cat(hidden)}, temporary)
-
-    def _saved_hidden(self, step: int, logged: Logged) -> list[torch.Tensor] | None:
-        path = self._scores_path(step)
-        if not path.exists():
-            return None
-        lengths = [len(item["response_ids"]) for item in logged]
-        return list(load_file(path)["hidden"].split(lengths))
+    def _saved_hidden(self, step: int, mine: Logged) -> list[torch.Tensor] | None:
+        """The hidden states of these rows, whichever ranks saved them; None if one is missing."""
+        found: dict[str, torch.Tensor] = {}
+        for path in self.scores.glob(f"step-{step:06d}-*.safetensors"):
+            found |= load_file(path)
+        rows = [str(item["row"]) for item in mine]
+        return [found[row] for row in rows] if all(row in found for row in rows) else None
 
 
 def _statistics(logged: Logged) -> dict[str, float]:

@@ -46,12 +46,15 @@ def newest(folder: Path, up_to: int | None = None) -> tuple[dict[str, Any], dict
     return state, facts
 
 
+def fix_threads(folder: Path) -> None:
+    """Note the thread count with which this run begins: another count would sum in another order."""
+    if not (folder / "threads.json").exists():
+        write_json_atomic(folder / "threads.json", torch.get_num_threads())
+
+
 def fixed_threads(folder: Path) -> int:
-    """The thread count with which this run began: another count would sum in another order."""
-    path = folder / "threads.json"
-    if not path.exists():
-        write_json_atomic(path, torch.get_num_threads())
-    return int(json.loads(path.read_text(encoding="utf-8")))
+    """The thread count with which this run began."""
+    return int(json.loads((folder / "threads.json").read_text(encoding="utf-8")))
 
 
 def _home(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from cohobate.batches import Row
 from cohobate.chat import Format, completion_text, training_sequence
 from cohobate.selection import Policy, Selection, choose, outline
 from cohobate.training.base import StepBatch
+from cohobate.training.parallel import ALONE, World
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,12 +40,12 @@ def training_rows(tokenizer: Any, triples: pl.DataFrame, form: Format) -> list[R
 class TripleSource:
     """`batch` sequences a step; a step's rows depend on its number and the seed alone."""
 
-    def __init__(self, rows: list[Row], batch: int, seed: int) -> None:
-        self.rows, self.size, self.seed = rows, batch, seed
+    def __init__(self, rows: list[Row], batch: int, seed: int, world: World = ALONE) -> None:
+        self.rows, self.size, self.seed, self.world = rows, batch, seed, world
 
     def batch(self, step: int) -> StepBatch:
         at = step * self.size
-        return StepBatch([self.rows[self._index(i)] for i in range(at, at + self.size)])
+        return StepBatch([self.rows[self._index(i)] for i in self.world.share(range(at, at + self.size))])
 
     def forget(self, step: int) -> None:
         """Nothing is kept for a replay."""

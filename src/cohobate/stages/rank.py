@@ -1,0 +1,28 @@
+"""One of the further processes of a training stage: `python -m cohobate.stages.rank JOB`, started by the first."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from cohobate.config import Recipe
+from cohobate.files import read_json
+from cohobate.stages import opd, sft
+from cohobate.store import Artifact, Workspace
+from cohobate.training.parallel import die_with_parent
+
+_BUILDS: dict[str, Any] = {"sft": sft.build, "opd": opd.build}
+
+
+def main() -> None:
+    """Build the stage of the job in sys.argv[1]; what the first process writes, this one does not."""
+    die_with_parent()
+    job = read_json(Path(sys.argv[1]))
+    artifacts = [Artifact(a["id"], a["stage"], Path(a["path"]), a["fingerprint"]) for a in job["artifacts"]]
+    workspace = Workspace(Path(job["workspace"]["path"]), job["workspace"]["fingerprint"])
+    _BUILDS[job["stage"]](Recipe.model_validate(job["recipe"]), *artifacts, workspace)
+
+
+if __name__ == "__main__":
+    main()

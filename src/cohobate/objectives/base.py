@@ -23,16 +23,32 @@ Terms = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Tokens:
-    """What is known about N response tokens; all but `ids` may be absent.
+    """What is known about N response tokens; all but `ids` may be absent, and each objective says what it needs.
 
-    ids: [N]; sampler_logprobs, teacher_logprobs: [N], natural logarithms at temperature 1; teacher_hidden: [N, d],
-    the teacher's last hidden states, from which its logits follow.
+    Log-probabilities are natural logarithms at temperature 1, [N] unless said otherwise.
+
+    ids: [N], the tokens of the row. sampler_logprobs: of the token that was sampled, by the engine that sampled it;
+    old_logprobs: the same by the trainer's model before the first update on this batch; teacher_logprobs: of `ids`.
+    teacher_hidden: [N, d], the teacher's last hidden states, from which its logits follow.
+    teacher_top_ids, teacher_top_logprobs: [N, K], the teacher's K most probable tokens (never the sampled one in
+    addition: the set may depend on the context alone). An entry of log-probability -inf is no entry.
+    advantages: [N], in the unit of the reward. weights: [N], a factor or a coefficient of each token, as the
+    objective says.
+    ghost_ids: [N], on rows of the student's own text: the token that a better response has here, -1 for none.
+    student_ids: [N], on rows of another's text: the token that the student said at this place, -1 for none.
     """
 
     ids: torch.Tensor
     sampler_logprobs: torch.Tensor | None = None
     teacher_logprobs: torch.Tensor | None = None
     teacher_hidden: torch.Tensor | None = None
+    old_logprobs: torch.Tensor | None = None
+    advantages: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    ghost_ids: torch.Tensor | None = None
+    student_ids: torch.Tensor | None = None
+    teacher_top_ids: torch.Tensor | None = None
+    teacher_top_logprobs: torch.Tensor | None = None
 
     def slice(self, start: int, stop: int) -> Tokens:
         """Tokens start..stop."""

@@ -1,31 +1,19 @@
-"""Objectives against enumeration: the sum over the vocabulary, every next token, a whole tree of rollouts."""
+"""On-policy distillation at one state: the sum over the vocabulary, every next token, the cap and the clip."""
 
 import math
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from cohobate.objectives.base import Objective, Terms, Tokens, evaluate_in_chunks
-from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
-from cohobate.objectives.sft import cross_entropy
+from cohobate.objectives.base import Objective, Terms, Tokens
+from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
+from tests.objectives.tree import close, gradient, logits_of
 
 # A teacher whose last hidden states are its logits.
 EXACT = ExactReverseKL(lambda hidden: hidden)
 NO_CAP = 1e9
-
-
-def logits_of(*shape: int, seed: int, scale: float = 1.0) -> torch.Tensor:
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def gradient(objective: Objective, logits: torch.Tensor, tokens: Tokens) -> torch.Tensor:
-    leaf = logits.clone().requires_grad_()
-    objective(leaf, tokens)["loss"].backward()
-    assert leaf.grad is not None
-    return leaf.grad
 
 
 def kl_gradient(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -38,10 +26,6 @@ def full_knowledge(teacher: torch.Tensor) -> Tokens:
     """What the exact objective is told: the teacher's logits. Which token was sampled is nothing to it."""
     count = len(teacher)
     return Tokens(torch.zeros(count, dtype=torch.long), torch.zeros(count), teacher_hidden=teacher)
-
-
-def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> None:
-    torch.testing.assert_close(found.double(), expected.double(), rtol=tolerance, atol=tolerance)
 
 
 # Exact reverse KL.
@@ -150,82 +134,6 @@ def test_the_sampled_kl_is_the_exact_one_on_average() -> None:
     assert mean == pytest.approx(float(exact))
 
 
-# Sampled reverse KL: rollouts on a tree.
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Policies over all rollouts of `depth` tokens: a row of logits [V] for each prefix, breadth first."""
-
-    student: torch.Tensor
-    teacher: torch.Tensor
-    sampler: torch.Tensor
-    vocabulary: int = 3
-    depth: int = 3
-
-    @property
-    def prefixes(self) -> list[tuple[int, ...]]:
-        return [p for n in range(self.depth) for p in product(range(self.vocabulary), repeat=n)]
-
-    def expected_gradient(self) -> torch.Tensor:
-        """[prefixes, V] by enumeration: the KL gradient at each prefix times the chance of getting there."""
-        chances, places = self.sampler.softmax(-1), {p: i for i, p in enumerate(self.prefixes)}
-        visits = [
-            math.prod(float(chances[places[prefix[:t]], token]) for t, token in enumerate(prefix))
-            for prefix in self.prefixes
-        ]
-        return torch.tensor(visits)[:, None] * kl_gradient(self.student, self.teacher)
-
-    def rollout_gradients(self, objective: Objective, count: int) -> torch.Tensor:
-        """[count, prefixes, V]: the gradient of each of `count` rollouts of the sampler."""
-        generator = torch.Generator().manual_seed(0)
-        place, visited, chosen = torch.zeros(count, dtype=torch.long), [], []
-        for _ in range(self.depth):
-            token = torch.multinomial(self.sampler.softmax(-1)[place], 1, generator=generator)[:, 0]
-            visited.append(place)
-            chosen.append(token)
-            place = self.vocabulary * place + 1 + token
-        at, ids = torch.stack(visited, 1).flatten(), torch.stack(chosen, 1).flatten()
-        tokens = Tokens(
-            ids,
-            self.sampler.log_softmax(-1)[at, ids],
-            self.teacher.log_softmax(-1)[at, ids],
-            teacher_hidden=self.teacher[at],
-        )
-        gradients = torch.zeros(count, len(self.prefixes), self.vocabulary, dtype=torch.float64)
-        rollouts = torch.arange(count).repeat_interleave(self.depth)
-        gradients[rollouts, at] = gradient(objective, self.student[at], tokens)
-        return gradients
-
-    def worst_deviation(self, objective: Objective) -> float:
-        """The largest distance of the rollouts' mean gradient from its expectation, in standard errors."""
-        found = self.rollout_gradients(objective, 40_000)
-        # Where every rollout has the same gradient (exact, at the root) only rounding is left.
-        error = (found.std(0) / math.sqrt(len(found))).clamp(min=1e-7)
-        return float(((found.mean(0) - self.expected_gradient()).abs() / error).max())
-
-
-ON_POLICY = Tree(logits_of(13, 3, seed=1), logits_of(13, 3, seed=2), logits_of(13, 3, seed=1))
-OFF_POLICY = Tree(logits_of(13, 3, seed=1), logits_of(13, 3, seed=2), logits_of(13, 3, seed=3, scale=0.7))
-
-
-@pytest.mark.parametrize(
-    ("tree", "objective"),
-    [
-        (ON_POLICY, SampledReverseKL()),
-        (OFF_POLICY, SampledReverseKL(importance_cap=NO_CAP)),
-        (OFF_POLICY, EXACT),
-    ],
-    ids=["sampled on policy", "sampled off policy", "exact"],
-)
-def test_the_mean_gradient_of_rollouts_is_the_enumerated_one(tree: Tree, objective: Objective) -> None:
-    assert tree.worst_deviation(objective) < 4
-
-
-def test_the_comparison_with_the_enumerated_gradient_sees_a_biased_estimator() -> None:
-    assert OFF_POLICY.worst_deviation(SampledReverseKL(importance_cap=1.0)) > 8
-
-
 # Sampled reverse KL: the cap and the clip.
 
 
@@ -278,88 +186,39 @@ def test_the_advantage_is_clipped_on_both_sides_and_counted(
     close(terms["reverse_kl"], torch.tensor(-advantage))  # the metric is not clipped
 
 
-# What every objective shares.
+# Advantages from whole responses.
 
 
-@pytest.mark.parametrize("objective", [EXACT, SampledReverseKL()], ids=["exact", "sampled"])
-def test_sampler_and_trainer_that_agree_have_no_mismatch(objective: Objective) -> None:
-    logits, ids = logits_of(8, 5, seed=1), torch.arange(8) % 5
-    own = logits.log_softmax(-1)[torch.arange(8), ids]
-    terms = objective(logits, Tokens(ids, own, own, teacher_hidden=logits))
-    assert terms["mismatch_k3"] == 0
-    assert terms["mismatch_max"] == 0
+def test_returns_are_discounted_sums_over_the_rest_of_a_response() -> None:
+    teacher = [torch.tensor([-1.0, -2.0, -4.0]), torch.tensor([-3.0]), torch.tensor([])]
+    sampler = [torch.tensor([-2.0, -2.0, -1.0]), torch.tensor([-1.0]), torch.tensor([])]
+    expected = {
+        0.0: [[1.0, 0.0, -3.0], [-2.0], []],
+        0.5: [[0.25, -1.5, -3.0], [-2.0], []],
+        1.0: [[-2.0, -3.0, -3.0], [-2.0], []],
+    }
+    for discount, values in expected.items():
+        assert [x.tolist() for x in discounted_advantages(teacher, sampler, discount)] == values
 
 
-@pytest.mark.parametrize("objective", [EXACT, SampledReverseKL()], ids=["exact", "sampled"])
-def test_mismatch_and_entropy_are_those_of_their_definitions(objective: Objective) -> None:
-    gaps = [0.5, -2.0, 0.0]  # log p - log mu
-    logits = torch.zeros(3, 4, dtype=torch.float64)
-    own = torch.full((3,), -math.log(4), dtype=torch.float64)
-    tokens = Tokens(torch.tensor([0, 1, 2]), own - torch.tensor(gaps), own, teacher_hidden=logits)
-    terms = objective(logits, tokens)
-    assert float(terms["mismatch_k3"]) == pytest.approx(sum(math.exp(gap) - 1 - gap for gap in gaps))
-    assert float(terms["mismatch_max"]) == pytest.approx(2.0)
-    assert float(terms["entropy"]) == pytest.approx(3 * math.log(4))
+def test_precomputed_advantages_take_the_place_of_the_log_ratio() -> None:
+    logits, tokens = one_token(own=1 / 2, sampler=1 / 2, teacher=1 / 4)
+    given = replace(tokens, advantages=torch.tensor([3.0]))
+    terms = SampledReverseKL(precomputed=True)(logits, given)
+    close(terms["loss"], torch.tensor(3 * math.log(2)))
+    close(terms["reverse_kl"], torch.tensor(math.log(2)))  # the metric remains that of the tokens
+    # Other fields than those asked for change nothing.
+    assert SampledReverseKL()(logits, given)["loss"].equal(SampledReverseKL()(logits, tokens)["loss"])
 
 
-def test_cross_entropy_is_the_summed_surprise() -> None:
-    logits = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]).log()
-    tokens = Tokens(torch.tensor([0, 1]))
-    assert float(cross_entropy(logits, tokens)["loss"]) == pytest.approx(math.log(2) + math.log(10))
-    close(gradient(cross_entropy, logits, tokens), torch.tensor([[-0.5, 0.25, 0.25], [0.1, -0.9, 0.8]]))
+def test_a_token_that_the_teacher_excludes_gives_a_finite_return() -> None:
+    [found] = discounted_advantages([torch.tensor([-1.0, -torch.inf])], [torch.tensor([-1.0, -1.0])], 0.5)
+    assert found.tolist() == [-49.5, -99.0]
 
 
-@pytest.mark.parametrize(
-    ("objective", "missing"),
-    [(EXACT, "teacher_hidden"), (EXACT, "sampler_logprobs")]
-    + [(SampledReverseKL(), name) for name in ("teacher_logprobs", "sampler_logprobs")],
-)
-def test_what_is_missing_is_named(objective: Objective, missing: str) -> None:
-    known = {"sampler_logprobs": torch.zeros(2), "teacher_logprobs": torch.zeros(2)}
-    known["teacher_hidden"] = torch.zeros(2, 3)
-    del known[missing]
-    with pytest.raises(ValueError, match=missing):
-        objective(torch.zeros(2, 3), Tokens(torch.tensor([0, 1]), **known))
-
-
-WIDTH, VOCABULARY, COUNT = 6, 11, 7
-TEACHER_HEAD = torch.nn.Linear(WIDTH, VOCABULARY, bias=False).requires_grad_(False)
-
-
-@pytest.mark.parametrize(
-    "objective",
-    [ExactReverseKL(TEACHER_HEAD), SampledReverseKL(), cross_entropy],
-    ids=["exact", "sampled", "sft"],
-)
-@pytest.mark.parametrize(("elements", "rows"), [(1, 1), (2 * VOCABULARY, 2), (3 * VOCABULARY + 5, 3)])
-def test_chunks_change_neither_terms_nor_gradients(objective: Objective, elements: int, rows: int) -> None:
-    torch.manual_seed(0)
-    head = torch.nn.Linear(WIDTH, VOCABULARY, bias=False)
-    hidden = torch.randn(COUNT, WIDTH)
-    ids = torch.randint(VOCABULARY, (COUNT,))
-    tokens = Tokens(ids, -3 * torch.rand(COUNT), -3 * torch.rand(COUNT), torch.randn(COUNT, WIDTH))
-    seen: list[int] = []
-
-    def watched(logits: torch.Tensor, part: Tokens) -> Terms:
-        seen.append(len(logits))
-        return objective(logits, part)
-
-    def learn(elements: int) -> tuple[Terms, list[torch.Tensor]]:
-        seen.clear()
-        states = hidden.clone().requires_grad_()
-        head.zero_grad()
-        terms = evaluate_in_chunks(watched, head, states, tokens, VOCABULARY, elements)
-        terms["loss"].backward()
-        assert states.grad is not None and head.weight.grad is not None
-        return terms, [states.grad.clone(), head.weight.grad.clone()]
-
-    whole, whole_gradients = learn(COUNT * VOCABULARY)
-    assert set(seen) == {COUNT}
-    chunked, gradients = learn(elements)
-    assert max(seen) == rows
-    assert chunked.keys() == whole.keys()
-    for name, value in whole.items():
-        close(chunked[name], value)
-    for found, expected in zip(gradients, whole_gradients, strict=True):
-        assert expected.abs().max() > 0.1
-        close(found, expected, 1e-5)
+def test_the_logged_estimates_are_those_of_their_definitions() -> None:
+    logits, tokens = one_token(own=1 / 2, sampler=1 / 2, teacher=1 / 8)
+    terms, gap = SampledReverseKL()(logits, tokens), math.log(1 / 4)
+    assert float(terms["reverse_kl"]) == pytest.approx(-gap)
+    assert float(terms["reverse_kl_k2"]) == pytest.approx(gap**2 / 2)
+    assert float(terms["reverse_kl_k3"]) == pytest.approx(1 / 4 - 1 - gap)

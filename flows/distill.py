@@ -24,7 +24,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield (questions := write_questions(recipe))
     yield (triples := write_triples(recipe, questions))
     yield (start := train_sft(recipe, triples, questions))
-    yield (student := train_opd(recipe, start, questions))
+    yield (student := train_opd(recipe, start, questions, triples))
     yield (scores := evaluate(recipe, questions, [start, student]))
     yield write_report(recipe, [questions, triples, start, student, scores])
 

@@ -7,6 +7,6 @@ from tasks.stage import stage
 
 
 @stage("opd", retries=1)
-def train_opd(recipe: Recipe, start: Artifact, questions: Artifact) -> Artifact:
+def train_opd(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact) -> Artifact:
     """Distil on-policy: the student rolls out, the teacher scores."""
-    return opd.train(recipe, start, questions)
+    return opd.train(recipe, start, questions, triples)

@@ -25,7 +25,7 @@ def train_stages(recipe: Recipe) -> dict[str, Artifact]:
     asked = questions.write(recipe)
     taught = triples.write(recipe, asked)
     start = sft.train(recipe, taught, asked)
-    student = opd.train(recipe, start, asked)
+    student = opd.train(recipe, start, asked, taught)
     return {artifact.stage: artifact for artifact in [asked, taught, start, student]}
 
 

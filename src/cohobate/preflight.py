@@ -86,7 +86,8 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[
     if models:
         yield "template", lambda: _template(recipe, models)
         yield "lengths", lambda: _lengths(recipe, models)
-    if recipe.opd.steps and set(BOTH) <= set(roles):
+    scores = (recipe.opd.steps and recipe.opd.asks_teacher) or recipe.sft.objective == "logit_kd"
+    if scores and set(BOTH) <= set(models):
         yield "tokenizers", lambda: _tokenizers(models)
         yield "scores repeat", lambda: _repeats(recipe, models["teacher"])
         yield "self-distillation", lambda: _self_kl(recipe, models["student"])

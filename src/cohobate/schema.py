@@ -136,8 +136,9 @@ ROLLOUTS = _table(
     ("sampler_logprobs", _logprobs),
     ("teacher_logprobs", _logprobs),
     ("reward", pa.float32()),
+    ("ghost_ids", _ids),
     ("finish_reason", _str),
-    nullable="reward",
+    nullable="reward teacher_logprobs teacher_prompt_tokens ghost_ids",
 )
 
 ANSWERS = _table(

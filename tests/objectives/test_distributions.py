@@ -86,16 +86,17 @@ def test_a_divergence_of_buckets_is_a_lower_bound_of_the_whole_one() -> None:
     close(terms["forward_kl"], TopKKL("forward")(STUDENT, tokens)["loss"])
 
 
-def test_missing_entries_and_tokens_of_the_teachers_padding_belong_to_the_tail() -> None:
-    """The third and fourth entry say nothing: an id of -1 that is missing, and one that the student has no row for."""
+@pytest.mark.parametrize("missing_id", [-1, 0])
+def test_missing_entries_and_tokens_of_the_teachers_padding_belong_to_the_tail(missing_id: int) -> None:
+    """Two entries say nothing: one of probability 0, whatever its id, and one that the student has no row for."""
     teacher = TEACHER.log_softmax(-1)
     top = teacher.topk(2)
-    said, missing = knowing(TEACHER, 2), torch.full((20, 1), -1)
+    said, missing = knowing(TEACHER, 2), torch.full((20, 1), missing_id)
     longer = Tokens(
         said.ids,
         teacher_top_ids=torch.cat([top.indices[:, :1], missing, top.indices[:, 1:], torch.full((20, 1), V + 3)], -1),
         teacher_top_logprobs=torch.cat(
-            [top.values[:, :1], missing * math.inf, top.values[:, 1:], torch.full((20, 1), -20.0)], -1
+            [top.values[:, :1], torch.full((20, 1), -math.inf), top.values[:, 1:], torch.full((20, 1), -20.0)], -1
         ),
     )
     for objective in (TopKKL(), TopKKL("forward"), LogitDistillation(top_k_and_tail, 2.0)):

@@ -32,6 +32,8 @@ def test_on_the_ghosts_own_text_the_roles_of_row_and_counterpart_are_exchanged()
     close(found[[0, 1, 3]], gradient(GhostPolicy(), LOGITS, on_policy(OWN, ghost_ids=GHOST))[[0, 1, 3]])
     absent = on_policy(GHOST.clamp(min=0), student_ids=torch.full((4,), -1))
     assert not gradient(GhostPolicy(entropy_bonus=1.0), LOGITS, absent).any()
+    # Its tokens were sampled in another context: there is no mismatch to speak of.
+    assert "mismatch_max" not in GhostPolicy()(LOGITS, absent)
 
 
 def test_terms_are_the_reward_and_the_counts() -> None:

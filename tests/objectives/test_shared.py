@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cohobate.objectives.base import Objective, Terms, Tokens, evaluate_in_chunks, merge
+from cohobate.objectives.base import Objective, Terms, Tokens, evaluate_in_chunks, merge, required
 from cohobate.objectives.distributions import FullVocabulary, top_k_and_tail
 from cohobate.objectives.ghost import GhostPolicy
 from cohobate.objectives.gkd import GeneralisedJSD
@@ -198,12 +198,13 @@ def test_after_an_update_the_mismatch_is_still_that_of_sampler_and_trainer() -> 
 
 
 @each
-def test_logits_in_bfloat16_are_summed_in_float32(objective: Objective, needs: set[str]) -> None:
+@pytest.mark.parametrize("elements", [10**6, VOCABULARY], ids=["whole", "chunked"])
+def test_logits_in_bfloat16_are_summed_in_float32(objective: Objective, needs: set[str], elements: int) -> None:
     """A head in bfloat16 rounds logits; its log-softmax must not be rounded too."""
     tokens = knowledge(COUNT)
     hidden = torch.randn(COUNT, WIDTH, generator=torch.Generator().manual_seed(2)).bfloat16()
     layer = head().bfloat16()
-    terms = evaluate_in_chunks(objective, layer, hidden, tokens, VOCABULARY)
+    terms = evaluate_in_chunks(objective, layer, hidden, tokens, VOCABULARY, elements)
     expected = objective(layer(hidden).detach().double(), tokens)
     for name, value in expected.items():
         assert terms[name].dtype == torch.float32
@@ -225,6 +226,15 @@ def test_the_rows_with_which_a_teacher_pads_its_vocabulary_do_not_count(objectiv
         TEACHER_HEAD.load_state_dict(padded)
     assert all(again[0][name].equal(value) for name, value in found[0].items())
     assert again[1].equal(found[1])
+
+
+def test_a_teacher_in_bfloat16_is_summed_in_float32() -> None:
+    tokens, layer = knowledge(COUNT), head().bfloat16().requires_grad_(False)
+    hidden = required(tokens.teacher_hidden, "teacher_hidden").bfloat16()
+    _, found = FullVocabulary(layer)(
+        logits_of(COUNT, VOCABULARY, seed=1).float(), replace(tokens, teacher_hidden=hidden)
+    )
+    torch.testing.assert_close(found, layer(hidden).float().log_softmax(-1))
 
 
 EXCLUDED = torch.tensor([0.0, -math.inf, 1.0, -math.inf, 0.5])
@@ -269,10 +279,11 @@ def test_tokens_of_probability_zero_give_finite_losses_and_gradients(objective: 
     assert gradient(objective, logits, tokens).isfinite().all()
 
 
+@pytest.mark.parametrize("sign", [1, -1], ids=["grown", "shrunk"])
 @pytest.mark.parametrize("advantage", [0.0, -1.0, 1.0])
-def test_a_ratio_beyond_all_floats_gives_finite_losses_and_gradients(advantage: float) -> None:
+def test_a_ratio_beyond_all_floats_gives_finite_losses_and_gradients(advantage: float, sign: int) -> None:
     """exp(100) is infinite in float32, and 0 times that is not a number."""
-    logits = torch.tensor([[0.0, -30.0]])
+    logits = torch.tensor([[0.0, -30.0]]) if sign > 0 else torch.tensor([[-200.0, 0.0]])
     tokens = Tokens(
         torch.tensor([0]),
         sampler_logprobs=torch.tensor([-100.0]),
@@ -287,5 +298,6 @@ def test_a_ratio_beyond_all_floats_gives_finite_losses_and_gradients(advantage: 
         *(SampledReverseKL(math.inf), SampledReverseKL(math.inf, precomputed=True)),
     ]
     for objective in objectives:
-        assert objective(logits, tokens)["loss"].isfinite()
+        for known in (tokens, replace(tokens, old_logprobs=None)):
+            assert all(value.isfinite() for value in objective(logits, known).values())
         assert gradient(objective, logits, tokens).isfinite().all()

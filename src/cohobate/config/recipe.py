@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, SplitName
+from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
 from cohobate.config.questions import Questions
-from cohobate.config.training import Opd, Sft
 from cohobate.config.triples import Triples
 
 
@@ -86,8 +86,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _scorable(self) -> Self:
-        if self.teacher.kind == "endpoint" and self.opd.steps:
+        if self.teacher.kind == "endpoint" and self.opd.steps and self.opd.asks_teacher:
             raise ValueError(
                 "opd needs a teacher that scores tokens, which one behind an endpoint does not; set opd.steps = 0"
+            )
+        if self.teacher.kind == "endpoint" and self.sft.steps and self.sft.objective == "logit_kd":
+            raise ValueError(
+                "sft.objective = 'logit_kd' needs a teacher that scores tokens, which one behind an endpoint does not"
             )
         return self

@@ -1,4 +1,4 @@
-"""The stages that train the student."""
+"""What every training stage needs: optimizer, schedule, adapters, alarms."""
 
 from typing import Annotated, Literal, Self
 
@@ -81,45 +81,4 @@ class Training(Section):
     def _warms_up_in_time(self) -> Self:
         if self.steps and self.warmup > self.steps:
             raise ValueError(f"warmup {self.warmup} is longer than the {self.steps} steps")
-        return self
-
-
-class Sft(Training):
-    """Supervised fine-tuning of the student on the triples."""
-
-    format: Literal["chat", "plain"] = "chat"
-    """chat: the model's template, loss on the completion. plain: question<sep>rationale<sep>answer, loss on all."""
-    separator: str = " ### "
-    """Between the parts of a plain sequence."""
-    select: Literal["all", "correct", "first_correct", "shortest_correct"] = "correct"
-    """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
-    batch: Positive = 64
-    """Sequences a step."""
-
-
-class Opd(Training):
-    """On-policy distillation: the student rolls out, the teacher scores every token."""
-
-    objective: Literal["exact", "sampled"] = "exact"
-    """exact: reverse KL over the whole vocabulary. sampled: policy gradient on the sampled tokens."""
-    prompts: Positive = 64
-    """Questions a step, from the fresh split."""
-    group: Positive = 2
-    """Rollouts a question."""
-    max_tokens: Positive = 128
-    """Longest rollout; a truncated one is learnt from too."""
-    temperature: float = 1.0
-    """Of the rollouts; only 1 is on-policy."""
-    importance_cap: Annotated[float, Field(ge=1)] = 2.0
-    """sampled: largest importance weight."""
-    advantage_clip: Annotated[float, Field(gt=0)] | None = 10.0
-    """sampled: bound of the advantage in nats; None is off."""
-
-    @model_validator(mode="after")
-    def _on_policy(self) -> Self:
-        if self.temperature != 1:
-            raise ValueError(
-                f"temperature is {self.temperature:g}, but rollouts must be drawn at 1: "
-                "at any other the log-probabilities of sampler and trainer disagree"
-            )
         return self

@@ -44,6 +44,7 @@ def diagnostics(student: torch.Tensor, tokens: Tokens, sampled: torch.Tensor | N
         return terms
     own = taken(student, tokens.ids) if sampled is None else sampled
     difference = (own if tokens.old_logprobs is None else tokens.old_logprobs) - tokens.sampler_logprobs
+    bounded = difference.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
     # A maximum over no tokens is 0.
     largest = difference.abs().max() if len(difference) else difference.sum()
-    return {**terms, "mismatch_k3": (difference.expm1() - difference).sum(), "mismatch_max": largest}
+    return {**terms, "mismatch_k3": (bounded.expm1() - difference).sum(), "mismatch_max": largest}

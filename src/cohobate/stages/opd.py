@@ -1,9 +1,10 @@
-"""OPD: the student rolls out, the teacher scores every token -> model/ and rollouts, metrics, points.parquet."""
+"""OPD: the student rolls out, teacher or verifier judge it -> model/ and rollouts, metrics, points.parquet."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cohobate import progress, verify
 from cohobate.config import Recipe
 from cohobate.errors import QuestionsError
 from cohobate.store import Artifact, Outcome, Store, Workspace
@@ -11,60 +12,113 @@ from cohobate.store import Artifact, Outcome, Store, Workspace
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.objectives.base import Objective
     from cohobate.students import LoadedModel
+    from cohobate.training.adapters import Trainee
+    from cohobate.training.base import Source
+    from cohobate.training.methods import Method
     from cohobate.training.parallel import World
+    from cohobate.training.rollout_log import RolloutLog
 
-VERSION = 1
+VERSION = 2
 
 
-def train(recipe: Recipe, start: Artifact, questions: Artifact) -> Artifact:
-    """Distil the teacher on-policy into the student that `start` ended with, on the fresh split of `questions`."""
-    from cohobate.teachers.base import teacher_fingerprint
+def train(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact) -> Artifact:
+    """Train the student that `start` ended with on its own rollouts of the fresh split of `questions`.
 
-    teacher = {**recipe.teacher.identity(), "model": teacher_fingerprint(recipe.teacher)}
+    Some objectives learn from `triples` too (see `Opd.uses_triples`); for the others these are no parent.
+    """
+    parents = [start, questions, *([triples] if recipe.opd.uses_triples else [])]
     return Store().produce(
         "opd",
         recipe=recipe,
         version=VERSION,
-        identity={**recipe.opd.identity(), "teacher": teacher, "student": recipe.student.identity()},
-        parents=[start, questions],
-        build=lambda workspace: build(recipe, start, questions, workspace),
+        identity=_identity(recipe),
+        parents=parents,
+        build=lambda workspace: build(recipe, start, questions, triples, workspace),
     )
 
 
-def build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    from cohobate.teachers.base import teacher_fingerprint
+
+    identity = {**recipe.opd.identity(), "student": recipe.student.identity()}
+    if recipe.opd.asks_teacher:
+        identity["teacher"] = {**recipe.teacher.identity(), "model": teacher_fingerprint(recipe.teacher)}
+    if recipe.opd.is_rewarded:
+        identity["verifier"] = verify.identity(recipe.triples.verifier)
+    return identity
+
+
+def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace) -> Outcome:
     """What every process of the stage does; the first one's outcome counts."""
     from cohobate.training.parallel import together
 
-    with together(recipe, [start, questions], workspace, "opd") as world:
-        return _build(recipe, start, questions, workspace, world)
+    with together(recipe, [start, questions, triples], workspace, "opd") as world:
+        return _build(recipe, start, questions, triples, workspace, world)
 
 
-def _build(recipe: Recipe, start: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
-    from cohobate.progress import say
+def _build(
+    recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace, world: World
+) -> Outcome:
     from cohobate.runtime import set_threads
     from cohobate.stages.common import train_and_publish
     from cohobate.students import load, refuse_mismatch
     from cohobate.training.adapters import Trainee
+    from cohobate.training.methods import method
     from cohobate.training.rollout_log import RolloutLog
-    from cohobate.training.rollout_source import RolloutSource
 
     set_threads(recipe)
     student = load(start.path / "model", device=recipe.runtime.device, train=True)
+    teacher: LoadedModel | None = None
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
-    teacher = load(recipe.teacher.model, device=recipe.runtime.device) if recipe.opd.steps else student
-    refuse_mismatch(teacher, student)
-    fresh = _fresh(recipe, questions)
-    if recipe.opd.steps * recipe.opd.prompts > len(fresh):
-        epochs = recipe.opd.steps * recipe.opd.prompts / len(fresh)
-        say(f"opd: {len(fresh)} fresh questions are asked {epochs:.1f} times each")
-    log = RolloutLog(workspace.scratch / "rollouts")
+    if recipe.opd.asks_teacher and recipe.opd.steps:
+        teacher = load(recipe.teacher.model, device=recipe.runtime.device)
+        refuse_mismatch(teacher, student)
+    head = (teacher or student).model.get_output_embeddings()
+    chosen = method(recipe.opd, head)
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
-    source = RolloutSource(recipe, trainee, teacher, fresh, log, workspace.scratch / "scores")
-    outcome = train_and_publish(recipe, "opd", trainee, source, _objective(recipe, teacher), questions, workspace)
+    log = RolloutLog(workspace.scratch / "rollouts")
+    source = _source(recipe, trainee, chosen, teacher, questions, triples, log, workspace)
+    outcome = train_and_publish(recipe, "opd", trainee, source, chosen.objective, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
+
+
+def _source(
+    recipe: Recipe,
+    trainee: Trainee,
+    chosen: Method,
+    teacher: LoadedModel | None,
+    questions: Artifact,
+    triples: Artifact,
+    log: RolloutLog,
+    workspace: Workspace,
+) -> Source:
+    from cohobate.chat import student_format, teacher_format
+    from cohobate.training.rollout_source import RolloutSource
+    from cohobate.training.scored_source import MixedSource, ScoredTripleSource
+    from cohobate.training.teacher_scores import TeacherScores
+    from cohobate.training.triple_source import select, with_ghosts
+
+    config, form = recipe.opd, student_format(recipe)
+
+    def scores(folder: str) -> TeacherScores | None:
+        if chosen.needs is None or teacher is None:
+            return None
+        place, budget = workspace.scratch / folder, config.tokens_per_batch
+        return TeacherScores(teacher, teacher_format(recipe), chosen.needs, place, budget, trainee.world)
+
+    learnt = select(triples.path, recipe.sft.select) if config.uses_triples else None
+    if config.objective == "ghost" and learnt is not None:
+        asked = with_ghosts(trainee.student.tokenizer, learnt, form)
+        return RolloutSource(recipe, trainee, chosen, None, asked, log)
+    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), _fresh(recipe, questions), log)
+    given = scores("scores-of-triples")
+    if learnt is None or given is None:
+        return rollouts
+    size = config.prompts * config.group
+    text = ScoredTripleSource(trainee.student, learnt, form, given, size, config.seed, "opd")
+    return MixedSource(rollouts, text, config.gkd.on_policy, config.seed)
 
 
 def _fresh(recipe: Recipe, questions: Artifact) -> pl.DataFrame:
@@ -76,13 +130,7 @@ def _fresh(recipe: Recipe, questions: Artifact) -> pl.DataFrame:
         raise QuestionsError(
             f"{questions.id} has no fresh questions to roll out on; raise questions.fresh (or questions.split.fresh)"
         )
+    asked = -(-recipe.opd.steps // recipe.opd.updates) * recipe.opd.prompts
+    if asked > len(fresh):
+        progress.say(f"opd: {len(fresh)} fresh questions are asked {asked / len(fresh):.1f} times each")
     return fresh
-
-
-def _objective(recipe: Recipe, teacher: LoadedModel) -> Objective:
-    from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
-
-    if recipe.opd.objective == "exact":
-        head: Any = teacher.model.get_output_embeddings()
-        return ExactReverseKL(head)
-    return SampledReverseKL(recipe.opd.importance_cap, recipe.opd.advantage_clip)

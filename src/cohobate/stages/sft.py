@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError
@@ -10,6 +10,11 @@ from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from cohobate.objectives.base import Objective
+    from cohobate.students import LoadedModel
+    from cohobate.training.base import Source
     from cohobate.training.parallel import World
 
 VERSION = 2
@@ -22,7 +27,7 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact) -> Artifact:
         "sft",
         recipe=recipe,
         version=VERSION,
-        identity={**recipe.sft.identity(), "student": student},
+        identity={**recipe.sft.identity(), "student": student, **_teacher_identity(recipe)},
         parents=[triples, questions],
         build=lambda workspace: build(recipe, triples, questions, workspace),
     )
@@ -57,9 +62,43 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )
     rows = training_rows(student.tokenizer, chosen, student_format(recipe))
-    source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed, world)
+    source: Source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed, world)
+    objective: Objective = cross_entropy
+    if recipe.sft.objective == "logit_kd" and recipe.sft.steps:
+        source, objective = _from_teacher(recipe, student, chosen, workspace, world)
     trainee = Trainee(student, recipe.sft, recipe.student.model, world, shard=recipe.runtime.shard)
-    outcome = train_and_publish(recipe, "sft", trainee, source, cross_entropy, questions, workspace)
-    assert isinstance(outcome.metrics, dict)
-    outcome.metrics["triples"] = len(chosen)
+    outcome = train_and_publish(recipe, "sft", trainee, source, objective, questions, workspace)
+    if isinstance(outcome.metrics, dict):
+        outcome.metrics["triples"] = len(chosen)
     return outcome
+
+
+def _teacher_identity(recipe: Recipe) -> dict[str, Any]:
+    """Who scores the tokens, where anybody does."""
+    from cohobate.teachers.base import teacher_fingerprint
+
+    if recipe.sft.objective == "cross_entropy":
+        return {}
+    return {"teacher": {**recipe.teacher.identity(), "model": teacher_fingerprint(recipe.teacher)}}
+
+
+def _from_teacher(
+    recipe: Recipe, student: LoadedModel, chosen: pl.DataFrame, workspace: Workspace, world: World
+) -> tuple[Source, Objective]:
+    """Batches with the teacher's distributions, and logit distillation from them."""
+    from cohobate.chat import student_format, teacher_format
+    from cohobate.objectives.distributions import FullVocabulary, top_k_and_tail
+    from cohobate.objectives.logit_kd import LogitDistillation
+    from cohobate.students import load, refuse_mismatch
+    from cohobate.training.scored_source import ScoredTripleSource
+    from cohobate.training.teacher_scores import Needs, TeacherScores
+
+    config, own = recipe.sft, recipe.sft.logit_kd
+    teacher = load(recipe.teacher.model, device=recipe.runtime.device)
+    refuse_mismatch(teacher, student)
+    needs = Needs(hidden=own.top_k is None, top_k=own.top_k)
+    folder = workspace.scratch / "scores"
+    scores = TeacherScores(teacher, teacher_format(recipe), needs, folder, config.tokens_per_batch, world)
+    source = ScoredTripleSource(student, chosen, student_format(recipe), scores, config.batch, config.seed, "sft")
+    view = FullVocabulary(teacher.model.get_output_embeddings()) if own.top_k is None else top_k_and_tail
+    return source, LogitDistillation(view, own.temperature, own.alpha)

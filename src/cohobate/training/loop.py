@@ -19,6 +19,7 @@ from cohobate.batches import Row, batches
 from cohobate.errors import CohobateError
 from cohobate.ledger import LedgerEntry
 from cohobate.objectives.base import Objective, Terms, merge
+from cohobate.objectives.sft import cross_entropy
 from cohobate.progress import Bar
 from cohobate.training import alarms, snapshots
 from cohobate.training.adapters import Trainee
@@ -112,19 +113,26 @@ class Run:
         self.student.model.train()
         learner = self.trainee.learner.train()
         made = list(batches(rows, self.config.tokens_per_batch, self.student.pad_id, self.student.device))
-        # Sharded weights are gathered in every pass, so all ranks need the same number of them.
-        count = self.world.largest(len(made)) if self.trainee.is_sharded else len(made)
         scale = (self.world.size if self.trainee.is_sharded else 1) / max(1, total)  # FSDP averages over the ranks
         sums: Terms = {}
-        for i in range(count):
+        for batch in made:
             with self.trainee.precision():
-                terms = learner(made[min(i, len(made) - 1)], self.objective)
-            (terms["loss"] * scale * (i < len(made))).backward()
-            if i < len(made):
-                sums = merge(sums, {name: value.detach() for name, value in terms.items()})
-        if not self.trainee.is_sharded:
+                terms = learner(batch, self.objective)
+            (terms["loss"] * scale).backward()
+            sums = merge(sums, {name: value.detach() for name, value in terms.items()})
+        if self.trainee.is_sharded:
+            # Sharded weights are gathered in every pass, so all ranks need the same number of passes.
+            self._pass_idly(self.world.largest(len(made)) - len(made))
+        else:
             self.world.add_gradients(list(self.trainee.trainable().values()))
-        return self.world.merge(sums)
+        return self.world.merge(sums) or {"loss": torch.zeros(())}
+
+    def _pass_idly(self, count: int) -> None:
+        """So many passes forward and backward that teach nothing."""
+        pad = self.student.pad_id
+        for _ in range(count):
+            [batch] = batches([Row([pad, pad], 1)], 1, pad, self.student.device)
+            (self.trainee.learner(batch, cross_entropy)["loss"] * 0).backward()
 
     def _cost(self, rows: list[Row]) -> LedgerEntry:
         cost = ledger.ModelCost.of(self.student.model.config)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ import torch.distributed as dist
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError
 from cohobate.files import write_json_atomic
-from cohobate.objectives.base import Terms
+from cohobate.objectives.base import Terms, merge
 from cohobate.store import Artifact, Workspace
 
 T = TypeVar("T")
@@ -68,13 +69,13 @@ class World:
         return max(self._each(value))
 
     def merge(self, terms: Terms) -> Terms:
-        """Sums (and, for names in `_max`, maxima) over the ranks."""
+        """Sums (and, for names in `_max`, maxima) over the ranks, of which some may have had no row."""
         if self.size == 1:
             return terms
-        merged = {name: value.clone() for name, value in terms.items()}
-        for name in sorted(merged):
-            dist.all_reduce(merged[name], dist.ReduceOp.MAX if name.endswith("_max") else dist.ReduceOp.SUM)
-        return merged
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, {name: value.cpu() for name, value in terms.items()})
+        none: Terms = {}
+        return reduce(merge, (part for part in parts if part), none)
 
     def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Replace each gradient by its sum over the ranks, in one message."""

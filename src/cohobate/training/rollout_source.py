@@ -1,107 +1,113 @@
-"""Batches for on-policy distillation: fresh questions -> the student's rollouts -> the teacher's scores."""
+"""Batches for on-policy training: questions -> the student's rollouts -> what teacher and verifier say to them."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
-import torch
-from safetensors.torch import load_file, save_file
 
-from cohobate import ledger, rollouts, scoring
+from cohobate import ledger, rollouts
+from cohobate.answers import parse
 from cohobate.batches import Row
-from cohobate.chat import decode, question_ids, student_format, teacher_format
+from cohobate.chat import decode, question_ids, student_format
 from cohobate.config import Recipe
-from cohobate.files import replacing
 from cohobate.ledger import LedgerEntry, ModelCost
-from cohobate.students import LoadedModel
 from cohobate.training.adapters import Trainee
 from cohobate.training.base import StepBatch
 from cohobate.training.measures import repetition
+from cohobate.training.methods import Logged, Method
 from cohobate.training.rollout_log import RolloutLog
+from cohobate.training.teacher_scores import Asked, Known, TeacherScores
 from cohobate.training.triple_source import permutation
-
-Logged = list[dict[str, Any]]
+from cohobate.verdicts import Case
+from cohobate.verify import judge
 
 
 class RolloutSource:
-    """Rollouts of a step, sampled and scored once and for all.
+    """Rollouts of a step, sampled, scored and judged once and for all.
 
-    The log keeps token ids and log-probabilities. The exact objective needs the teacher's whole distribution: it is
-    kept as last hidden states (d numbers a token instead of V) in `scores` until a snapshot makes a replay of that
-    step impossible.
+    Each serves `opd.updates` steps; the log counts the batches of rollouts. Questions may bring the token ids of a
+    ghost, a response that others have written to them (column ghost_ids).
     """
 
     def __init__(
         self,
         recipe: Recipe,
         trainee: Trainee,
-        teacher: LoadedModel,
+        method: Method,
+        scores: TeacherScores | None,
         questions: pl.DataFrame,
         log: RolloutLog,
-        scores: Path,
     ) -> None:
-        self.config, self.world = recipe.opd, trainee.world
-        self.trainee, self.student, self.teacher = trainee, trainee.student, teacher
-        self.student_form, self.teacher_form = student_format(recipe), teacher_format(recipe)
-        self.questions = questions.select("question_id", "question").rows()
-        self.log, self.scores = log, scores
-        self.exact = recipe.opd.objective == "exact"
-        self.costs = {
-            "student": ModelCost.of(self.student.model.config),
-            "teacher": ModelCost.of(teacher.model.config),
-        }
-        scores.mkdir(parents=True, exist_ok=True)
+        self.config, self.verifier, self.world = recipe.opd, recipe.triples.verifier, trainee.world
+        self.trainee, self.student, self.form = trainee, trainee.student, student_format(recipe)
+        self.method, self.scores, self.log = method, scores, log
+        self.questions = questions.to_dicts()
+        self.cost = ModelCost.of(self.student.model.config)
 
     def batch(self, step: int) -> StepBatch:
-        """The rows of `step`: from the log if it was persisted, else sampled and scored now."""
+        """The rows of `step`: from the log if they were persisted, else sampled, scored and judged now."""
+        place, update = divmod(step, self.config.updates)
         seconds: dict[str, float] = {}
-        logged = self.log.read(step)
-        hidden = self._saved_hidden(step, self.world.share(logged)) if logged else None
+        logged = self.log.read(place)
+        scores = self._kept(place, logged) if logged else None
         # All ranks sample anew, or none does.
-        missing = self.world.total(int(logged is None or (self.exact and hidden is None)))
-        if missing or logged is None:
-            started = time.perf_counter()
-            mine = self._roll_out(step)
-            seconds["rollout"] = time.perf_counter() - started
-            started = time.perf_counter()
-            hidden = self._score(mine)
-            seconds["score"] = time.perf_counter() - started
-            if self.exact:
-                self._save_hidden(step, mine, hidden)
-            logged = self.world.join(mine)
-            if self.world.first:
-                self.log.append(step, logged)
-            self.world.wait()
-        rows = self._rows(self.world.share(logged), hidden)
-        return StepBatch(rows, self._ledger(logged), _statistics(logged), seconds)
+        if self.world.total(int(logged is None or scores is None)):
+            logged, scores = self._make(place, seconds)
+        assert logged is not None and scores is not None
+        rows = self.world.share(self.method.learn(logged, scores))
+        rows = [_first(row, self.config.train_tokens) for row in rows]
+        if update:  # the rollouts are paid for and told of by their first step
+            return StepBatch(rows)
+        return StepBatch(rows, self._ledger(logged), self._statistics(logged), seconds)
 
     def forget(self, step: int) -> None:
-        """Drop the teacher's hidden states of the steps before `step`."""
-        for path in self.scores.glob(f"step-*-{self.world.rank}.safetensors"):
-            if int(path.stem.split("-")[1]) < step:
-                path.unlink()
+        """Drop what the teacher said to the rollouts that no step from `step` on needs."""
+        if self.scores is not None:
+            self.scores.forget(step // self.config.updates)
 
-    def _chosen(self, step: int) -> list[tuple[str, str]]:
-        """The (question_id, question) of a step's prompts: seeded epochs over the fresh questions."""
-        places = range(step * self.config.prompts, (step + 1) * self.config.prompts)
+    def _make(self, place: int, seconds: dict[str, float]) -> tuple[Logged, dict[int, Known]]:
+        started = time.perf_counter()
+        mine = self._roll_out(place)
+        seconds["rollout"] = time.perf_counter() - started
+        if self.method.rewarded:
+            self._reward(mine)
+        started = time.perf_counter()
+        scores = self._score(place, mine)
+        seconds["score"] = time.perf_counter() - started
+        logged = self.world.join(mine)
+        if self.world.first:
+            self.log.append(place, logged)
+        self.world.wait()
+        return logged, scores
+
+    def _kept(self, place: int, logged: Logged) -> dict[int, Known] | None:
+        """What the teacher said to this process's share of `logged`, as far as the log does not hold it."""
+        if self.scores is None or not self.scores.needs.kept:
+            return {}
+        rows = [item["row"] for item in self.world.share(logged)]
+        found = self.scores.kept(place, rows)
+        return None if found is None else dict(zip(rows, found, strict=True))
+
+    def _chosen(self, place: int) -> list[dict[str, Any]]:
+        """The questions of a batch of rollouts: seeded epochs over all of them."""
+        places = range(place * self.config.prompts, (place + 1) * self.config.prompts)
         count = len(self.questions)
-        orders = (permutation(self.config.seed, place // count, count)[place % count] for place in places)
-        return [self.questions[i] for i in orders]
+        return [self.questions[permutation(self.config.seed, at // count, count)[at % count]] for at in places]
 
-    def _roll_out(self, step: int) -> Logged:
+    def _roll_out(self, place: int) -> Logged:
         config, student = self.config, self.student
-        everything = [(q, group) for q in self._chosen(step) for group in range(config.group)]
+        everything = [(question, group) for question in self._chosen(place) for group in range(config.group)]
         asked = self.world.share(list(enumerate(everything)))
-        ids = {q: question_ids(student.tokenizer, q, self.student_form) for _, ((_, q), _) in asked}
-        # The place in the step is part of the name: a question may come up twice in a step.
-        keys = [f"{step}/{place}/{name}/{group}" for place, ((name, _), group) in asked]
+        prompts = [question_ids(student.tokenizer, question["question"], self.form) for _, (question, _) in asked]
+        # The row's number is part of the name: a question may come up twice.
+        keys = [f"{place}/{row}/{question['question_id']}/{group}" for row, (question, group) in asked]
         with self.trainee.precision():
             sampled = rollouts.sample(
                 student.model,
-                [ids[question] for _, ((_, question), _) in asked],
+                prompts,
                 rollouts.Decoding(config.max_tokens),
                 rollouts.uniforms(config.seed, keys, config.max_tokens),
                 eos_ids=student.eos_ids,
@@ -109,75 +115,74 @@ class RolloutSource:
             )
         return [
             {
-                "step": step,
+                "step": place,
                 "row": row,
-                "question_id": name,
-                "question": question,
+                "question_id": question["question_id"],
+                "question": question["question"],
+                "gold_answer": question["gold_answer"],
+                "ghost_ids": question.get("ghost_ids"),
                 "sample_index": group,
-                "prompt_ids": ids[question],
+                "prompt_ids": prompt,
                 "response_ids": response.response_ids,
                 "text": decode(student.tokenizer, response.response_ids),
                 "sampler_logprobs": response.logprobs,
+                "teacher_logprobs": None,
+                "teacher_prompt_tokens": None,
                 "finish_reason": response.finish_reason,
                 "reward": None,
             }
-            for (row, ((name, question), group)), response in zip(asked, sampled, strict=True)
+            for (row, (question, group)), prompt, response in zip(asked, prompts, sampled, strict=True)
         ]
 
-    def _score(self, logged: Logged) -> list[torch.Tensor]:
-        """Add teacher_logprobs and teacher_prompt_tokens to `logged`; return the teacher's hidden states."""
-        rows = []
-        for item in logged:
-            prompt = question_ids(self.teacher.tokenizer, item.pop("question"), self.teacher_form)
-            item["teacher_prompt_tokens"] = len(prompt)
-            rows.append(Row([*prompt, *item["response_ids"]], len(prompt)))
-        budget = self.config.tokens_per_batch
-        scores = scoring.score(self.teacher.model, rows, budget, self.teacher.pad_id)
-        for item, score in zip(logged, scores, strict=True):
-            item["teacher_logprobs"] = score.logprobs.tolist()
-        return [score.hidden for score in scores]
+    def _reward(self, mine: Logged) -> None:
+        """1 for a right answer, 0 for a wrong one, none where the verifier cannot tell."""
+        cases = [
+            Case(
+                parse(row["text"]).answer,
+                row["gold_answer"],
+                row["finish_reason"] == "length",
+                row["question"],
+                row["text"],
+            )
+            for row in mine
+        ]
+        for row, verdict in zip(mine, judge(self.verifier, cases), strict=True):
+            row["reward"] = {"correct": 1.0, "incorrect": 0.0}.get(verdict.label)
 
-    def _rows(self, logged: Logged, hidden: list[torch.Tensor] | None) -> list[Row]:
-        rows = []
-        for i, item in enumerate(logged):
-            known = {
-                "sampler_logprobs": torch.tensor(item["sampler_logprobs"]),
-                "teacher_logprobs": torch.tensor(item["teacher_logprobs"]),
-            }
-            if self.exact and hidden is not None:
-                known["teacher_hidden"] = hidden[i]
-            rows.append(Row([*item["prompt_ids"], *item["response_ids"]], len(item["prompt_ids"]), known))
-        return rows
+    def _score(self, place: int, mine: Logged) -> dict[int, Known]:
+        """Add the teacher's log-probabilities to `mine`; return all that it said, by the rows' numbers."""
+        if self.scores is None:
+            return {}
+        asked = [Asked(row["row"], row["question"], row["response_ids"]) for row in mine]
+        found = self.scores.score(place, asked)
+        for row, known in zip(mine, found, strict=True):
+            row["teacher_prompt_tokens"] = self.scores.prompt_tokens(row["question"])
+            row["teacher_logprobs"] = known["teacher_logprobs"].tolist()
+        return {row["row"]: known for row, known in zip(mine, found, strict=True)}
 
     def _ledger(self, logged: Logged) -> list[LedgerEntry]:
         prompts = [len(item["prompt_ids"]) for item in logged]
-        scored = [item["teacher_prompt_tokens"] for item in logged]
         responses = [len(item["response_ids"]) for item in logged]
-        student, teacher = self.costs["student"], self.costs["teacher"]
-        return [
-            ledger.entry("opd", "student", "rollout", student, prompts, responses),
-            ledger.entry("opd", "teacher", "scoring", teacher, scored, responses),
-        ]
+        entries = [ledger.entry("opd", "student", "rollout", self.cost, prompts, responses)]
+        if self.scores is not None:
+            entries.append(self.scores.entry("opd", [item["teacher_prompt_tokens"] for item in logged], responses))
+        return entries
 
-    def _save_hidden(self, step: int, mine: Logged, hidden: list[torch.Tensor]) -> None:
-        found = {str(item["row"]): states for item, states in zip(mine, hidden, strict=True)}
-        with replacing(self.scores / f"step-{step:06d}-{self.world.rank}.safetensors") as temporary:
-            save_file(found, temporary)
-
-    def _saved_hidden(self, step: int, mine: Logged) -> list[torch.Tensor] | None:
-        """The hidden states of these rows, whichever ranks saved them; None if one is missing."""
-        found: dict[str, torch.Tensor] = {}
-        for path in self.scores.glob(f"step-{step:06d}-*.safetensors"):
-            found |= load_file(path)
-        rows = [str(item["row"]) for item in mine]
-        return [found[row] for row in rows] if all(row in found for row in rows) else None
+    def _statistics(self, logged: Logged) -> dict[str, float]:
+        """Mean response length in tokens, shares that were cut and repeated, and the mean reward where there is one."""
+        count = len(logged)
+        rewards = [item["reward"] for item in logged if item["reward"] is not None]
+        return {
+            "mean_length": sum(len(item["response_ids"]) for item in logged) / count,
+            "truncated": sum(item["finish_reason"] == "length" for item in logged) / count,
+            "repetition": repetition([item["response_ids"] for item in logged]),
+            **({"mean_reward": sum(rewards) / len(rewards)} if rewards else {}),
+        }
 
 
-def _statistics(logged: Logged) -> dict[str, float]:
-    """Mean response length in tokens, the share that was cut, the share of repeated 4-grams."""
-    count = len(logged)
-    return {
-        "mean_length": sum(len(item["response_ids"]) for item in logged) / count,
-        "truncated": sum(item["finish_reason"] == "length" for item in logged) / count,
-        "repetition": repetition([item["response_ids"] for item in logged]),
-    }
+def _first(row: Row, tokens: int | None) -> Row:
+    """`row` with only so many first tokens of its response."""
+    if tokens is None or len(row.response) <= tokens:
+        return row
+    known = {name: value[:tokens] for name, value in row.known.items()}
+    return replace(row, ids=row.ids[: row.context + tokens], known=known)

@@ -37,6 +37,14 @@ def training_rows(tokenizer: Any, triples: pl.DataFrame, form: Format) -> list[R
     return rows
 
 
+def with_ghosts(tokenizer: Any, triples: pl.DataFrame, form: Format) -> pl.DataFrame:
+    """The questions of `triples`, each with the token ids of its response as the ghost of a rollout."""
+    rows = training_rows(tokenizer, triples, form)
+    return triples.select("question_id", "question", "gold_answer").with_columns(
+        pl.Series("ghost_ids", [list(row.response) for row in rows])
+    )
+
+
 class TripleSource:
     """`batch` sequences a step; a step's rows depend on its number and the seed alone."""
 
@@ -44,8 +52,12 @@ class TripleSource:
         self.rows, self.size, self.seed, self.world = rows, batch, seed, world
 
     def batch(self, step: int) -> StepBatch:
+        return StepBatch([self.rows[i] for i in self.world.share(self.chosen(step))])
+
+    def chosen(self, step: int) -> list[int]:
+        """Which rows the step learns, by their place among all."""
         at = step * self.size
-        return StepBatch([self.rows[self._index(i)] for i in self.world.share(range(at, at + self.size))])
+        return [self._index(i) for i in range(at, at + self.size)]
 
     def forget(self, step: int) -> None:
         """Nothing is kept for a replay."""

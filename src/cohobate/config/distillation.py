@@ -1,0 +1,175 @@
+"""The two stages that train the student, and the settings of their objectives."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cohobate.config.base import Positive, Section, Share
+from cohobate.config.training import Training
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class LogitKd(Section):
+    """Logit distillation: the teacher's distribution over each token of its own text."""
+
+    top_k: Positive | None = None
+    """The teacher's k likeliest tokens and a bucket for the rest; None: its whole vocabulary."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of both distributions."""
+    alpha: Share = 1.0
+    """Share of the KL; the rest is cross-entropy."""
+
+
+class Sft(Training):
+    """Supervised fine-tuning of the student on the triples."""
+
+    objective: Literal["cross_entropy", "logit_kd"] = "cross_entropy"
+    """cross_entropy: the teacher's tokens. logit_kd: the teacher's whole distribution at each of them."""
+    logit_kd: LogitKd = LogitKd()
+    """Settings of that objective."""
+    format: Literal["chat", "plain"] = "chat"
+    """chat: the model's template, loss on the completion. plain: question<sep>rationale<sep>answer, loss on all."""
+    separator: str = " ### "
+    """Between the parts of a plain sequence."""
+    select: Literal["all", "correct", "first_correct", "shortest_correct"] = "correct"
+    """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
+    batch: Positive = 64
+    """Sequences a step."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings of another objective change nothing."""
+        return _only(super().identity(), self.objective, {"logit_kd"})
+
+    @model_validator(mode="after")
+    def _scorable(self) -> Self:
+        if self.objective == "logit_kd" and self.format == "plain":
+            raise ValueError("objective = 'logit_kd' needs format = 'chat', which is what the teacher can score")
+        return self
+
+
+class Sampled(Section):
+    """Policy gradient on the sampled tokens."""
+
+    discount: Share = 0.0
+    """How much of the reward of later tokens counts for a token."""
+    control_variate: Positive | None = None
+    """Less variance by the KL on the teacher's k likeliest tokens; None: none."""
+
+
+class TopK(Section):
+    """KL on the teacher's k likeliest tokens and a bucket for the rest."""
+
+    k: Positive = 16
+    """Tokens."""
+    direction: Literal["reverse", "forward"] = "reverse"
+    """reverse: KL(student || teacher). forward: KL(teacher || student)."""
+
+
+class Gkd(Section):
+    """Generalised knowledge distillation."""
+
+    beta: Share = 0.5
+    """0: forward KL. 1: reverse KL. Between: the generalised Jensen-Shannon divergence."""
+    on_policy: Share = 1.0
+    """Share of the steps that learn from rollouts; the others learn from the triples."""
+
+
+class Grpo(Section):
+    """Group-relative policy optimisation with the verdict, 1 or 0, as reward."""
+
+    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """How far the probability ratio may fall below 1."""
+    clip_high: Weight = 0.28
+    """How far it may rise above 1."""
+    baseline: Literal["mean", "leave_one_out"] = "mean"
+    """What a reward is held against: the group's mean, or that of the others."""
+    by_std: bool = False
+    """Divide the advantages by the group's standard deviation."""
+    lengths: Literal["tokens", "responses", "constant"] = "tokens"
+    """tokens: each token of a step counts the same. responses: each response. constant: a response's sum, divided by
+    max_tokens whatever its length."""
+    teacher: Weight = 0.0
+    """Weight of the teacher's log q - log p, added to the advantage."""
+
+
+class Ghost(Section):
+    """Ghost-response policy optimisation."""
+
+    source: Literal["teacher", "own", "triples"] = "teacher"
+    """teacher: what the teacher would say next to the student's own prefix. own: the student's shortest right answer
+    of the group, for its wrong ones. triples: the teacher's response, on the questions of the triples."""
+    entropy_bonus: Weight = 0.0
+    """In nats of reward for a nat of entropy."""
+
+
+class Opd(Training):
+    """On-policy distillation: the student rolls out, and learns from what the teacher or a reward says to that."""
+
+    objective: Literal["exact", "sampled", "topk", "gkd", "grpo", "ghost"] = "exact"
+    """exact: reverse KL over the whole vocabulary. sampled: policy gradient on the sampled tokens. topk: KL on the
+    teacher's likeliest tokens. gkd: forward, reverse or Jensen-Shannon KL, on and off policy. grpo: verifiable reward,
+    without or with the teacher. ghost: the tokens of a better response."""
+    sampled: Sampled = Sampled()
+    topk: TopK = TopK()
+    gkd: Gkd = Gkd()
+    grpo: Grpo = Grpo()
+    ghost: Ghost = Ghost()
+    prompts: Positive = 64
+    """Questions a step, from the fresh split."""
+    group: Positive = 2
+    """Rollouts a question."""
+    max_tokens: Positive = 128
+    """Longest rollout; a truncated one is learnt from too."""
+    train_tokens: Positive | None = None
+    """Learn only from so many first tokens of each rollout; None: all."""
+    updates: Positive = 1
+    """Optimizer steps on each batch of rollouts."""
+    temperature: float = 1.0
+    """Of the rollouts; only 1 is on-policy."""
+    importance_cap: Annotated[float, Field(ge=1)] = 2.0
+    """Largest importance weight of the policy-gradient objectives."""
+    advantage_clip: Annotated[float, Field(gt=0)] | None = 10.0
+    """sampled: bound of the advantage in nats; None is off."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings of other objectives change nothing."""
+        return _only(super().identity(), self.objective, {"sampled", "topk", "gkd", "grpo", "ghost"})
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether a teacher scores the rollouts."""
+        if self.objective == "grpo":
+            return self.grpo.teacher > 0
+        return self.objective != "ghost" or self.ghost.source == "teacher"
+
+    @property
+    def is_rewarded(self) -> bool:
+        """Whether a verifier judges the rollouts."""
+        return self.objective == "grpo" or (self.objective == "ghost" and self.ghost.source == "own")
+
+    @property
+    def uses_triples(self) -> bool:
+        """Whether it learns from the triples too."""
+        on_triples = self.objective == "ghost" and self.ghost.source == "triples"
+        return on_triples or (self.objective == "gkd" and self.gkd.on_policy < 1)
+
+    @model_validator(mode="after")
+    def _on_policy(self) -> Self:
+        if self.temperature != 1:
+            raise ValueError(
+                f"temperature is {self.temperature:g}, but rollouts must be drawn at 1: "
+                "at any other the log-probabilities of sampler and trainer disagree"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grouped(self) -> Self:
+        if self.steps and self.group < 2 and self.is_rewarded:
+            raise ValueError(f"objective = '{self.objective}' compares rollouts of a question; set group to 2 or more")
+        return self
+
+
+def _only(identity: dict[str, Any], objective: str, sections: set[str]) -> dict[str, Any]:
+    """`identity` without the sections of the objectives that are not used."""
+    return {name: value for name, value in identity.items() if name == objective or name not in sections}

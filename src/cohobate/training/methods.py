@@ -1,0 +1,155 @@
+"""The methods of on-policy training: which objective, what it needs to know, and how rollouts become its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cohobate.batches import Row
+from cohobate.config.distillation import Opd
+from cohobate.objectives.base import Head, Objective
+from cohobate.objectives.distributions import FullVocabulary
+from cohobate.objectives.ghost import GhostPolicy, align
+from cohobate.objectives.gkd import GeneralisedJSD
+from cohobate.objectives.grpo import GroupRelative, group_advantages, length_weights
+from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
+from cohobate.objectives.topk import TopKKL
+from cohobate.training.teacher_scores import Known, Needs
+
+Logged = list[dict[str, Any]]
+# From all rows of a step (in order, a group's beside each other) and what the teacher said to some of them, by number,
+# to the rows that are learnt.
+Learn = Callable[[Logged, Mapping[int, Known]], list[Row]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a step's rollouts are learnt from.
+
+    needs: of the teacher, None where it is not asked; rewarded: whether a verifier judges each rollout.
+    """
+
+    objective: Objective
+    needs: Needs | None
+    learn: Learn
+    rewarded: bool = False
+
+
+def method(config: Opd, teacher_head: Head | None) -> Method:
+    """The method of `config.objective`; teacher_head gives the teacher's logits from its hidden states."""
+    return _METHODS[config.objective](config, teacher_head)
+
+
+def _exact(config: Opd, head: Head | None) -> Method:
+    return Method(ExactReverseKL(_given(head)), Needs(hidden=True), _as_sampled)
+
+
+def _sampled(config: Opd, head: Head | None) -> Method:
+    own = config.sampled
+    objective = SampledReverseKL(
+        config.importance_cap, config.advantage_clip, own.control_variate is not None, own.discount > 0
+    )
+
+    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+        rows = _as_sampled(logged, scores)
+        known = [row.known for row in rows]
+        teacher, sampler = ([one[name] for one in known] for name in ("teacher_logprobs", "sampler_logprobs"))
+        for one, advantages in zip(known, discounted_advantages(teacher, sampler, own.discount), strict=True):
+            one["advantages"] = advantages
+        return rows
+
+    return Method(objective, Needs(top_k=own.control_variate), learn if own.discount else _as_sampled)
+
+
+def _topk(config: Opd, head: Head | None) -> Method:
+    return Method(TopKKL(config.topk.direction), Needs(top_k=config.topk.k), _as_sampled)
+
+
+def _gkd(config: Opd, head: Head | None) -> Method:
+    return Method(GeneralisedJSD(FullVocabulary(_given(head)), config.gkd.beta), Needs(hidden=True), _as_sampled)
+
+
+def _grpo(config: Opd, head: Head | None) -> Method:
+    own = config.grpo
+    objective = GroupRelative(own.clip_low, own.clip_high, config.importance_cap, own.teacher)
+
+    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+        rows = _as_sampled(logged, scores)
+        rewards = torch.tensor([_number(row["reward"]) for row in logged]).view(-1, config.group)
+        advantages = group_advantages(rewards, own.baseline, own.by_std).values.flatten()
+        lengths = [len(row.response) for row in rows]
+        weights = length_weights(lengths, config.max_tokens if own.lengths == "constant" else None)
+        for i, row in enumerate(rows):
+            row.known["advantages"] = advantages[i].expand(lengths[i]).clone()
+            if config.updates > 1:  # the sampler is the trainer's model, so its log-probabilities are the old ones
+                row.known["old_logprobs"] = row.known["sampler_logprobs"]
+            if own.lengths != "tokens":
+                row.known["weights"] = weights[i]
+        return rows
+
+    return Method(objective, Needs() if own.teacher else None, learn, rewarded=True)
+
+
+def _ghost(config: Opd, head: Head | None) -> Method:
+    own = config.ghost
+    objective = GhostPolicy(config.importance_cap, own.entropy_bonus)
+    if own.source == "teacher":
+        return Method(objective, Needs(ghosts=True), _as_sampled)
+
+    def own_best(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+        groups = [logged[at : at + config.group] for at in range(0, len(logged), config.group)]
+        return [row for group in groups for row in _towards_best(group)]
+
+    def written(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+        return [_on_ghost(row, row["ghost_ids"]) for row in logged]
+
+    return Method(objective, None, own_best if own.source == "own" else written, rewarded=own.source == "own")
+
+
+def _towards_best(group: Logged) -> list[Row]:
+    """The wrong rollouts of a group, each beside the shortest right one; none where there is none."""
+    right = [row for row in group if row["reward"] == 1]
+    if not right:
+        return []
+    best = min(right, key=lambda row: (len(row["response_ids"]), row["row"]))
+    return [_on_ghost(row, best["response_ids"]) for row in group if row["reward"] == 0]
+
+
+def _on_ghost(row: dict[str, Any], ghost: Sequence[int]) -> Row:
+    """A row on the ghost's prefix, which knows what the student said at the same place."""
+    ids, logprobs = align(row["response_ids"], torch.tensor(row["sampler_logprobs"]), ghost)
+    return Row([*row["prompt_ids"], *ghost], len(row["prompt_ids"]), {"student_ids": ids, "sampler_logprobs": logprobs})
+
+
+_METHODS: dict[str, Callable[[Opd, Head | None], Method]] = {
+    "exact": _exact,
+    "sampled": _sampled,
+    "topk": _topk,
+    "gkd": _gkd,
+    "grpo": _grpo,
+    "ghost": _ghost,
+}
+
+
+def _as_sampled(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+    """Each rollout as it was sampled, with the log-probabilities of the log and what else the teacher said."""
+    names = ("sampler_logprobs", "teacher_logprobs")
+    rows = []
+    for item in logged:
+        known = {name: torch.tensor(item[name]) for name in names if item[name] is not None}
+        known |= scores.get(item["row"], {})
+        rows.append(Row([*item["prompt_ids"], *item["response_ids"]], len(item["prompt_ids"]), known))
+    return rows
+
+
+def _given(head: Head | None) -> Head:
+    if head is None:
+        raise ValueError("this objective needs the teacher's output layer")
+    return head
+
+
+def _number(reward: float | None) -> float:
+    return float("nan") if reward is None else reward

@@ -1,0 +1,116 @@
+"""What the teacher says to the tokens of a step: log-probabilities, hidden states, likeliest tokens.
+
+Whole distributions are too large for the rollout log: they are kept, as last hidden states (d numbers a token instead
+of V) or top-k, in a file a step until a snapshot makes a replay of that step impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cohobate.batches import Row
+from cohobate.chat import Format, question_ids
+from cohobate.files import replacing
+from cohobate.ledger import LedgerEntry, ModelCost, entry
+from cohobate.objectives.base import CHUNK_ELEMENTS
+from cohobate.objectives.ghost import teacher_ghosts
+from cohobate.scoring import Score, score
+from cohobate.students import LoadedModel
+from cohobate.training.parallel import World
+
+# What is known of each token of a row, by the name of the field of `Tokens`.
+Known = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective needs of the teacher beside the log-probabilities of the tokens themselves."""
+
+    hidden: bool = False
+    top_k: int | None = None
+    ghosts: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is anything that the rollout log does not hold."""
+        return self.hidden or self.ghosts or self.top_k is not None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A response to score: its number in the step, the question, its token ids."""
+
+    row: int
+    question: str
+    response_ids: Sequence[int]
+
+
+class TeacherScores:
+    """The teacher's view of given tokens, under its own prompt; the answers to a step are kept in `folder`."""
+
+    def __init__(
+        self, teacher: LoadedModel, form: Format, needs: Needs, folder: Path, token_budget: int, world: World
+    ) -> None:
+        self.teacher, self.form, self.needs = teacher, form, needs
+        self.folder, self.token_budget, self.world = folder, token_budget, world
+        self.cost = ModelCost.of(teacher.model.config)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def prompt_tokens(self, question: str) -> int:
+        """Length of the prompt under which it scores."""
+        return len(question_ids(self.teacher.tokenizer, question, self.form))
+
+    def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:
+        """Score now, and keep; each entry has teacher_logprobs and what `needs` names."""
+        rows = []
+        for item in asked:
+            prompt = question_ids(self.teacher.tokenizer, item.question, self.form)
+            rows.append(Row([*prompt, *item.response_ids], len(prompt)))
+        scores = score(self.teacher.model, rows, self.token_budget, self.teacher.pad_id)
+        found = [self._known(one) for one in scores]
+        pairs = zip(asked, found, strict=True)
+        tensors = {f"{item.row}.{name}": value for item, known in pairs for name, value in known.items()}
+        with replacing(self.folder / f"step-{step:06d}-{self.world.rank}.safetensors") as temporary:
+            save_file(tensors, temporary)
+        return found
+
+    def kept(self, step: int, rows: Sequence[int]) -> list[Known] | None:
+        """What was kept of these rows, whichever process scored them; None if one is missing."""
+        found: dict[int, Known] = {}
+        for path in self.folder.glob(f"step-{step:06d}-*.safetensors"):
+            for key, value in load_file(path).items():
+                row, _, name = key.partition(".")
+                found.setdefault(int(row), {})[name] = value
+        return [found[row] for row in rows] if all(row in found for row in rows) else None
+
+    def forget(self, step: int) -> None:
+        """Drop what this process kept of the steps before `step`."""
+        for path in self.folder.glob(f"step-*-{self.world.rank}.safetensors"):
+            if int(path.stem.split("-")[1]) < step:
+                path.unlink()
+
+    def entry(self, stage: str, prompts: Sequence[int], responses: Sequence[int]) -> LedgerEntry:
+        """The ledger's entry for scoring sequences of these lengths."""
+        return entry(stage, "teacher", "scoring", self.cost, prompts, responses)
+
+    @torch.no_grad()
+    def _known(self, found: Score) -> Known:
+        known = {"teacher_logprobs": found.logprobs}
+        head, device = self.teacher.model.get_output_embeddings(), self.teacher.device
+        vocabulary = len(self.teacher.tokenizer)
+        if self.needs.hidden:
+            known["teacher_hidden"] = found.hidden
+        if self.needs.ghosts:
+            known["ghost_ids"] = teacher_ghosts(head, found.hidden.to(device), vocabulary).cpu()
+        if self.needs.top_k is not None:
+            k, size = min(self.needs.top_k, vocabulary), max(1, CHUNK_ELEMENTS // vocabulary)
+            logits = (head(part.to(device)).float()[:, :vocabulary] for part in found.hidden.split(size))
+            parts = [part.log_softmax(-1).topk(k) for part in logits]
+            known["teacher_top_logprobs"] = torch.cat([part.values for part in parts]).cpu()
+            known["teacher_top_ids"] = torch.cat([part.indices for part in parts]).cpu()
+        return known

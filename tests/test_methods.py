@@ -1,0 +1,171 @@
+"""Every objective as a stage: trains the tiny student, resumes to the bit, and asks of the teacher what it should."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cohobate.batches import Row
+from cohobate.config.distillation import Opd
+from cohobate.errors import RecipeError
+from cohobate.recipes import load_recipe
+from cohobate.stages import opd, questions, sft, triples
+from cohobate.store import Artifact
+from cohobate.training.loop import Run
+from cohobate.training.methods import Logged, method
+from cohobate.training.rollout_source import _first
+
+SMALL = ["questions.train=48", "sft.steps=6", "opd.steps=3", "opd.snapshot_every=1", "opd.prompts=4", "opd.warmup=0"]
+METHODS: dict[str, list[str]] = {
+    "exact": [],
+    "sampled": ["opd.objective=sampled"],
+    "discounted": ["opd.objective=sampled", "opd.sampled.discount=0.5"],
+    "control variate": ["opd.objective=sampled", "opd.sampled.control_variate=8"],
+    "topk": ["opd.objective=topk", "opd.topk.k=4"],
+    "topk forward": ["opd.objective=topk", "opd.topk.direction=forward"],
+    "jsd": ["opd.objective=gkd"],
+    "gkd mixed": ["opd.objective=gkd", "opd.gkd.beta=0", "opd.gkd.on_policy=0.5"],
+    "grpo": ["opd.objective=grpo"],
+    "grpo twice": ["opd.objective=grpo", "opd.updates=2", "opd.grpo.lengths=responses"],
+    "grpo with teacher": ["opd.objective=grpo", "opd.grpo.teacher=0.5"],
+    "ghost": ["opd.objective=ghost"],
+    "ghost own": ["opd.objective=ghost", "opd.ghost.source=own"],
+    "ghost triples": ["opd.objective=ghost", "opd.ghost.source=triples", "opd.ghost.entropy_bonus=0.1"],
+    "partial": ["opd.train_tokens=5"],
+}
+WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples"}
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Artifact]]:
+    """The data folder and the artifacts that every method starts from."""
+    root = tmp_path_factory.mktemp("methods")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COHOBATE_DATA", str(root))
+        recipe = load_recipe("tiny", SMALL)
+        asked = questions.write(recipe)
+        taught = triples.write(recipe, asked)
+        return root, [sft.train(recipe, taught, asked), asked, taught]
+
+
+def train(before: tuple[Path, list[Artifact]], overrides: list[str], root: Path, patch: Any) -> Artifact:
+    """The opd artifact, made in `root`."""
+    patch.setenv("COHOBATE_DATA", str(root))
+    return opd.train(load_recipe("tiny", [*SMALL, *overrides]), *before[1])
+
+
+def weights(artifact: Artifact) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(artifact.path / "model" / "model.safetensors")
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_trains_pays_and_resumes_to_the_bit(
+    name: str, before: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(before, METHODS[name], tmp_path / "whole", monkeypatch)
+    metrics = pl.read_parquet(whole.path / "metrics.parquet")
+    assert len(metrics) == 3 and metrics["loss"].is_finite().all()
+    start, learnt = weights(before[1][0]), weights(whole)
+    rewarded = "mean_reward" in metrics.columns and metrics["mean_reward"].sum() == 0
+    if not rewarded:  # without one right answer there is nothing to learn from
+        assert any(not torch.equal(value, start[key]) for key, value in learnt.items())
+    paid = {(entry["model"], entry["work"]) for entry in whole.manifest.ledger}
+    assert (("teacher", "scoring") in paid) != (name in WITHOUT_TEACHER)
+
+    step = Run._step
+
+    def killed(run: Run, done: Any) -> None:
+        if done.step == 2:
+            raise KeyboardInterrupt
+        step(run, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(before, METHODS[name], tmp_path / "killed", patch)
+    resumed = train(before, METHODS[name], tmp_path / "killed", monkeypatch)
+    assert resumed.fingerprint == whole.fingerprint and resumed.manifest.ledger == whole.manifest.ledger
+    for key, value in weights(resumed).items():
+        assert torch.equal(value, learnt[key]), key
+
+
+def test_logit_distillation_trains_and_counts_its_teacher(
+    before: tuple[Path, list[Artifact]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COHOBATE_DATA", str(before[0]))
+    _, asked, taught = before[1]
+    made = [
+        sft.train(load_recipe("tiny", [*SMALL, "sft.objective=logit_kd", *more]), taught, asked)
+        for more in ([], ["sft.logit_kd.top_k=512"], ["sft.logit_kd.top_k=4", "sft.logit_kd.alpha=0.5"])
+    ]
+    full, same, few = (pl.read_parquet(artifact.path / "metrics.parquet") for artifact in made)
+    # All 512 tokens of the vocabulary and an empty bucket are the whole vocabulary.
+    torch.testing.assert_close(full["loss"].to_torch(), same["loss"].to_torch(), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(full["loss"].to_torch(), few["loss"].to_torch())
+    for artifact in made:
+        [scoring] = [entry for entry in artifact.manifest.ledger if entry["work"] == "scoring"]
+        [update] = [entry for entry in artifact.manifest.ledger if entry["work"] == "update"]
+        assert scoring["tokens"] == update["tokens"] and scoring["model"] == "teacher"
+
+
+def logged(rewards: list[float | None], lengths: list[int]) -> Logged:
+    return [
+        {
+            "row": i,
+            "prompt_ids": [1, 2],
+            "response_ids": [10 + i] * length,
+            "sampler_logprobs": [-0.5] * length,
+            "teacher_logprobs": None,
+            "reward": reward,
+        }
+        for i, (reward, length) in enumerate(zip(rewards, lengths, strict=True))
+    ]
+
+
+def test_grpo_advantages_are_rewards_less_the_mean_of_their_group() -> None:
+    config = Opd(objective="grpo", group=2, steps=1, warmup=0)
+    rows = method(config, None).learn(logged([1, 0, 1, 1], [3, 2, 1, 1]), {})
+    found = [row.known["advantages"].tolist() for row in rows]
+    assert found == [[0.5] * 3, [-0.5] * 2, [0.0], [0.0]]
+
+
+def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> None:
+    config = Opd.model_validate({"objective": "ghost", "ghost": {"source": "own"}, "group": 4})
+    rows = method(config, None).learn(logged([1, 0, 1, None, 0, 0, 0, 0], [5, 3, 2, 4, 1, 1, 1, 1]), {})
+    # The second group has no right one, and the undecided row is not called wrong.
+    [row] = rows
+    assert row.ids == [1, 2, 12, 12] and row.context == 2
+    assert row.known["student_ids"].tolist() == [11, 11]
+
+
+def test_partial_rollouts_keep_the_facts_of_their_first_tokens() -> None:
+    row = Row([1, 2, 3, 4, 5], 2, {"teacher_logprobs": torch.tensor([-1.0, -2.0, -3.0])})
+    cut = _first(row, 2)
+    assert cut.ids == [1, 2, 3, 4] and cut.known["teacher_logprobs"].tolist() == [-1.0, -2.0]
+    assert _first(row, 3) is row and _first(row, None) is row
+
+
+def test_only_the_chosen_objectives_settings_are_its_identity() -> None:
+    def identity(*overrides: str) -> dict[str, Any]:
+        return load_recipe("tiny", list(overrides)).opd.identity()
+
+    assert identity() == identity("opd.grpo.clip_low=0.1") == identity("opd.ghost.source=own")
+    grpo = "opd.objective=grpo"
+    assert identity(grpo) != identity(grpo, "opd.grpo.clip_low=0.1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["opd.objective=grpo", "opd.group=1"], "set group to 2 or more"),
+        (["sft.objective=logit_kd", "sft.format=plain", "opd.steps=0"], "needs format = 'chat'"),
+        (["opd.objective=grop"], "grpo"),
+    ],
+)
+def test_a_contradiction_is_one_sentence(overrides: list[str], part: str) -> None:
+    with pytest.raises(RecipeError, match=part):
+        load_recipe("tiny", overrides)

@@ -20,6 +20,7 @@ from cohobate import compare, labels
 from cohobate.compare import Dataset
 from cohobate.config import Verification
 from cohobate.errors import VerifierError
+from cohobate.manifest import read_manifest, write_manifest
 from cohobate.relabel import relabel
 from cohobate.report.comparison import write_page
 from cohobate.statistics import paired
@@ -249,9 +250,8 @@ def test_a_worse_data_set_exits_with_3_and_says_why(finished: Finished, tmp_path
     shutil.copytree(old, new)
     verdicts = pl.read_parquet(new / "verdicts.parquet").with_columns(verdict=pl.lit("incorrect"))
     verdicts.write_parquet(new / "verdicts.parquet")
-    manifest = json.loads((new / "manifest.json").read_text())
-    manifest |= {"id": "triples/worse-00000000", "fingerprint": "0" * 64}
-    (new / "manifest.json").write_text(json.dumps(manifest))
+    changed = {"id": "triples/worse-00000000", "fingerprint": "0" * 64}
+    write_manifest(new, read_manifest(new).model_copy(update=changed))
     for as_json, allowed, code in itertools.product(([], ["--json"]), ("0", "1"), (3,)):
         expected = code if allowed == "0" else 0
         command = ["diff", f"triples/{old.name}", "triples/worse", "--gate", "--allow", allowed, *as_json]

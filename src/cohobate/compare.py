@@ -14,6 +14,7 @@ import polars as pl
 from cohobate.errors import VerifierError
 from cohobate.labels import aggregate
 from cohobate.relabel import STAGE as LABELS
+from cohobate.selection import counts
 from cohobate.statistics import paired, wilson
 from cohobate.store import Artifact, Store
 
@@ -118,8 +119,8 @@ def total(dataset: Dataset) -> dict[str, Any]:
         "low": low,
         "high": high,
         "correct_share": labels["correct"] / len(rows) if len(rows) else None,
-        "reasons": _counted(rows["reason"].drop_nulls()),
-        "finish_reasons": _counted(rows["finish_reason"]),
+        "reasons": counts(rows["reason"]),
+        "finish_reasons": counts(rows["finish_reason"]),
         "truncated": rows["truncated"].mean(),
         "mean_completion_tokens": tokens.mean(),
         "median_completion_tokens": tokens.median(),
@@ -201,7 +202,3 @@ def _difference(a: pl.Series, b: pl.Series) -> dict[str, Any]:
     """Means over questions, and the interval of the mean difference B - A."""
     mean, low, high = paired((b - a).to_list())
     return {"questions": len(a), "a": a.mean(), "b": b.mean(), "difference": mean, "low": low, "high": high}
-
-
-def _counted(column: pl.Series) -> dict[str, int]:
-    return dict(sorted(column.value_counts().rows(), key=lambda pair: (-pair[1], pair[0])))

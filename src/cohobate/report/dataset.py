@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from cohobate.errors import StoreError
 from cohobate.files import replacing
 from cohobate.report.distributions import Bar, Histogram, bars, histogram
 from cohobate.report.payload import blocks, labels
-from cohobate.report.render import environment
+from cohobate.report.render import asset, environment
 from cohobate.rows import failures, samples
 from cohobate.selection import counts
 from cohobate.statistics import wilson
@@ -58,7 +57,7 @@ def write_page(artifact: Artifact, path: Path, limit: int = ROWS) -> tuple[int, 
     outline = _outline(rows)
     shown = _draw(rows, outline, limit)
     known = labels(shown)
-    script = _asset("dataset.js")
+    script = asset("dataset.js")
     template = environment().get_template("dataset.html.j2")
     page = template.stream(
         **_facts(artifact, outline),
@@ -66,7 +65,7 @@ def write_page(artifact: Artifact, path: Path, limit: int = ROWS) -> tuple[int, 
         filters=_filters(shown, known),
         labels=known,
         blocks=blocks(shown, known),
-        style=Markup(_asset("base.css") + _asset("dataset.css")),
+        style=Markup(asset("base.css") + asset("dataset.css")),
         script=Markup(script),
         # The browser itself then runs no other script and loads nothing, whatever stands in a row.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -178,7 +177,3 @@ def _model() -> pl.Expr:
     """Of a model's folder only the last part: where it lies is nobody else's business."""
     name = pl.col("model")
     return pl.when(name.str.starts_with("/")).then(name.str.split("/").list.last()).otherwise(name).alias("model")
-
-
-def _asset(name: str) -> str:
-    return (files("cohobate.report") / "templates" / name).read_text(encoding="utf-8")

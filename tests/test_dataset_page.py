@@ -16,13 +16,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cohobate.curation.curate import curate, settings
 from cohobate.errors import StoreError
 from cohobate.report.dataset import default_path, write_page
 from cohobate.report.distributions import bars, histogram
 from cohobate.report.payload import blocks, labels
 from cohobate.rows import COLUMNS, samples
 from cohobate.store import verify
-from tests.made_triples import Row, sample, triples
+from tests.made_triples import Row, questions, sample, triples
 from tests.pipeline import Finished
 from tests.test_cli import cohobate
 from tests.test_report import ARGUMENTS, CHROMIUM, contrast
@@ -187,6 +188,25 @@ def test_the_artifact_stays_as_it_is(tmp_path: Path) -> None:
         write_page(artifact, artifact.path / "page.html")
     assert cohobate("show", artifact.id, "--page", str(tmp_path), data=tmp_path).returncode == 0
     assert (tmp_path / f"{artifact.path.name}.html").is_file()
+
+
+def test_the_page_of_curated_triples_counts_what_stays_and_shows_the_rejects_with_their_reasons(tmp_path: Path) -> None:
+    rows = made_rows()
+    artifact = triples(tmp_path, rows, parents=[questions(tmp_path, [("To be tested?", "test")])])
+    curated = curate(artifact, settings(ngrams=[], duplicates=False, near_duplicates=0, max_tokens=30))
+    assert write_page(curated, tmp_path / "page.html") == (300, 300)
+    text = (tmp_path / "page.html").read_text()
+    cut = [row for row in rows if row["truncated"]]
+    long = [row for row in rows if not row["truncated"] and row["completion_tokens"] > 30]
+    kept = [row for row in rows if not row["truncated"] and row["completion_tokens"] <= 30]
+    assert tile(text, "samples") == str(len(kept)) and f"and {len(cut) + len(long)} rejected" in text
+    assert tile(text, "cost") == f"${sum(row['cost_usd'] for row in kept):.2f}"
+    for reason, found in (("truncated response", cut), ("long response", long)):
+        assert re.search(rf">{reason}</span></dt><dd>{len(found)}</dd>", text)
+    known = json.loads(re.findall(r'id="labels">(.*?)</script>', text)[0])["labels"]
+    table = {row["sample_id"]: row for row in unpacked(re.findall(r'class="block">(.*?)</script>', text), known)}
+    assert {name for name, row in table.items() if row["rejected"] is None} == {row["sample_id"] for row in kept}
+    assert all(table[str(row["sample_id"])]["verdict"] == row["verdict"] for row in rows)
 
 
 @pytest.mark.parametrize("stage", ["questions", "opd", "evaluation"])

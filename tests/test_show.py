@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from cohobate import schema
+from cohobate.relabel import relabel
 from cohobate.row_view import print_failures, print_samples
 from cohobate.rows import COLUMNS, Wanted, samples
 from cohobate.store import Artifact
@@ -101,6 +102,15 @@ def test_failed_requests_are_shown_with_their_reason(tmp_path: Path, capsys: pyt
     assert "1 of 1 failed requests" in shown
     print_failures(artifact, Wanted(text="short"), 5)
     assert "no request failed" in capsys.readouterr().out
+
+
+def test_labels_show_the_triples_with_their_own_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
+    made = triples(tmp_path, [sample("How many?", "Answer: 4.0", gold_answer="4", verdict="incorrect")])
+    rows = samples(relabel(made, {"name": "numeric"})).collect()
+    assert rows.select("question", "answer", "verdict", "pass_rate", "gold").rows() == [
+        ("How many?", "4.0", "correct", 1.0, "4")
+    ]
 
 
 @pytest.mark.parametrize(

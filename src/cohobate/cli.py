@@ -1,6 +1,7 @@
-"""The command line: the pipeline's own commands, and (looking, data_commands) those that work on artifacts.
+"""Build distillation datasets, distil language models, and look at what came out.
 
-A recipe is read before anything heavy is imported, so that a mistake is answered at once.
+The pipeline's own commands stand here, those that show artifacts in looking, those that work on triples in
+data_commands. A recipe is read before anything heavy is imported, so that a mistake is answered at once.
 """
 
 from __future__ import annotations

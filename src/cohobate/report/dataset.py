@@ -101,61 +101,58 @@ def _draw(rows: pl.LazyFrame, outline: pl.DataFrame, limit: int) -> pl.DataFrame
 
 
 def _facts(artifact: Artifact, outline: pl.DataFrame) -> dict[str, Any]:
-    verdicts = counts(outline["verdict"].filter(outline["rejected"].is_null()))
+    """What the page says above its table; of a curated artifact, of the samples that stay."""
+    kept = outline.filter(pl.col("rejected").is_null())
+    verdicts = counts(kept["verdict"])
     decided = verdicts.get("correct", 0) + verdicts.get("incorrect", 0)
     low, high = wilson(verdicts.get("correct", 0), decided)
-    made = artifact.manifest
-    rate = {"accuracy": verdicts.get("correct", 0) / decided, "low": low, "high": high} if decided else None
+    failed = counts(failures(artifact)["error_class"]) if artifact.stage == "triples" else {}
     return {
         "artifact": artifact,
-        "made": made,
+        "made": artifact.manifest,
         "stage": artifact.stage,
         "total": len(outline),
-        "questions": outline["question_id"].n_unique(),
-        "rejected": len(outline) - outline["rejected"].null_count(),
-        "rate": rate,
+        "kept": len(kept),
+        "questions": kept["question_id"].n_unique(),
+        "rate": {"accuracy": verdicts.get("correct", 0) / decided, "low": low, "high": high} if decided else None,
         "decided": decided,
-        "prompt_tokens": outline["prompt_tokens"].sum(),
-        "completion_tokens": outline["completion_tokens"].sum(),
-        "cost": outline["cost_usd"].sum() if outline["cost_usd"].count() else None,
-        "failed": len(failures(artifact)) if artifact.stage == "triples" else 0,
-        "models": [one_line(name) for name in counts(outline["model"])],
-        "lists": _lists(artifact, outline, verdicts),
-        "histograms": _histograms(outline),
+        "prompt_tokens": kept["prompt_tokens"].sum(),
+        "completion_tokens": kept["completion_tokens"].sum(),
+        "cost": kept["cost_usd"].sum() if kept["cost_usd"].count() else None,
+        "failed": sum(failed.values()),
+        "models": [one_line(name) for name in counts(kept["model"])],
+        "lists": _lists(kept, {"Why rejected": counts(outline["rejected"]), "Failed requests": failed}),
+        "histograms": _histograms(kept),
     }
 
 
-def _lists(artifact: Artifact, outline: pl.DataFrame, verdicts: dict[str, int]) -> dict[str, list[Bar]]:
-    """Counted labels by headline; lists without an entry are left out."""
-    kept = outline.filter(pl.col("rejected").is_null())
+def _lists(kept: pl.DataFrame, more: dict[str, dict[str, int]]) -> dict[str, list[Bar]]:
+    """Counted labels by headline; lists without an entry are left out, and of origins those with one entry."""
     found = {
-        "Verdicts": verdicts,
+        "Verdicts": counts(kept["verdict"]),
         "Why not correct": counts(kept["reason"]),
-        "How responses end": counts(outline["finish_reason"]),
-        "Why rejected": counts(outline["rejected"]),
-        "Failed requests": counts(failures(artifact)["error_class"]) if artifact.stage == "triples" else {},
-        "Sources": counts(outline["source"]),
-        "Splits": counts(outline["split"]),
-        "Models": counts(outline["model"]),
+        "How responses end": counts(kept["finish_reason"]),
+        **more,
     }
-    always = ("Verdicts", "Why not correct", "How responses end", "Why rejected", "Failed requests")
+    origins = {"Sources": counts(kept["source"]), "Splits": counts(kept["split"]), "Models": counts(kept["model"])}
+    found |= {title: counted for title, counted in origins.items() if len(counted) > 1}
     return {
         title: bars([(one_line(label), count) for label, count in counted.items()])
         for title, counted in found.items()
-        if len(counted) > (0 if title in always else 1)
+        if counted
     }
 
 
-def _histograms(outline: pl.DataFrame) -> list[Histogram]:
-    questions = outline.group_by("question_id").agg(n=pl.len(), rate=pl.col("pass_rate").first())
+def _histograms(kept: pl.DataFrame) -> list[Histogram]:
+    questions = kept.group_by("question_id").agg(n=pl.len(), rate=pl.col("pass_rate").first())
     drawn = (
-        histogram("Response", "tokens", outline["completion_tokens"]),
-        histogram("Prompt", "tokens", outline["prompt_tokens"]),
+        histogram("Response", "tokens", kept["completion_tokens"]),
+        histogram("Prompt", "tokens", kept["prompt_tokens"]),
         histogram("Pass rate of a question", "share correct", questions["rate"], width=0.05),
         histogram("Samples of a question", "samples", questions["n"]),
-        histogram("Cost of a response", "USD", outline["cost_usd"]),
-        histogram("Latency of a response", "ms", outline["latency_ms"]),
-        histogram("Student above teacher", "nats a token", outline["gap"]),
+        histogram("Cost of a response", "USD", kept["cost_usd"]),
+        histogram("Latency of a response", "ms", kept["latency_ms"]),
+        histogram("Student above teacher", "nats a token", kept["gap"]),
     )
     # One value only is said better by the tiles.
     return [each for each in drawn if each is not None and sum(1 for one in each.bins if one.count) > 1]

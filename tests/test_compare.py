@@ -22,7 +22,7 @@ from cohobate.config import Verification
 from cohobate.errors import VerifierError
 from cohobate.manifest import read_manifest, write_manifest
 from cohobate.relabel import relabel
-from cohobate.report.comparison import write_page
+from cohobate.report.comparison import print_diff, write_page
 from cohobate.statistics import paired
 from cohobate.store import Store
 from tests.pipeline import Finished
@@ -150,11 +150,22 @@ def test_what_both_share_is_what_a_loop_over_the_questions_counts() -> None:
     assert shared["agreement"]["questions"] == len(told)
     assert shared["agreement"]["agree"] == sum(a == b for a, b in told)
     by_id = {row["question_id"]: row for row in found["questions"]}
+    pairs_same = {
+        q: [a[1] == b[1] for a, b in itertools.product(old[q], new[q]) if a[1] is not None and b[1] is not None]
+        for q in both
+    }
+    for name, same in pairs_same.items():
+        assert by_id[name]["agreement"] == (pytest.approx(statistics.mean(same)) if same else None)
+    shares_same = [statistics.mean(same) for same in pairs_same.values() if same]
+    assert shared["agreement"]["of_samples"] == pytest.approx(statistics.mean(shares_same))
+    assert shared["cost_usd"]["b"] == pytest.approx(sum(row[5] or 0 for q in both for row in new[q]))
     assert by_id.keys() == old.keys() | new.keys()
     for name, row in by_id.items():
         assert row["n_a"] == (len(old[name]) if name in old else None)
         assert row["pass_rate_b"] == (rate(new[name]) if name in new else None)
         assert row["question"] == f"what is {name}?"
+        cost = sum(sample[5] or 0 for sample in old[name]) if name in old else None
+        assert row["cost_usd_a"] == (None if cost is None else pytest.approx(cost))
     json.dumps(found)
 
 
@@ -287,5 +298,26 @@ def test_the_page_is_whole_and_escapes_what_teachers_say(tmp_path: Path) -> None
     page = (tmp_path / "page.html").read_text()
     assert said not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert page.count("data-question=") == 40 and "does not pass the gate" in page
+    assert page.count('data-kind="worse"') == 40 and "All 40 changes" in page
     assert "http://" not in page and "https://" not in page and "src=" not in page
     assert re.search(r"<td>pass rate</td><td[^>]*>100\.0%</td><td[^>]*>0\.0%</td>", page)
+
+
+def test_the_page_names_what_only_one_side_has_and_how_many_changes_there_are(tmp_path: Path) -> None:
+    old: list[Sample] = [(f"q{i}", "1", "1", 5, "stop", None) for i in range(700)]
+    new: list[Sample] = [(f"q{i}", "2", "1", 9, "stop", None) for i in range(30, 730)]
+    found = compare.compare(dataset("a", old), dataset("b", new))
+    found["gate"] = None
+    write_page(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "The 500 largest of 670 changes" in page
+    assert "30 questions only in A" in page and "30 questions only in B" in page
+    assert "what is q7?" in page and "what is q729?" in page
+
+
+def test_what_teachers_say_is_not_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    old: list[Sample] = [("q", "1", "1", 5, "stop", None)]
+    new: list[Sample] = [("q", "\x1b[2J\u202e[red]2", "1", 9, "stop", None)]
+    print_diff(compare.compare(dataset("a", old), dataset("b", new)))
+    said = capsys.readouterr().out
+    assert "\\x1b[2j" in said.lower() and not set("\x1b\u202e") & set(said)

@@ -199,6 +199,8 @@ def test_every_sample_stays_or_is_rejected_with_its_reason(made: Artifact) -> No
     for at, (_, kept) in REASONS.items():
         if kept is not None:
             assert details[SAMPLES[at]["sample_id"]] == SAMPLES[kept]["question_id"]
+    verdicts = dict(rejects.select("sample_id", "verdict").iter_rows())
+    assert verdicts == {SAMPLES[at]["sample_id"]: SAMPLES[at]["verdict"] for at in REASONS}
     metrics = curated.manifest.metrics
     assert isinstance(metrics, dict)
     assert metrics["rejected"] == {reason: 1 for reason, _ in REASONS.values()}
@@ -208,7 +210,7 @@ def test_every_sample_stays_or_is_rejected_with_its_reason(made: Artifact) -> No
 def test_rows_are_unchanged_and_the_side_tables_fit(made: Artifact) -> None:
     curated = curate(made, limits(**LIMITS))
     kept, source = read(curated, "triples"), read(made, "triples")
-    rejects = read(curated, "rejects").drop("reject_reason", "reject_detail")
+    rejects = read(curated, "rejects").drop("verdict", "reject_reason", "reject_detail")
     assert pl.concat([kept, rejects]).sort("sample_id").equals(source.sort("sample_id"))
     assert set(read(curated, "verdicts")["sample_id"]) == set(kept["sample_id"])
     assert set(read(curated, "aggregates")["question_id"]) == set(kept["question_id"])

@@ -1,6 +1,7 @@
-"""The command line: the pipeline's own commands, and (data_commands) those that work on triples.
+"""Build distillation datasets, distil language models, and look at what came out.
 
-A recipe is read before anything heavy is imported, so that a mistake is answered at once.
+The pipeline's own commands stand here, those that show artifacts in looking, those that work on triples in
+data_commands. A recipe is read before anything heavy is imported, so that a mistake is answered at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cohobate import data_commands
+from cohobate import data_commands, looking
 from cohobate.errors import CohobateError
 
 app = typer.Typer(
@@ -72,22 +73,6 @@ def list_artifacts(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(
-    name: Annotated[str, typer.Argument(metavar="ID", help="An artifact's id, or its beginning.")],
-    as_json: AsJson = False,
-) -> None:
-    """Show an artifact: its manifest, and some of its rows."""
-    from cohobate.listing import print_artifact
-    from cohobate.store import Store
-
-    artifact = Store().find(name)
-    if as_json:
-        print(artifact.manifest.model_dump_json(indent=2))
-    else:
-        print_artifact(artifact)
-
-
-@app.command()
 def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
     """Check everything that can be checked before anything is spent."""
     from cohobate.preflight import check, print_checks
@@ -99,7 +84,7 @@ def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
         raise typer.Exit(2)
 
 
-for command in data_commands.COMMANDS:
+for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 

@@ -14,8 +14,10 @@ import polars as pl
 from cohobate.errors import VerifierError
 from cohobate.labels import aggregate
 from cohobate.relabel import STAGE as LABELS
+from cohobate.selection import counts
 from cohobate.statistics import paired, wilson
 from cohobate.store import Artifact, Store
+from cohobate.verdicts import normalise
 
 _COLUMNS = [
     "sample_id",
@@ -71,8 +73,11 @@ def join(name: str, samples: pl.DataFrame, verdicts: pl.DataFrame) -> Dataset:
 
 
 def compare(a: Dataset, b: Dataset) -> dict[str, Any]:
-    """{a, b, shared, questions}: both in total, what they share, and a row a question of either."""
-    rows = _side_by_side(a, b)
+    """{a, b, shared, questions}: both in total, what they share, and a row a question of either.
+
+    agreement of a question: the share of the pairs of an answer of A and one of B that are the same.
+    """
+    rows = _side_by_side(a, b).join(_agreement(a, b), on="question_id", how="left", maintain_order="left")
     return {"a": total(a), "b": total(b), "shared": _shared(rows), "questions": rows.to_dicts()}
 
 
@@ -107,6 +112,7 @@ def total(dataset: Dataset) -> dict[str, Any]:
     decided = labels["correct"] + labels["incorrect"]
     low, high = wilson(labels["correct"], decided)
     tokens = rows["completion_tokens"]
+    cost = None if rows["cost_usd"].is_null().all() else rows["cost_usd"].sum()
     return {
         "id": dataset.name,
         "teacher": ", ".join(rows["teacher_name"].unique().sort()),
@@ -118,8 +124,8 @@ def total(dataset: Dataset) -> dict[str, Any]:
         "low": low,
         "high": high,
         "correct_share": labels["correct"] / len(rows) if len(rows) else None,
-        "reasons": _counted(rows["reason"].drop_nulls()),
-        "finish_reasons": _counted(rows["finish_reason"]),
+        "reasons": counts(rows["reason"]),
+        "finish_reasons": counts(rows["finish_reason"]),
         "truncated": rows["truncated"].mean(),
         "mean_completion_tokens": tokens.mean(),
         "median_completion_tokens": tokens.median(),
@@ -128,14 +134,18 @@ def total(dataset: Dataset) -> dict[str, Any]:
         "mean_answer_characters": rows["answer"].str.len_chars().mean(),
         "prompt_tokens": int(rows["prompt_tokens"].sum()),
         "completion_tokens": int(tokens.sum()),
-        "cost_usd": None if rows["cost_usd"].is_null().all() else rows["cost_usd"].sum(),
+        "cost_usd": cost,
+        "cost_of_a_correct_usd": cost / labels["correct"] if cost is not None and labels["correct"] else None,
         "mean_latency_ms": rows["latency_ms"].mean(),
     }
 
 
 def _by_question(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
-    """question_id, question, gold, n, correct, decided, pass_rate, low, high, tokens (mean), majority."""
+    """question_id, question, gold, n, correct, decided, pass_rate, low, high, majority, and of its samples the mean
+    tokens and characters of rationale and answer, and the cost_usd together (null where none is known).
+    """
     joined = samples.join(verdicts, on="sample_id", maintain_order="left")
+    cost = pl.col("cost_usd")
     rows = joined.group_by("question_id", maintain_order=True).agg(
         question=pl.col("question").first(),
         gold=pl.col("gold").first(),
@@ -143,6 +153,9 @@ def _by_question(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         correct=(pl.col("verdict") == "correct").sum(),
         decided=(pl.col("verdict") != "undecided").sum(),
         tokens=pl.col("completion_tokens").mean(),
+        rationale_characters=pl.col("rationale").str.len_chars().mean(),
+        answer_characters=pl.col("answer").str.len_chars().mean(),
+        cost_usd=pl.when(cost.count() > 0).then(cost.sum()),
     )
     bounds = [wilson(correct, decided) for correct, decided in rows.select("correct", "decided").iter_rows()]
     kept = aggregate(samples, verdicts).select("question_id", "pass_rate", "majority")
@@ -166,6 +179,26 @@ def _side_by_side(a: Dataset, b: Dataset) -> pl.DataFrame:
         (pl.col("pass_rate_b") - pl.col("pass_rate_a")).alias("difference"),
         differ.alias("answer_changed"),
     )
+
+
+def _agreement(a: Dataset, b: Dataset) -> pl.DataFrame:
+    """question_id, agreement: of the questions that both answer."""
+    first, second = (_votes(each.samples) for each in (a, b))
+    pairs = first.group_by("question_id").agg(pl.col("votes").sum())
+    pairs = pairs.join(second.group_by("question_id").agg(pl.col("votes").sum()), on="question_id", suffix="_b")
+    same = first.join(second, on=["question_id", "vote"], suffix="_b")
+    agreeing = same.group_by("question_id").agg(same=(pl.col("votes") * pl.col("votes_b")).sum())
+    return pairs.join(agreeing, on="question_id", how="left").select(
+        "question_id",
+        (pl.col("same").fill_null(0) / (pl.col("votes") * pl.col("votes_b"))).alias("agreement"),
+    )
+
+
+def _votes(samples: pl.DataFrame) -> pl.DataFrame:
+    """question_id, vote, votes: how many samples give each answer, those without one left out."""
+    vote = pl.col("answer").map_elements(normalise, return_dtype=pl.String)
+    given = samples.select("question_id", vote=vote).filter(pl.col("vote") != "")
+    return given.group_by("question_id", "vote").agg(votes=pl.len().cast(pl.Int64))
 
 
 def _shared(rows: pl.DataFrame) -> dict[str, Any]:
@@ -192,16 +225,24 @@ def _shared(rows: pl.DataFrame) -> dict[str, Any]:
             "share": agree / len(answered) if len(answered) else None,
             "low": low,
             "high": high,
+            "of_samples": both["agreement"].mean(),
         },
-        "mean_completion_tokens": {"a": both["tokens_a"].mean(), "b": both["tokens_b"].mean()},
+        "mean_completion_tokens": _means(both, "tokens"),
+        "mean_rationale_characters": _means(both, "rationale_characters"),
+        "cost_usd": {side: _sum(both[f"cost_usd_{side}"]) for side in ("a", "b")},
     }
+
+
+def _means(rows: pl.DataFrame, name: str) -> dict[str, Any]:
+    return {side: rows[f"{name}_{side}"].mean() for side in ("a", "b")}
+
+
+def _sum(values: pl.Series) -> Any:
+    """None where nothing is known."""
+    return values.sum() if values.count() else None
 
 
 def _difference(a: pl.Series, b: pl.Series) -> dict[str, Any]:
     """Means over questions, and the interval of the mean difference B - A."""
     mean, low, high = paired((b - a).to_list())
     return {"questions": len(a), "a": a.mean(), "b": b.mean(), "difference": mean, "low": low, "high": high}
-
-
-def _counted(column: pl.Series) -> dict[str, int]:
-    return dict(sorted(column.value_counts().rows(), key=lambda pair: (-pair[1], pair[0])))

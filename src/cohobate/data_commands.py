@@ -87,38 +87,53 @@ def curate(
     name: TriplesName,
     max_tokens: Annotated[int | None, typer.Option(help="Longest response kept.")] = None,
     keep_truncated: Annotated[bool, typer.Option("--keep-truncated", help="Keep responses that were cut.")] = False,
-    min_words: Annotated[int, typer.Option(help="Shortest question kept.")] = 0,
+    min_words: Annotated[int | None, typer.Option(help="Shortest question kept.")] = None,
     max_words: Annotated[int | None, typer.Option(help="Longest question kept.")] = None,
     pass_rate: PassRate = None,
     ngrams: Annotated[
-        list[int], typer.Option("--ngram", help="So many words in common with an evaluation question; 0: any.")
-    ] = [13],  # noqa: B006 - typer reads it, nobody changes it
+        list[int] | None,
+        typer.Option("--ngram", help="So many words in common with an evaluation question (13); 0: any."),
+    ] = None,
     against: Annotated[
-        list[str], typer.Option(metavar="SPLIT", help="Evaluation splits that may not be learnt from.")
-    ] = ["validation", "test", "hard"],  # noqa: B006
+        list[str] | None, typer.Option(metavar="SPLIT", help="Evaluation splits that may not be learnt from (all).")
+    ] = None,
     keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep repeated questions.")] = False,
     near_duplicates: Annotated[
-        float, typer.Option(metavar="SHARE", help="Common part of the word trigrams of near-duplicates; 0: keep them.")
-    ] = 0.8,
+        float | None,
+        typer.Option(metavar="SHARE", help="Common part of the word trigrams of near-duplicates (0.8); 0: keep them."),
+    ] = None,
+    languages: Annotated[
+        list[str] | None, typer.Option("--language", help="Only questions and responses in it, such as en.")
+    ] = None,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WEIGHT[:ARTIFACT[:SOURCE]]", help="A part of a mix; without ARTIFACT these triples."),
+    ] = None,
+    mix_by: Annotated[str | None, typer.Option(help="rows or tokens: what the weights are of.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="RECIPE", help="Settings of its [curation], where none is given here.")
+    ] = None,
 ) -> None:
     """Take out repeated, contaminated and unfit samples; they are kept beside, each with its reason."""
-    from cohobate.curation.curate import curate, settings
+    from cohobate.curation.curate import curate, parts, settings
     from cohobate.listing import print_artifact
     from cohobate.selection import window
     from cohobate.store import Store
 
-    config = settings(
-        max_tokens=max_tokens,
-        keep_truncated=keep_truncated,
-        min_words=min_words,
-        max_words=max_words,
-        pass_rate=window(pass_rate),
-        ngrams=[n for n in ngrams if n],
-        against=against,
-        duplicates=not keep_duplicates,
-        near_duplicates=near_duplicates,
-    )
-    print_artifact(curate(Store().find(name), config))
+    given = {
+        "max_tokens": max_tokens,
+        "keep_truncated": keep_truncated or None,
+        "min_words": min_words,
+        "max_words": max_words,
+        "languages": languages or None,
+        "pass_rate": window(pass_rate),
+        "ngrams": [n for n in ngrams if n] if ngrams else None,
+        "against": against or None,
+        "duplicates": False if keep_duplicates else None,
+        "near_duplicates": near_duplicates,
+        "mix": {"parts": parts(mix) if mix else None, "by": mix_by},
+    }
+    print_artifact(curate(Store().find(name), settings(recipe, **given)))
 
 
 def export(

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from cohobate import progress, schema
+from cohobate import progress, schema, selection
 from cohobate.config import Verification
 from cohobate.files import write_parquet_atomic
 from cohobate.fingerprint import hash_value
@@ -97,12 +97,12 @@ def aggregate(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
 
 def counts(verdicts: pl.DataFrame) -> dict[str, Any]:
     """verifier, verdicts by label, reasons by text, pass_rate (of the decided; None where there are none)."""
-    labels = _counted(verdicts["verdict"])
+    labels = selection.counts(verdicts["verdict"])
     decided = labels.get("correct", 0) + labels.get("incorrect", 0)
     return {
         "verifier": verdicts["verifier"][0] if len(verdicts) else None,
         "verdicts": labels,
-        "reasons": _counted(verdicts["reason"].drop_nulls()),
+        "reasons": selection.counts(verdicts["reason"]),
         "pass_rate": labels.get("correct", 0) / decided if decided else None,
     }
 
@@ -151,8 +151,3 @@ def _normalised(column: str) -> pl.Expr:
 
 def _mark(rows: pl.DataFrame) -> str:
     return hash_value(rows.select("sample_id", "answer", "gold", "truncated").rows())[:16]
-
-
-def _counted(column: pl.Series) -> dict[str, int]:
-    found = column.value_counts(sort=True).rows()
-    return dict(sorted(found, key=lambda pair: (-pair[1], pair[0])))

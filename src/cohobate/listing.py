@@ -11,16 +11,11 @@ from rich.table import Table
 
 from cohobate.errors import DamagedArtifactError
 from cohobate.store import Artifact, Store, verify
+from cohobate.terminal import one_line
 
-# The table that shows what an artifact holds, and the columns worth a line.
-_SAMPLES = {
-    "questions": ("questions.parquet", ["split", "depth", "question", "gold_answer"]),
-    "triples": ("triples.parquet", ["question", "response", "gold_answer"]),
-    "labels": ("verdicts.parquet", ["sample_id", "verifier", "verdict", "reason", "gold"]),
-    "sft": ("points.parquet", ["step", "n", "accuracy", "low", "high"]),
-    "opd": ("points.parquet", ["step", "n", "accuracy", "low", "high"]),
-    "evaluation": ("answers.parquet", ["student", "split", "decoding", "response", "gold_answer", "verdict"]),
-}
+# Of a training stage, the columns of points.parquet worth a line.
+_POINTS = ["step", "n", "accuracy", "low", "high"]
+_FIRST_ROWS = 3
 
 
 def artifact_rows() -> list[dict[str, Any]]:
@@ -62,7 +57,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def print_artifact(artifact: Artifact) -> None:
-    """Manifest in brief, and the first rows of the main table."""
+    """Manifest in brief, and the first rows."""
     console = Console(highlight=False)
     made = artifact.manifest
     console.print(f"[bold]{artifact.id}[/]  {artifact.path}")
@@ -77,7 +72,7 @@ def print_artifact(artifact: Artifact) -> None:
         console.print(
             f"ledger      {item['model']} {item['work']}: {item['tokens']:,} tokens, {flops}, paid {item['paid']}"
         )
-    _print_samples(console, artifact)
+    _print_content(console, artifact)
 
 
 def print_scores(evaluation: Artifact) -> None:
@@ -88,7 +83,7 @@ def print_scores(evaluation: Artifact) -> None:
 def _print_metrics(console: Console, metrics: dict[str, Any] | list[dict[str, Any]]) -> None:
     if isinstance(metrics, dict):
         for name, value in metrics.items():
-            console.print(f"metric      {name} = {escape(str(value))}")
+            console.print(f"metric      {name} = {escape(one_line(value))}")
         return
     for row in metrics:
         console.print(
@@ -98,17 +93,20 @@ def _print_metrics(console: Console, metrics: dict[str, Any] | list[dict[str, An
         )
 
 
-def _print_samples(console: Console, artifact: Artifact, count: int = 5) -> None:
-    if artifact.stage not in _SAMPLES:
-        return
-    import polars as pl
+def _print_content(console: Console, artifact: Artifact) -> None:
+    """Evaluation points of a training stage, and the first rows of one that holds samples."""
+    if (artifact.path / "points.parquet").is_file():
+        import polars as pl
 
-    name, columns = _SAMPLES[artifact.stage]
-    frame = pl.scan_parquet(artifact.path / name).select(columns).head(count).collect()
-    table = Table(*columns, title=f"first rows of {name}", title_justify="left", show_lines=True)
-    for row in frame.iter_rows():
-        table.add_row(*(escape(str(value)) for value in row))
-    console.print(table)
+        table = Table(*_POINTS, title="evaluation points", title_justify="left", box=None)
+        for row in pl.scan_parquet(artifact.path / "points.parquet").select(_POINTS).collect().iter_rows():
+            table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
+        console.print(table)
+    from cohobate.row_view import print_samples
+    from cohobate.rows import STAGES, Wanted
+
+    if artifact.stage in STAGES:
+        print_samples(artifact, Wanted(), _FIRST_ROWS)
 
 
 def _row(artifact: Artifact) -> dict[str, Any]:

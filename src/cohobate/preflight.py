@@ -75,6 +75,8 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[
         return f"{path}: {models[name].model.num_parameters():,} parameters on {models[name].device}"
 
     yield "data folder", _data_folder
+    if recipe.curation is not None:
+        yield "curation", lambda: _curation(recipe)
     if "teacher" in roles:
         if recipe.teacher.kind == "endpoint" and ask:
             yield "teacher answers", lambda: _answers(recipe)
@@ -101,6 +103,22 @@ def _data_folder() -> str:
         write_json_atomic(root / ".writable", True)
         (root / ".writable").unlink()
     return f"{root} can be written"
+
+
+def _curation(recipe: Recipe) -> str:
+    """What the triples are to be mixed with must be there before the teacher is asked."""
+    from cohobate.curation.languages import check as check_languages
+    from cohobate.store import Store
+
+    config = recipe.curation
+    assert config is not None
+    if config.languages:
+        check_languages(config.languages)
+    others = [Store().find(part.triples).id for part in config.mix.parts if part.triples is not None]
+    for name in others:
+        if not name.startswith("triples/"):
+            raise CohobateError(f"curation.mix names {name}, which is no triples artifact (`cohobate ls`)")
+    return f"mixes the triples with {', '.join(others)}" if others else "needs nothing else"
 
 
 def _answers(recipe: Recipe) -> str:

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -100,7 +100,9 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Recipe
     for part in location:
         field = model.model_fields.get(part) if _is_model(model) else None
-        model = field.annotation if field else None
+        # A section that may be left out is annotated `Section | None`.
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((kind for kind in kinds if _is_model(kind)), None)
     return list(model.model_fields) if _is_model(model) else []
 
 

@@ -100,8 +100,15 @@ VERDICTS = _table(
     nullable="reason gold gold_from",
 )
 
-# What curation took out: the sample, and why.
-REJECTS = pa.schema([*TRIPLES, pa.field("reject_reason", _str, nullable=False), pa.field("reject_detail", _str)])
+# What curation took out: the sample, its verdict, and why.
+REJECTS = pa.schema(
+    [
+        *TRIPLES,
+        pa.field("verdict", _str),
+        pa.field("reject_reason", _str, nullable=False),
+        pa.field("reject_detail", _str),
+    ]
+)
 
 FAILURES = _table(
     ("request_key", _str),

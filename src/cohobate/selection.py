@@ -56,7 +56,7 @@ def outline(triples: Path, verifier: str | None = None) -> pl.DataFrame:
     """One row a sample, in the artifact's order, with what policies look at.
 
     Columns row, sample_id, question_id, sample_index, completion_tokens, truncated, verdict, pass_rate. Raises
-    SelectionError when verdicts of several verifiers are there and `verifier` names none of them.
+    SelectionError when a sample has verdicts of several verifiers and `verifier` names none of them.
     """
     columns = ["sample_id", "question_id", "sample_index", "completion_tokens", "truncated"]
     samples = pl.scan_parquet(triples / "triples.parquet").select(columns).with_row_index("row")
@@ -73,7 +73,8 @@ def _verdicts(triples: Path, verifier: str | None) -> pl.DataFrame:
     """sample_id, verdict: of one verifier, by the newest of its versions."""
     table = pl.read_parquet(triples / "verdicts.parquet")
     known = table["verifier"].unique().sort().to_list()
-    if verifier is None and len(known) > 1:
+    # Of mixed artifacts each sample may have been judged by a verifier of its own.
+    if verifier is None and len(known) > 1 and _judged_twice(table):
         raise SelectionError(f"{triples.name} has verdicts of {', '.join(known)}; name one of them with --verifier")
     if verifier is not None and verifier not in known:
         raise SelectionError(f"{triples.name} has no verdicts of '{verifier}'; it has: {', '.join(known) or 'none'}")
@@ -81,6 +82,10 @@ def _verdicts(triples: Path, verifier: str | None) -> pl.DataFrame:
         table = table.filter(pl.col("verifier") == verifier)
     newest = table.filter(pl.col("verifier_version") == pl.col("verifier_version").max().over("sample_id"))
     return newest.select("sample_id", "verdict").unique("sample_id", keep="last", maintain_order=True)
+
+
+def _judged_twice(table: pl.DataFrame) -> bool:
+    return len(table.select("sample_id", "verifier").unique()) > table["sample_id"].n_unique()
 
 
 def choose(samples: pl.DataFrame, selection: Selection) -> pl.DataFrame:

@@ -5,17 +5,20 @@ part of an artifact's identity. Every other field is.
 """
 
 from cohobate.config.base import EXECUTION, Section, StageName
+from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.models import Student, Teacher
 from cohobate.config.questions import Columns, Questions
 from cohobate.config.recipe import Recipe
 from cohobate.config.training import Training
-from cohobate.config.triples import VERIFIERS, Curation, Triples, Verification
+from cohobate.config.triples import VERIFIERS, Triples, Verification
 
 __all__ = [
     "EXECUTION",
     "VERIFIERS",
     "Columns",
     "Curation",
+    "Mix",
+    "Part",
     "Questions",
     "Recipe",
     "Section",

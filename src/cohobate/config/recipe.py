@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, SplitName
+from cohobate.config.curation import Curation
 from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
 from cohobate.config.questions import Questions
@@ -69,6 +70,8 @@ class Recipe(Section):
     teacher: Teacher = Teacher()
     student: Student = Student()
     triples: Triples = Triples()
+    curation: Curation | None = None
+    """What of the triples sft learns from; None: whatever sft.select takes of all of them."""
     sft: Sft = Sft()
     opd: Opd = Opd()
     evaluation: Evaluation = Evaluation()

@@ -1,10 +1,10 @@
-"""How the teacher answers, how its answers are judged, and which are kept."""
+"""How the teacher answers, and how its answers are judged."""
 
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Share, SplitName
+from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Share
 
 VERIFIERS = ("exact", "numeric", "math")
 
@@ -81,33 +81,4 @@ class Triples(Section):
     def _varied(self) -> Self:
         if self.temperature == 0 and self.samples > 1:
             raise ValueError("samples > 1 at temperature 0 gives the same response again and again")
-        return self
-
-
-class Curation(Section):
-    """What `cohobate curate` keeps of a triples artifact; no part of a recipe."""
-
-    keep_truncated: bool = False
-    """Keep responses that were cut at the token limit."""
-    max_tokens: Positive | None = None
-    """Longest response kept, in tokens; None: any."""
-    min_words: Count = 0
-    """Shortest question kept, in words."""
-    max_words: Positive | None = None
-    """Longest question kept, in words; None: any."""
-    pass_rate: tuple[Share, Share] | None = None
-    """Keep only questions whose pass rate lies in this closed interval; None: any, also an unknown one."""
-    ngrams: tuple[Positive, ...] = (13,)
-    """Drop questions that share so many words in a row with an evaluation question; empty: do not look."""
-    against: tuple[SplitName, ...] = ("validation", "test", "hard")
-    """The splits of the questions that are evaluated on."""
-    duplicates: bool = True
-    """Drop questions that repeat an earlier one but for case and spaces."""
-    near_duplicates: Share = 0.8
-    """Drop questions that share this part of their word trigrams, and all figures, with an earlier one; 0: none."""
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.max_words is not None and self.min_words > self.max_words:
-            raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
         return self

@@ -1,60 +1,110 @@
-"""`cohobate curate`: a triples artifact -> another one, with what was taken out beside it.
+"""Curation: triples artifacts -> another one, with what was taken out beside it.
 
-Files: those of a triples artifact, for the samples that stay, and rejects.parquet: the others, each with its reason.
-Pass rates stay those of the whole generation: they say how hard a question is for the teacher.
+`cohobate curate` makes one on request, the sft stage where the recipe has a section [curation]; both ways the same
+settings give the same artifact. Files: those of a triples artifact, for the samples that stay, and rejects.parquet: the
+others, each with its verdict and its reason. Pass rates stay those of the whole generation: they say how hard a
+question is for the teacher.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from cohobate.config import Curation, Recipe
 from cohobate.errors import CurationError, StoreError
-from cohobate.recipes import sentence
+from cohobate.recipes import load_recipe, sentence
 from cohobate.store import Artifact, Outcome, Store, Workspace, verify
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
-VERSION = 1
-_BATCH = 4096
+VERSION = 2
 _SUFFIX = ".curated"
 
 
-def settings(**values: Any) -> Curation:
-    """The validated limits. Raises CurationError with one sentence."""
+def settings(recipe: str | None = None, **values: Any) -> Curation:
+    """The settings of a recipe's section [curation] (None: the defaults), changed by the `values` that are not None.
+
+    Raises CurationError or RecipeError with one sentence.
+    """
+    base = Curation() if recipe is None else load_recipe(recipe).curation
+    if base is None:
+        raise CurationError(f"recipe {recipe} has no section [curation]; add one, or give its settings here")
+    given = {name: value for name, value in values.items() if value is not None}
+    if "mix" in given:
+        mix = {name: value for name, value in given["mix"].items() if value is not None}
+        given["mix"] = {**base.mix.model_dump(), **mix}
     try:
-        return Curation.model_validate(values)
+        return Curation.model_validate({**base.model_dump(), **given})
     except ValidationError as error:
         raise CurationError(f"curate: {sentence(error)}") from None
 
 
-def curate(triples: Artifact, config: Curation) -> Artifact:
-    """The artifact of what `config` keeps of `triples`; it takes the place of `triples` wherever triples are read.
+def parts(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Parts of a mix written as WEIGHT[:ARTIFACT[:SOURCE]]. Raises CurationError."""
+    found = []
+    for text in texts:
+        weight, *rest = text.split(":", 2)
+        triples, source = [part or None for part in (*rest, "", "")][:2]
+        try:
+            found.append({"weight": float(weight), "triples": triples, "source": source})
+        except ValueError:
+            raise CurationError(f"--mix {text}: write it as weight[:artifact[:source]], such as 30::handbook") from None
+    return found
 
-    Raises CurationError when `triples` holds no triples, when its questions are gone or when nothing would be left.
+
+def selected(recipe: Recipe, triples: Artifact) -> Artifact:
+    """What the recipe learns from: the curated triples, or without a section [curation] the triples themselves."""
+    return triples if recipe.curation is None else curate(triples, recipe.curation)
+
+
+def curate(triples: Artifact, config: Curation) -> Artifact:
+    """The artifact of what `config` keeps of `triples` and of what it mixes with them.
+
+    It takes the place of `triples` wherever triples are read. Raises CurationError when an artifact holds no triples,
+    when the questions are gone or when nothing would be left.
     """
-    if triples.stage != "triples":
-        raise CurationError(f"{triples.id} is no triples artifact; `cohobate ls` lists those that curate can take")
     store = Store(triples.path.parents[1])
+    sources, numbers = ingredients(store, triples, config)
     questions = _questions(store, triples)
-    verify(triples)
+    for artifact in sources:
+        verify(artifact)
     recipe = Recipe.model_validate(triples.manifest.config)
     name = recipe.name if recipe.name.endswith(_SUFFIX) else recipe.name + _SUFFIX
     return store.produce(
         "triples",
-        recipe=recipe.model_copy(update={"name": name}),
+        recipe=recipe.model_copy(update={"name": name, "curation": config}),
         version=VERSION,
-        identity={"curation": config.model_dump(mode="json")},
-        parents=[triples, questions],
-        build=lambda workspace: _build(triples, questions, config, workspace),
+        identity={"curation": _identity(config, numbers)},
+        parents=[*sources, questions],
+        build=lambda workspace: _build(sources, numbers, questions, config, workspace),
     )
+
+
+def ingredients(store: Store, triples: Artifact, config: Curation) -> tuple[list[Artifact], list[int]]:
+    """The artifacts that are read, `triples` first, and of each part of the mix the number of its artifact."""
+    sources, numbers = [triples], []
+    for part in config.mix.parts:
+        artifact = triples if part.triples is None else store.find(part.triples)
+        if artifact.fingerprint not in [each.fingerprint for each in sources]:
+            sources.append(artifact)
+        numbers.append([each.fingerprint for each in sources].index(artifact.fingerprint))
+    for artifact in sources:
+        if artifact.stage != "triples":
+            raise CurationError(f"{artifact.id} is no triples artifact; `cohobate ls` lists those that curate can take")
+    return sources, numbers
+
+
+def _identity(config: Curation, numbers: list[int]) -> dict[str, Any]:
+    """The settings as JSON; the artifacts of a mix are parents, and a part names its one by number."""
+    identity = config.model_dump(mode="json")
+    for part, number in zip(identity["mix"]["parts"], numbers, strict=True):
+        part["triples"] = number
+    return identity
 
 
 def _questions(store: Store, triples: Artifact) -> Artifact:
@@ -70,10 +120,13 @@ def _questions(store: Store, triples: Artifact) -> Artifact:
     raise CurationError(f"{triples.id} names no questions it was made from")
 
 
-def _build(triples: Artifact, questions: Artifact, config: Curation, workspace: Workspace) -> Outcome:
+def _build(
+    sources: Sequence[Artifact], numbers: list[int], questions: Artifact, config: Curation, workspace: Workspace
+) -> Outcome:
     import polars as pl
 
-    from cohobate.curation.labels import label
+    from cohobate.curation import tables
+    from cohobate.curation.reasons import reasons
 
     evaluation = (
         pl.scan_parquet(questions.path / "questions.parquet")
@@ -81,88 +134,33 @@ def _build(triples: Artifact, questions: Artifact, config: Curation, workspace: 
         .select("question_id", "question")
         .collect()
     )
-    labels = label(triples.path, evaluation, config)
-    kept = labels.filter(pl.col("reason").is_null())
-    if kept.is_empty():
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in _counted(labels).items())
+    folders = [artifact.path for artifact in sources]
+    try:
+        found = reasons(folders, evaluation, config, numbers)
+        kept = found["reason"].null_count()
+        if not kept:
+            counted = ", ".join(f"{reason}: {count}" for reason, count in _counted(found).items())
+            raise CurationError(f"nothing of {sources[0].id} would be left ({counted}); loosen the limits")
+    except CurationError:
         shutil.rmtree(workspace.path)  # what was begun has nothing to resume
-        raise CurationError(f"nothing of {triples.id} would be left ({reasons}); loosen the limits")
-    _split(triples, labels, workspace)
-    _side_tables(triples, kept["question_id"].unique(), workspace)
-    return Outcome(rows=len(kept), metrics=_metrics(labels, workspace))
+        raise
+    verdicts = tables.write(folders, found, workspace)
+    return Outcome(rows=kept, metrics=_metrics(found, verdicts, workspace))
 
 
-def _split(triples: Artifact, labels: pl.DataFrame, workspace: Workspace) -> None:
-    """triples.parquet and rejects.parquet, a batch at a time, in the order of the source."""
-    import pyarrow.parquet as pq
-
-    from cohobate.schema import REJECTS, TRIPLES
-
-    with ExitStack() as stack:
-
-        def writer(name: str, declared: pa.Schema) -> pq.ParquetWriter:
-            return stack.enter_context(pq.ParquetWriter(workspace.path / name, declared, compression="zstd"))
-
-        kept, rejects = writer("triples.parquet", TRIPLES), writer("rejects.parquet", REJECTS)
-        for batch, label in _labelled(triples, labels):
-            stays = label["reason"].is_null()
-            if stays.any():
-                kept.write_table(batch.filter(stays.to_arrow()).cast(TRIPLES))
-            if not stays.all():
-                out = batch.append_column("reject_reason", label["reason"].to_arrow())
-                out = out.append_column("reject_detail", label["detail"].to_arrow())
-                rejects.write_table(out.filter((~stays).to_arrow()).cast(REJECTS))
-
-
-def _labelled(triples: Artifact, labels: pl.DataFrame) -> Iterator[tuple[pa.Table, pl.DataFrame]]:
-    """Batches of the triples with their labels."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    start = 0
-    with pq.ParquetFile(triples.path / "triples.parquet", pre_buffer=False) as file:
-        for read in file.iter_batches(batch_size=_BATCH):
-            yield pa.Table.from_batches([read]), labels[start : start + read.num_rows]
-            start += read.num_rows
-
-
-def _side_tables(triples: Artifact, questions: pl.Series, workspace: Workspace) -> None:
-    """Verdicts of the samples that stay, aggregates of their questions, and all failures."""
-    import polars as pl
-
-    from cohobate import schema
-    from cohobate.files import write_parquet_atomic
-
-    samples = pl.scan_parquet(workspace.path / "triples.parquet").select("sample_id")
-    verdicts = pl.scan_parquet(triples.path / "verdicts.parquet").join(
-        samples, on="sample_id", how="semi", maintain_order="left"
-    )
-    aggregates = pl.scan_parquet(triples.path / "aggregates.parquet").filter(pl.col("question_id").is_in(questions))
-    tables = {
-        "verdicts": (verdicts, schema.VERDICTS),
-        "aggregates": (aggregates, schema.AGGREGATES),
-        "failures": (pl.scan_parquet(triples.path / "failures.parquet"), schema.FAILURES),
-    }
-    for name, (rows, declared) in tables.items():
-        table = rows.collect().to_arrow().select(declared.names).cast(declared)
-        write_parquet_atomic(table, workspace.path / f"{name}.parquet")
-
-
-def _counted(labels: pl.DataFrame) -> dict[str, int]:
+def _counted(found: pl.DataFrame) -> dict[str, int]:
     from cohobate.selection import counts
 
-    return counts(labels["reason"])
+    return counts(found["reason"])
 
 
-def _metrics(labels: pl.DataFrame, workspace: Workspace) -> dict[str, Any]:
-    """What the triples stage says of its samples, and the rejected ones by reason."""
+def _metrics(found: pl.DataFrame, verdicts: pl.DataFrame, workspace: Workspace) -> dict[str, Any]:
+    """What the triples stage says of its samples, the sources where there are several, and the rejected by reason."""
     import polars as pl
 
+    from cohobate import labels
     from cohobate.selection import counts
 
-    verdicts = pl.read_parquet(workspace.path / "verdicts.parquet", columns=["verdict"])["verdict"]
-    found = counts(verdicts)
-    decided = found.get("correct", 0) + found.get("incorrect", 0)
     samples = pl.scan_parquet(workspace.path / "triples.parquet")
     facts = samples.select(
         pl.len().alias("samples"),
@@ -172,8 +170,8 @@ def _metrics(labels: pl.DataFrame, workspace: Workspace) -> dict[str, Any]:
     )
     return {
         **facts.collect().row(0, named=True),
-        "verdicts": found,
-        "pass_rate": found.get("correct", 0) / decided if decided else None,
+        **labels.counts(verdicts),
         "failures": pl.scan_parquet(workspace.path / "failures.parquet").select(pl.len()).collect().item(),
-        "rejected": _counted(labels),
+        "sources": counts(samples.select("source_name").collect()["source_name"]),
+        "rejected": _counted(found),
     }

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cohobate.errors import StoreError
 from cohobate.files import replacing
-from cohobate.report.render import environment, percent
+from cohobate.report.render import asset, environment, percent
+from cohobate.terminal import harmless, one_line
 
 # Questions of the page's table, those with the largest change first; all of them are in the JSON.
 _SHOWN = 500
 _PRINTED = 8
+# Questions of one side only that the page names.
+_LISTED = 100
 _LINES = (
     ("teacher", "teacher", str),
     ("verifier", "verifier", str),
@@ -35,6 +40,7 @@ _LINES = (
     ("prompt tokens", "prompt_tokens", "{:,}".format),
     ("response tokens", "completion_tokens", "{:,}".format),
     ("cost in USD", "cost_usd", "{:.4g}".format),
+    ("cost of a correct answer in USD", "cost_of_a_correct_usd", "{:.4g}".format),
     ("latency in ms", "mean_latency_ms", "{:.0f}".format),
 )
 
@@ -67,8 +73,27 @@ def sentences(found: dict[str, Any]) -> list[str]:
             f"the majority answer agrees on {agreement['share']:.1%} [{agreement['low']:.1%}, {agreement['high']:.1%}] "
             f"of {agreement['questions']:,} questions; {agreement['changed']:,} changed"
         )
+        said.append(
+            f"an answer of A and one of B to the same question are the same {agreement['of_samples']:.1%} of times"
+        )
+    said += _amounts(shared)
     if found["a"]["verifier"] != found["b"]["verifier"]:
         said.append("the verifiers differ, so the pass rates do not compare")
+    return said
+
+
+def _amounts(shared: dict[str, Any]) -> list[str]:
+    """Lengths and cost of the shared questions."""
+    said = []
+    for name, key, text in (
+        ("mean tokens a response", "mean_completion_tokens", "{:.1f}"),
+        ("mean characters of a rationale", "mean_rationale_characters", "{:.0f}"),
+        ("cost in USD", "cost_usd", "{:.4g}"),
+    ):
+        a, b = shared[key]["a"], shared[key]["b"]
+        if a is not None and b is not None:
+            change = f", {b / a - 1:+.1%}" if a else ""
+            said.append(f"{name} of the questions in both: {text.format(a)} to {text.format(b)}{change}")
     return said
 
 
@@ -77,7 +102,7 @@ def print_diff(found: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     table = Table("", f"A  {escape(found['a']['id'])}", f"B  {escape(found['b']['id'])}", box=None, header_style="bold")
     for line in lines(found):
-        table.add_row(*map(escape, line))
+        table.add_row(*(escape(one_line(cell)) for cell in line))
     console.print(table)
     console.print("")
     for sentence in sentences(found):
@@ -89,7 +114,7 @@ def print_diff(found: dict[str, Any]) -> None:
             cells = [
                 f"{row[f'majority_{s}'] or '–'}  {row[f'correct_{s}']} of {row[f'decided_{s}']}" for s in ("a", "b")
             ]
-            table.add_row(*(escape(str(cell)) for cell in (row["question"], row["gold"] or "–", *cells)))
+            table.add_row(*(escape(harmless(cell)) for cell in (row["question"], row["gold"] or "–", *cells)))
         console.print(table)
 
 
@@ -109,14 +134,38 @@ def print_labels(name: str, metrics: dict[str, Any], moved: list[dict[str, Any]]
 
 def write_page(found: dict[str, Any], path: Path) -> None:
     """One self-contained HTML page. Raises StoreError when it cannot be written."""
-    shown = _largest_changes(found, _SHOWN)
+    changes = [{**row, "kind": _kind(row)} for row in _largest_changes(found, len(found["questions"]))]
     template = environment().get_template("diff.html.j2")
-    page = template.render(**found, rows=shown, lines=lines(found), sentences=sentences(found))
+    page = template.render(
+        **found,
+        rows=changes[:_SHOWN],
+        changes=len(changes),
+        kinds=Counter(row["kind"] for row in changes[:_SHOWN]),
+        alone={side: _alone(found, side) for side in ("a", "b")},
+        listed=_LISTED,
+        lines=lines(found),
+        sentences=sentences(found),
+        style=Markup(asset("base.css")),
+        clean=harmless,
+    )
     try:
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"the page {path} cannot be written: {error.strerror}") from None
+
+
+def _kind(row: dict[str, Any]) -> str:
+    """What changed of a question."""
+    if row["difference"]:
+        return "worse" if row["difference"] < 0 else "better"
+    return "another answer"
+
+
+def _alone(found: dict[str, Any], side: str) -> list[dict[str, Any]]:
+    """Questions of one side only."""
+    other = "b" if side == "a" else "a"
+    return [row for row in found["questions"] if row[f"n_{other}"] is None]
 
 
 def _largest_changes(found: dict[str, Any], count: int) -> list[dict[str, Any]]:

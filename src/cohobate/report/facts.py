@@ -13,7 +13,7 @@ import polars as pl
 
 from cohobate.config import Recipe
 from cohobate.report.transcripts import shaded_rollouts
-from cohobate.store import STAGES, Artifact
+from cohobate.store import STAGES, Artifact, Store
 
 Facts = dict[str, Any]
 _TRENDS = ["step", "reverse_kl", "entropy", "mean_length", "truncated", "grad_norm", "mismatch_k3"]
@@ -32,6 +32,7 @@ def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
         "opd_steps": by_stage["opd"].manifest.metrics["steps"],  # type: ignore[call-overload]
         "scores": scores,
         "triples": by_stage["triples"].manifest.metrics,
+        "curation": learnt_from(by_stage),
         "ledger": ledger,
         "points": _points(by_stage),
         "trends": _trends(by_stage["opd"]),
@@ -41,6 +42,17 @@ def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
         "environment": by_stage["evaluation"].manifest.environment,
         "code": by_stage["evaluation"].manifest.code,
     }
+
+
+def learnt_from(by_stage: dict[str, Artifact]) -> Facts | None:
+    """What sft learnt from, where that is a curated artifact: its id, its metrics, and how many were rejected."""
+    learnt = next(parent for parent in by_stage["sft"].manifest.parents if parent.stage == "triples")
+    if learnt.fingerprint == by_stage["triples"].fingerprint:
+        return None
+    found = Store(by_stage["triples"].path.parents[1]).find(learnt.fingerprint).manifest
+    assert isinstance(found.metrics, dict)
+    rejected = found.metrics["rejected"]
+    return {"id": learnt.id, "samples": found.rows, "rejected": rejected, "rejects": sum(rejected.values())}
 
 
 def headline(scores: list[dict[str, Any]]) -> Facts | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -51,6 +52,11 @@ def environment() -> Environment:
         "cell": lambda text: " ".join(str(text).replace("|", "\\|").split()),
     }
     return environment
+
+
+def asset(name: str) -> str:
+    """A style sheet or program of the pages, as it stands in templates/."""
+    return (files("cohobate.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def percent(share: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
+from cohobate.curation.curate import selected
 from cohobate.errors import CohobateError
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint
@@ -21,7 +22,11 @@ VERSION = 2
 
 
 def train(recipe: Recipe, triples: Artifact, questions: Artifact) -> Artifact:
-    """Fine-tune the student on `triples`; the questions' validation split gives the evaluation points."""
+    """Fine-tune the student on `triples`, or on what the recipe's section [curation] keeps of them.
+
+    The questions' validation split gives the evaluation points.
+    """
+    triples = selected(recipe, triples)
     student = {**recipe.student.identity(), "model": model_fingerprint(recipe.student.model)}
     return Store().produce(
         "sft",

@@ -1,0 +1,203 @@
+"""The dataset page in a real browser: `python benchmarks/page.py [ROWS] [PICTURES]`, default 50,000 rows.
+
+Makes triples (four samples a question, 95 words a response), writes their page, and opens it in Chromium: size of the
+file, seconds to write it, milliseconds to the first paint and until all rows are there, of a search, a sort and a
+filter, and the longest frame while scrolling. PICTURES: a folder for screenshots, light, dark and as on a phone.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from cohobate import schema
+from cohobate.config import Recipe
+from cohobate.files import write_parquet_atomic
+from cohobate.fingerprint import hash_value
+from cohobate.report.dataset import write_page
+from cohobate.store import Artifact, Outcome, Store, Workspace
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+EACH = 4
+_FILL: dict[Any, Any] = {pa.string(): "-", pa.int32(): 0, pa.int64(): 0, pa.float64(): 1.0, pa.bool_(): False}
+
+
+def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
+    """Samples of made-up words, as often as in a language: the n-th word 1/n times as often as the first."""
+    letters = "aeioubcdlmnprst"
+    words = ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(8000)]
+    weights = [1 / (n + 1) for n in range(len(words))]
+    # Drawn at once: a draw of its own for each text would take minutes.
+    pool = rng.choices(words, weights, k=1 << 20)
+
+    def text(length: int) -> str:
+        at = rng.randrange(len(pool) - length)
+        return " ".join(pool[at : at + length])
+
+    made = []
+    for at in range(count):
+        if at % EACH == 0:
+            question, gold, skill = f"{text(rng.randint(8, 30))}?", str(rng.randrange(10_000)), rng.betavariate(2, 1)
+        right = rng.random() < skill
+        cut = not right and rng.random() < 0.2
+        length = int(rng.lognormvariate(4.3, 0.6))
+        rationale, answer = text(length), gold if right else str(rng.randrange(10_000))
+        verdict, reason = ("correct", None) if right else ("incorrect", "another answer")
+        if cut:
+            verdict, reason = "undecided", "truncated"
+        made.append(
+            {
+                "sample_id": hash_value([at])[:20],
+                "question_id": hash_value([at // EACH]),
+                "sample_index": at % EACH,
+                "question": question,
+                "response": rationale if cut else f"{rationale}\nAnswer: {answer}",
+                "rationale": rationale,
+                "answer": None if cut else answer,
+                "gold_answer": gold,
+                "gold": gold,
+                "teacher_name": "a teacher",
+                "source_name": rng.choice(["handbook", "world"]),
+                "split": "train",
+                "finish_reason": "length" if cut else "stop",
+                "truncated": cut,
+                "prompt_tokens": rng.randint(15, 60),
+                "completion_tokens": int(length * 1.4) + 5,
+                "cost_usd": length * 2e-6,
+                "latency_ms": rng.lognormvariate(6, 0.4),
+                "verdict": verdict,
+                "reason": reason,
+                "verifier": "exact",
+                "verifier_version": 1,
+            }
+        )
+    return made
+
+
+def artifact(root: Path, count: int) -> Artifact:
+    """A triples artifact of `count` rows."""
+    made = rows(count, random.Random(0))
+
+    def table(declared: pa.Schema, frame: pl.DataFrame) -> pa.Table:
+        missing = [f for f in declared if f.name not in frame.columns]
+        time_ = datetime(2026, 1, 1, tzinfo=UTC)
+        fill = {f.name: None if f.nullable else _FILL.get(f.type, time_) for f in missing}
+        return frame.with_columns(**{k: pl.lit(v) for k, v in fill.items()}).to_arrow().select(declared.names)
+
+    def build(workspace: Workspace) -> Outcome:
+        frame = pl.DataFrame(made, infer_schema_length=None)
+        rates = frame.group_by("question_id", maintain_order=True).agg(
+            n=pl.len(), n_correct=(pl.col("verdict") == "correct").sum()
+        )
+        rates = rates.with_columns(pass_rate=pl.col("n_correct") / pl.col("n"))
+        tables = {
+            "triples": table(schema.TRIPLES, frame).cast(schema.TRIPLES),
+            "verdicts": table(schema.VERDICTS, frame).cast(schema.VERDICTS),
+            "aggregates": table(schema.AGGREGATES, rates).cast(schema.AGGREGATES),
+            "failures": schema.FAILURES.empty_table(),
+        }
+        for name, each in tables.items():
+            write_parquet_atomic(each, workspace.path / f"{name}.parquet")
+        return Outcome(rows=count)
+
+    recipe = Recipe(name="made")
+    return Store(root).produce("triples", recipe=recipe, version=1, identity={"n": count}, parents=[], build=build)
+
+
+def until_still(page: Any, action: str) -> float:
+    """Milliseconds from an action in the page until the table shows its result."""
+    found = page.evaluate(
+        f"""async () => {{
+          const start = performance.now(); {action};
+          while (grid.getAttribute('aria-busy') === 'true') await new Promise(done => setTimeout(done, 1));
+          return performance.now() - start;
+        }}"""
+    )
+    return float(found)
+
+
+def measure(path: Path, pictures: Path | None) -> None:
+    from playwright.sync_api import sync_playwright
+
+    def typed(text: str) -> str:
+        return f"$('search').value = '{text}'; $('search').dispatchEvent(new Event('input'))"
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(path.resolve().as_uri(), wait_until="commit")
+        page.wait_for_selector("#grid[aria-busy=false]", timeout=120_000)
+        ready = page.evaluate("performance.now()")
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        print(f"first paint {paint:.0f} ms, all rows there {ready:.0f} ms")
+        memory = page.evaluate("performance.memory.usedJSHeapSize") / 1e6
+        print(f"memory of the page {memory:.0f} MB")
+        for text in ("a", "tion", "answer: 77", "no such text", ""):
+            taken = [until_still(page, typed(text)) for _ in range(5)]
+            shown = page.inner_text("#status")
+            print(f"search {text!r:15} {sorted(taken)[2]:5.0f} ms (slowest {max(taken):.0f})  {shown}")
+        for name, value in (("sort", "completion_tokens-"), ("sort", "rate+"), ("sort", "")):
+            action = f"$('{name}').value = '{value}'; $('{name}').dispatchEvent(new Event('input'))"
+            print(f"{name} {value!r:20} {until_still(page, action):5.0f} ms")
+        frames = page.evaluate(
+            """async () => {
+              const times = []; let last = performance.now();
+              for (let k = 0; k < 120; k++) {
+                view.scrollTop += k < 60 ? 240 : view.scrollHeight / 61;
+                if (k === 60) view.scrollTop = 0;
+                await new Promise(requestAnimationFrame);
+                const now = performance.now(); times.push(now - last); last = now;
+              }
+              return times.sort((a, b) => a - b);
+            }"""
+        )
+        print(f"scrolling: frame of {frames[len(frames) // 2]:.1f} ms, longest {frames[-1]:.1f} ms")
+        browser.close()
+        if pictures:
+            pictures.mkdir(parents=True, exist_ok=True)
+            for name, scheme, width in (("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)):
+                photograph(playwright, path, pictures, name, scheme, width)
+
+
+def photograph(playwright: Any, path: Path, pictures: Path, name: str, scheme: str, width: int) -> None:
+    """The page's top, its table while searched, and an open row."""
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
+    page = context.new_page()
+    page.goto(path.resolve().as_uri())
+    page.wait_for_selector("#grid[aria-busy=false]", timeout=120_000)
+    page.screenshot(path=pictures / f"{name}-top.png")
+    page.locator("#samples").evaluate("e => e.scrollIntoView()")
+    page.screenshot(path=pictures / f"{name}-table.png")
+    page.fill("#search", "answer: 77")
+    page.wait_for_selector("#grid[aria-busy=false]")
+    page.locator(".row").nth(2).click()
+    page.screenshot(path=pictures / f"{name}-row.png")
+    browser.close()
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+    pictures = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    with tempfile.TemporaryDirectory() as folder:
+        made = artifact(Path(folder), count)
+        path = Path(folder) / "page.html"
+        started = time.monotonic()
+        held, every = write_page(made, path)
+        seconds, parquet = time.monotonic() - started, (made.path / "triples.parquet").stat().st_size
+        print(f"{held:,} of {every:,} rows: page {path.stat().st_size / 1e6:.1f} MB (Parquet {parquet / 1e6:.1f} MB), "
+              f"written in {seconds:.1f} s")  # fmt: skip
+        measure(path, pictures)
+
+
+if __name__ == "__main__":
+    main()

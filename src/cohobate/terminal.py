@@ -1,0 +1,36 @@
+"""Texts that strangers wrote, made harmless for a terminal."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Controls (an escape sequence can rewrite what stands on the screen), marks that reverse the direction of what
+# follows, invisible characters, and line ends that only some programs take for one.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+_JOINERS = "\u200c\u200d"  # needed inside words of some scripts, and inside emoji
+
+
+def harmless(text: object) -> str:
+    r"""`text` with what a terminal would obey or hide written as \x1b or \u202e; tabs are spaces, line ends stay."""
+    return _HIDDEN.sub(_named, str(text).replace("\r\n", "\n").expandtabs(4))
+
+
+def one_line(text: object) -> str:
+    """`harmless`, and in one line."""
+    return " ".join(harmless(text).split())
+
+
+def _named(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in _JOINERS and _within_a_word(found):
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _within_a_word(found: re.Match[str]) -> bool:
+    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+    return all(side and unicodedata.category(side)[0] in "LMS" for side in (before, after))

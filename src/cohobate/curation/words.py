@@ -48,8 +48,12 @@ def words(text: str) -> list[str]:
 
 def figures(text: Iterable[str]) -> int:
     """One hash of the numbers and symbols among the words of a text, in order."""
-    kept = [word for word in text if any(unicodedata.category(letter)[0] in "NSP" for letter in word)]
-    return _hash("\0".join(kept))
+    kept = [word for word in text if not word.isalpha() and _is_figure(word)]
+    return _known("\0".join(kept))
+
+
+def _is_figure(word: str) -> bool:
+    return any(unicodedata.category(letter)[0] in "NSP" for letter in word)
 
 
 def _hash(word: str) -> int:

@@ -122,7 +122,8 @@ class _Runner:
         else:
             program = [sys.executable, "-m", "benchmarks.endpoint", "--contender", name]
         command = [*program, "--url", url, "--folder", str(folder), *sizes]
-        return measure(command, {**environment, "COHOBATE_DATA": f"{folder}/data"}, self.core, until)
+        environment["COHOBATE_DATA"] = f"{folder}/data"
+        return measure(command, environment, self.core, until, longest=self.given.longest)
 
 
 def _speed(runner: _Runner) -> None:
@@ -157,7 +158,7 @@ def _faults(runner: _Runner) -> None:
                         runner.run("questions", url, Path(temporary))
                     try:
                         times.append(runner.run(name, url, Path(temporary)).seconds)
-                    except SystemExit as error:
+                    except RuntimeError as error:
                         times.append(float("nan"))
                         print(f"{name} with {faults:.0%} faults: {str(error).strip().splitlines()[-1][:150]}")
             runs.setdefault(name, []).append((times[0], times[1]))
@@ -174,13 +175,16 @@ def _kill(runner: _Runner) -> None:
                 runner.run("questions", url, folder)
             runner.run(name, url, folder, until=lambda: _state(url)["answered"] >= runner.given.requests // 2)
             before = _state(url)
-            again = runner.run(name, url, folder)
+            try:
+                runner.run(name, url, folder)
+                end = "came to its end"
+            except RuntimeError as error:
+                end = str(error).strip().splitlines()[-1][:120]
             after = _state(url)
-            flying = before["received"] - before["answered"]
             print(
-                f"{name:<13} killed after {before['answered']} answers with about {flying} in flight; then asked "
-                f"{after['received'] - before['received']}, of which {after['again']} had been answered  "
-                f"({again.said.strip().splitlines()[-1] if again.said.strip() else ''})"
+                f"{name:<13} killed after {before['answered']} answers, with about "
+                f"{before['received'] - before['answered']} in flight; then asked "
+                f"{after['received'] - before['received']}, of which {after['again']} had been answered; {end}"
             )
 
 
@@ -198,6 +202,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2, help="seconds")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--longest", type=float, default=120.0, help="seconds after which a contender is given up")
     for peer in _PEERS:
         parser.add_argument(f"--{peer}", metavar="PYTHON")
     for hidden in ("--contender", "--url", "--folder"):

@@ -6,7 +6,6 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +30,12 @@ def measure(
     environment: dict[str, str] | None = None,
     core: int | None = None,
     until: Callable[[], bool] | None = None,
+    longest: float = 3600.0,
 ) -> Used:
-    """Run a command on one core; with `until`, kill it as soon as that is true. A failure ends the benchmark."""
+    """Run a command on one core; with `until`, kill it as soon as that is true.
+
+    Raises RuntimeError when it fails, or has not ended after `longest` seconds.
+    """
     started, before = time.perf_counter(), os.times()
     process = subprocess.Popen(
         command,
@@ -47,11 +50,17 @@ def measure(
     watch = threading.Thread(target=_watch, args=(process, peak))
     watch.start()
     killed = until is not None and _kill_when(process, until)
-    out, errors = process.communicate()
+    try:
+        out, errors = process.communicate(timeout=longest)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise RuntimeError(f"{' '.join(command)} has not ended after {longest:.0f} s") from None
+    finally:
+        watch.join()
     seconds, after = time.perf_counter() - started, os.times()
-    watch.join()
     if process.returncode and not killed:
-        sys.exit(f"{' '.join(command)} failed:\n{errors.decode()[-3000:]}")
+        raise RuntimeError(f"{' '.join(command)} failed:\n{errors.decode()[-3000:]}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Used(seconds, cpu, peak[0], out.decode())
 

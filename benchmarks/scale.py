@@ -4,8 +4,8 @@
 
 Triples of made-up text (benchmarks/made.py), one a question, which is the hardest case for finding duplicates. Every
 step is a process of its own. `look-up` finds all keys in a store of as many responses, `triples` is the whole stage
-over stored responses, from the questions to the manifest. With --datatrove, its MinHash runs over the same questions.
---folder keeps what was made for the next time.
+over stored responses, from the questions to the manifest, and `again` the same once more. With --datatrove, its MinHash
+runs over the same questions. --folder keeps what was made for the next time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks import made
 from benchmarks.processes import measure
 
-_STEPS = ("curate", "select", "export messages", "export parquet", "look-up", "read", "triples")
+_STEPS = ("curate", "select", "export messages", "export parquet", "look-up", "read", "triples", "again")
 _HERE = Path(__file__).parent
 
 
@@ -131,6 +131,7 @@ def _step(name: str, root: Path, rows: int) -> Any:
         "look-up": lambda: _look_up(root / "asked", rows, read=False),
         "read": lambda: _look_up(root / "asked", rows, read=True),
         "triples": lambda: _stage(root / "asked", rows),
+        "again": lambda: _stage(root / "asked", rows),
     }
     return steps[name]() if name in steps else _export(root, name.removeprefix("export "))
 

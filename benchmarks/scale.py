@@ -148,7 +148,7 @@ def _measure(given: argparse.Namespace, root: Path) -> None:
         used = measure([*own, "--step", name])
         said = used.said.strip().splitlines()[-1] if used.said.strip() else ""
         print(
-            f"{name:<16} {used.seconds:7.1f} s  {used.seconds * per_million:7.1f} s a million  "
+            f"{name:<17} {used.seconds:7.1f} s  {used.cpu:7.1f} s CPU  {used.cpu * per_million:7.1f} s CPU a million  "
             f"{used.megabytes:6.0f} MB  {said}",
             flush=True,
         )
@@ -158,8 +158,9 @@ def _measure(given: argparse.Namespace, root: Path) -> None:
             command = [given.datatrove, str(_HERE / "peers.py"), "minhash", "--rows", str(rows), "--folder", folder]
             used = measure(command, {k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
         print(
-            f"{'datatrove minhash':<16} {used.seconds:7.1f} s  {used.seconds * per_million:7.1f} s a million  "
-            f"{used.megabytes:6.0f} MB  {used.said.strip().splitlines()[-1]}"
+            f"{'datatrove minhash':<17} {used.seconds:7.1f} s  {used.cpu:7.1f} s CPU  "
+            f"{used.cpu * per_million:7.1f} s CPU a million  {used.megabytes:6.0f} MB  "
+            f"{used.said.strip().splitlines()[-1]}"
         )
 
 

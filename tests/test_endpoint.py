@@ -74,7 +74,7 @@ def test_every_row_ends_as_a_triple_or_as_a_failure_with_its_reason(
     server: WireServer, tmp_path: Path, data: Path
 ) -> None:
     server.plan = faulty
-    execution = {"attempts": 3, "timeout": 1.0, "concurrency": 128, "max_failures": 0.2}
+    execution = {"attempts": 3, "timeout": 1.5, "concurrency": 64, "max_failures": 0.2}
     made = make(recipe_of(tmp_path, server.url, ROWS, triples=execution))
     rows, failures = table(made), table(made, "failures")
     numbers = rows["question"].str.extract(r"(\d+)").cast(pl.Int64)

@@ -1,11 +1,16 @@
-"""Asking an endpoint: the triples stage against a bare AsyncOpenAI loop, on the same server in the same run.
+"""Asking an endpoint: the triples stage against bare AsyncOpenAI loops and other tools, on the same server.
 
-    python -m benchmarks.endpoint [--requests 2000] [--latency 0.2] [--concurrency 256] [--rounds 3]
+    python -m benchmarks.endpoint [speed|faults|kill] [--requests 2000] [--latency 0.2] [--concurrency 256] [--rounds 3]
+        [--curator PYTHON] [--datatrove PYTHON] [--distilabel PYTHON]
 
-Every contender is a process of its own, timed from its start to its end, pinned to one core; the server has the
-other. `triples` is the whole stage: each response synced to the journal, verdicts, tables and manifest on the disk.
-`bare` keeps its responses in memory, on the aiohttp transport and on the default one. `cached` is the stage when
-every response is stored. The rounds alternate; the median of each contender and its ratio to `triples` are printed.
+Every contender is a process of its own, timed from its start to its end, pinned to one core; the server has another.
+`triples` is the whole stage: each response synced to the journal, verdicts, tables and manifest on the disk. `rebuilt`
+is the stage when every response is stored and the artifact is not, `again` when both are. `bare` keeps its responses in
+memory. The other tools (benchmarks/peers.py says how to install them) are skipped without the Python of their
+environment.
+
+speed: the rounds alternate; medians, and their ratio to `triples`. faults: 5% of the requests fail at first, against a
+fault-free server. kill: SIGKILL when half is answered, then run again; what the server was asked for again.
 """
 
 from __future__ import annotations
@@ -14,58 +19,21 @@ import argparse
 import asyncio
 import json
 import os
-import re
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+from benchmarks.processes import Used, measure, summary
 
-
-class _Wire(asyncio.Protocol):
-    """Answers each HTTP request after `latency` seconds: as little server as will do, so that the client is timed."""
-
-    latency = 0.0
-    served = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport, self.buffer = transport, b""
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        if found and length and len(rest) >= int(length.group(1)):
-            self.buffer = b""
-            asyncio.get_running_loop().call_later(self.latency, self._answer, json.loads(rest)["model"])
-
-    def _answer(self, model: str) -> None:
-        _Wire.served += 1
-        message = {"role": "assistant", "content": "First 2 + 3 = 5, then 5 * 2 = 10. " * 20 + "\nAnswer: 10"}
-        completion = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": model,
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
-            "usage": {"prompt_tokens": 20, "completion_tokens": 120, "total_tokens": 140},
-        }
-        body = json.dumps(completion).encode()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.transport.write(head.encode() + body)
-
-
-async def _serve(latency: float) -> None:
-    _Wire.latency = latency
-    server = await asyncio.get_running_loop().create_server(_Wire, "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+_PEERS = ("curator", "datatrove", "distilabel")
+_HERE = Path(__file__).parent
 
 
 async def _bare(url: str, requests: int, concurrency: int, transport: str) -> None:
@@ -113,93 +81,137 @@ def _triples(url: str, folder: Path, requests: int, concurrency: int) -> None:
 
 
 def _contender(name: str, url: str, folder: Path, requests: int, concurrency: int) -> None:
-    if name in ("triples", "cached"):
-        _triples(url, folder, requests, concurrency)
-    elif name.startswith("bare"):
-        asyncio.run(_bare(url, requests, concurrency, name.removeprefix("bare ")))
-    else:
+    if name == "questions":
         from cohobate.stages import questions
 
         questions.write(_recipe(url, folder, requests, concurrency))
+    elif name.startswith("bare"):
+        asyncio.run(_bare(url, requests, concurrency, name.removeprefix("bare ")))
+    else:
+        _triples(url, folder, requests, concurrency)
 
 
-def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak resident megabytes of a process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    if status:
-        sys.exit(f"{' '.join(command)} failed:\n{said.decode()}")
-    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+class _Runner:
+    """Starts contenders, on the first core."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.peers = {name: getattr(given, name) for name in _PEERS if getattr(given, name)}
+        self.core = min(os.sched_getaffinity(0))
+        for name in _PEERS:
+            if name not in self.peers:
+                print(f"{name}: skipped, since --{name} names no Python that has it")
+
+    @contextmanager
+    def server(self, faults: float = 0.0) -> Iterator[str]:
+        command = [sys.executable, "-m", "benchmarks.wire", f"--latency={self.given.latency}", f"--faults={faults}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}/v1"
+        finally:
+            process.terminate()
+            process.wait()
+
+    def run(self, name: str, url: str, folder: Path, until: Any = None) -> Used:
+        sizes = [f"--requests={self.given.requests}", f"--concurrency={self.given.concurrency}"]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        if name in self.peers:
+            environment.pop("PYTHONPATH", None)
+            program = [self.peers[name], str(_HERE / "peers.py"), name]
+        else:
+            program = [sys.executable, "-m", "benchmarks.endpoint", "--contender", name]
+        command = [*program, "--url", url, "--folder", str(folder), *sizes]
+        environment["COHOBATE_DATA"] = f"{folder}/data"
+        return measure(command, environment, self.core, until, longest=self.given.longest)
 
 
-def _pin(core: int) -> None:
-    """Keep this process, and those it starts, on one core, where there are several."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        os.sched_setaffinity(0, {cores[core]})
+def _speed(runner: _Runner) -> None:
+    requests, rounds = runner.given.requests, runner.given.rounds
+    contenders = ["triples", "again", "rebuilt", "bare aiohttp", "bare httpx", *runner.peers]
+    runs: dict[str, list[Used]] = {name: [] for name in contenders}
+    with runner.server() as url:
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                runner.run("questions", url, folder)
+                for name in contenders:
+                    if name == "rebuilt":
+                        shutil.rmtree(folder / "data/triples")
+                    _state(url, "reset")
+                    runs[name].append(runner.run(name, url, folder))
+                    asked = _state(url)["received"]
+                    assert (asked == 0) == (name in ("again", "rebuilt")), f"{name} sent {asked} requests"
+    ours = statistics.median(run.seconds for run in runs["triples"])
+    for name, found in runs.items():
+        print(summary(name, found, ours, requests))
 
 
-def _compare(arguments: argparse.Namespace) -> None:
-    own = [sys.executable, "-m", "benchmarks.endpoint"]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    server = subprocess.Popen([*own, "--serve", str(arguments.latency)], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
-    _pin(0)
-    contenders = ["triples", "cached", "bare aiohttp", "bare httpx"]
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    work: dict[str, list[float]] = {name: [] for name in contenders}
-    memory = dict.fromkeys(contenders, 0.0)
-    sizes = ["--requests", str(arguments.requests), "--concurrency", str(arguments.concurrency)]
-    try:
-        for _ in range(arguments.rounds):
-            with tempfile.TemporaryDirectory() as folder:
-                environment = {**os.environ, "COHOBATE_DATA": f"{folder}/data"}
-                for name in ["questions", *contenders]:
-                    if name == "cached":  # the artifact goes, the responses stay
-                        subprocess.run(["rm", "-r", f"{folder}/data/triples"], check=True)
-                    command = [*own, "--contender", name, "--url", url, "--folder", folder, *sizes]
-                    wall, cpu, peak = _timed(command, environment)
-                    if name in seconds:
-                        seconds[name].append(wall)
-                        work[name].append(cpu)
-                        memory[name] = max(memory[name], peak)
-    finally:
-        server.terminate()
-        server.wait()
-    ours = statistics.median(seconds["triples"])
-    print(f"{arguments.requests} requests, {arguments.latency * 1000:.0f} ms, {arguments.concurrency} in flight")
-    for name, walls in seconds.items():
-        median = statistics.median(walls)
-        print(
-            f"{name:<13} {median:6.2f} s  {median / ours:5.2f} x triples  {statistics.median(work[name]):5.2f} s CPU  "
-            f"{arguments.requests / median:6.0f} rows/s  {memory[name]:4.0f} MB  "
-            f"(of {', '.join(f'{wall:.2f}' for wall in walls)})"
-        )
+def _faults(runner: _Runner) -> None:
+    runs: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(runner.given.rounds):
+        for name in ["triples", *runner.peers]:
+            times = []
+            for faults in (0.0, 0.05):
+                with runner.server(faults) as url, tempfile.TemporaryDirectory() as temporary:
+                    if name == "triples":
+                        runner.run("questions", url, Path(temporary))
+                    try:
+                        times.append(runner.run(name, url, Path(temporary)).seconds)
+                    except RuntimeError as error:
+                        times.append(float("nan"))
+                        print(f"{name} with {faults:.0%} faults: {str(error).strip().splitlines()[-1][:150]}")
+            runs.setdefault(name, []).append((times[0], times[1]))
+    for name, pairs in runs.items():
+        plain, faulty = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+        print(f"{name:<13} {plain:6.2f} s without faults  {faulty:6.2f} s with 5%  {faulty / plain:5.2f} x")
+
+
+def _kill(runner: _Runner) -> None:
+    for name in ["triples", *runner.peers]:
+        with runner.server() as url, tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            if name == "triples":
+                runner.run("questions", url, folder)
+            runner.run(name, url, folder, until=lambda: _state(url)["answered"] >= runner.given.requests // 2)
+            before = _state(url)
+            try:
+                runner.run(name, url, folder)
+                end = "came to its end"
+            except RuntimeError as error:
+                end = str(error).strip().splitlines()[-1][:120]
+            after = _state(url)
+            print(
+                f"{name:<13} killed after {before['answered']} answers, with about "
+                f"{before['received'] - before['answered']} in flight; then asked "
+                f"{after['received'] - before['received']}, of which {after['again']} had been answered; {end}"
+            )
+
+
+def _state(url: str, what: str = "state") -> dict[str, int]:
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/{what}") as answer:
+        found: dict[str, int] = json.load(answer)
+        return found
 
 
 def main() -> None:
     """Compare; the hidden options are the processes that it starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "faults", "kill"])
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--latency", type=float, default=0.2, help="seconds")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    for hidden in ("--serve", "--contender", "--url", "--folder"):
+    parser.add_argument("--longest", type=float, default=120.0, help="seconds after which a contender is given up")
+    for peer in _PEERS:
+        parser.add_argument(f"--{peer}", metavar="PYTHON")
+    for hidden in ("--contender", "--url", "--folder"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.serve:
-        _pin(1)
-        asyncio.run(_serve(float(arguments.serve)))
-    elif arguments.contender:
-        folder = Path(arguments.folder)
-        _contender(arguments.contender, arguments.url, folder, arguments.requests, arguments.concurrency)
+    given = parser.parse_args()
+    if given.contender:
+        _contender(given.contender, given.url, Path(given.folder), given.requests, given.concurrency)
     else:
-        _compare(arguments)
+        {"speed": _speed, "faults": _faults, "kill": _kill}[given.what](_Runner(given))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from cohobate.curation.contamination import contaminated
 from cohobate.curation.curate import curate
 from cohobate.curation.curate import settings as limits
 from cohobate.curation.duplicates import exact, near, shape
-from cohobate.curation.words import words
+from cohobate.curation.words import figures, hash_texts, words
 from cohobate.errors import CurationError, DamagedArtifactError
 from cohobate.export.run import Request, export
 from cohobate.selection import Selection
@@ -106,6 +106,23 @@ def test_questions_that_differ_in_a_figure_are_different() -> None:
 def test_exact_duplicates_differ_in_case_and_spaces_only() -> None:
     made = ["What is 2²?", "what  is 2²? ", "What is 22?", "e\u0301t\u00e9", "\u00e9te\u0301", "2 + 3", "2 * 3", "2+3"]
     assert exact(made) == {1: 0, 4: 3}
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.text(max_size=30), max_size=6))
+@example(["Don't", "", "a\x1cb\x1f_c\x0b+-1.5e3", "É 3 個\u0301", "  "])
+@example(["".join(map(chr, range(128)))])
+def test_a_hashed_text_is_its_words_however_it_is_taken_apart(given: list[str]) -> None:
+    hashed = hash_texts(given)
+    assert hashed.lengths.tolist() == [len(words(text)) for text in given]
+    alone = {word: hash_texts([f"\u00e9 {word}"]).words[1:].tolist() for text in given for word in words(text)}
+    assert hashed.words.tolist() == [number for text in given for word in words(text) for number in alone[word]]
+
+
+def test_figures_are_compared_in_their_order_and_place() -> None:
+    same = figures(hash_texts(["a 1 b 2", "x 1 y 2", "2 and 1", "1 2 3", "none", "no", "1\u00bd", "é 1 é 2"])).tolist()
+    assert same[0] == same[1] == same[7] and same[4] == same[5]
+    assert len(set(same)) == 5
 
 
 def test_words_are_of_every_script_and_symbols_count() -> None:

@@ -1,6 +1,7 @@
 """An endpoint as teacher, over real sockets: what it does wrong ends as a triple, a reasoned failure, or a sentence."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -19,6 +20,12 @@ from cohobate.store import Store
 from tests.endpoint_recipe import make, number, recipe_of, table
 from tests.wire_server import Act, Body, WireServer, completion, error
 
+ROWS = int(os.environ.get("COHOBATE_FAULT_ROWS", "800"))
+# Reasoning as parts of the content.
+PARTS = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "by thought"}]},
+    {"type": "text", "text": "Answer: 1"},
+]
 Answerer = Callable[[Body], Act]
 
 # What goes wrong with every twentieth question when it comes for the first time; the second time all is well.
@@ -39,9 +46,15 @@ LASTING: dict[int, Answerer] = {
     10: lambda body: Act(payload=completion(body, "Answer: 1", reasoning="by thought")),
     11: lambda body: Act(payload=completion(body, "<think>by thought</think>Answer: 1")),
     12: lambda body: Act(trickle=0.02),
+    15: lambda body: Act(payload=completion(body, "by thought</think>Answer: 1")),
+    16: lambda body: Act(payload=completion(body, PARTS)),
     13: lambda body: error(400, "too long:\n  the prompt has 9000 tokens"),
     14: lambda body: error(500, "broken for good"),
 }
+
+
+# Where the rationale of such a response is found.
+SOURCES = {9: "field", 10: "field", 11: "think", 15: "think", 16: "field"}
 
 
 def faulty(body: Body, time: int) -> Act:
@@ -61,29 +74,30 @@ def test_every_row_ends_as_a_triple_or_as_a_failure_with_its_reason(
     server: WireServer, tmp_path: Path, data: Path
 ) -> None:
     server.plan = faulty
-    execution = {"attempts": 3, "timeout": 1.0, "concurrency": 64, "max_failures": 0.2}
-    made = make(recipe_of(tmp_path, server.url, 300, triples=execution))
+    execution = {"attempts": 3, "timeout": 1.5, "concurrency": 64, "max_failures": 0.2}
+    made = make(recipe_of(tmp_path, server.url, ROWS, triples=execution))
     rows, failures = table(made), table(made, "failures")
     numbers = rows["question"].str.extract(r"(\d+)").cast(pl.Int64)
     kinds = dict(zip(rows["question"], numbers % 20, strict=True))
-    assert len(rows) == 270 and not set(kinds.values()) & {13, 14}
+    each = ROWS // 20
+    assert len(rows) == 18 * each and not set(kinds.values()) & {13, 14}
     for row in rows.to_dicts():
         kind = kinds[row["question"]]
         assert row["attempts"] == (2 if kind in PASSING else 1)
-        assert row["rationale_source"] == ("think" if kind == 11 else "field" if kind in (9, 10) else "content")
-        if kind in (9, 10, 11):
-            assert row["rationale"] == "by thought" and row["response"].startswith("<think>")
+        assert row["rationale_source"] == SOURCES.get(kind, "content")
+        if kind in SOURCES:
+            assert row["rationale"] == "by thought" and (row["response"].startswith("<think>") or kind == 15)
         assert row["answer"] and (row["prompt_tokens"], row["completion_tokens"]) == (10, 20)
-    assert len(failures) == 30 and set(failures["request_key"]).isdisjoint(rows["request_key"])
+    assert len(failures) == 2 * each and set(failures["request_key"]).isdisjoint(rows["request_key"])
     reasons = Counter(failures.select("error_class", "status", "message", "attempts").iter_rows())
     assert reasons == {
-        ("BadRequestError", 400, "too long: the prompt has 9000 tokens", 1): 15,
-        ("InternalServerError", 500, "broken for good", 3): 15,
+        ("BadRequestError", 400, "too long: the prompt has 9000 tokens", 1): each,
+        ("InternalServerError", 500, "broken for good", 3): each,
     }
-    assert len(server.seen) == 300 + 9 * 15 + 2 * 15
+    assert len(server.seen) == ROWS + 9 * each + 2 * each
     metrics = made.manifest.metrics
-    assert isinstance(metrics, dict) and metrics["failures"] == 30
-    assert metrics["failure_classes"] == {"BadRequestError": 15, "InternalServerError": 15}
+    assert isinstance(metrics, dict) and metrics["failures"] == 2 * each
+    assert metrics["failure_classes"] == {"BadRequestError": each, "InternalServerError": each}
 
 
 def test_failures_are_asked_again_by_a_run_that_allows_none(server: WireServer, tmp_path: Path, data: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 # Only the last statement of an answer counts: models restate and correct themselves.
 _ANSWER_LINE = re.compile(
-    r"(?:^|\n)[ \t]*(?:the )?(?:final )?answer\b(?: is\b)?[ \t]*[:=]?[ \t]*([^\s:=].*)", re.IGNORECASE
+    r"^[ \t]*(?:the )?(?:final )?answer\b(?: is\b)?[ \t]*[:=]?[ \t]*([^\s:=].*)", re.IGNORECASE | re.MULTILINE
 )
 _HASHES = re.compile(r"####[ \t]*(.+)")
 _THINK_END = "</think>"

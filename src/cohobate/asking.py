@@ -114,20 +114,11 @@ def failure_rows(failures: Sequence[Failure]) -> pl.DataFrame:
 
     from cohobate import schema
 
-    rows = [
-        {
-            "request_key": failure.request.key,
-            "question_id": failure.request.question_id,
-            "sample_index": failure.request.sample_index,
-            "error_class": failure.error_class,
-            "status": failure.status,
-            "message": failure.message,
-            "attempts": failure.attempts,
-            "last_at": failure.last_at,
-        }
-        for failure in sorted(failures, key=lambda f: (f.request.question_id, f.request.sample_index))
-    ]
-    return pl.DataFrame(rows, schema=pl.DataFrame(schema.FAILURES.empty_table()).schema)
+    chosen = sorted(failures, key=lambda f: (f.request.question_id, f.request.sample_index))
+    asked = [(f.request.key, f.request.question_id, f.request.sample_index) for f in chosen]
+    ended = [(f.error_class, f.status, f.message, f.attempts, f.last_at) for f in chosen]
+    rows = [(*a, *b) for a, b in zip(asked, ended, strict=True)]
+    return pl.DataFrame(rows, schema=pl.Schema(schema.FAILURES), orient="row")
 
 
 def cost_usd(recipe: Recipe, prompt_tokens: int, completion_tokens: int) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from cohobate.verify import judge, verifier
 # Rows judged at a time: what a kill can lose.
 _CHUNK = 20_000
 
+Label = Callable[[pl.DataFrame], pl.DataFrame]
+
 
 def label(samples: pl.DataFrame, spec: Verification, scratch: Path | None = None) -> pl.DataFrame:
     """The verdict of each sample, in order: columns of schema.VERDICTS.
@@ -26,23 +28,43 @@ def label(samples: pl.DataFrame, spec: Verification, scratch: Path | None = None
     samples: columns sample_id, question_id, question, response, answer, gold_answer, truncated. Chunks that a killed
     call has finished are kept in `scratch` and not judged again. Raises VerifierError for a broken function.
     """
-    frame = with_gold(samples, majority=spec.majority)
+    with labelling(spec, len(samples), scratch) as verdicts:
+        return verdicts(samples)
+
+
+@contextmanager
+def labelling(
+    spec: Verification, total: int, scratch: Path | None = None
+) -> Iterator[Callable[[pl.DataFrame], pl.DataFrame]]:
+    """A `label` that is called with one piece of the samples after another, `total` rows in all.
+
+    A piece holds all samples of its questions: the majority is theirs.
+    """
     chosen = verifier(spec)
-    kept = [_empty()]
-    with _bar(spec, len(frame)) as bar:
-        for rows in frame.iter_slices(_CHUNK):
-            path = scratch / f"verdicts-{_mark(rows)}.parquet" if scratch else None
-            if path and path.exists():
-                found = pl.read_parquet(path)
-                bar.advance(len(found))
-            else:
-                found = _judged(rows, spec, bar)
-                if path:
-                    write_parquet_atomic(found.to_arrow(), path)
-            kept.append(found)
     named = {"verifier": pl.lit(chosen.name), "verifier_version": pl.lit(chosen.version, dtype=pl.Int32)}
     columns = [field.name for field in schema.VERDICTS]
-    return pl.concat(kept).with_columns(**named).select(columns)
+    with _bar(spec, total) as bar:
+
+        def verdicts(samples: pl.DataFrame) -> pl.DataFrame:
+            frame = with_gold(samples, majority=spec.majority)
+            kept = [_empty(), *(_kept(rows, spec, bar, scratch) for rows in frame.iter_slices(_CHUNK))]
+            return pl.concat(kept).with_columns(**named).select(columns)
+
+        yield verdicts
+
+
+def _kept(rows: pl.DataFrame, spec: Verification, bar: progress.Bar, scratch: Path | None) -> pl.DataFrame:
+    """The verdicts of a killed call, or new ones."""
+    if not scratch or not spec.needs_workers:  # the others are quicker than a look at the disk
+        return _judged(rows, spec, bar)
+    path = scratch / f"verdicts-{_mark(rows)}.parquet"
+    if path.exists():
+        found = pl.read_parquet(path)
+        bar.advance(len(found))
+        return found
+    found = _judged(rows, spec, bar)
+    write_parquet_atomic(found.to_arrow(), path)
+    return found
 
 
 def with_gold(samples: pl.DataFrame, *, majority: bool) -> pl.DataFrame:

@@ -5,6 +5,9 @@
 
 A batch is a transaction: a line that a kill has torn is dropped, whole lines are never lost. Journals belong to one
 writer, which holds an flock on its own; compaction takes only journals that nobody holds.
+
+A look-up reads no texts: it gives the places of the responses, whose rows are read in pieces, so that a run over a
+million stored responses holds only a few thousand of them at a time.
 """
 
 from __future__ import annotations
@@ -15,14 +18,15 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cohobate.files import storage_errors, sync_folder, write_parquet_atomic
+from cohobate.files import ROW_GROUP, parquet_writer, storage_errors, sync_folder
 from cohobate.locks import exclusive
 from cohobate.store import data_root
 from cohobate.teachers.base import Response
@@ -48,6 +52,10 @@ SCHEMA = pa.schema(
         ("created_at", pa.timestamp("ms", tz="UTC")),
     ]
 )
+_COLUMNS = [each.name for each in fields(Response)]
+_FACTS = ["max_tokens", "paid_by", "engine_version", "created_at"]
+_values = attrgetter(*_COLUMNS)
+_LOOKED_AT = ["key", "finish_reason", "completion_tokens", "max_tokens", "created_at"]
 
 
 class ResponseStore:
@@ -57,22 +65,36 @@ class ResponseStore:
         self.folder = data_root() / "responses" if folder is None else folder
 
     def find(self, keys: Sequence[str], max_tokens: int) -> pl.DataFrame:
-        """The stored responses (columns of SCHEMA) that answer `keys` under the limit `max_tokens`, one a key.
+        """The stored responses (columns of SCHEMA) that answer `keys` under the limit `max_tokens`, one a key."""
+        return self.locate(list(dict.fromkeys(keys)), max_tokens).read()
+
+    def locate(self, keys: Sequence[str] | pl.Series, max_tokens: int) -> Found:
+        """Where the responses to `keys` lie; of several to a key, the first that was received.
 
         A response that ended by itself within the limit is valid; a truncated one only under the same limit.
         """
         import polars as pl
 
-        wanted = pl.LazyFrame({"key": list(keys)}, schema={"key": pl.String}).unique()
         # Journals first: one that is compacted meanwhile is a part by the time the parts are listed.
-        frames = [_frame(rows).lazy() for rows in self._journal_rows()]
-        frames += [pl.scan_parquet(path) for path in sorted(self.folder.glob("part-*.parquet"))]
-        if not frames:
-            return _frame([])
+        journals = pl.concat([_empty(), *self._journal_frames()])
+        parts = _Parts.of(sorted(self.folder.glob("part-*.parquet")))
+        sources = [journals.lazy().select(_LOOKED_AT).with_row_index("row", offset=parts.rows)]
+        if parts.paths:
+            scanned = pl.scan_parquet(parts.paths, glob=False, row_index_name="row")
+            sources.append(scanned.select("row", *_LOOKED_AT))
+        wanted = pl.DataFrame({"key": keys}, schema={"key": pl.String})
         ended = (pl.col("finish_reason") != "length") & (pl.col("completion_tokens") <= max_tokens)
         usable = ended | (pl.col("max_tokens") == max_tokens)
-        found = pl.concat(frame.join(wanted, on="key", how="semi").filter(usable) for frame in frames)
-        return found.sort("created_at").unique("key", keep="first", maintain_order=True).collect()
+        found = (
+            pl.concat(sources)
+            .filter(usable)
+            .join(wanted.lazy(), on="key", how="semi")
+            .select("key", "row", "created_at")
+            .collect()
+        )
+        first = found.sort("created_at", "row").unique("key", keep="first", maintain_order=True)
+        rows = wanted.join(first, on="key", how="left", maintain_order="left")["row"]
+        return Found(rows, parts, journals)
 
     @contextmanager
     def writer(self, *, paid_by: str, max_tokens: int, engine_version: str) -> Iterator[Writer]:
@@ -100,21 +122,91 @@ class ResponseStore:
         """Turn the journals that no writer holds into Parquet parts."""
         with exclusive(self.folder / ".compact.lock", "the response store"):
             for path in sorted(self.folder.glob("journal-*.jsonl")):
-                with path.open("r+", encoding="utf-8") as file:
-                    if not _free(file):
-                        continue
-                    rows = list(_lines(path))
-                    if rows:
-                        name = f"part-{path.stem.removeprefix('journal-')}.parquet"
-                        write_parquet_atomic(_frame(rows).to_arrow().cast(SCHEMA), self.folder / name)
-                        sync_folder(self.folder)
-                    path.unlink()
+                with path.open("rb+") as file:
+                    if _free(file):
+                        self._compact(path)
+                        path.unlink()
 
-    def _journal_rows(self) -> Iterator[list[dict[str, object]]]:
+    def _compact(self, path: Path) -> None:
+        frames = _frames(path)
+        first = next(frames, None)
+        if first is None:
+            return
+        part = self.folder / f"part-{path.stem.removeprefix('journal-')}.parquet"
+        with parquet_writer(part, SCHEMA) as write:
+            write(first)
+            for frame in frames:
+                write(frame)
+        sync_folder(self.folder)
+
+    def _journal_frames(self) -> Iterator[pl.DataFrame]:
         for path in sorted(self.folder.glob("journal-*.jsonl")):
-            rows = list(_lines(path))
-            if rows:
-                yield rows
+            yield from _frames(path)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The Parquet parts; starts: the number of rows before each, and in the end of all."""
+
+    paths: list[Path]
+    starts: list[int]
+
+    @classmethod
+    def of(cls, paths: list[Path]) -> _Parts:
+        import pyarrow.parquet as pq
+
+        starts = [0]
+        for path in paths:
+            starts.append(starts[-1] + pq.read_metadata(path).num_rows)
+        return cls(paths, starts)
+
+    @property
+    def rows(self) -> int:
+        return self.starts[-1]
+
+    def read(self, rows: pl.Series) -> Iterator[pl.DataFrame]:
+        """The rows at these places, which ascend."""
+        for path, start, end in zip(self.paths, self.starts, self.starts[1:], strict=False):
+            here = rows[rows.search_sorted(start) : rows.search_sorted(end)]
+            if len(here):
+                yield from _read_part(path, here - start)
+
+
+def _read_part(path: Path, rows: pl.Series) -> Iterator[pl.DataFrame]:
+    """The rows at these places of a part; groups of rows that hold none of them are not read."""
+    import polars as pl
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        start = 0
+        for group in range(file.metadata.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            here = rows[rows.search_sorted(start) : rows.search_sorted(end)]
+            if len(here):
+                frame = pl.from_arrow(file.read_row_group(group))
+                assert isinstance(frame, pl.DataFrame)
+                yield frame[here - start]
+            start = end
+
+
+@dataclass(frozen=True)
+class Found:
+    """rows: for each key that was asked for, the place of its response; null where there is none."""
+
+    rows: pl.Series
+    parts: _Parts
+    journals: pl.DataFrame
+
+    def read(self, start: int = 0, length: int | None = None) -> pl.DataFrame:
+        """The responses (columns of SCHEMA) to the keys from place `start`, in the order of the keys."""
+        import polars as pl
+
+        asked = self.rows.slice(start, length).drop_nulls()
+        places = asked.unique().sort()
+        stored = [*self.parts.read(places)]
+        late = places.filter(places >= self.parts.rows) - self.parts.rows
+        found = pl.concat([*stored, self.journals[late]])
+        return found[places.search_sorted(asked)]
 
 
 class Writer:
@@ -126,34 +218,54 @@ class Writer:
     def append(self, responses: Sequence[Response]) -> None:
         """Store a batch; when this returns, no kill can take it away."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        rows = [{**asdict(response), **self.facts, "created_at": now} for response in responses]
-        self.file.write(json.dumps(rows, ensure_ascii=False) + "\n")
+        batch = {**self.facts, "created_at": now, "rows": list(map(_values, responses))}
+        self.file.write(json.dumps(batch, ensure_ascii=False) + "\n")
         self.file.flush()
         os.fsync(self.file.fileno())
 
 
-def _lines(path: Path) -> Iterator[dict[str, object]]:
-    """Rows of the journal's whole lines."""
+def _frames(path: Path) -> Iterator[pl.DataFrame]:
+    """The rows of the journal's whole lines, some thousand at a time."""
+    rows: list[list[Any]] = []
+    for line in _lines(path):
+        batch = json.loads(line)
+        same = [batch[name] for name in _FACTS]
+        rows += [[*row, *same] for row in batch["rows"]]
+        if len(rows) >= ROW_GROUP:
+            yield _frame(rows)
+            rows = []
+    if rows:
+        yield _frame(rows)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
     try:
-        content = path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:  # compacted since it was listed: its rows are in a part now
         return
-    for line in content.split(b"\n")[:-1]:
-        yield from json.loads(line)
+    with file:
+        for line in file:
+            if line.endswith(b"\n"):  # else it was torn by a kill
+                yield line
 
 
-def _frame(rows: list[dict[str, object]]) -> pl.DataFrame:
+def _frame(rows: list[list[Any]]) -> pl.DataFrame:
     import polars as pl
 
-    empty = pl.DataFrame(SCHEMA.empty_table())
-    if not rows:
-        return empty
+    schema = pl.Schema(SCHEMA)
+    types = {name: schema[name] for name in (*_COLUMNS, *_FACTS)}
+    frame = pl.DataFrame(rows, schema={**types, "created_at": pl.String}, orient="row")
     times = pl.col("created_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%.3f%z", time_unit="ms")
-    frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(times)
-    return frame.select(empty.columns).cast(empty.schema)
+    return frame.with_columns(times).select(pl.col(name).cast(kind) for name, kind in schema.items())
 
 
-def _free(file: IO[str]) -> bool:
+def _empty() -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(schema=pl.Schema(SCHEMA))
+
+
+def _free(file: IO[bytes]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cohobate.curation.words import grams, hash_words, words
+from cohobate.curation.words import grams, hash_texts
 
 _CHUNK = 1 << 14
 
@@ -16,14 +16,14 @@ def contaminated(texts: Sequence[str], evaluation: Sequence[str], n: int) -> dic
 
     An evaluation text of fewer than n words is found only where it is the whole text.
     """
-    known, source = grams(hash_words(map(words, evaluation)), n)
+    known, source = grams(hash_texts(evaluation), n)
     order = np.lexsort((source, known))
     known, source = known[order], source[order]
     found: dict[int, int] = {}
     if not len(known):
         return found
     for start in range(0, len(texts), _CHUNK):
-        values, owner = grams(hash_words(map(words, texts[start : start + _CHUNK])), n)
+        values, owner = grams(hash_texts(texts[start : start + _CHUNK]), n)
         place = np.minimum(np.searchsorted(known, values), len(known) - 1)
         hit = known[place] == values
         for text, seen in zip((owner[hit] + start).tolist(), source[place[hit]].tolist(), strict=True):

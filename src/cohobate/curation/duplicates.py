@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cohobate.curation.words import figures, grams, hash_words, mix, normal, words
+from cohobate.curation.words import figures, grams, hash_texts, mix, normal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,17 +68,15 @@ def _bands(texts: Sequence[str], threshold: float) -> NDArray[np.uint64]:
     seeds = mix(np.arange(1, bands * rows + 1, dtype=np.uint64) * _MULTIPLIER)
     keys = np.empty((len(texts), bands), dtype=np.uint64)
     for start in range(0, len(texts), _CHUNK):
-        chunk = [words(text) for text in texts[start : start + _CHUNK]]
-        values, owner = grams(hash_words(chunk), SHINGLE)
+        chunk = hash_texts(texts[start : start + _CHUNK])
+        values, owner = grams(chunk, SHINGLE)
         present, first = np.unique(owner, return_index=True)
         # A text without words takes part in no band: its keys are its own.
-        here = np.broadcast_to(
-            mix(~np.arange(start, start + len(chunk), dtype=np.uint64))[:, None], (len(chunk), bands)
-        )
-        keys[start : start + _CHUNK] = here
+        own = mix(~np.arange(start, start + len(chunk.lengths), dtype=np.uint64))
+        keys[start : start + _CHUNK] = own[:, None]
         if not len(present):
             continue
-        same = np.array([figures(text) for text in chunk], dtype=np.uint64)[present]
+        same = figures(chunk)[present]
         for band in range(bands):
             key = same + np.uint64(band)
             for seed in seeds[band * rows : (band + 1) * rows]:
@@ -117,8 +115,7 @@ def _jaccard(texts: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[np.float
 
 def _jaccard_chunk(texts: Sequence[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     used, place = np.unique(pairs, return_inverse=True)
-    chosen = [words(texts[index]) for index in used.tolist()]
-    values, owner = grams(hash_words(chosen), SHINGLE)
+    values, owner = grams(hash_texts([texts[index] for index in used.tolist()]), SHINGLE)
     # Each text's distinct trigrams, one text after another.
     order = np.lexsort((values, owner))
     values, owner = values[order], owner[order]

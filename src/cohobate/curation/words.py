@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,15 +22,21 @@ if TYPE_CHECKING:
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+|[^\w\s.,;:!?'\"…’“”]")
+# The same for lower-case ASCII; Python takes its four separators for spaces too.
+_ASCII_WORD = r"""\w+|[^\w\s\x1c-\x1f.,;:!?'"]"""
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class Hashed:
-    """Texts as numbers: the hashes of all words one after another, and the number of words of each text."""
+    """Texts as numbers: the hashes of all words one after another, and the number of words of each text.
+
+    figured: whether a word is a number or a symbol.
+    """
 
     words: NDArray[np.uint64]
     lengths: NDArray[np.int64]
+    figured: NDArray[np.bool_]
 
 
 def normal(text: str) -> str:
@@ -46,27 +52,71 @@ def words(text: str) -> list[str]:
     return _WORD.findall(normal(text))
 
 
-def figures(text: Iterable[str]) -> int:
-    """One hash of the numbers and symbols among the words of a text, in order."""
-    kept = [word for word in text if any(unicodedata.category(letter)[0] in "NSP" for letter in word)]
-    return _hash("\0".join(kept))
-
-
 def _hash(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
-_known = lru_cache(maxsize=1 << 18)(_hash)
+def _is_figure(word: str) -> bool:
+    return not word.isalpha() and any(unicodedata.category(letter)[0] in "NSP" for letter in word)
 
 
-def hash_words(texts: Iterable[list[str]]) -> Hashed:
-    """Hashes of texts that are lists of words."""
-    lengths: list[int] = []
-    numbers: list[int] = []
-    for each in texts:
-        lengths.append(len(each))
-        numbers.extend(map(_known, each))
-    return Hashed(np.array(numbers, dtype=np.uint64), np.array(lengths, dtype=np.int64))
+@lru_cache(maxsize=1 << 18)
+def _known(word: str) -> tuple[int, bool]:
+    return _hash(word), _is_figure(word)
+
+
+def hash_texts(texts: Sequence[str]) -> Hashed:
+    """The words of the texts, hashed; texts of plain ASCII, for which the rules are few, by native code."""
+    plain = np.array([text.isascii() for text in texts], dtype=bool)
+    if plain.all():
+        return _hash_ascii(texts)
+    sides = [
+        _hash_ascii([text for text, is_plain in zip(texts, plain, strict=True) if is_plain]),
+        _hash_words([words(text) for text, is_plain in zip(texts, plain, strict=True) if not is_plain]),
+    ]
+    places = [np.flatnonzero(plain), np.flatnonzero(~plain)]
+    lengths = np.empty(len(texts), dtype=np.int64)
+    for side, place in zip(sides, places, strict=True):
+        lengths[place] = side.lengths
+    owner = np.concatenate([np.repeat(place, side.lengths) for side, place in zip(sides, places, strict=True)])
+    order = np.argsort(owner, kind="stable")
+    hashes, figured = (np.concatenate([getattr(side, name) for side in sides])[order] for name in ("words", "figured"))
+    return Hashed(hashes, lengths, figured)
+
+
+def _hash_ascii(texts: Sequence[str]) -> Hashed:
+    import polars as pl
+
+    found = pl.Series(texts, dtype=pl.String).str.to_lowercase().str.extract_all(_ASCII_WORD)
+    # A text without words would be exploded to a null.
+    coded = found.explode().drop_nulls().to_arrow().dictionary_encode()
+    facts = [_known(word) for word in coded.dictionary.to_pylist()]
+    codes = coded.indices.to_numpy()
+    hashes, figured = np.array([h for h, _ in facts], dtype=np.uint64), np.array([f for _, f in facts], dtype=bool)
+    return Hashed(hashes[codes], found.list.len().to_numpy().astype(np.int64), figured[codes])
+
+
+def _hash_words(texts: Sequence[list[str]]) -> Hashed:
+    facts = [_known(word) for text in texts for word in text]
+    return Hashed(
+        np.array([h for h, _ in facts], dtype=np.uint64),
+        np.array([len(text) for text in texts], dtype=np.int64),
+        np.array([f for _, f in facts], dtype=bool),
+    )
+
+
+def figures(hashed: Hashed) -> NDArray[np.uint64]:
+    """One hash a text of the numbers and symbols among its words, in their order."""
+    owner = np.repeat(np.arange(len(hashed.lengths)), hashed.lengths)[hashed.figured]
+    kept = hashed.words[hashed.figured]
+    counts = np.bincount(owner, minlength=len(hashed.lengths))
+    rank = np.arange(len(kept)) - (np.cumsum(counts) - counts)[owner]
+    total = mix(counts.astype(np.uint64))
+    some = np.flatnonzero(counts)
+    if len(some):
+        placed = mix(kept + mix(rank.astype(np.uint64) * _MULTIPLIER))
+        total[some] += np.add.reduceat(placed, (np.cumsum(counts) - counts)[some])
+    return total
 
 
 def grams(hashed: Hashed, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -74,14 +74,14 @@ class Dispatch:
     fatal: Exception | None = None
     last_answer: float | None = None
     tickets: int = 0
+    begun: int = 0
 
     async def run(self, requests: Sequence[Request]) -> None:
         """Raises EndpointError or TeacherError when it is no use to go on."""
-        fresh = deque(requests)
         try:
-            while self.fatal is None and (fresh or self.again or self.later or self.running):
+            while self.fatal is None and (self.begun < len(requests) or self.again or self.later or self.running):
                 self.wake.clear()
-                wait = self._send_ready(fresh)
+                wait = self._send_ready(requests)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self.wake.wait()
@@ -92,11 +92,11 @@ class Dispatch:
         if self.fatal is not None:
             raise self.fatal
 
-    def _send_ready(self, fresh: deque[Request]) -> float | None:
+    def _send_ready(self, requests: Sequence[Request]) -> float | None:
         """Start what there is room for; returns the seconds after which there may be more to start."""
         now = time.monotonic()
         while server := self._free(now):
-            job = self._next(fresh, now)
+            job = self._next(requests, now)
             if job is None:
                 break
             server.in_flight += 1
@@ -113,13 +113,14 @@ class Dispatch:
         free = [server for server in self.servers if server.room(now)]
         return min(free, key=lambda server: server.in_flight, default=None)
 
-    def _next(self, fresh: deque[Request], now: float) -> Job | None:
+    def _next(self, requests: Sequence[Request], now: float) -> Job | None:
         if self.again:
             return self.again.popleft()
         if self.later and self.later[0][0] <= now:
             return heapq.heappop(self.later)[2]
-        if fresh and len(self.later) < _WAITING * self.limits.concurrency:
-            return Job(fresh.popleft())
+        if self.begun < len(requests) and len(self.later) < _WAITING * self.limits.concurrency:
+            self.begun += 1
+            return Job(requests[self.begun - 1])
         return None
 
     def _done(self, task: asyncio.Task[None]) -> None:

@@ -28,6 +28,7 @@ class LocalTeacher:
         self.model, self.batch_size = model, batch_size
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
+        requests = list(requests)  # each is made when it is looked at
         prompts = {request.key: self._prompt(request) for request in requests}
         order = sorted(requests, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))
         for decoding_key, group in groupby(order, _decoding_key):

@@ -1,0 +1,188 @@
+"""A million triples: what each step of the dataset half takes in time and memory.
+
+    python -m benchmarks.scale [--rows 1000000] [--folder F] [--datatrove PYTHON]
+
+Triples of made-up text (benchmarks/made.py), one a question, which is the hardest case for finding duplicates. Every
+step is a process of its own. `look-up` finds all keys in a store of as many responses, `triples` is the whole stage
+over stored responses, from the questions to the manifest, and `again` the same once more. With --datatrove, its MinHash
+runs over the same questions. --folder keeps what was made for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import made
+from benchmarks.processes import measure
+
+_STEPS = ("curate", "select", "export messages", "export parquet", "look-up", "read", "triples", "again")
+_HERE = Path(__file__).parent
+
+
+def _triples(root: Path, *, curated: bool = False) -> Any:
+    from cohobate.store import Store
+
+    return next(a for a in Store(root).all() if a.stage == "triples" and ("curated" in a.id) == curated)
+
+
+def _curate(root: Path) -> Any:
+    from cohobate.curation.curate import curate, settings
+
+    return curate(_triples(root), settings(ngrams=[8, 13])).manifest.metrics
+
+
+def _select(root: Path) -> Any:
+    from cohobate.selection import Selection, choose, outline
+
+    samples = outline(_triples(root).path)
+    return [len(choose(samples, Selection(policy))) for policy in ("all", "correct", "shortest_correct")]
+
+
+def _export(root: Path, form: str) -> Any:
+    from cohobate.export.run import Request, export
+    from cohobate.selection import Selection
+
+    out = root / "out" / form
+    return export(_triples(root, curated=True), Request(form, Selection("correct")), out, force=True).written.rows
+
+
+def _fill(root: Path, rows: int) -> None:
+    """Stored responses to all requests of the recipe."""
+    from cohobate.samples import Requests
+    from cohobate.teachers.base import Response, teacher_fingerprint
+
+    recipe, asked = _recipe(root, rows)
+    keys = Requests(recipe, asked, teacher_fingerprint(recipe.teacher)).keys()
+    texts = made.Texts(1)
+    with _responses(root).writer(paid_by="somebody", max_tokens=512, engine_version="none") as writer:
+        for start in range(0, rows, 1000):
+            thoughts = texts.many(len(keys[start : start + 1000]), 50, 150)
+            pairs = zip(keys[start : start + 1000], thoughts, strict=True)
+            writer.append([Response(k, f"{' '.join(t)}\nAnswer: 1", None, "stop", 60, 200, 1.0) for k, t in pairs])
+
+
+def _recipe(root: Path, rows: int) -> Any:
+    """A recipe for an endpoint that nobody is behind, and its training questions."""
+    import polars as pl
+
+    from cohobate.config import Recipe
+    from cohobate.stages import questions
+
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / f"questions-{rows}.parquet"
+    if not path.exists():
+        texts = [f"{' '.join(words)} {n}?" for n, words in enumerate(made.Texts(2).many(rows, 25, 60))]
+        pl.DataFrame({"question": texts, "gold_answer": ["1"] * rows, "split": ["train"] * rows}).write_parquet(path)
+    recipe = Recipe.model_validate(
+        {
+            "questions": {"source": "file", "path": str(path)},
+            "teacher": {"kind": "endpoint", "model": "m", "base_url": "http://127.0.0.1:9/v1"},
+            "triples": {"max_tokens": 512},
+            "opd": {"steps": 0},
+        }
+    )
+    made_of = questions.write(recipe)
+    return recipe, pl.read_parquet(made_of.path / "questions.parquet")
+
+
+def _responses(root: Path) -> Any:
+    from cohobate.responses import ResponseStore
+
+    return ResponseStore(root / "responses")
+
+
+def _look_up(root: Path, rows: int, *, read: bool) -> Any:
+    from cohobate.samples import PIECE, Requests
+    from cohobate.teachers.base import teacher_fingerprint
+
+    recipe, asked = _recipe(root, rows)
+    keys = Requests(recipe, asked, teacher_fingerprint(recipe.teacher)).keys()
+    began = time.perf_counter()
+    found = _responses(root).locate(keys, 512)
+    count = found.rows.count()
+    if read:
+        count = sum(len(found.read(start, PIECE)) for start in range(0, rows, PIECE))
+    return f"{count} found in {time.perf_counter() - began:.2f} s, apart from the making of the keys"
+
+
+def _stage(root: Path, rows: int) -> Any:
+    from cohobate.stages import questions, triples
+
+    recipe, _ = _recipe(root, rows)
+    return triples.write(recipe, questions.write(recipe)).manifest.rows
+
+
+def _step(name: str, root: Path, rows: int) -> Any:
+    os.environ["COHOBATE_DATA"] = str(root / "asked")
+    if name == "make":
+        made.triples(root, rows)
+        _fill(root / "asked", rows)
+        return None
+    steps: dict[str, Any] = {
+        "curate": lambda: _curate(root),
+        "select": lambda: _select(root),
+        "look-up": lambda: _look_up(root / "asked", rows, read=False),
+        "read": lambda: _look_up(root / "asked", rows, read=True),
+        "triples": lambda: _stage(root / "asked", rows),
+        "again": lambda: _stage(root / "asked", rows),
+    }
+    return steps[name]() if name in steps else _export(root, name.removeprefix("export "))
+
+
+def _measure(given: argparse.Namespace, root: Path) -> None:
+    own = [sys.executable, "-m", "benchmarks.scale", f"--rows={given.rows}", f"--folder={root}"]
+    if not (root / "made").exists():
+        measure([*own, "--step", "make"])
+        (root / "made").touch()
+    for again in (*root.glob("triples/*.curated-*"), *root.glob("asked/triples"), *root.glob("out")):
+        shutil.rmtree(again)
+    per_million = 1e6 / given.rows
+    for name in given.steps or _STEPS:
+        used = measure([*own, "--step", name])
+        said = used.said.strip().splitlines()[-1] if used.said.strip() else ""
+        print(
+            f"{name:<17} {used.seconds:7.1f} s  {used.cpu:7.1f} s CPU  {used.cpu * per_million:7.1f} s CPU a million  "
+            f"{used.megabytes:6.0f} MB  {said}",
+            flush=True,
+        )
+    if given.datatrove:
+        [rows] = root.glob("triples/made-*/triples.parquet")
+        with tempfile.TemporaryDirectory() as folder:
+            command = [given.datatrove, str(_HERE / "peers.py"), "minhash", "--rows", str(rows), "--folder", folder]
+            used = measure(command, {k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
+        print(
+            f"{'datatrove minhash':<17} {used.seconds:7.1f} s  {used.cpu:7.1f} s CPU  "
+            f"{used.cpu * per_million:7.1f} s CPU a million  {used.megabytes:6.0f} MB  "
+            f"{used.said.strip().splitlines()[-1]}"
+        )
+
+
+def main() -> None:
+    """Measure the steps; the hidden option is one of the processes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", nargs="*", help=f"of {', '.join(_STEPS)}; none: all")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--datatrove", metavar="PYTHON")
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.step:
+        print(_step(given.step, given.folder, given.rows))
+        return
+    if given.folder:
+        given.folder.mkdir(parents=True, exist_ok=True)
+        _measure(given, given.folder)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _measure(given, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

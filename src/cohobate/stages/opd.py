@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate import progress, verify
 from cohobate.config import Recipe
+from cohobate.curation.curate import selected
 from cohobate.errors import QuestionsError
 from cohobate.store import Artifact, Outcome, Store, Workspace
 
@@ -27,6 +28,8 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 
     Some objectives learn from `triples` too (see `Opd.uses_triples`); for the others these are no parent.
     """
+    if recipe.opd.uses_triples:
+        triples = selected(recipe, triples)
     parents = [start, questions, *([triples] if recipe.opd.uses_triples else [])]
     return Store().produce(
         "opd",

@@ -13,11 +13,12 @@ from cohobate import progress, schema
 from cohobate.config import Verification
 from cohobate.files import write_parquet_atomic
 from cohobate.fingerprint import hash_value
-from cohobate.verdicts import GOLD_SENTINELS, Case, normalise, usable
+from cohobate.verdicts import GOLD_SENTINELS, Case, normalise
 from cohobate.verify import judge, verifier
 
 # Rows judged at a time: what a kill can lose.
 _CHUNK = 20_000
+_GOLDS_TRIED = 200
 
 
 def label(samples: pl.DataFrame, spec: Verification, scratch: Path | None = None) -> pl.DataFrame:
@@ -51,10 +52,8 @@ def with_gold(samples: pl.DataFrame, *, majority: bool) -> pl.DataFrame:
     The majority is an answer (after normalisation) of more than half of the question's samples and of at least two:
     samples without an answer count against it.
     """
-    text = pl.col("gold_answer").fill_null("").str.strip_chars().str.to_lowercase()
-    own = ~text.is_in(list(GOLD_SENTINELS))
     frame = samples.with_columns(
-        gold=pl.col("gold_answer"), gold_from=pl.when(own).then(pl.lit("question")).otherwise(None)
+        gold=pl.col("gold_answer"), gold_from=pl.when(has_gold()).then(pl.lit("question")).otherwise(None)
     )
     if not majority:
         return frame
@@ -107,9 +106,26 @@ def counts(verdicts: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def has_gold() -> pl.Expr:
+    """Whether the column gold_answer can decide anything: it is there, and no sentinel such as `proof`."""
+    return ~pl.col("gold_answer").fill_null("").str.strip_chars().str.to_lowercase().is_in(list(GOLD_SENTINELS))
+
+
 def without_gold(questions: pl.DataFrame) -> int:
     """How many questions have no gold answer that can decide anything."""
-    return sum(not usable(gold) for gold in questions["gold_answer"])
+    return len(questions) - len(questions.filter(has_gold()))
+
+
+def refused_gold(questions: pl.DataFrame, spec: Verification) -> list[str]:
+    """Usable gold answers, of the first 200, that the verifier does not accept as answers to their own questions.
+
+    Empty for functions of the user, which may want a whole response, and for judges, who are paid.
+    """
+    if spec.is_function or spec.needs_no_gold:
+        return []
+    golds = questions.filter(has_gold())["gold_answer"].head(_GOLDS_TRIED).to_list()
+    found = judge(spec, [Case(gold, gold) for gold in golds])
+    return [gold for gold, verdict in zip(golds, found, strict=True) if verdict.label != "correct"]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ part of an artifact's identity. Every other field is.
 
 from cohobate.config.base import EXECUTION, Section, StageName
 from cohobate.config.models import Student, Teacher
-from cohobate.config.questions import Columns, Questions
+from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
 from cohobate.config.training import Training
 from cohobate.config.triples import VERIFIERS, Curation, Triples, Verification
@@ -16,6 +16,8 @@ __all__ = [
     "VERIFIERS",
     "Columns",
     "Curation",
+    "Documents",
+    "Hub",
     "Questions",
     "Recipe",
     "Section",

@@ -1,6 +1,6 @@
 """How the teacher answers, how its answers are judged, and which are kept."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -44,6 +44,11 @@ class Verification(Section):
         return self.name not in VERIFIERS
 
     @property
+    def needs_no_gold(self) -> bool:
+        """Whether it decides without a gold answer too."""
+        return self.is_function
+
+    @property
     def needs_workers(self) -> bool:
         """Whether it may hang or crash, and so runs in processes of its own."""
         return self.name not in ("exact", "numeric")
@@ -64,6 +69,8 @@ class Triples(Section):
     """Longest response; a longer one is cut and marked truncated."""
     seed: int = 0
     """Seed of the sampling noise."""
+    without_gold: Literal["ask", "skip"] = "ask"
+    """skip: do not ask (and pay for) training questions whose gold answer is missing or a word such as `proof`."""
     verifier: Verification = Verification()
     """Judges the answers of the teacher, and those of the students."""
     batch_size: Memory = 256

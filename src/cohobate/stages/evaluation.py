@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate import verify
 from cohobate.config import Recipe
+from cohobate.errors import QuestionsError
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint, model_path
 
@@ -91,6 +92,11 @@ def _suites(recipe: Recipe, questions: Artifact) -> dict[str, pl.DataFrame]:
         limit = recipe.evaluation.limit
         if len(chosen):
             suites[split] = chosen if limit is None else chosen.head(limit)
+    if not suites:
+        raise QuestionsError(
+            f"{questions.id} has no question to evaluate on in {', '.join(recipe.evaluation.splits)}; give some in "
+            "questions.split, or for documents in questions.documents.exam, or run with --until before evaluation"
+        )
     return suites
 
 

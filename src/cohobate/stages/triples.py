@@ -58,8 +58,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
 
     require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
-    asked = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "train")
-    _say_what_cannot_be_judged(recipe, asked)
+    asked = _worth_asking(recipe, pl.read_parquet(questions.path / "questions.parquet"))
     requests = make_requests(recipe, asked, teacher)
     store = ResponseStore()
     known = store.find([request.key for request in requests], recipe.triples.max_tokens)
@@ -69,6 +68,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     failures = ask(recipe, missing, store, workspace.fingerprint, allowed)
     answered = store.find([request.key for request in requests], recipe.triples.max_tokens)
     samples = _samples(recipe, asked, requests, answered, teacher, workspace)
+    failures += _without_question(requests, answered, samples)
     verdicts = labels.label(samples, recipe.triples.verifier, workspace.scratch)
     tables = {
         "triples": samples.to_arrow().select(schema.TRIPLES.names).cast(schema.TRIPLES),
@@ -109,17 +109,30 @@ def make_requests(recipe: Recipe, asked: pl.DataFrame, teacher: str) -> list[Req
     ]
 
 
-def _say_what_cannot_be_judged(recipe: Recipe, asked: pl.DataFrame) -> None:
-    """Before anything is spent: such questions are answered and paid like the others."""
+def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+    """The training questions, without those that shall not be paid for; says before anything is spent what is amiss."""
+    import polars as pl
+
     from cohobate import labels, progress
 
     spec = recipe.triples.verifier
-    missing = 0 if spec.is_function or spec.majority else labels.without_gold(asked)
-    if missing:
+    asked = questions.filter(pl.col("split") == "train")
+    missing = labels.without_gold(asked)
+    if missing and recipe.triples.without_gold == "skip":
+        progress.say(f"{missing} of {len(asked)} questions have no usable gold answer and are not asked")
+        asked = asked.filter(labels.has_gold())
+    elif missing and not (spec.needs_no_gold or spec.majority):
         progress.say(
             f"{missing} of {len(asked)} questions have no usable gold answer: their triples stay undecided; "
-            "triples.verifier.majority = true judges them by the teacher's majority answer"
+            "triples.verifier.majority = true judges them by the teacher's majority answer, the verifier judge by a "
+            "model, and triples.without_gold = 'skip' saves them"
         )
+    if refused := labels.refused_gold(asked, spec):
+        progress.say(
+            f"{len(refused)} gold answers are not accepted by the verifier {spec.name} as answers to their own "
+            f"questions, such as {refused[0]!r}: their triples cannot become correct"
+        )
+    return asked
 
 
 def _samples(
@@ -136,6 +149,7 @@ def _samples(
     from cohobate.answers import parse
     from cohobate.manifest import code_version
     from cohobate.verdicts import normalise
+    from cohobate.written import with_written_questions
 
     frame = pl.DataFrame(
         {
@@ -145,13 +159,18 @@ def _samples(
             "messages": [json.dumps(request.messages, ensure_ascii=False) for request in requests],
         }
     ).join(answered, left_on="request_key", right_on="key", how="inner", maintain_order="left")
+    details = asked.select("question_id", "question", "gold_answer", "split", pl.col("meta").alias("question_meta"))
+    frame = frame.join(details, on="question_id", how="left", maintain_order="left")
+    frame = frame.with_columns(pl.col("question_id").alias("row_id"))
+    if recipe.questions.source == "documents":
+        frame = with_written_questions(frame).filter(pl.col("question").is_not_null())
     parsed = [parse(t, r) for t, r in frame.select("text", "reasoning").iter_rows()]
     sampling, settings, prompt = recipe.triples, recipe.teacher, recipe.teacher.prompt
     local = settings.kind == "local"
     same_for_all = {
         "source_name": recipe.questions.source,
-        "revision": None,
-        "licence": None,
+        "revision": recipe.questions.hf.revision,
+        "licence": recipe.questions.licence,
         "teacher_name": settings.model,
         "teacher_revision": teacher[:16] if local else settings.revision,
         "provider": "transformers" if local else settings.provider or "endpoint",
@@ -168,10 +187,8 @@ def _samples(
         "config_sha256": hash_value(recipe.model_dump(mode="json")),
         "schema_version": 1,
     }
-    details = asked.select("question_id", "question", "gold_answer", "split", pl.col("meta").alias("question_meta"))
-    return frame.join(details, on="question_id", how="left", maintain_order="left").with_columns(
+    return frame.with_columns(
         pl.col("request_key").str.slice(0, 20).alias("sample_id"),
-        pl.col("question_id").alias("row_id"),
         pl.Series("rationale", [p.rationale for p in parsed], dtype=pl.String),
         _whole("text", "reasoning").alias("response"),
         pl.col("served_model").fill_null(teacher).alias("teacher_model"),
@@ -184,6 +201,20 @@ def _samples(
         (pl.col("paid_by") != workspace.fingerprint).alias("cached"),
         **{name: pl.lit(value) for name, value in same_for_all.items()},
     )
+
+
+def _without_question(requests: list[Request], answered: pl.DataFrame, samples: pl.DataFrame) -> list[Failure]:
+    """Replies about documents that do not begin with a question are no triples."""
+    from cohobate.teachers.base import Failure
+
+    lost = set(answered["key"].to_list()) - set(samples["request_key"].to_list())
+    said = dict(answered.select("key", "text").iter_rows()) if lost else {}
+    message = "the reply does not begin with `Question:` and an answer: "
+    return [
+        Failure(request, "NoQuestion", None, message + repr(said[request.key][:80]), 1)
+        for request in requests
+        if request.key in lost
+    ]
 
 
 def _whole(text: str, reasoning: str) -> pl.Expr:

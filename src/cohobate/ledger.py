@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Work = Literal["generation", "rollout", "scoring", "update", "evaluation"]
+Work = Literal["generation", "rollout", "scoring", "update", "evaluation", "judging"]
 Paid = Literal["here", "earlier"]
 
 

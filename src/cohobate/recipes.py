@@ -24,7 +24,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     values = _parse(path)
     values.setdefault("name", path.stem)
     for override in overrides:
-        _apply(values, override)
+        apply(values, override)
     return make_recipe(values, f"recipe {path.name}")
 
 
@@ -63,7 +63,8 @@ def _parse(path: Path) -> dict[str, Any]:
         raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply(values: dict[str, Any], override: str) -> None:
+    """Put a `section.key=value` override into `values`. Raises RecipeError."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):

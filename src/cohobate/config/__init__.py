@@ -5,6 +5,7 @@ part of an artifact's identity. Every other field is.
 """
 
 from cohobate.config.base import EXECUTION, Section, StageName
+from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher
 from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
@@ -18,6 +19,7 @@ __all__ = [
     "Curation",
     "Documents",
     "Hub",
+    "Judge",
     "Questions",
     "Recipe",
     "Section",

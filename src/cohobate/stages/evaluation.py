@@ -56,6 +56,7 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
     import polars as pl
 
     from cohobate import progress, schema
+    from cohobate.evaluation import judging
     from cohobate.files import write_parquet_atomic
     from cohobate.runtime import set_threads
 
@@ -70,7 +71,9 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
     answers = pl.concat(frames)
     table = answers.to_arrow().select(schema.ANSWERS.names).cast(schema.ANSWERS)
     write_parquet_atomic(table, workspace.path / "answers.parquet")
-    return Outcome(len(answers), _scores(recipe, answers), _ledger(candidates, answers))
+    asked_of = pl.concat(suites.values())
+    judged = judging(recipe.triples.verifier, asked_of, answers, "evaluation", workspace.fingerprint)
+    return Outcome(len(answers), _scores(recipe, answers), [*_ledger(candidates, answers), *judged])
 
 
 def _candidates(recipe: Recipe, students: Sequence[Artifact]) -> list[Candidate]:
@@ -128,7 +131,9 @@ def _measure(
                 model = model or load(candidate.path, device=recipe.runtime.device)
                 chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
                 samples = 1 if greedy else config.samples
-                exam = Exam(chosen, samples, config.seed, config.batch_size, recipe.triples.verifier)
+                exam = Exam(
+                    chosen, samples, config.seed, config.batch_size, recipe.triples.verifier, workspace.fingerprint
+                )
                 found = answer(model, _form(recipe, candidate), questions, exam, done=bar.advance)
                 write_parquet_atomic(found.to_arrow(), path)
             bar.advance(0, f"{candidate.name} {split} {decoding}")

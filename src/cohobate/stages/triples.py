@@ -69,7 +69,8 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     answered = store.find([request.key for request in requests], recipe.triples.max_tokens)
     samples = _samples(recipe, asked, requests, answered, teacher, workspace)
     failures += _without_question(requests, answered, samples)
-    verdicts = labels.label(samples, recipe.triples.verifier, workspace.scratch)
+    verdicts = labels.label(samples, recipe.triples.verifier, workspace.scratch, workspace.fingerprint)
+    judging, judged = labels.judged(samples, verdicts, recipe.triples.verifier, "triples", workspace.fingerprint)
     tables = {
         "triples": samples.to_arrow().select(schema.TRIPLES.names).cast(schema.TRIPLES),
         "verdicts": verdicts.to_arrow().cast(schema.VERDICTS),
@@ -80,8 +81,8 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
         write_parquet_atomic(table, workspace.path / f"{name}.parquet")
     return Outcome(
         rows=len(samples),
-        metrics=_metrics(samples, verdicts, failures),
-        ledger=_ledger(recipe, answered, workspace.fingerprint),
+        metrics={**_metrics(samples, verdicts, failures), **judged},
+        ledger=[*_ledger(recipe, answered, workspace.fingerprint), *judging],
     )
 
 
@@ -127,10 +128,10 @@ def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
             "triples.verifier.majority = true judges them by the teacher's majority answer, the verifier judge by a "
             "model, and triples.without_gold = 'skip' saves them"
         )
-    if refused := labels.refused_gold(asked, spec):
+    if unread := labels.unreadable_gold(asked, spec):
         progress.say(
-            f"{len(refused)} gold answers are not accepted by the verifier {spec.name} as answers to their own "
-            f"questions, such as {refused[0]!r}: their triples cannot become correct"
+            f"{len(unread)} gold answers cannot be read by the verifier {spec.name}, such as {unread[0]!r}: only the same "
+            "words are right there; set another triples.verifier, or questions.gold_after"
         )
     return asked
 

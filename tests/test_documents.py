@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cohobate.config import Documents, Recipe
 from cohobate.errors import QuestionsError
 from cohobate.recipes import make_recipe
+from cohobate.relabel import relabel
 from cohobate.sources.documents import passages
 from cohobate.stages import questions, triples
 from cohobate.store import Artifact
@@ -191,9 +192,33 @@ def test_the_teacher_writes_questions_rationales_and_answers_about_passages(
         assert row["response"] == f"The handbook says: {fact.sentences[0]}\nAnswer: {fact.answer}"
         assert row["row_id"] in set(table(passed, "questions")["question_id"]) and row["row_id"] != row["question_id"]
         assert fact.sentences[0] in json.loads(row["question_meta"])["document"]
-    assert set(failures["error_class"]) <= {"NoQuestion"}
+    assert set(failures["error_class"]) == {"NoQuestion"}
     assert all("does not begin with `Question:`" in message for message in failures["message"])
     assert triples.write(recipe, passed).cached
+
+
+def test_a_judge_can_be_shown_the_passage(teacher: WireServer, data: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(handbook(tmp_path / "docs"), teacher.url)
+    made = triples.write(recipe, questions.write(recipe))
+    seen: list[str] = []
+
+    def says(body: Body, time: int) -> Act:
+        seen.append(body["messages"][-1]["content"])
+        return Act(payload=completion(body, "+1"))
+
+    with WireServer(says).running() as server:
+        settings = {
+            "kind": "endpoint",
+            "model": "j",
+            "base_url": server.url,
+            "prompt": "{document}|{question}|{answer}",
+        }
+        labels = relabel(made, {"name": "judge", "judge": settings})
+    rows = table(made, "triples").to_dicts()
+    expected = {f"{json.loads(r['question_meta'])['document']}|{r['question']}|{r['answer']}" for r in rows}
+    assert set(seen) == expected
+    metrics = labels.manifest.metrics
+    assert isinstance(metrics, dict) and metrics["judge"]["agreement"] is None
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,9 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    hub._load.cache_clear()
 
 
 def write(path: str, **hf: Any) -> Artifact:
-    hub._load.cache_clear()  # as in another process
     return stage.write(make_recipe({"questions": {"source": "file", "path": path, "hf": hf}}, "r"))
 
 

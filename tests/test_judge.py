@@ -9,21 +9,22 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cohobate import cli
-from cohobate.config import Judge, Verification
+from cohobate import cli, preflight
+from cohobate.config import Judge, Recipe, Verification
 from cohobate.errors import CohobateError, EndpointError, RecipeError, TeacherError
 from cohobate.export.run import Request, export
 from cohobate.judging import read_verdict
 from cohobate.recipes import make_recipe
 from cohobate.relabel import relabel
 from cohobate.selection import Selection
-from cohobate.stages import questions, triples
+from cohobate.stages import evaluation, questions, sft, triples
 from cohobate.statistics import wilson
 from cohobate.store import Artifact, Store
 from cohobate.verdicts import Case
 from cohobate.verify import check, judge, verifier
 from tests.endpoint_recipe import make, number, recipe_of, table
 from tests.pipeline import Finished
+from tests.test_triples import changed
 from tests.wire_server import Act, Body, WireServer, completion, error
 
 ROWS = 40
@@ -239,7 +240,12 @@ def test_the_command_shows_verdicts_cost_and_agreement(
         ({"name": "judge"}, RecipeError, ["needs a model", "triples.verifier.judge.model"]),
         ({"name": "judge", "judge": {"kind": "endpoint", "model": "j"}}, RecipeError, ["judge", "needs base_url"]),
         ({"name": "judge", "judge": {"model": "m", "prompt": "{question}"}}, RecipeError, ["{answer}"]),
-        ({"name": "judge", "judge": {"modell": "m"}}, RecipeError, ["triples.verifier.judge"]),
+        (
+            {"name": "judge", "judge": {"model": "m", "modell": "m"}},
+            RecipeError,
+            ["did you mean 'triples.verifier.judge.model'"],
+        ),
+        ({"name": "judge", "judge": {"max_tokens": 9}}, RecipeError, ["'triples.verifier.judge.model' is missing"]),
         ({"name": "judge", "judge": {"model": "no/such"}}, CohobateError, ["no/such"]),
     ],
 )
@@ -249,6 +255,16 @@ def test_a_wrong_setting_is_one_sentence(
     with pytest.raises(kind) as caught:
         relabel(taught, changes)
     assert "\n" not in str(caught.value) and all(part in str(caught.value) for part in parts)
+
+
+def test_a_preflight_asks_the_judge_once(server: WireServer, tmp_path: Path, data: Path) -> None:
+    server.plan = lambda body, time: error(500, "broken") if body["model"] == "j" else Act()
+    recipe = recipe_of(tmp_path, server.url, 1, triples={"verifier": settings(server)})
+    found = {item.name: item for item in preflight.check(recipe)}
+    assert found["teacher answers"].passed and not found["judge answers"].passed
+    assert "broken" in found["judge answers"].detail
+    server.plan = lambda body, time: Act()
+    assert all(item.passed for item in preflight.check(recipe) if item.name == "judge answers")
 
 
 def test_what_the_endpoint_does_wrong_names_the_judges_settings(taught: Artifact, server: WireServer) -> None:
@@ -308,3 +324,35 @@ def test_gold_answers_that_decide_nothing_are_said_or_skipped_before_anything_is
     assert made.manifest.rows == 3 and len(server.seen) == 3
     assert "2 of 5 questions have no usable gold answer and are not asked" in said
     assert "1 gold answers cannot be read by the verifier numeric" in said and "'x plus one'" in said
+
+
+def test_every_request_to_a_judge_stands_in_a_ledger_of_the_stages_that_ask(
+    tiny: Recipe, server: WireServer, data: Path
+) -> None:
+    def says(body: Body, time: int) -> Act:
+        return Act(payload=completion(body, "+1" if len(prompt(body)) % 3 else "-1"))
+
+    server.plan = says
+    recipe = changed(
+        tiny,
+        questions={"train": 12, "fresh": 1, "validation": 4, "test": 4, "hard": 0},
+        triples={"verifier": settings(server)},
+        opd={"steps": 0},
+        student={"model": "world/teacher"},  # the untaught one ends no response, and there is nothing to judge
+        sft={"steps": 2, "warmup": 1, "evaluate_every": 1, "batch": 2},
+        evaluation={"max_tokens": 80},
+    )
+    asked = questions.write(recipe)
+    taught = triples.write(recipe, asked)
+    student = sft.train(recipe, taught, asked)
+    scores = evaluation.evaluate(recipe, asked, [student])
+    judged = [
+        entry for made in (taught, student, scores) for entry in made.manifest.ledger if entry["model"] == "judge"
+    ]
+    assert {(entry["stage"], entry["work"]) for entry in judged} == {
+        ("triples", "judging"),
+        ("sft", "evaluation"),
+        ("evaluation", "evaluation"),
+    }
+    assert sum(entry["sequences"] for entry in judged if entry["paid"] == "here") == len(server.seen)
+    assert len(set(server.keys)) == len(server.seen)

@@ -114,6 +114,26 @@ def reason(label: str, said: str | None) -> str | None:
     return "judged wrong" if label == "incorrect" else said.partition(":")[0]
 
 
+def sentences(metrics: dict[str, Any]) -> list[str]:
+    """What a judge read and wrote, and how often it agrees with the exact verifier; nothing without a judge."""
+    counted = metrics.get("judge")
+    if not counted:
+        return []
+    cost = "" if counted["cost_usd"] is None else f", {counted['cost_usd']:.2f} USD"
+    tokens = f"{counted['prompt_tokens']:,} + {counted['completion_tokens']:,} tokens"
+    said = f"judge     {counted['model']}: {counted['replies']:,} replies, {tokens}{cost}"
+    found = counted["agreement"]
+    if found is None or not found["n"]:
+        return [said, "agreement unknown: the judge and the exact verifier have decided no answer both"]
+    share, low, high = (f"{found[name]:.1%}" for name in ("share", "low", "high"))
+    return [
+        said,
+        f"agreement {share} with the exact verifier on {found['n']:,} answers with gold (95% interval {low} to "
+        f"{high}): {found['only_judge']:,} correct for the judge only, {found['only_exact']:,} for the exact verifier "
+        f"only; {found['undecided']:,} undecided by the judge",
+    ]
+
+
 def _requests(judge: Judge, cases: Iterable[Case]) -> list[Request | None]:
     """None where there is nothing to judge, since the response was cut before its answer."""
     model = teacher_fingerprint(judge)

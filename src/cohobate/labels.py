@@ -159,7 +159,7 @@ def agreement(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any] |
 def judged(
     samples: pl.DataFrame, verdicts: pl.DataFrame, spec: Verification, stage: str, mark: str
 ) -> tuple[list[LedgerEntry], dict[str, Any]]:
-    """The judge's work in `stage`, and {judge: {model, replies, tokens, cost_usd, agreement}}; empty for no judge."""
+    """The judge's work in `stage`, and {judge: counts of `judging.spent`, with agreement}; nothing for no judge."""
     if spec.judge is None or spec.name != "judge":
         return [], {}
     cases = list(_cases(with_gold(samples, majority=spec.majority)))

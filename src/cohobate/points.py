@@ -52,7 +52,7 @@ class Points:
         path = self.folder / f"step-{step:06d}.json"
         if path.exists() or self.questions.is_empty():
             return
-        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256, self.verifier, self._mark)
+        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256, self.verifier, self._mark(step))
         answers = evaluation.answer(self.student, self.form, self.questions, exam)
         summary = evaluation.summarise(answers)
         cost = ModelCost.of(self.student.model.config)
@@ -65,13 +65,12 @@ class Points:
             **{name: summary[name] for name in ("n", "accuracy", "low", "high")},
             **flops_by_model(spent),
         }
-        judged = evaluation.judging(self.verifier, self.questions, answers, self.stage, self._mark)
+        judged = evaluation.judging(self.verifier, self.questions, answers, self.stage, self._mark(step))
         write_json_atomic(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
 
-    @property
-    def _mark(self) -> str:
-        """Who asks the judge: this build, in whose folder the points lie."""
-        return f"points/{self.folder.parent.parent.name}"
+    def _mark(self, step: int) -> str:
+        """Who asks the judge: this point of this build, in whose folder the points lie."""
+        return f"points/{self.folder.parent.parent.name}/{step}"
 
     def collected(self) -> tuple[list[dict[str, Any]], list[LedgerEntry]]:
         """All points in order of steps, and what measuring them cost."""

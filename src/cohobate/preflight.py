@@ -84,7 +84,7 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[
         yield "student loads", lambda: loads("student", recipe.student.model)
         yield "disk", lambda: _disk(models["student"].model)
     judge = recipe.triples.verifier.judge
-    if judge is not None and recipe.triples.verifier.name == "judge" and set(BOTH) <= set(roles):
+    if judge is not None and recipe.triples.verifier.name == "judge" and ask:
         yield "judge answers", lambda: _judges(judge, recipe)
     if models:
         yield "template", lambda: _template(recipe, models)

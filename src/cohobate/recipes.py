@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -90,6 +90,8 @@ def sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         siblings = _fields_at(first["loc"][:-1])
         return f"unknown key '{where}'{_near(str(first['loc'][-1]), siblings, where)}{more}"
+    if first["type"] == "missing":
+        return f"'{where}' is missing; set it{more}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{more}"
@@ -101,7 +103,8 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Recipe
     for part in location:
         field = model.model_fields.get(part) if _is_model(model) else None
-        model = field.annotation if field else None
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        model = next((kind for kind in kinds if _is_model(kind)), None)
     return list(model.model_fields) if _is_model(model) else []
 
 

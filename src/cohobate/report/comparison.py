@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cohobate import judging
 from cohobate.errors import StoreError
 from cohobate.files import replacing
 from cohobate.report.render import environment, percent
@@ -100,30 +101,13 @@ def print_labels(name: str, metrics: dict[str, Any], moved: list[dict[str, Any]]
     console.print(f"pass rate {percent(metrics['pass_rate'])}  {escape(_listed(metrics['verdicts']))}")
     if metrics["reasons"]:
         console.print(f"reasons   {escape(_listed(metrics['reasons']))}")
-    if judge := metrics.get("judge"):
-        for line in judge_lines(judge):
-            console.print(escape(line))
+    for line in judging.sentences(metrics):
+        console.print(escape(line))
     changed = [row for row in moved if row["before"] != row["after"]]
     for row in changed:
         console.print(f"changed   {row['samples']:,} from {row['before']} to {row['after']}")
     if not changed:
         console.print("changed   no verdict")
-
-
-def judge_lines(judge: dict[str, Any]) -> list[str]:
-    """What a judge read and wrote, and how often it agrees with the exact verifier."""
-    cost = "" if judge["cost_usd"] is None else f", {judge['cost_usd']:.2f} USD"
-    tokens = f"{judge['prompt_tokens']:,} + {judge['completion_tokens']:,} tokens"
-    said = [f"judge     {judge['model']}: {judge['replies']:,} replies, {tokens}{cost}"]
-    found = judge["agreement"]
-    if found is None:
-        return [*said, "agreement unknown: no question has a gold answer"]
-    said.append(
-        f"agreement {percent(found['share'])} with the exact verifier on {found['n']:,} answers with gold (95% "
-        f"interval {percent(found['low'])} to {percent(found['high'])}): {found['only_judge']:,} correct for the judge "
-        f"only, {found['only_exact']:,} for the exact verifier only; {found['undecided']:,} undecided by the judge"
-    )
-    return said
 
 
 def write_page(found: dict[str, Any], path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ def _folder(path: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-@lru_cache(maxsize=1)
 def _load(path: str, hub: Hub) -> Any:
     """A datasets.Dataset, mapped into memory rather than read into it."""
     try:

@@ -31,10 +31,10 @@ def write(recipe: Recipe) -> Artifact:
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    from cohobate.sources.read import identity
-
     if recipe.questions.source == "world":
         return {name: value for name, value in recipe.questions.identity().items() if name in _WORLD}
+    from cohobate.sources.read import identity
+
     return identity(recipe.questions)
 
 

@@ -50,7 +50,7 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate import labels, schema
+    from cohobate import judging, labels, progress, schema
     from cohobate.asking import ask, failure_rows
     from cohobate.files import write_parquet_atomic
     from cohobate.preflight import require
@@ -70,7 +70,9 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     samples = _samples(recipe, asked, requests, answered, teacher, workspace)
     failures += _without_question(requests, answered, samples)
     verdicts = labels.label(samples, recipe.triples.verifier, workspace.scratch, workspace.fingerprint)
-    judging, judged = labels.judged(samples, verdicts, recipe.triples.verifier, "triples", workspace.fingerprint)
+    judges_work, judged = labels.judged(samples, verdicts, recipe.triples.verifier, "triples", workspace.fingerprint)
+    for line in judging.sentences(judged):
+        progress.say(line)
     tables = {
         "triples": samples.to_arrow().select(schema.TRIPLES.names).cast(schema.TRIPLES),
         "verdicts": verdicts.to_arrow().cast(schema.VERDICTS),
@@ -82,7 +84,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     return Outcome(
         rows=len(samples),
         metrics={**_metrics(samples, verdicts, failures), **judged},
-        ledger=[*_ledger(recipe, answered, workspace.fingerprint), *judging],
+        ledger=[*_ledger(recipe, answered, workspace.fingerprint), *judges_work],
     )
 
 
@@ -130,8 +132,8 @@ def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
         )
     if unread := labels.unreadable_gold(asked, spec):
         progress.say(
-            f"{len(unread)} gold answers cannot be read by the verifier {spec.name}, such as {unread[0]!r}: only the same "
-            "words are right there; set another triples.verifier, or questions.gold_after"
+            f"{len(unread)} gold answers cannot be read by the verifier {spec.name}, such as {unread[0]!r}: only the "
+            "same words are right there; set another triples.verifier, or questions.gold_after"
         )
     return asked
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohobate.config import Documents, Recipe
-from cohobate.errors import QuestionsError
+from cohobate.errors import QuestionsError, TeacherError
 from cohobate.recipes import make_recipe
 from cohobate.relabel import relabel
 from cohobate.sources.documents import passages
@@ -70,6 +70,15 @@ def test_a_long_paragraph_is_cut_after_sentences_and_the_last_ones_come_again() 
         f"{sentences[1]}\n\n{' '.join(sentences[2:4])}",
         f"{sentences[3]}\n\n{' '.join(sentences[4:])}",
     ]
+
+
+def test_quotes_stay_and_characters_count_where_words_have_no_spaces() -> None:
+    assert [t for t, _ in cut('He said "Go now." Then they went home.', 4)] == [
+        'He said "Go now."',
+        "Then they went home.",
+    ]
+    assert [t for t, _ in cut("天気がいい。明日も晴れる。", 8)] == ["天気がいい。", "明日も晴れる。"]
+    assert [t for t, _ in cut("一二三四五六七", 3)] == ["一二三", "四五六", "七"]
 
 
 def test_plain_text_has_no_headings() -> None:
@@ -195,10 +204,12 @@ def test_the_teacher_writes_questions_rationales_and_answers_about_passages(
     assert set(failures["error_class"]) == {"NoQuestion"}
     assert all("does not begin with `Question:`" in message for message in failures["message"])
     assert triples.write(recipe, passed).cached
+    with pytest.raises(TeacherError, match=r"replies about documents .*questions\.documents\.prompt"):
+        triples.write(recipe_of(tmp_path / "docs", teacher.url, triples={"max_failures": 0.0}), passed)
 
 
 def test_a_judge_can_be_shown_the_passage(teacher: WireServer, data: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(handbook(tmp_path / "docs"), teacher.url)
+    recipe = recipe_of(handbook(tmp_path / "docs"), teacher.url, triples={"max_failures": 0.9})
     made = triples.write(recipe, questions.write(recipe))
     seen: list[str] = []
 

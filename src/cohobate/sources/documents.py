@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -25,7 +25,9 @@ from cohobate.sources.text import refuse_encoding
 _SUFFIXES = (".md", ".markdown", ".txt")
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
 _FENCE = re.compile(r"\s*(```|~~~)")
-_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|(?<=[。！？])")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+|(?<=[。！？])")
+# Scripts without spaces between words: a character counts as one.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Block:
     @property
     def words(self) -> int:
         """Headings are not counted: they come along."""
-        return 0 if self.is_heading else len(self.text.split())
+        return 0 if self.is_heading else count_words(self.text)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,13 @@ class Passage:
 
 def find(path: str) -> files.Found:
     """The documents that `path` means. Raises QuestionsError when there are none."""
-    return files.find(path, _SUFFIXES, ".md, .markdown or .txt", "documents")
+    found = files.find(path, _SUFFIXES, ".md, .markdown or .txt", "documents")
+    return replace(found, several=True)  # the name of a single one stands in its questions too
+
+
+def count_words(text: str) -> int:
+    """Words of a text, or characters where the script has no spaces."""
+    return len(_WORD.findall(text))
 
 
 def questions(found: files.Found, config: Documents) -> Read:
@@ -130,7 +138,7 @@ def _overlap(last: Block, words: int) -> list[Block]:
     """The last sentences of a block, of at most so many words."""
     kept: list[str] = []
     for sentence in reversed(_sentences(last.text)):
-        if sum(len(item.split()) for item in kept) + len(sentence.split()) > words:
+        if sum(map(count_words, kept)) + count_words(sentence) > words:
             break
         kept.insert(0, sentence)
     return [Block(" ".join(kept), last.headings)] if kept else []
@@ -143,14 +151,18 @@ def _pieces(block: Block, words: int) -> Iterator[Block]:
         return
     held: list[str] = []
     for sentence in _sentences(block.text):
-        parts = sentence.split()
-        for at in range(0, len(parts), words):
-            piece = parts[at : at + words]
-            if held and sum(len(item.split()) for item in held) + len(piece) > words:
+        for piece in _cut_at_words(sentence, words):
+            if held and sum(map(count_words, held)) + count_words(piece) > words:
                 yield Block(" ".join(held), block.headings)
                 held = []
-            held.append(" ".join(piece) if len(parts) > words else sentence)
+            held.append(piece)
     yield Block(" ".join(held), block.headings)
+
+
+def _cut_at_words(sentence: str, words: int) -> Iterator[str]:
+    starts = [match.start() for match in _WORD.finditer(sentence)][::words]
+    for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
+        yield sentence[start:end].strip()
 
 
 def _sentences(text: str) -> list[str]:

@@ -40,7 +40,9 @@ class Mapping:
         question = self._question(self._look(row, columns.question))
         gold = self._gold(self._look(row, columns.gold_answer))
         if columns.choices is not None:
-            question, gold = _with_choices(question, gold, self._look(row, columns.choices), columns.choices)
+            given = self._look(row, columns.choices)
+            if columns.choices in self.found:  # else the whole column is missing, which is said at the end
+                question, gold = _with_choices(question, gold, given, columns.choices)
         name = None if columns.id is None else _text(self._look(row, columns.id), columns.id)
         split = _text(row.get("split"), "split")
         meta = {key: value for key, value in row.items() if key not in self.used}

@@ -68,7 +68,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     failures = ask(recipe, missing, store, workspace.fingerprint, allowed)
     answered = store.find([request.key for request in requests], recipe.triples.max_tokens)
     samples = _samples(recipe, asked, requests, answered, teacher, workspace)
-    failures += _without_question(requests, answered, samples)
+    failures += _without_question(requests, answered, samples, allowed)
     verdicts = labels.label(samples, recipe.triples.verifier, workspace.scratch, workspace.fingerprint)
     judges_work, judged = labels.judged(samples, verdicts, recipe.triples.verifier, "triples", workspace.fingerprint)
     for line in judging.sentences(judged):
@@ -206,12 +206,21 @@ def _samples(
     )
 
 
-def _without_question(requests: list[Request], answered: pl.DataFrame, samples: pl.DataFrame) -> list[Failure]:
-    """Replies about documents that do not begin with a question are no triples."""
+def _without_question(
+    requests: list[Request], answered: pl.DataFrame, samples: pl.DataFrame, allowed: int
+) -> list[Failure]:
+    """Replies about documents that do not begin with a question are no triples. Raises TeacherError for too many."""
+    from cohobate.errors import TeacherError
     from cohobate.teachers.base import Failure
 
     lost = set(answered["key"].to_list()) - set(samples["request_key"].to_list())
     said = dict(answered.select("key", "text").iter_rows()) if lost else {}
+    if len(lost) > allowed:
+        raise TeacherError(
+            f"{len(lost)} of {len(requests)} replies about documents do not begin with `Question:` and an "
+            f"answer (such as {next(iter(said.values()))[:80]!r}); correct questions.documents.prompt, or raise "
+            "triples.max_failures"
+        )
     message = "the reply does not begin with `Question:` and an answer: "
     return [
         Failure(request, "NoQuestion", None, message + repr(said[request.key][:80]), 1)

@@ -1,13 +1,15 @@
 """Documents: cut into passages at headings and paragraphs, and made into question-answer triples by the teacher."""
 
 import json
+import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohobate.config import Documents, Recipe
@@ -92,8 +94,11 @@ HEADING = st.tuples(st.integers(1, 3), WORD).map(lambda pair: f"{'#' * pair[0]} 
 DOCUMENT = st.lists(st.one_of(PARAGRAPH, PARAGRAPH, HEADING), max_size=12).map("\n\n".join)
 
 
+@settings(deadline=None)
 @given(DOCUMENT, st.integers(4, 40), st.integers(0, 10))
-def test_no_word_is_lost_and_no_passage_is_too_long(text: str, words: int, overlap: int) -> None:
+def test_no_word_is_lost_and_no_passage_is_too_long(drawn: str, words: int, overlap: int) -> None:
+    number = count()
+    text = re.sub(r"\w+", lambda _: f"w{next(number)}", drawn)  # no word twice: its place is known
     body = [word for line in text.split("\n") if not line.startswith("#") for word in line.split()]
     overlap = min(overlap, words // 2)
     found = cut(text, words, overlap)
@@ -121,8 +126,8 @@ def recipe_of(path: Path, url: str = "http://127.0.0.1:9/v1", **changes: Any) ->
         "teacher": {"kind": "endpoint", "model": "m", "base_url": url, "prompt": "{question}"},
         "opd": {"steps": 0},
     }
-    for name, settings in changes.items():
-        values[name] = {**values.get(name, {}), **settings}
+    for name, values_of in changes.items():
+        values[name] = {**values.get(name, {}), **values_of}
     return make_recipe(values, "r")
 
 

@@ -12,7 +12,7 @@ from cohobate.answers import parse
 from cohobate.config import Recipe
 from cohobate.files import write_parquet_atomic
 from cohobate.fingerprint import hash_value
-from cohobate.question_files import question_id
+from cohobate.sources.table import question_id
 from cohobate.store import Artifact, Outcome, Store, Workspace
 
 Row = Mapping[str, Any]

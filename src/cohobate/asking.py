@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cohobate import progress
 from cohobate.answers import parse
-from cohobate.config import Recipe
+from cohobate.config import Judge, Recipe, Triples
+from cohobate.config import Teacher as Settings
 from cohobate.errors import TeacherError
 from cohobate.responses import ResponseStore, Writer
 from cohobate.teachers.base import Failure, Request, Response, Teacher
@@ -46,16 +47,23 @@ def ask(recipe: Recipe, missing: Sequence[Request], store: ResponseStore, paid_b
 
 
 def _teacher(recipe: Recipe) -> Teacher:
-    if recipe.teacher.kind == "endpoint":
+    if recipe.teacher.kind == "local":
+        from cohobate.runtime import set_threads
+
+        set_threads(recipe)
+    return open_teacher(recipe.teacher, recipe.triples, recipe.runtime.device)
+
+
+def open_teacher(settings: Settings, limits: Triples | Judge, device: str = "auto") -> Teacher:
+    """The way to the model of `settings`. Raises EndpointError without its key, ModelError without its folder."""
+    if settings.kind == "endpoint":
         from cohobate.teachers.endpoint import EndpointTeacher
 
-        return EndpointTeacher(recipe.teacher, recipe.triples)
-    from cohobate.runtime import set_threads
+        return EndpointTeacher(settings, limits)
     from cohobate.students import load
     from cohobate.teachers.local import LocalTeacher
 
-    set_threads(recipe)
-    return LocalTeacher(load(recipe.teacher.model, device=recipe.runtime.device), recipe.triples.batch_size)
+    return LocalTeacher(load(settings.model, device=device), limits.batch_size)
 
 
 class _Work:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.errors import VerifierError
-from cohobate.labels import aggregate
+from cohobate.labels import aggregate, reasons
 from cohobate.relabel import STAGE as LABELS
 from cohobate.selection import counts
 from cohobate.statistics import paired, wilson
@@ -124,7 +124,7 @@ def total(dataset: Dataset) -> dict[str, Any]:
         "low": low,
         "high": high,
         "correct_share": labels["correct"] / len(rows) if len(rows) else None,
-        "reasons": counts(rows["reason"]),
+        "reasons": reasons(rows),
         "finish_reasons": counts(rows["finish_reason"]),
         "truncated": rows["truncated"].mean(),
         "mean_completion_tokens": tokens.mean(),

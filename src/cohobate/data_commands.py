@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def verify(
     name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Id of the triples, or its beginning.")],
     verifier: Annotated[
-        str | None, typer.Option(metavar="NAME", help="exact, numeric, math, or your own as module:function.")
+        str | None, typer.Option(metavar="NAME", help="exact, numeric, math, judge, or your own as module:function.")
     ] = None,
     tolerance: Annotated[float | None, typer.Option(help="numeric: largest relative difference.")] = None,
     seconds: Annotated[float | None, typer.Option(help="math and your own: processor time of an answer.")] = None,
@@ -27,9 +27,16 @@ def verify(
         typer.Option("--majority/--no-majority", help="Judge by the majority answer where gold is missing."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="math and your own: processes.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value of triples.verifier, such as judge.model=world/teacher."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge triples again by another verifier; the verdicts are an artifact of their own, and no teacher is asked."""
+    from cohobate.recipes import apply
     from cohobate.relabel import movements, relabel
     from cohobate.store import Store
 
@@ -40,8 +47,11 @@ def verify(
         "majority": majority,
         "workers": workers,
     }
+    changes = {key: value for key, value in given.items() if value is not None}
+    for override in overrides or []:
+        apply(changes, override)
     triples = Store().find(name)
-    labels = relabel(triples, {key: value for key, value in given.items() if value is not None})
+    labels = relabel(triples, changes)
     made, moved = labels.manifest, movements(triples, labels)
     if as_json:
         print(

@@ -13,6 +13,8 @@ from cohobate import rollouts, schema
 from cohobate.answers import parse, parse_plain
 from cohobate.chat import Format, decode, question_ids
 from cohobate.config import Verification
+from cohobate.judging import spent
+from cohobate.ledger import LedgerEntry
 from cohobate.statistics import wilson
 from cohobate.students import LoadedModel
 from cohobate.verdicts import Case, Verdict
@@ -20,18 +22,23 @@ from cohobate.verify import judge
 
 _LABELS = ("student", "split", "decoding")
 _COLUMNS = [field for field in schema.ANSWERS if field.name not in _LABELS]
+Entries = list[LedgerEntry]
 _SCHEMA = dict(pl.DataFrame(pa.schema(_COLUMNS).empty_table()).schema)
 
 
 @dataclass(frozen=True)
 class Exam:
-    """How questions are put and answers judged: decoding, samples a question, seed of the noise, verifier."""
+    """How questions are put and answers judged: decoding, samples a question, seed of the noise, verifier.
+
+    paid_by: who asks the judge, if the verifier is one.
+    """
 
     decoding: rollouts.Decoding
     samples: int
     seed: int
     batch_size: int
     verifier: Verification
+    paid_by: str = "verdicts"
 
 
 def answer(
@@ -62,7 +69,7 @@ def answer(
         done=done,
     )
     cases = [_case(model, form, row, response) for row, response in zip(asked, sampled, strict=True)]
-    verdicts = judge(exam.verifier, cases)
+    verdicts = judge(exam.verifier, cases, paid_by=exam.paid_by)
     graded = zip(asked, indices, prompts, sampled, cases, verdicts, strict=True)
     return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
 
@@ -96,6 +103,18 @@ def _graded(
         "prompt_tokens": len(prompt),
         "tokens": len(response.response_ids),
     }
+
+
+def judging(verifier: Verification, questions: pl.DataFrame, answers: pl.DataFrame, stage: str, mark: str) -> Entries:
+    """What a judge took to judge `answers` to `questions`; nothing for other verifiers."""
+    if verifier.judge is None or verifier.name != "judge":
+        return []
+    truncated = (pl.col("finish_reason") == "length").alias("truncated")
+    asked = questions.select("question_id", "question").unique("question_id")
+    rows = answers.join(asked, on="question_id", how="left", maintain_order="left")
+    columns = rows.select("answer_extracted", "gold_answer", truncated, "question", "response")
+    entries, _ = spent(verifier.judge, [Case(*row) for row in columns.iter_rows()], stage, mark, "evaluation")
+    return entries
 
 
 def summarise(answers: pl.DataFrame) -> dict[str, Any]:

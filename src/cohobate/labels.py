@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,33 +10,40 @@ from typing import Any
 
 import polars as pl
 
-from cohobate import progress, schema, selection
+from cohobate import judging, progress, schema, selection
 from cohobate.config import Verification
 from cohobate.files import write_parquet_atomic
 from cohobate.fingerprint import hash_value
-from cohobate.verdicts import GOLD_SENTINELS, Case, normalise, usable
-from cohobate.verify import judge, verifier
+from cohobate.ledger import LedgerEntry
+from cohobate.statistics import wilson
+from cohobate.verdicts import GOLD_SENTINELS, NO_GOLD, Case, normalise
+from cohobate.verify import EXACT, judge, verifier
 
 # Rows judged at a time: what a kill can lose.
 _CHUNK = 20_000
+_GOLDS_TRIED = 200
+_OTHER = "7919"  # any number will do
 
 Label = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def label(samples: pl.DataFrame, spec: Verification, scratch: Path | None = None) -> pl.DataFrame:
+def label(
+    samples: pl.DataFrame, spec: Verification, scratch: Path | None = None, paid_by: str = "verdicts"
+) -> pl.DataFrame:
     """The verdict of each sample, in order: columns of schema.VERDICTS.
 
-    samples: columns sample_id, question_id, question, response, answer, gold_answer, truncated. Chunks that a killed
-    call has finished are kept in `scratch` and not judged again. Raises VerifierError for a broken function.
+    samples: columns sample_id, question_id, question, response, answer, gold_answer, truncated, and question_meta if a
+    judge shall see documents. Chunks that a killed call has finished are kept in `scratch` and not judged again.
+    Raises VerifierError for a broken function, EndpointError and TeacherError of a judge.
     """
-    with labelling(spec, len(samples), scratch) as verdicts:
+    with labelling(spec, len(samples), scratch, paid_by) as verdicts:
         return verdicts(samples)
 
 
 @contextmanager
 def labelling(
-    spec: Verification, total: int, scratch: Path | None = None
-) -> Iterator[Callable[[pl.DataFrame], pl.DataFrame]]:
+    spec: Verification, total: int, scratch: Path | None = None, paid_by: str = "verdicts"
+) -> Iterator[Label]:
     """A `label` that is called with one piece of the samples after another, `total` rows in all.
 
     A piece holds all samples of its questions: the majority is theirs.
@@ -47,22 +55,24 @@ def labelling(
 
         def verdicts(samples: pl.DataFrame) -> pl.DataFrame:
             frame = with_gold(samples, majority=spec.majority)
-            kept = [_empty(), *(_kept(rows, spec, bar, scratch) for rows in frame.iter_slices(_CHUNK))]
+            kept = [_empty(), *(_kept(rows, spec, bar, scratch, paid_by) for rows in frame.iter_slices(_CHUNK))]
             return pl.concat(kept).with_columns(**named).select(columns)
 
         yield verdicts
 
 
-def _kept(rows: pl.DataFrame, spec: Verification, bar: progress.Bar, scratch: Path | None) -> pl.DataFrame:
+def _kept(
+    rows: pl.DataFrame, spec: Verification, bar: progress.Bar, scratch: Path | None, paid_by: str
+) -> pl.DataFrame:
     """The verdicts of a killed call, or new ones."""
-    if not scratch or not spec.needs_workers:  # the others are quicker than a look at the disk
-        return _judged(rows, spec, bar)
+    if not scratch or not spec.takes_time:  # the others are quicker than a look at the disk
+        return _judged(rows, spec, bar, paid_by)
     path = scratch / f"verdicts-{_mark(rows)}.parquet"
     if path.exists():
         found = pl.read_parquet(path)
         bar.advance(len(found))
         return found
-    found = _judged(rows, spec, bar)
+    found = _judged(rows, spec, bar, paid_by)
     write_parquet_atomic(found.to_arrow(), path)
     return found
 
@@ -73,10 +83,8 @@ def with_gold(samples: pl.DataFrame, *, majority: bool) -> pl.DataFrame:
     The majority is an answer (after normalisation) of more than half of the question's samples and of at least two:
     samples without an answer count against it.
     """
-    text = pl.col("gold_answer").fill_null("").str.strip_chars().str.to_lowercase()
-    own = ~text.is_in(list(GOLD_SENTINELS))
     frame = samples.with_columns(
-        gold=pl.col("gold_answer"), gold_from=pl.when(own).then(pl.lit("question")).otherwise(None)
+        gold=pl.col("gold_answer"), gold_from=pl.when(has_gold()).then(pl.lit("question")).otherwise(None)
     )
     if not majority:
         return frame
@@ -124,28 +132,99 @@ def counts(verdicts: pl.DataFrame) -> dict[str, Any]:
     return {
         "verifier": verdicts["verifier"][0] if len(verdicts) else None,
         "verdicts": labels,
-        "reasons": selection.counts(verdicts["reason"]),
+        "reasons": reasons(verdicts),
         "pass_rate": labels.get("correct", 0) / decided if decided else None,
     }
 
 
+def reasons(verdicts: pl.DataFrame) -> dict[str, int]:
+    """How often each reason occurs, the most frequent first; of judges the kinds of their replies.
+
+    verdicts: columns verifier, verdict, reason.
+    """
+    judged = pl.col("verifier").str.starts_with(judging.PREFIX)
+    kinds = [judging.reason(*row) for row in verdicts.filter(judged).select("verdict", "reason").iter_rows()]
+    others = verdicts.filter(~judged)["reason"]
+    return selection.counts(pl.concat([pl.Series("reason", kinds, dtype=pl.String), others]))
+
+
+def agreement(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any] | None:
+    """How often `verdicts` agree with the exact verifier, on the samples with a gold answer of the question's own.
+
+    {n, agree, share, low, high, only_judge, only_exact, undecided}: n were decided by both, only_judge and only_exact
+    were correct for that one alone, undecided were decided by the exact verifier only. low and high: 95% Wilson. None
+    where no sample has a gold answer. samples: columns sample_id, answer, truncated.
+    """
+    known = verdicts.filter(pl.col("gold_from") == "question").select("sample_id", "verdict", "gold")
+    rows = known.join(samples.select("sample_id", "answer", "truncated"), on="sample_id")
+    exact = [
+        EXACT(answer, gold, truncated=cut).label
+        for answer, gold, cut in rows.select("answer", "gold", "truncated").iter_rows()
+    ]
+    decided = Counter(pair for pair in zip(rows["verdict"], exact, strict=True) if pair[1] != "undecided")
+    if not decided:
+        return None
+    agree = decided["correct", "correct"] + decided["incorrect", "incorrect"]
+    only = decided["correct", "incorrect"], decided["incorrect", "correct"]
+    n = agree + sum(only)
+    low, high = wilson(agree, n)
+    return {
+        "n": n,
+        "agree": agree,
+        "share": agree / n if n else None,
+        "low": low,
+        "high": high,
+        "only_judge": only[0],
+        "only_exact": only[1],
+        "undecided": sum(count for (verdict, _), count in decided.items() if verdict == "undecided"),
+    }
+
+
+def judged(
+    samples: pl.DataFrame, verdicts: pl.DataFrame, spec: Verification, stage: str, mark: str
+) -> tuple[list[LedgerEntry], dict[str, Any]]:
+    """The judge's work in `stage`, and {judge: counts of `judging.spent`, with agreement}; nothing for no judge."""
+    if spec.judge is None or spec.name != "judge":
+        return [], {}
+    cases = list(_cases(with_gold(samples, majority=spec.majority)))
+    entries, counted = judging.spent(spec.judge, cases, stage, mark)
+    return entries, {"judge": {**counted, "agreement": agreement(samples, verdicts)}}
+
+
+def has_gold() -> pl.Expr:
+    """Whether the column gold_answer can decide anything: it is there, and no sentinel such as `proof`."""
+    return ~pl.col("gold_answer").fill_null("").str.strip_chars().str.to_lowercase().is_in(list(GOLD_SENTINELS))
+
+
 def without_gold(questions: pl.DataFrame) -> int:
     """How many questions have no gold answer that can decide anything."""
-    return sum(not usable(gold) for gold in questions["gold_answer"])
+    return len(questions) - len(questions.filter(has_gold()))
+
+
+def unreadable_gold(questions: pl.DataFrame, spec: Verification) -> list[str]:
+    """Usable gold answers, of the first 200, that the verifiers numeric and math cannot read; none for the others.
+
+    Only an answer in the very same words is correct where such a gold answer stands.
+    """
+    if spec.name not in ("numeric", "math"):
+        return []
+    golds = questions.filter(has_gold())["gold_answer"].head(_GOLDS_TRIED).to_list()
+    found = judge(spec, [Case(_OTHER, gold) for gold in golds])
+    return [gold for gold, verdict in zip(golds, found, strict=True) if verdict.reason == NO_GOLD.reason]
 
 
 @contextmanager
 def _bar(spec: Verification, count: int) -> Iterator[progress.Bar]:
     """Drawn only for verifiers that take their time."""
-    if spec.needs_workers:
+    if spec.takes_time:
         with progress.bar("verdicts", count, "answers") as bar:
             yield bar
     else:
         yield progress.Bar("verdicts", count, "answers")
 
 
-def _judged(rows: pl.DataFrame, spec: Verification, bar: progress.Bar) -> pl.DataFrame:
-    found = judge(spec, list(_cases(rows)), bar.advance)
+def _judged(rows: pl.DataFrame, spec: Verification, bar: progress.Bar, paid_by: str) -> pl.DataFrame:
+    found = judge(spec, list(_cases(rows)), bar.advance, paid_by)
     return rows.select(
         "sample_id",
         "gold",
@@ -156,7 +235,9 @@ def _judged(rows: pl.DataFrame, spec: Verification, bar: progress.Bar) -> pl.Dat
 
 
 def _cases(rows: pl.DataFrame) -> Iterator[Case]:
-    for row in rows.select("answer", "gold", "truncated", "question", "response").iter_rows():
+    meta = pl.col("question_meta") if "question_meta" in rows.columns else pl.lit(None, dtype=pl.String)
+    document = meta.str.json_path_match("$.document").alias("document")
+    for row in rows.select("answer", "gold", "truncated", "question", "response", document).iter_rows():
         yield Case(*row)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Work = Literal["generation", "rollout", "scoring", "update", "adapter update", "evaluation"]
+Work = Literal["generation", "rollout", "scoring", "update", "adapter update", "evaluation", "judging"]
 Paid = Literal["here", "earlier"]
 
 # In forward passes over the same sequences. Backward costs two; with LoRA one, since the frozen weights need no

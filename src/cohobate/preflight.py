@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from cohobate.config import Recipe
+from cohobate.config import Judge, Recipe, Teacher, Triples
 from cohobate.errors import CohobateError, TeacherError, UserError
 from cohobate.store import data_root
 
@@ -79,12 +79,15 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[
         yield "curation", lambda: _curation(recipe)
     if "teacher" in roles:
         if recipe.teacher.kind == "endpoint" and ask:
-            yield "teacher answers", lambda: _answers(recipe)
+            yield "teacher answers", lambda: _answers(recipe.teacher, recipe.triples)
         if recipe.teacher.kind == "local":
             yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
     if "student" in roles:
         yield "student loads", lambda: loads("student", recipe.student.model)
         yield "disk", lambda: _disk(models["student"].model)
+    judge = recipe.triples.verifier.judge
+    if judge is not None and recipe.triples.verifier.name == "judge" and ask:
+        yield "judge answers", lambda: _judges(judge, recipe)
     if models:
         yield "template", lambda: _template(recipe, models)
         yield "lengths", lambda: _lengths(recipe, models)
@@ -121,13 +124,22 @@ def _curation(recipe: Recipe) -> str:
     return f"mixes the triples with {', '.join(others)}" if others else "needs nothing else"
 
 
-def _answers(recipe: Recipe) -> str:
+def _judges(judge: Judge, recipe: Recipe) -> str:
+    if judge.kind == "endpoint":
+        return _answers(judge, judge)
+    from cohobate.students import load
+
+    model = load(judge.model, device=recipe.runtime.device).model
+    return f"{judge.model}: {model.num_parameters():,} parameters"
+
+
+def _answers(teacher: Teacher, given: Triples | Judge) -> str:
     """One small request, sent as all others will be."""
     from cohobate.chat import messages
     from cohobate.teachers.base import Failure, Request
     from cohobate.teachers.endpoint import EndpointTeacher
 
-    teacher, limits = recipe.teacher, recipe.triples.model_copy(update={"attempts": 2})
+    limits = given.model_copy(update={"attempts": 2})
     asked = messages("What is 2 + 3?", teacher.prompt, teacher.system)
     request = Request("preflight", asked, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
     outcomes = [item for batch in EndpointTeacher(teacher, limits).answer([request]) for item in batch]

@@ -24,7 +24,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     values = _parse(path)
     values.setdefault("name", path.stem)
     for override in overrides:
-        _apply(values, override)
+        apply(values, override)
     return make_recipe(values, f"recipe {path.name}")
 
 
@@ -63,7 +63,8 @@ def _parse(path: Path) -> dict[str, Any]:
         raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply(values: dict[str, Any], override: str) -> None:
+    """Put a `section.key=value` override into `values`. Raises RecipeError."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
@@ -89,6 +90,8 @@ def sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         siblings = _fields_at(first["loc"][:-1])
         return f"unknown key '{where}'{_near(str(first['loc'][-1]), siblings, where)}{more}"
+    if first["type"] == "missing":
+        return f"'{where}' is missing; set it{more}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{more}"

@@ -1,4 +1,4 @@
-"""Judge a triples artifact by another verifier: a labels artifact of its own, and nobody is asked anything.
+"""Judge a triples artifact by another verifier: a labels artifact of its own, and no teacher is asked anything.
 
 Files: verdicts.parquet, aggregates.parquet, as those of the triples.
 """
@@ -15,13 +15,14 @@ from cohobate.store import Artifact, Outcome, Store, Workspace
 
 STAGE = "labels"
 VERSION = 1
+COLUMNS = ["sample_id", "question_id", "question", "question_meta", "response", "answer", "gold_answer", "truncated"]
 
 
 def relabel(triples: Artifact, changes: dict[str, Any]) -> Artifact:
     """The verdicts of the verifier that the triples were made with, with `changes` to its section of the recipe.
 
-    Raises VerifierError when `triples` is another kind of artifact or the verifier cannot be loaded, and RecipeError
-    for wrong values.
+    Only a judge is asked anything, and only what it has not been asked before. Raises VerifierError when `triples` is
+    another kind of artifact or the verifier cannot be loaded, RecipeError for wrong values, and what a judge raises.
     """
     if triples.stage != "triples":
         raise VerifierError(
@@ -52,7 +53,10 @@ def movements(triples: Artifact, labels: Artifact) -> list[dict[str, Any]]:
 def _changed(triples: Artifact, changes: dict[str, Any]) -> Recipe:
     values = triples.manifest.config
     section = values.setdefault("triples", {})
-    section["verifier"] = {**section.get("verifier", {}), **changes}
+    before = section.get("verifier", {})
+    section["verifier"] = {**before, **changes}
+    if isinstance(changes.get("judge"), dict):
+        section["verifier"]["judge"] = {**(before.get("judge") or {}), **changes["judge"]}
     return make_recipe(values, f"the recipe of {triples.id}")
 
 
@@ -63,13 +67,13 @@ def _build(triples: Artifact, spec: Verification, workspace: Workspace) -> Outco
     from cohobate.files import write_parquet_atomic
 
     verify.check(spec)
-    columns = ["sample_id", "question_id", "question", "response", "answer", "gold_answer", "truncated"]
-    samples = pl.read_parquet(triples.path / "triples.parquet", columns=columns)
-    verdicts = labels.label(samples, spec, workspace.scratch)
+    samples = pl.read_parquet(triples.path / "triples.parquet", columns=COLUMNS)
+    verdicts = labels.label(samples, spec, workspace.scratch, workspace.fingerprint)
+    judging, judged = labels.judged(samples, verdicts, spec, STAGE, workspace.fingerprint)
     tables = {
         "verdicts": verdicts.to_arrow().cast(schema.VERDICTS),
         "aggregates": labels.aggregate(samples, verdicts).to_arrow().cast(schema.AGGREGATES),
     }
     for name, table in tables.items():
         write_parquet_atomic(table, workspace.path / f"{name}.parquet")
-    return Outcome(rows=len(verdicts), metrics=labels.counts(verdicts))
+    return Outcome(len(verdicts), {**labels.counts(verdicts), **judged}, judging)

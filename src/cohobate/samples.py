@@ -21,6 +21,7 @@ from cohobate.manifest import code_version
 from cohobate.responses import Found
 from cohobate.teachers.base import Request
 from cohobate.verdicts import normalise
+from cohobate.written import with_written_questions
 
 # Rows of a piece: of responses of 8,000 tokens, about half a gigabyte.
 PIECE = 1 << 14
@@ -88,11 +89,15 @@ class Rows:
         self.recipe, self.keys, self.found, self.mark = recipe, keys, found, mark
         self.questions, self.samples = requests.questions, recipe.triples.samples
         self.same_for_all = {name: pl.lit(value) for name, value in _same_for_all(recipe, requests.teacher).items()}
-        self.teacher = requests.teacher
+        self.requests, self.teacher = requests, requests.teacher
+        # Of documents: replies that hold no question are no rows, but these.
+        self.lost: list[tuple[Request, str]] = []
 
     def pieces(self) -> Iterator[pl.DataFrame]:
         """Some thousand rows at a time; all samples of a question are in one piece."""
-        step = max(1, PIECE // self.samples)
+        # Two documents may give rise to the same question: all samples of it are in one piece if there is only one.
+        documents = self.recipe.questions.source == "documents"
+        step = max(1, len(self.questions) if documents else PIECE // self.samples)
         for start in range(0, len(self.questions), step):
             piece = self._piece(start, step)
             if len(piece):
@@ -103,10 +108,12 @@ class Rows:
         first, length = start * self.samples, len(asked)
         there = self.found.rows.slice(first, length).is_not_null()
         frame = pl.concat([asked.filter(there), self.found.read(first, length).drop("key")], how="horizontal")
+        frame = frame.with_columns(pl.col("question_id").alias("row_id"))
+        if self.recipe.questions.source == "documents":
+            frame = self._with_written_questions(frame)
         parsed = [parse(text, reasoning) for text, reasoning in frame.select("text", "reasoning").iter_rows()]
         return frame.with_columns(
             pl.col("request_key").str.slice(0, 20).alias("sample_id"),
-            pl.col("question_id").alias("row_id"),
             pl.Series("rationale", [p.rationale for p in parsed], dtype=pl.String),
             _whole("text", "reasoning").alias("response"),
             pl.col("served_model").fill_null(self.teacher).alias("teacher_model"),
@@ -119,6 +126,14 @@ class Rows:
             (pl.col("paid_by") != self.mark).alias("cached"),
             **self.same_for_all,
         )
+
+    def _with_written_questions(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows whose question the teacher has written; the others are `lost`."""
+        written = with_written_questions(frame)
+        there = written["question"].is_not_null()
+        for place, text in frame.filter(~there).select("place", "text").iter_rows():
+            self.lost.append((self.requests[place], text))
+        return written.filter(there)
 
     def _asked(self, start: int, step: int) -> pl.DataFrame:
         """A row for each request of `step` questions from `start`."""
@@ -133,6 +148,7 @@ class Rows:
         return repeated.with_columns(
             self.keys.slice(start * self.samples, count).alias("request_key"),
             (pl.int_range(count, eager=True) % self.samples).alias("sample_index"),
+            (pl.int_range(count, eager=True) + start * self.samples).alias("place"),
         )
 
 
@@ -141,8 +157,8 @@ def _same_for_all(recipe: Recipe, teacher: str) -> dict[str, Any]:
     local = settings.kind == "local"
     return {
         "source_name": recipe.questions.source,
-        "revision": None,
-        "licence": None,
+        "revision": recipe.questions.hf.revision,
+        "licence": recipe.questions.licence,
         "teacher_name": settings.model,
         "teacher_revision": teacher[:16] if local else settings.revision,
         "provider": "transformers" if local else settings.provider or "endpoint",

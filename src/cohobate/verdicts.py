@@ -43,6 +43,7 @@ class Case:
     truncated: bool = False
     question: str = ""
     response: str = ""
+    document: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cohobate import judging
 from cohobate.config import Verification
 from cohobate.errors import VerifierError
 from cohobate.fingerprint import hash_file
@@ -21,6 +22,14 @@ from cohobate.numbers import compare, read_number
 from cohobate.verdicts import ANOTHER, CORRECT, FAILED, Case, Verdict, Verifier, exactly
 from cohobate.verify_pool import Job, load, verdicts
 
+# Fields of the recipe that a verifier looks at.
+_SEEN = {
+    "exact": {"majority"},
+    "numeric": {"majority", "tolerance"},
+    "math": {"majority", "seconds"},
+    "judge": {"majority"},
+    "function": {"majority", "seconds"},
+}
 # A function of the user that fails on every one of so many first cases has a mistake in it.
 _ALL_FAIL = 20
 # math-verify rounds decimals to six places: what differs by more is another number for it too.
@@ -57,13 +66,18 @@ def numeric(tolerance: float) -> Verifier:
 
 
 def verifier(spec: Verification) -> Verifier:
-    """The verifier of a recipe. Raises VerifierError when the module of a user's function does not exist."""
+    """The verifier of a recipe.
+
+    Raises VerifierError for a user's function without its module, ModelError for a judge without its folder.
+    """
     if spec.name == "exact":
         return EXACT
     if spec.name == "numeric":
         return numeric(spec.tolerance)
     if spec.name == "math":
         return MATH
+    if spec.judge is not None and spec.name == "judge":
+        return Verifier(judging.name(spec.judge), 1, lambda answer, gold: None)
     # Part of the name, so that two versions of a function give two labels.
     return Verifier(f"{spec.name}@{_source_hash(spec.name)[:8]}", 1, lambda answer, gold: None)
 
@@ -71,23 +85,32 @@ def verifier(spec: Verification) -> Verifier:
 def identity(spec: Verification) -> dict[str, Any]:
     """What changes the verdicts, without what this verifier does not look at.
 
-    Raises VerifierError when the module of a user's function does not exist.
+    Raises VerifierError for a user's function without its module, ModelError for a judge without its folder.
     """
     chosen = verifier(spec)
-    ignored = {"exact": {"tolerance", "seconds"}, "numeric": {"seconds"}}.get(spec.name, {"tolerance"})
-    seen = {name: value for name, value in spec.identity().items() if name not in ignored}
+    seen = {name: value for name, value in spec.identity().items() if name in _SEEN.get(spec.name, _SEEN["function"])}
     values = {**seen, "name": chosen.name, "version": chosen.version}
+    if spec.judge is not None and spec.name == "judge":
+        values["judge"] = judging.identity(spec.judge)
     if spec.name == "math":
         values["library"] = version("math-verify")
     return values
 
 
-def judge(spec: Verification, cases: Sequence[Case], done: Callable[[int], None] = lambda count: None) -> list[Verdict]:
+def judge(
+    spec: Verification,
+    cases: Sequence[Case],
+    done: Callable[[int], None] = lambda count: None,
+    paid_by: str = "verdicts",
+) -> list[Verdict]:
     """A verdict for each case, in order; the same ones with any number of workers.
 
-    done: called with the number of cases newly decided. Raises VerifierError when the user's function cannot be
-    loaded, or fails on each of the first cases.
+    done: called with the number of cases newly decided. paid_by: who asks the judge, if it is one. Raises VerifierError
+    when the user's function cannot be loaded, or fails on each of the first cases; EndpointError and TeacherError of
+    the judge.
     """
+    if spec.judge is not None and spec.name == "judge":
+        return judging.decide(spec.judge, cases, done, paid_by)
     chosen, own = verifier(spec), spec.is_function
     found = [_own(case) if own else chosen.look(case) for case in cases]
     places: dict[tuple[str | None, ...], list[int]] = {}
@@ -135,8 +158,13 @@ def _refuse_a_broken_function(spec: Verification, first: list[Verdict | None]) -
 
 
 def check(spec: Verification) -> None:
-    """Refuse before spending: load a user's function once. Raises VerifierError when it cannot be loaded."""
+    """Refuse before spending: load a user's function once, look for the judge's key or folder.
+
+    Raises VerifierError, EndpointError or ModelError.
+    """
     verifier(spec)
+    if spec.judge is not None and spec.name == "judge":
+        judging.check(spec.judge)
     if spec.is_function:
         load(Job(spec.name, spec.seconds, 1))
 

@@ -6,8 +6,9 @@ part of an artifact's identity. Every other field is.
 
 from cohobate.config.base import EXECUTION, Section, StageName
 from cohobate.config.curation import Curation, Mix, Part
+from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher
-from cohobate.config.questions import Columns, Questions
+from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
 from cohobate.config.training import Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
@@ -17,6 +18,9 @@ __all__ = [
     "VERIFIERS",
     "Columns",
     "Curation",
+    "Documents",
+    "Hub",
+    "Judge",
     "Mix",
     "Part",
     "Questions",

@@ -1,7 +1,7 @@
 """Teacher and student."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
@@ -30,6 +30,10 @@ def _addresses(given: str | list[str] | None) -> str | list[str] | None:
 
 class Teacher(Section):
     """The model that is distilled."""
+
+    section: ClassVar[str] = "teacher"
+    limits_section: ClassVar[str] = "triples"
+    """What messages call this section, and that of the limits of its requests."""
 
     kind: Literal["local", "endpoint"] = "local"
     """local: in this process, through transformers. endpoint: an OpenAI-compatible server at `base_url`."""

@@ -1,21 +1,74 @@
 """Where the questions come from."""
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from cohobate.config.base import EXECUTION, Count, Positive, Section, Share
 
 
 class Columns(Section):
-    """The names that a questions file gives to its columns."""
+    """The names that a source gives to its columns. `a.b` is the field b of the column a, `a.0` its first item."""
 
     question: str = "question"
-    """The question's text."""
+    """The question's text, or a list of chat messages, whose first user message is the question."""
     gold_answer: str = "gold_answer"
     """The right answer."""
     id: str | None = None
     """A unique name of the question; None: the hash of its text."""
+    choices: str | None = None
+    """A list of choices, or {text, label} lists: they are written below the question as A., B., ..., and the gold
+    answer - a label, a choice's text, or as a number its position from 0 - becomes the label."""
+
+
+class Hub(Section):
+    """What to take of a dataset that `path` names as hf:OWNER/NAME or hf:FOLDER."""
+
+    config: str | None = None
+    """Which of its configurations; None: its only or default one."""
+    split: str = "train"
+    """Which of its splits, in the words of the datasets library: train, train+test, train[:1000], ..."""
+    revision: str | None = None
+    """Commit, tag or branch; a full commit identifies the data without loading them."""
+
+
+def _no_secret(path: str | None) -> str | None:
+    """A path is recorded with every run, and the message must not repeat it."""
+    parts = urlsplit(path or "")
+    if parts.scheme and parts.netloc and (parts.username or parts.password or parts.query):
+        raise ValueError("an address must carry no name, key or signature; fsspec finds those in the environment")
+    return path
+
+
+def _must_show(prompt: str) -> str:
+    if "{document}" not in prompt:
+        raise ValueError("a documents prompt must contain {document}")
+    return prompt
+
+
+class Documents(Section):
+    """How documents become questions: the teacher is shown a passage, and writes a question about it and the answer."""
+
+    words: Positive = 250
+    """Longest passage, in words; it ends at the end of a paragraph, or of a sentence in a longer one."""
+    overlap: Count = 30
+    """So many words, in whole sentences, of a passage stand at the beginning of the next one too."""
+    prompt: Annotated[str, AfterValidator(_must_show)] = (
+        "Here is a passage of {title}:\n\n{document}\n\nWrite one question that this passage answers, as somebody "
+        "would ask it who does not have the passage. Then answer it, step by step, by what the passage says. Write it "
+        "in this form:\nQuestion: the question\nthe steps\nAnswer: the answer"
+    )
+    """What the teacher is asked; {document} is the passage, {title} its file and headings. The reply must say
+    `Question:` before anything else: that becomes the triple's question, the rest its rationale and answer."""
+    exam: Annotated[str | None, AfterValidator(_no_secret), EXECUTION] = None
+    """A questions file (as `path` with source = "file") about the documents, to evaluate on: its split is test."""
+
+    @model_validator(mode="after")
+    def _moves_on(self) -> Self:
+        if self.overlap * 2 > self.words:
+            raise ValueError(f"overlap {self.overlap} is more than half of words {self.words}")
+        return self
 
 
 class Fractions(Section):
@@ -35,16 +88,29 @@ class Fractions(Section):
 
 
 class Questions(Section):
-    """Where the questions come from: the embedded world, or a file."""
+    """Where the questions come from: the embedded world, files, or documents."""
 
-    source: Literal["world", "file"] = "world"
-    """world: the generator that ships with cohobate. file: `path`."""
-    path: Annotated[str | None, EXECUTION] = None
-    """A .parquet, .jsonl or .csv file; its content, not its place, is what counts."""
+    source: Literal["world", "file", "documents"] = "world"
+    """world: the generator that ships with cohobate. file: rows of `path`. documents: passages of the texts in `path`,
+    all of them training questions."""
+    path: Annotated[str | None, AfterValidator(_no_secret), EXECUTION] = None
+    """file: .parquet, .csv, .jsonl, .jsonl.gz or .jsonl.zst - a file, a folder or a glob of one kind, an address
+    (https://, s3://, gs://) of one file - or hf:OWNER/NAME or hf:FOLDER for the datasets library. documents: a .md or
+    .txt file, a folder or a glob. Their content, not their place, is what counts."""
     columns: Columns = Columns()
-    """Column names of the file."""
+    """file: names of its columns."""
+    hf: Hub = Hub()
+    """file: what to take of an hf: dataset."""
+    gold_after: str | None = None
+    """file: the gold answer is what stands after the last of these marks, such as "####" in GSM8K."""
+    repeated: Literal["refuse", "first"] = "refuse"
+    """file: what to do about an id, or without ids a question, that comes again. first: keep the first."""
+    licence: str | None = None
+    """The licence of the questions or documents, in your words, for dataset cards."""
+    documents: Documents = Documents()
+    """documents: how they are cut, and what is asked about them."""
     split: Fractions = Fractions()
-    """Shares of the file's questions, unless it has a `split` column."""
+    """file: shares of its questions, unless it has a `split` column."""
     train: Count = 1500
     """World: questions that the teacher answers for SFT."""
     fresh: Count = 8000
@@ -64,14 +130,16 @@ class Questions(Section):
     story: Share = 0.3
     """World: share of questions told as a short story."""
     seed: int = 0
-    """Seed of the draw, and of the split of a file."""
+    """Seed of the draw, and of the split of files."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.source == "file" and self.path is None:
-            raise ValueError("source = 'file' needs a path")
+        if self.source != "world" and self.path is None:
+            raise ValueError(f"source = '{self.source}' needs a path")
         if self.source == "world" and self.path is not None:
             raise ValueError("path is set but source is 'world'; set source = 'file' or drop the path")
+        if self.hf != Hub() and not (self.path or "").startswith("hf:"):
+            raise ValueError("hf is set but path names no dataset; write path = 'hf:OWNER/NAME'")
         if self.min_depth > self.max_depth:
             raise ValueError(f"min_depth {self.min_depth} is above max_depth {self.max_depth}")
         if self.source == "world" and self.hard and self.hard_depth[0] <= self.max_depth:

@@ -88,6 +88,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _fresh(self) -> Self:
+        if self.questions.source == "documents" and self.opd.steps:
+            raise ValueError("opd needs fresh questions, which documents do not give; set opd.steps = 0")
+        return self
+
+    @model_validator(mode="after")
     def _scorable(self) -> Self:
         if self.teacher.kind == "endpoint" and self.opd.steps and self.opd.asks_teacher:
             raise ValueError(

@@ -1,12 +1,13 @@
 """How the teacher answers, and how its answers are judged."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Share
+from cohobate.config.judge import Judge
 
-VERIFIERS = ("exact", "numeric", "math")
+VERIFIERS = ("exact", "numeric", "math", "judge")
 
 
 def _known_verifier(name: str) -> str:
@@ -22,8 +23,10 @@ class Verification(Section):
 
     name: Annotated[str, AfterValidator(_known_verifier)] = "exact"
     """exact: the same text but for case, spaces, $ and thousands separators. numeric: the same number. math: equal by
-    math-verify. module:function: your own, called with the keywords answer, gold, question and response; it returns
-    True, False or None (undecided), alone or in a pair with the reason."""
+    math-verify. judge: a language model says +1 or -1. module:function: your own, called with the keywords answer,
+    gold, question and response; it returns True, False or None (undecided), alone or in a pair with the reason."""
+    judge: Judge | None = None
+    """judge: which model, and what it is asked."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
     """numeric: largest relative difference; two integers must be equal."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
@@ -44,9 +47,20 @@ class Verification(Section):
         return self.name not in VERIFIERS
 
     @property
-    def needs_workers(self) -> bool:
-        """Whether it may hang or crash, and so runs in processes of its own."""
+    def needs_no_gold(self) -> bool:
+        """Whether it decides without a gold answer too."""
+        return self.is_function or self.name == "judge"
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether it runs in processes of its own, since it may hang or crash, or asks a model."""
         return self.name not in ("exact", "numeric")
+
+    @model_validator(mode="after")
+    def _has_judge(self) -> Self:
+        if self.name == "judge" and self.judge is None:
+            raise ValueError("the verifier judge needs a model; set triples.verifier.judge.model, and kind or base_url")
+        return self
 
 
 class Triples(Section):
@@ -64,6 +78,8 @@ class Triples(Section):
     """Longest response; a longer one is cut and marked truncated."""
     seed: int = 0
     """Seed of the sampling noise."""
+    without_gold: Literal["ask", "skip"] = "ask"
+    """skip: do not ask (and pay for) training questions whose gold answer is missing or a word such as `proof`."""
     verifier: Verification = Verification()
     """Judges the answers of the teacher, and those of the students."""
     batch_size: Memory = 256

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cohobate import judging
 from cohobate.errors import StoreError
 from cohobate.files import replacing
 from cohobate.report.render import asset, environment, percent
@@ -125,6 +126,8 @@ def print_labels(name: str, metrics: dict[str, Any], moved: list[dict[str, Any]]
     console.print(f"pass rate {percent(metrics['pass_rate'])}  {escape(_listed(metrics['verdicts']))}")
     if metrics["reasons"]:
         console.print(f"reasons   {escape(_listed(metrics['reasons']))}")
+    for line in judging.sentences(metrics):
+        console.print(escape(line))
     changed = [row for row in moved if row["before"] != row["after"]]
     for row in changed:
         console.print(f"changed   {row['samples']:,} from {row['before']} to {row['after']}")

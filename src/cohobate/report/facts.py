@@ -80,7 +80,7 @@ def _ledger(artifacts: Sequence[Artifact]) -> Facts:
         "entries": [{**entry, "share": entry["flops"] / total if total else 0.0} for entry in entries],
         "flops": total,
         "method_flops": sum(entry["flops"] for entry in method),
-        "unknown_tokens": sum(e["tokens"] for e in method if not e["params"]),
+        "unknown_tokens": sum(e["tokens"] for e in method if not e["params"] and e["model"] == "teacher"),
         "teacher_tokens": sum(e["tokens"] for e in method if e["model"] == "teacher"),
         "seconds": {artifact.stage: artifact.manifest.seconds for artifact in artifacts},
     }

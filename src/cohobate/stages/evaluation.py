@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate import verify
 from cohobate.config import Recipe
+from cohobate.errors import QuestionsError
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint, model_path
 
@@ -55,6 +56,7 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
     import polars as pl
 
     from cohobate import progress, schema
+    from cohobate.evaluation import judging
     from cohobate.files import write_parquet_atomic
     from cohobate.runtime import set_threads
 
@@ -69,7 +71,9 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
     answers = pl.concat(frames)
     table = answers.to_arrow().select(schema.ANSWERS.names).cast(schema.ANSWERS)
     write_parquet_atomic(table, workspace.path / "answers.parquet")
-    return Outcome(len(answers), _scores(recipe, answers), _ledger(candidates, answers))
+    asked_of = pl.concat(suites.values())
+    judged = judging(recipe.triples.verifier, asked_of, answers, "evaluation", workspace.fingerprint)
+    return Outcome(len(answers), _scores(recipe, answers), [*_ledger(candidates, answers), *judged])
 
 
 def _candidates(recipe: Recipe, students: Sequence[Artifact]) -> list[Candidate]:
@@ -91,6 +95,11 @@ def _suites(recipe: Recipe, questions: Artifact) -> dict[str, pl.DataFrame]:
         limit = recipe.evaluation.limit
         if len(chosen):
             suites[split] = chosen if limit is None else chosen.head(limit)
+    if not suites:
+        raise QuestionsError(
+            f"{questions.id} has no question to evaluate on in {', '.join(recipe.evaluation.splits)}; give some in "
+            "questions.split, or for documents in questions.documents.exam, or run with --until before evaluation"
+        )
     return suites
 
 
@@ -122,7 +131,9 @@ def _measure(
                 model = model or load(candidate.path, device=recipe.runtime.device)
                 chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
                 samples = 1 if greedy else config.samples
-                exam = Exam(chosen, samples, config.seed, config.batch_size, recipe.triples.verifier)
+                exam = Exam(
+                    chosen, samples, config.seed, config.batch_size, recipe.triples.verifier, workspace.fingerprint
+                )
                 found = answer(model, _form(recipe, candidate), questions, exam, done=bar.advance)
                 write_parquet_atomic(found.to_arrow(), path)
             bar.advance(0, f"{candidate.name} {split} {decoding}")

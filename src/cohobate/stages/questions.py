@@ -1,34 +1,25 @@
-"""Questions: from the embedded world or a file, in disjoint splits -> questions.parquet."""
+"""Questions: from the embedded world, files or documents, in disjoint splits -> questions.parquet."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
 from cohobate.errors import QuestionsError
-from cohobate.fingerprint import hash_file
 from cohobate.store import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
-    import polars as pl
+    from cohobate.sources.table import Read
 
 VERSION = 1
-_WORLD_ONLY = (
-    "train",
-    "fresh",
-    "validation",
-    "test",
-    "hard",
-    "min_depth",
-    "max_depth",
-    "hard_depth",
-    "story",
-)
+_WORLD = {
+    *("source", "train", "fresh", "validation", "test", "hard"),
+    *("min_depth", "max_depth", "hard_depth", "story", "seed"),
+}
 
 
 def write(recipe: Recipe) -> Artifact:
-    """Write the questions of `recipe`. Raises QuestionsError when the file cannot be used."""
+    """Write the questions of `recipe`. Raises QuestionsError when they cannot be read or used."""
     return Store().produce(
         "questions",
         recipe=recipe,
@@ -40,31 +31,29 @@ def write(recipe: Recipe) -> Artifact:
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    identity = recipe.questions.identity()
     if recipe.questions.source == "world":
-        return {k: v for k, v in identity.items() if k not in ("columns", "split")}
-    path = Path(recipe.questions.path or "")
-    if not path.is_file():
-        raise QuestionsError(f"the questions file {path} does not exist; set questions.path")
-    kept = {k: v for k, v in identity.items() if k not in _WORLD_ONLY}
-    return {**kept, "suffix": path.suffix.lower(), "content": hash_file(path)}
+        return {name: value for name, value in recipe.questions.identity().items() if name in _WORLD}
+    from cohobate.sources.read import identity
+
+    return identity(recipe.questions)
 
 
 def _build(recipe: Recipe, workspace: Workspace) -> Outcome:
     from cohobate.files import write_parquet_atomic
     from cohobate.schema import QUESTIONS
+    from cohobate.sources.read import read
 
-    frame = _world(recipe) if recipe.questions.source == "world" else _file(recipe)
-    table = frame.to_arrow().select(QUESTIONS.names).cast(QUESTIONS)
+    found = _world(recipe) if recipe.questions.source == "world" else read(recipe.questions)
+    table = found.questions.to_arrow().select(QUESTIONS.names).cast(QUESTIONS)
     write_parquet_atomic(table, workspace.path / "questions.parquet")
-    counts = dict(frame.group_by("split").len().sort("split").iter_rows())
-    return Outcome(rows=len(frame), metrics={"splits": counts})
+    counts = dict(found.questions.group_by("split").len().sort("split").iter_rows())
+    return Outcome(rows=len(table), metrics={"splits": counts, "repeated": found.repeated})
 
 
-def _world(recipe: Recipe) -> pl.DataFrame:
+def _world(recipe: Recipe) -> Read:
     import polars as pl
 
-    from cohobate.question_files import question_id
+    from cohobate.sources.table import Read, question_id
     from cohobate.world.splits import generate
 
     config = recipe.questions
@@ -75,10 +64,4 @@ def _world(recipe: Recipe) -> pl.DataFrame:
         raise QuestionsError(f"{error}; lower the count or widen the depths") from None
     if not rows:
         raise QuestionsError("the recipe asks for no questions: every count in [questions] is 0")
-    return pl.DataFrame(rows).with_columns(pl.col("depth").cast(pl.Int32))
-
-
-def _file(recipe: Recipe) -> pl.DataFrame:
-    from cohobate.question_files import read_questions
-
-    return read_questions(recipe.questions)
+    return Read(pl.DataFrame(rows).with_columns(pl.col("depth").cast(pl.Int32)))

@@ -59,8 +59,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
 
     require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
-    asked = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "train")
-    _say_what_cannot_be_judged(recipe, asked)
+    asked = _worth_asking(recipe, pl.read_parquet(questions.path / "questions.parquet"))
     requests = Requests(recipe, asked, teacher)
     store, keys = ResponseStore(), requests.keys()
     found = store.locate(keys, recipe.triples.max_tokens)
@@ -69,14 +68,18 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     failures = ask(recipe, missing, store, workspace.fingerprint, allowed)
     if len(missing):
         found = store.locate(keys, recipe.triples.max_tokens)
-    _write_tables(recipe, Rows(recipe, requests, keys, found, workspace.fingerprint), workspace)
+    rows = Rows(recipe, requests, keys, found, workspace.fingerprint)
+    _write_tables(recipe, rows, workspace)
+    failures += _without_question(rows, len(requests), allowed)
     with parquet_writer(workspace.path / "failures.parquet", schema.FAILURES) as write:
         write(failure_rows(failures))
     samples = pl.read_parquet(workspace.path / "triples.parquet", columns=_MEASURED)
+    verdicts = pl.read_parquet(workspace.path / "verdicts.parquet")
+    judges_work, judged = _judged(recipe, workspace, verdicts)
     return Outcome(
         rows=len(samples),
-        metrics=_metrics(samples, pl.read_parquet(workspace.path / "verdicts.parquet"), failures),
-        ledger=_ledger(recipe, samples),
+        metrics={**_metrics(samples, verdicts, failures), **judged},
+        ledger=[*_ledger(recipe, samples), *judges_work],
     )
 
 
@@ -92,7 +95,9 @@ def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
             for name, declared in tables.items()
         }
         total = rows.found.rows.count()
-        judge = stack.enter_context(labels.labelling(recipe.triples.verifier, total, workspace.scratch))
+        judge = stack.enter_context(
+            labels.labelling(recipe.triples.verifier, total, workspace.scratch, workspace.fingerprint)
+        )
         for samples in rows.pieces():
             verdicts = judge(samples)
             write["triples"](samples)
@@ -100,17 +105,61 @@ def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
             write["aggregates"](labels.aggregate(samples, verdicts))
 
 
-def _say_what_cannot_be_judged(recipe: Recipe, asked: pl.DataFrame) -> None:
-    """Before anything is spent: such questions are answered and paid like the others."""
+def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+    """The training questions, without those that shall not be paid for; says before anything is spent what is amiss."""
+    import polars as pl
+
     from cohobate import labels, progress
 
     spec = recipe.triples.verifier
-    missing = 0 if spec.is_function or spec.majority else labels.without_gold(asked)
-    if missing:
+    asked = questions.filter(pl.col("split") == "train")
+    missing = labels.without_gold(asked)
+    if missing and recipe.triples.without_gold == "skip":
+        progress.say(f"{missing} of {len(asked)} questions have no usable gold answer and are not asked")
+        asked = asked.filter(labels.has_gold())
+    elif missing and not (spec.needs_no_gold or spec.majority):
         progress.say(
             f"{missing} of {len(asked)} questions have no usable gold answer: their triples stay undecided; "
-            "triples.verifier.majority = true judges them by the teacher's majority answer"
+            "triples.verifier.majority = true judges them by the teacher's majority answer, the verifier judge by a "
+            "model, and triples.without_gold = 'skip' saves them"
         )
+    if unread := labels.unreadable_gold(asked, spec):
+        progress.say(
+            f"{len(unread)} gold answers cannot be read by the verifier {spec.name}, such as {unread[0]!r}: only the "
+            "same words are right there; set another triples.verifier, or questions.gold_after"
+        )
+    return asked
+
+
+def _judged(recipe: Recipe, workspace: Workspace, verdicts: pl.DataFrame) -> tuple[list[Any], dict[str, Any]]:
+    """What an LLM judge did and how often it agreed with the exact verifier; nothing without one."""
+    import polars as pl
+
+    from cohobate import judging, labels, progress
+    from cohobate.relabel import COLUMNS
+
+    spec = recipe.triples.verifier
+    if spec.name != "judge":
+        return [], {}
+    samples = pl.read_parquet(workspace.path / "triples.parquet", columns=COLUMNS)
+    work, counted = labels.judged(samples, verdicts, spec, "triples", workspace.fingerprint)
+    for line in judging.sentences(counted):
+        progress.say(line)
+    return work, counted
+
+
+def _without_question(rows: Rows, count: int, allowed: int) -> list[Failure]:
+    """Replies about documents that do not begin with a question are no triples. Raises TeacherError for too many."""
+    from cohobate.errors import TeacherError
+    from cohobate.teachers.base import Failure
+
+    if len(rows.lost) > allowed:
+        raise TeacherError(
+            f"{len(rows.lost)} of {count} replies about documents do not begin with `Question:` and an answer (such as "
+            f"{rows.lost[0][1][:80]!r}); correct questions.documents.prompt, or raise triples.max_failures"
+        )
+    message = "the reply does not begin with `Question:` and an answer: "
+    return [Failure(request, "NoQuestion", None, message + repr(said[:80]), 1) for request, said in rows.lost]
 
 
 def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[Failure]) -> dict[str, Any]:

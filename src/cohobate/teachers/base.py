@@ -73,6 +73,17 @@ class Failure:
     last_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
+class Limits(Protocol):
+    """How an endpoint may be asked."""
+
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def attempts(self) -> int: ...
+
+
 class Teacher(Protocol):
     """A way to get responses. Batches are yielded as they finish, so that they can be stored at once."""
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 import httpx2
 import openai
 
-from cohobate.config import Teacher, Triples
+from cohobate.config import Teacher
 from cohobate.errors import EndpointError, TeacherError
 from cohobate.progress import say
-from cohobate.teachers.base import Failure, Request, Response
+from cohobate.teachers.base import Failure, Limits, Request, Response
 from cohobate.teachers.faults import Fault, Opening, fault_of
 from cohobate.teachers.pacing import Pace, backoff
 from cohobate.teachers.wire import Reply, body, read
@@ -64,7 +64,7 @@ class Dispatch:
 
     servers: Sequence[Server]
     settings: Teacher
-    limits: Triples
+    limits: Limits
     secret: str | None
     deliver: Callable[[Response | Failure], None]
     later: list[tuple[float, int, Job]] = field(default_factory=list)
@@ -209,7 +209,8 @@ class Dispatch:
         urls = ", ".join(other.opening.url for other in self.servers)
         if self.last_answer is None:
             self.fatal = EndpointError(
-                f"nobody listens at {urls} ({fault.message}); start the server, or correct teacher.base_url"
+                f"nobody listens at {urls} ({fault.message}); start the server, or correct "
+                f"{self.settings.section}.base_url"
             )
         elif now - self.last_answer > _GONE_SECONDS:
             self.fatal = TeacherError(

@@ -17,9 +17,9 @@ from contextlib import suppress
 import httpx2
 import openai
 
-from cohobate.config import Teacher, Triples
+from cohobate.config import Teacher
 from cohobate.errors import EndpointError
-from cohobate.teachers.base import Failure, Request, Response
+from cohobate.teachers.base import Failure, Limits, Request, Response
 from cohobate.teachers.dispatch import Dispatch, Server
 from cohobate.teachers.faults import Opening
 from cohobate.teachers.pacing import Pace
@@ -38,9 +38,9 @@ class EndpointTeacher:
 
     engine_version = f"openai {openai.__version__}"
 
-    def __init__(self, settings: Teacher, limits: Triples) -> None:
+    def __init__(self, settings: Teacher, limits: Limits) -> None:
         self.settings, self.limits = settings, limits
-        self._secret = _secret(settings.api_key_env)
+        self._secret = _secret(settings)
         self._arrived: queue.SimpleQueue[Response | Failure | None] = queue.SimpleQueue()
         self._held: Batch = []
         self._error: BaseException | None = None
@@ -117,13 +117,16 @@ class EndpointTeacher:
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
             http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=ceiling)),
         )
-        return Server(client, Pace(ceiling), Opening(url, self.settings.model, self.settings.api_key_env))
+        return Server(client, Pace(ceiling), Opening(url, self.settings))
 
 
-def _secret(name: str | None) -> str | None:
+def _secret(settings: Teacher) -> str | None:
+    name = settings.api_key_env
     if name is None:
         return None
     value = os.environ.get(name, "").strip()
     if not value:
-        raise EndpointError(f"teacher.api_key_env names {name}, which is not set; set it to the endpoint's key")
+        raise EndpointError(
+            f"{settings.section}.api_key_env names {name}, which is not set; set it to the endpoint's key"
+        )
     return value

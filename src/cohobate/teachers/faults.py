@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 import openai
 
+from cohobate.config import Teacher
 from cohobate.errors import EndpointError, TeacherError
 from cohobate.teachers.pacing import retry_after
 from cohobate.teachers.wire import ReplyError
@@ -93,8 +94,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 class Opening:
     """Watches one server until it has answered once: failures that come from the recipe are seen right there."""
 
-    def __init__(self, url: str, model: str, key_name: str | None) -> None:
-        self.url, self.model, self.key_name = url, model, key_name
+    def __init__(self, url: str, settings: Teacher) -> None:
+        self.url, self.settings = url, settings
         self.answered = False
         self._attempts: list[Fault] = []
         self._failed = 0
@@ -105,9 +106,11 @@ class Opening:
             return EndpointError(self._denied(fault))
         if self.answered:
             return None
+        section = self.settings.section
         if fault.status == 404:
             return EndpointError(
-                f"{self.url} has no model '{self.model}' ({fault.message}); correct teacher.model, or teacher.base_url"
+                f"{self.url} has no model '{self.settings.model}' ({fault.message}); correct {section}.model, or "
+                f"{section}.base_url"
             )
         self._attempts.append(fault)
         self._failed += not fault.retry
@@ -116,27 +119,28 @@ class Opening:
     def _denied(self, fault: Fault) -> str:
         if fault.spent:
             return f"{self.url} refuses since the account is spent ({fault.message}); top it up and run again"
-        name = self.key_name
+        name, section = self.settings.api_key_env, self.settings.section
         advice = (
-            f"put a valid key into {name}" if name else "name the key's environment variable in teacher.api_key_env"
+            f"put a valid key into {name}" if name else f"name the key's environment variable in {section}.api_key_env"
         )
         return f"{self.url} does not let us in (status {fault.status}: {fault.message}); {advice}"
 
     def _systematic(self, fault: Fault) -> TeacherError | EndpointError | None:
+        section, limits = self.settings.section, self.settings.limits_section
         kinds, count = {item.error_class for item in self._attempts}, len(self._attempts)
         if kinds == {"EmptyContent"}:
             return TeacherError(
-                f"the first {count} responses of {self.url} are all empty; look at teacher.prompt and the server's "
-                "chat template, or raise triples.max_tokens"
+                f"the first {count} responses of {self.url} are all empty; look at {section}.prompt and the server's "
+                f"chat template, or raise {limits}.max_tokens"
             )
         if kinds == {"WrongModel"}:
             return EndpointError(
-                f"{self.url}: {fault.message}, {count} times in a row; correct teacher.model, or say in "
-                "teacher.served_as which name the responses carry"
+                f"{self.url}: {fault.message}, {count} times in a row; correct {section}.model, or say in "
+                f"{section}.served_as which name the responses carry"
             )
         if self._failed == count:
             return EndpointError(
                 f"{self.url} rejects all of the first {count} requests (status {fault.status}: {fault.message}); "
-                "correct what it names in [teacher] or [triples]"
+                f"correct what it names in [{section}] or [{limits}]"
             )
         return None

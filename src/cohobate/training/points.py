@@ -52,7 +52,7 @@ class Points:
         path = self.folder / f"step-{step:06d}.json"
         if path.exists() or self.questions.is_empty():
             return
-        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256, self.verifier)
+        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256, self.verifier, self._mark(step))
         answers = evaluation.answer(self.student, self.form, self.questions, exam)
         summary = evaluation.summarise(answers)
         cost = ModelCost.of(self.student.model.config)
@@ -65,9 +65,14 @@ class Points:
             **{name: summary[name] for name in ("n", "accuracy", "low", "high")},
             **flops_by_model(spent),
         }
-        write_json_atomic(path, {"point": point, "ledger": paid.as_dict()})
+        judged = evaluation.judging(self.verifier, self.questions, answers, self.stage, self._mark(step))
+        write_json_atomic(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
+
+    def _mark(self, step: int) -> str:
+        """Who asks the judge: this point of this build, in whose folder the points lie."""
+        return f"points/{self.folder.parent.parent.name}/{step}"
 
     def collected(self) -> tuple[list[dict[str, Any]], list[LedgerEntry]]:
         """All points in order of steps, and what measuring them cost."""
         saved = [read_json(path) for path in sorted(self.folder.glob("step-*.json"))]
-        return [s["point"] for s in saved], [LedgerEntry(**s["ledger"]) for s in saved]
+        return [s["point"] for s in saved], [LedgerEntry(**item) for s in saved for item in s["ledger"]]

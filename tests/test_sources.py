@@ -11,7 +11,7 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.errors import QuestionsError
-from cohobate.question_files import read_questions
+from cohobate.sources.read import read as read_questions
 from cohobate.stages import questions as stage
 
 Rows = list[dict[str, Any]]
@@ -43,7 +43,7 @@ def recipe(path: Path, **settings: Any) -> Recipe:
 
 
 def read(path: Path, **settings: Any) -> pl.DataFrame:
-    return read_questions(recipe(path, **settings).questions)
+    return read_questions(recipe(path, **settings).questions).questions
 
 
 def refusal(path: Path, **settings: Any) -> str:
@@ -53,6 +53,10 @@ def refusal(path: Path, **settings: Any) -> str:
     message = str(caught.value)
     assert "\n" not in message and str(path) in message
     return message
+
+
+def unit(suffix: str) -> str:
+    return "line" if suffix == ".jsonl" else "row"
 
 
 def many(count: int) -> Rows:
@@ -252,14 +256,14 @@ def test_a_malformed_jsonl_line_is_named_by_its_number(bad: str, tmp_path: Path)
 def test_a_blank_question_is_named_by_its_row(suffix: str, blank: str | None, tmp_path: Path) -> None:
     rows: Rows = [{"question": "a?", "gold_answer": "1"}, {"question": blank, "gold_answer": "2"}]
     message = refusal(save(rows, tmp_path / f"q{suffix}"))
-    assert "row 2" in message and "blank question" in message
+    assert f"{unit(suffix)} 2 " in message and "blank question" in message
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_repeated_question_is_named_by_its_rows(suffix: str, tmp_path: Path) -> None:
     rows = [{"question": question} for question in ("a?", "b?", "c?", " b? ")]
     message = refusal(save(rows, tmp_path / f"q{suffix}"))
-    assert "rows 2 and 4" in message
+    assert f"{unit(suffix)}s 2 and 4" in message
 
 
 def test_a_repeated_id_is_named_with_its_rows(tmp_path: Path) -> None:
@@ -270,7 +274,7 @@ def test_a_repeated_id_is_named_with_its_rows(tmp_path: Path) -> None:
 
 def test_a_missing_id_is_named_by_its_row(tmp_path: Path) -> None:
     rows: Rows = [{"question": "a?", "id": "x"}, {"question": "b?", "id": None}]
-    assert "row 2" in refusal(save(rows, tmp_path / "q.jsonl"), columns={"id": "id"})
+    assert "line 2 has no id" in refusal(save(rows, tmp_path / "q.jsonl"), columns={"id": "id"})
 
 
 @pytest.mark.parametrize("column", ["question", "gold_answer"])

@@ -1,0 +1,60 @@
+"""A file at an address (https://, s3://, gs://, ...): fetched once by fsspec, and again only when it has changed."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from cohobate.errors import QuestionsError
+from cohobate.files import read_json, replacing, write_json_atomic
+from cohobate.fingerprint import hash_value
+from cohobate.store import data_root
+
+_BLOCK = 1 << 20
+# What servers say about the version of a file.
+_MARKS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "md5Hash", "checksum", "size", "name")
+_VERSIONED = set(_MARKS) - {"size", "name"}
+
+
+def is_address(path: str) -> bool:
+    """Whether `path` is an address rather than a path of this machine."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", path) is not None
+
+
+def fetch(address: str) -> Path:
+    """A local copy. Raises QuestionsError when the address cannot be read."""
+    try:
+        import fsspec
+
+        system, inside = fsspec.core.url_to_fs(address)
+        facts = system.info(inside)
+    except ImportError as error:
+        raise QuestionsError(f"{address} needs another package ({error}); install it, or fetch the file") from None
+    except Exception as error:  # each file system has its own kinds
+        raise _unreachable(address, error) from None
+    return _copy(system, inside, address, {name: str(facts[name]) for name in _MARKS if facts.get(name) is not None})
+
+
+def _copy(system: Any, inside: str, address: str, marks: dict[str, str]) -> Path:
+    folder = data_root() / "downloads" / hash_value(address)[:16]
+    target, note = folder / PurePosixPath(urlsplit(address).path).name, folder / "marks.json"
+    with suppress(OSError, ValueError):
+        if _VERSIONED & marks.keys() and target.is_file() and read_json(note) == marks:
+            return target
+    note.unlink(missing_ok=True)
+    try:
+        with replacing(target) as temporary, system.open(inside, "rb") as source, temporary.open("wb") as copy:
+            while block := source.read(_BLOCK):
+                copy.write(block)
+    except Exception as error:
+        raise _unreachable(address, error) from None
+    write_json_atomic(note, marks)
+    return target
+
+
+def _unreachable(address: str, error: Exception) -> QuestionsError:
+    reason = str(error.__cause__ or error).strip().split("\n")[0] or type(error).__name__
+    return QuestionsError(f"{address} cannot be fetched ({reason}); correct questions.path, or look at the network")

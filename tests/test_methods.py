@@ -34,9 +34,12 @@ METHODS: dict[str, list[str]] = {
     "ghost": ["opd.objective=ghost"],
     "ghost own": ["opd.objective=ghost", "opd.ghost.source=own"],
     "ghost triples": ["opd.objective=ghost", "opd.ghost.source=triples", "opd.ghost.entropy_bonus=0.1"],
+    "judge": ["opd.objective=judge"],
+    "judge alone": ["opd.objective=judge", "opd.group=1", "opd.judge.leave_one_out=false"],
     "partial": ["opd.train_tokens=5"],
 }
-WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples"}
+WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "judge", "judge alone"}
+REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone"}
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +73,8 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
     metrics = pl.read_parquet(whole.path / "metrics.parquet")
     assert len(metrics) == 3 and metrics["loss"].is_finite().all()
     start, learnt = weights(before[1][0]), weights(whole)
-    rewarded = "mean_reward" in metrics.columns and metrics["mean_reward"].sum() == 0
-    if not rewarded:  # without one right answer there is nothing to learn from
+    rewards = metrics["mean_reward"].sum() if "mean_reward" in metrics.columns else 0
+    if name not in REWARDED or rewards:  # without one right answer there may be nothing to learn from
         assert any(not torch.equal(value, start[key]) for key, value in learnt.items())
     paid = {(entry["model"], entry["work"]) for entry in whole.manifest.ledger}
     assert (("teacher", "scoring") in paid) != (name in WITHOUT_TEACHER)
@@ -131,6 +134,15 @@ def test_grpo_advantages_are_rewards_less_the_mean_of_their_group() -> None:
     rows = method(config, None).learn(logged([1, 0, 1, 1], [3, 2, 1, 1]), {})
     found = [row.known["advantages"].tolist() for row in rows]
     assert found == [[0.5] * 3, [-0.5] * 2, [0.0], [0.0]]
+
+
+def test_judged_rollouts_have_signed_rewards_and_those_without_a_verdict_are_dropped() -> None:
+    config = Opd(objective="judge", group=3, steps=1, warmup=0)
+    rows = method(config, None).learn(logged([1, 0, None, 0, 0, 0], [2, 1, 5, 1, 1, 1]), {})
+    assert [len(row.response) for row in rows] == [2, 1, 1, 1, 1]
+    # +1 less the mean of the other that has a verdict, and the reverse; a group of one mind teaches nothing.
+    assert [row.known["advantages"].tolist() for row in rows] == [[2.0, 2.0], [-2.0], [0.0], [0.0], [0.0]]
+    assert [row.known["weights"].tolist() for row in rows] == [[2.0, 2.0], [0.0], [0.0], [0.0], [0.0]]
 
 
 def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> None:

@@ -103,18 +103,28 @@ class Ghost(Section):
     """In nats of reward for a nat of entropy."""
 
 
+class Judged(Section):
+    """REINFORCE with the verdict, +1 or -1, as reward; triples.verifier = "judge" makes that a language model's."""
+
+    leave_one_out: bool = True
+    """Hold each reward against the mean of the others of its group."""
+    lock_in: Weight = 2.0
+    """Weight of the cross-entropy on the rollouts that were rewarded."""
+
+
 class Opd(Training):
     """On-policy distillation: the student rolls out, and learns from what the teacher or a reward says to that."""
 
-    objective: Literal["exact", "sampled", "topk", "gkd", "grpo", "ghost"] = "exact"
+    objective: Literal["exact", "sampled", "topk", "gkd", "grpo", "ghost", "judge"] = "exact"
     """exact: reverse KL over the whole vocabulary. sampled: policy gradient on the sampled tokens. topk: KL on the
     teacher's likeliest tokens. gkd: forward, reverse or Jensen-Shannon KL, on and off policy. grpo: verifiable reward,
-    without or with the teacher. ghost: the tokens of a better response."""
+    without or with the teacher. ghost: the tokens of a better response. judge: +1 or -1 from the verifier."""
     sampled: Sampled = Sampled()
     topk: TopK = TopK()
     gkd: Gkd = Gkd()
     grpo: Grpo = Grpo()
     ghost: Ghost = Ghost()
+    judge: Judged = Judged()
     prompts: Positive = 64
     """Questions a step, from the fresh split."""
     group: Positive = 2
@@ -134,19 +144,19 @@ class Opd(Training):
 
     def identity(self) -> dict[str, Any]:
         """The settings of other objectives change nothing."""
-        return _only(super().identity(), self.objective, {"sampled", "topk", "gkd", "grpo", "ghost"})
+        return _only(super().identity(), self.objective, {"sampled", "topk", "gkd", "grpo", "ghost", "judge"})
 
     @property
     def asks_teacher(self) -> bool:
         """Whether a teacher scores the rollouts."""
         if self.objective == "grpo":
             return self.grpo.teacher > 0
-        return self.objective != "ghost" or self.ghost.source == "teacher"
+        return self.objective != "judge" and (self.objective != "ghost" or self.ghost.source == "teacher")
 
     @property
     def is_rewarded(self) -> bool:
         """Whether a verifier judges the rollouts."""
-        return self.objective == "grpo" or (self.objective == "ghost" and self.ghost.source == "own")
+        return self.objective in ("grpo", "judge") or (self.objective == "ghost" and self.ghost.source == "own")
 
     @property
     def uses_triples(self) -> bool:
@@ -165,7 +175,8 @@ class Opd(Training):
 
     @model_validator(mode="after")
     def _grouped(self) -> Self:
-        if self.steps and self.group < 2 and self.is_rewarded:
+        alone = self.objective == "judge" and not self.judge.leave_one_out
+        if self.steps and self.group < 2 and self.is_rewarded and not alone:
             raise ValueError(f"objective = '{self.objective}' compares rollouts of a question; set group to 2 or more")
         return self
 

@@ -15,6 +15,7 @@ from cohobate.objectives.distributions import FullVocabulary
 from cohobate.objectives.ghost import GhostPolicy, align
 from cohobate.objectives.gkd import GeneralisedJSD
 from cohobate.objectives.grpo import GroupRelative, group_advantages, length_weights
+from cohobate.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
 from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
 from cohobate.objectives.topk import TopKKL
 from cohobate.training.teacher_scores import Known, Needs
@@ -93,6 +94,23 @@ def _grpo(config: Opd, head: Head | None) -> Method:
     return Method(objective, Needs() if own.teacher else None, learn, rewarded=True)
 
 
+def _judge(config: Opd, head: Head | None) -> Method:
+    own = config.judge
+
+    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+        rows = _as_sampled(logged, scores)
+        rewards = [_SIGNED.get(row["reward"]) for row in logged]
+        groups = [rewards[at : at + config.group] for at in range(0, len(rewards), config.group)]
+        advantages = judge_advantages(groups, own.leave_one_out).values.flatten()
+        weights = lock_in_weights(groups, own.lock_in).flatten()
+        for row, advantage, weight in zip(rows, advantages, weights, strict=True):
+            row.known["advantages"] = advantage.expand(len(row.response)).clone()
+            row.known["weights"] = weight.expand(len(row.response)).clone()
+        return [row for row, reward in zip(rows, rewards, strict=True) if reward is not None]
+
+    return Method(JudgeReinforcement(config.importance_cap), None, learn, rewarded=True)
+
+
 def _ghost(config: Opd, head: Head | None) -> Method:
     own = config.ghost
     objective = GhostPolicy(config.importance_cap, own.entropy_bonus)
@@ -131,7 +149,12 @@ _METHODS: dict[str, Callable[[Opd, Head | None], Method]] = {
     "gkd": _gkd,
     "grpo": _grpo,
     "ghost": _ghost,
+    "judge": _judge,
 }
+
+
+# A verdict as the judge says it; without one a rollout is dropped.
+_SIGNED = {1.0: 1.0, 0.0: -1.0}
 
 
 def _as_sampled(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:

@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RECIPE ?= arithmetic
+# A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test check fix up lock clean help
 
@@ -11,13 +13,13 @@ demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where th
 	@$(BIN)/cohobate run $(RECIPE)
 
 test: $(STAMP)  ## run the tests
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 check: $(STAMP)  ## lint, types and tests, changing nothing: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff check --fix .

@@ -50,6 +50,10 @@ def _teacher(recipe: Recipe) -> Teacher:
         from cohobate.teachers.endpoint import EndpointTeacher
 
         return EndpointTeacher(recipe.teacher, recipe.triples)
+    if recipe.teacher.kind == "vllm":
+        from cohobate.teachers.vllm import VllmTeacher
+
+        return VllmTeacher(recipe)
     from cohobate.runtime import set_threads
     from cohobate.students import load
     from cohobate.teachers.local import LocalTeacher

@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+serve = typer.Typer(help="Serve a recipe's model with vLLM.", no_args_is_help=True)
+app.add_typer(serve, name="serve")
+
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")]
 Overrides = Annotated[
     list[str] | None,
@@ -93,10 +96,27 @@ def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
     from cohobate.preflight import check, print_checks
     from cohobate.recipes import load_recipe
 
-    checks = check(load_recipe(recipe, overrides or []))
+    checks = check(load_recipe(recipe, overrides or []), engine=True)
     print_checks(checks)
     if not all(item.passed for item in checks):
         raise typer.Exit(2)
+
+
+@serve.command()
+def teacher(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port; else that of teacher.base_url on this machine, else a free one."),
+    ] = None,
+) -> None:
+    """Serve the teacher of a recipe with `vllm serve`, until Ctrl+C."""
+    from cohobate.recipes import load_recipe
+    from cohobate.serving import serve_until_stopped
+
+    serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
 
 
 for command in data_commands.COMMANDS:

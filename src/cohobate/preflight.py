@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,13 @@ from cohobate.config import Recipe
 from cohobate.errors import CohobateError, TeacherError, UserError
 from cohobate.store import data_root
 
+if TYPE_CHECKING:
+    from cohobate.teachers.base import Teacher
+
 # In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
 _MARGIN = 12
+# Checks without which the others cannot be made.
+_GROUNDS = ("data folder", "vllm", "teacher loads", "teacher answers", "student loads")
 
 
 @dataclass(frozen=True)
@@ -31,15 +36,18 @@ Role = Literal["teacher", "student"]
 BOTH: tuple[Role, ...] = ("teacher", "student")
 
 
-def check(recipe: Recipe, roles: Sequence[Role] = BOTH) -> list[Check]:
-    """All checks of the models in `roles`, in order; what an earlier failure makes impossible is left out."""
+def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, engine: bool = False) -> list[Check]:
+    """All checks of the models in `roles`, in order; what an earlier failure makes impossible is left out.
+
+    `engine`: a vLLM teacher is started and asked, which takes as long as for the triples.
+    """
     results: list[Check] = []
-    for name, probe in _probes(recipe, roles):
+    for name, probe in _probes(recipe, roles, engine=engine):
         try:
             results.append(Check(name, True, probe()))
         except CohobateError as error:
             results.append(Check(name, False, str(error)))
-            if name in ("data folder", "teacher loads", "teacher answers", "student loads"):
+            if name in _GROUNDS:
                 break
     return results
 
@@ -59,7 +67,7 @@ def print_checks(checks: list[Check]) -> None:
     Console().print(table)
 
 
-def _probes(recipe: Recipe, roles: Sequence[Role]) -> Iterator[tuple[str, Callable[[], str]]]:
+def _probes(recipe: Recipe, roles: Sequence[Role], *, engine: bool) -> Iterator[tuple[str, Callable[[], str]]]:
     models: dict[str, Any] = {}
 
     def loads(name: str, path: str) -> str:
@@ -68,12 +76,24 @@ def _probes(recipe: Recipe, roles: Sequence[Role]) -> Iterator[tuple[str, Callab
         models[name] = load(path, device=recipe.runtime.device)
         return f"{path}: {models[name].model.num_parameters():,} parameters on {models[name].device}"
 
+    def reads(name: str, path: str) -> str:
+        from cohobate.students import outline
+
+        models[name] = outline(path)
+        return f"{path}: {models[name].config.model_type}, which vLLM loads"
+
+    # Where vLLM generates and nobody else needs the teacher, its weights are not loaded.
+    alone = recipe.teacher.kind == "vllm" and "student" not in roles
     yield "data folder", _data_folder
     if "teacher" in roles:
         if recipe.teacher.kind == "endpoint":
             yield "teacher answers", lambda: _answers(recipe)
         else:
-            yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
+            if recipe.teacher.kind == "vllm":
+                yield "vllm", _vllm
+                if engine:
+                    yield "teacher answers", lambda: _engine_answers(recipe)
+            yield "teacher loads", lambda: (reads if alone else loads)("teacher", recipe.teacher.model)
     if "student" in roles:
         yield "student loads", lambda: loads("student", recipe.student.model)
         yield "disk", lambda: _disk(models["student"].model)
@@ -96,17 +116,38 @@ def _data_folder() -> str:
     return f"{root} can be written"
 
 
+def _vllm() -> str:
+    from cohobate import vllm
+
+    install = vllm.find()
+    return f"vLLM {install.version} of {install.python}"
+
+
 def _answers(recipe: Recipe) -> str:
-    """One small request, sent as all others will be."""
-    from cohobate.chat import messages
-    from cohobate.teachers.base import Failure, Request
     from cohobate.teachers.endpoint import EndpointTeacher
 
     teacher, limits = recipe.teacher, recipe.triples.model_copy(update={"attempts": 2})
-    asked = messages("What is 2 + 3?", teacher.prompt, teacher.system)
-    request = Request("preflight", asked, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
-    outcomes = [item for batch in EndpointTeacher(teacher, limits).answer([request]) for item in batch]
-    where = ", ".join(teacher.base_urls)
+    return _one_answer(recipe, EndpointTeacher(teacher, limits), ", ".join(teacher.base_urls))
+
+
+def _engine_answers(recipe: Recipe) -> str:
+    from cohobate.teachers.vllm import VllmTeacher
+
+    return _one_answer(recipe, VllmTeacher(recipe), "vLLM")
+
+
+def _one_answer(recipe: Recipe, asked: Teacher, where: str) -> str:
+    """One small request, sent as all others will be."""
+    from cohobate.chat import messages
+    from cohobate.teachers.base import Failure, Request
+
+    teacher = recipe.teacher
+    question = messages("What is 2 + 3?", teacher.prompt, teacher.system)
+    request = Request("preflight", question, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
+    try:
+        outcomes = [item for batch in asked.answer([request]) for item in batch]
+    finally:
+        asked.stop()
     for item in outcomes:
         if isinstance(item, Failure):
             raise TeacherError(f"{where} does not answer ({item.error_class}: {item.message})")
@@ -146,9 +187,14 @@ def _template(recipe: Recipe, models: dict[str, Any]) -> str:
 
 
 def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
-    context = min(model.model.config.max_position_embeddings for model in models.values())
-    here = recipe.teacher.kind == "local"
-    longest = max(recipe.triples.max_tokens * here, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
+    context = min(model.config.max_position_embeddings for model in models.values())
+    own, written = recipe.teacher.max_length, recipe.triples.max_tokens * recipe.teacher.is_folder
+    if recipe.teacher.kind == "vllm" and own is not None and written >= own:
+        raise CohobateError(
+            f"triples.max_tokens is {written}, but teacher.max_length only {own} for prompt and response together; "
+            "raise teacher.max_length"
+        )
+    longest = max(written, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
     if longest >= context:
         raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
     return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"

@@ -67,7 +67,7 @@ class Triples(Section):
     verifier: Verification = Verification()
     """Judges the answers of the teacher, and those of the students."""
     batch_size: Memory = 256
-    """local: responses generated at a time; also the unit of what a kill can lose."""
+    """local, vllm: responses generated at a time; also what a kill can lose (vllm: twice as many)."""
     concurrency: Memory = 64
     """endpoint: most requests in flight; fewer while it refuses."""
     timeout: Annotated[float, Field(gt=0), EXECUTION] = 600.0

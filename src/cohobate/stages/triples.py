@@ -57,7 +57,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     from cohobate.responses import ResponseStore
 
     # An endpoint shows with its first answers whether it will do: asking it here would be paid on every run.
-    require(recipe, ["teacher"] if recipe.teacher.kind == "local" else [])
+    require(recipe, ["teacher"] if recipe.teacher.is_folder else [])
     verify.check(recipe.triples.verifier)
     asked = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "train")
     _say_what_cannot_be_judged(recipe, asked)
@@ -148,14 +148,13 @@ def _samples(
     ).join(answered, left_on="request_key", right_on="key", how="inner", maintain_order="left")
     parsed = [parse(t, r) for t, r in frame.select("text", "reasoning").iter_rows()]
     sampling, settings, prompt = recipe.triples, recipe.teacher, recipe.teacher.prompt
-    local = settings.kind == "local"
+    here = settings.is_folder
     same_for_all = {
         "source_name": recipe.questions.source,
         "revision": None,
         "licence": None,
         "teacher_name": settings.model,
-        "teacher_revision": teacher[:16] if local else settings.revision,
-        "provider": "transformers" if local else settings.provider or "endpoint",
+        "teacher_revision": teacher[:16] if here else settings.revision,
         "prompt_template_id": hash_value([prompt, recipe.teacher.system])[:8],
         "prompt_template_sha256": hash_value([prompt, recipe.teacher.system]),
         "temperature": sampling.temperature,
@@ -176,6 +175,7 @@ def _samples(
         pl.Series("rationale", [p.rationale for p in parsed], dtype=pl.String),
         _whole("text", "reasoning").alias("response"),
         pl.col("served_model").fill_null(teacher).alias("teacher_model"),
+        _provider(recipe).alias("provider"),
         _cost(recipe).alias("cost_usd"),
         pl.Series("answer", [p.answer for p in parsed], dtype=pl.String),
         pl.Series("answer_extracted", [p.answer and normalise(p.answer) for p in parsed], dtype=pl.String),
@@ -193,6 +193,16 @@ def _whole(text: str, reasoning: str) -> pl.Expr:
 
     inline = pl.format("<think>\n{}\n</think>\n\n{}", pl.col(reasoning).str.strip_chars(), pl.col(text))
     return pl.when(pl.col(reasoning).str.strip_chars() != "").then(inline).otherwise(pl.col(text))
+
+
+def _provider(recipe: Recipe) -> pl.Expr:
+    """Who computed each row: a server, or an engine of ours, which for an earlier artifact may have been another."""
+    import polars as pl
+
+    if not recipe.teacher.is_folder:
+        return pl.lit(recipe.teacher.provider or "endpoint")
+    by_vllm = pl.col("engine_version").str.starts_with("vllm")
+    return pl.when(by_vllm).then(pl.lit("vllm")).otherwise(pl.lit("transformers"))
 
 
 def _cost(recipe: Recipe) -> pl.Expr:
@@ -230,8 +240,8 @@ def _ledger(recipe: Recipe, answered: pl.DataFrame, mark: str) -> list[Any]:
     from cohobate.ledger import UNKNOWN, ModelCost, Paid, entry
     from cohobate.students import model_path
 
-    local = recipe.teacher.kind == "local"
-    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if local else UNKNOWN
+    here = recipe.teacher.is_folder
+    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if here else UNKNOWN
     entries = []
     payers: tuple[tuple[Paid, pl.Expr], ...] = (
         ("here", pl.col("paid_by") == mark),

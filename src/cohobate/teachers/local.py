@@ -9,7 +9,7 @@ from itertools import groupby
 import transformers
 
 from cohobate import rollouts
-from cohobate.chat import decode, encode
+from cohobate.chat import conversation_ids, decode
 from cohobate.students import LoadedModel
 from cohobate.teachers.base import Request, Response
 
@@ -28,7 +28,8 @@ class LocalTeacher:
         self.model, self.batch_size = model, batch_size
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
-        prompts = {request.key: self._prompt(request) for request in requests}
+        tokenizer = self.model.tokenizer
+        prompts = {request.key: conversation_ids(tokenizer, request.messages) for request in requests}
         order = sorted(requests, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))
         for decoding_key, group in groupby(order, _decoding_key):
             same = list(group)
@@ -39,11 +40,6 @@ class LocalTeacher:
     def stop(self) -> list[Response]:
         """Nothing is under way between two batches."""
         return []
-
-    def _prompt(self, request: Request) -> list[int]:
-        tokenizer = self.model.tokenizer
-        text = tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
-        return encode(tokenizer, text)
 
     def _batch(
         self,

@@ -64,7 +64,8 @@ def serving(recipe: Recipe, *, host: str = "127.0.0.1", port: int | None = None)
 
 def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
     """`serving` until Ctrl+C or SIGTERM; prints the address once it answers. Raises EngineError when it ends before."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what runs in the background deaf to the first
+        signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt), serving(recipe, host=host, port=port) as served:
         print(served.url, flush=True)
         settings = f"teacher.kind=endpoint --set teacher.model={served.model} --set teacher.base_url={served.url}"

@@ -47,6 +47,7 @@ _PROBE_SECONDS = 60.0
 _LONGEST = 300
 _TAIL = 100_000  # bytes of a log
 _ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception)\b: .+")
+_HEADING = re.compile(r"validation errors? for \w+$")  # pydantic says on the next line what is wrong
 # vLLM's own last words, which only point back to the cause.
 _ECHOES = ("Engine core initialization failed", "EngineCore encountered an issue", "Engine process failed")
 
@@ -85,6 +86,8 @@ class Install:
         if self.cpu:
             # Left alone, vLLM takes nearly all memory for its cache, and all cores.
             usual |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+            # One process less to start, which is most of the time until it answers.
+            usual |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
             inherited["OMP_NUM_THREADS"] = str(threads(recipe))
         return {**usual, **inherited}
 
@@ -155,10 +158,11 @@ def new_log(name: str) -> Path:
 def last_words(log: Path) -> str:
     """The line of `log` that says best why the process ended: its last error, or else its last line."""
     lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
-    for line in reversed(lines):
+    for at, line in reversed(list(enumerate(lines))):
         found = _ERROR.search(line)
         if found and not any(echo in line for echo in _ECHOES):
-            return found.group()[:_LONGEST]
+            more = lines[at + 1 : at + 2] if _HEADING.search(line) else []
+            return " ".join([found.group(), *more])[:_LONGEST]
     return lines[-1][:_LONGEST] if lines else "it said nothing"
 
 

@@ -145,7 +145,7 @@ class _Worker:
         }
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
-            self.send({"engine": given, "cpu": install.cpu})
+            self.send(given)
             self._wait_until_ready()
         except BaseException:
             self.group.kill()

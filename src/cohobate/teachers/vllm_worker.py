@@ -1,7 +1,7 @@
 """The engine of `teachers/vllm.py`: run as a program by the Python that has vLLM, which has nothing of ours.
 
-Standard input: a line {"engine": arguments, "cpu": bool}, then a line {"key", "ids", "sampling"} a request. Standard
-output: {"ready": true}, then {"done": [...], "failed": [...]} as requests end, or {"fatal", "mistake"} and the end.
+Standard input: a line with the engine's arguments, then a line {"key", "ids", "sampling"} a request. Standard output:
+{"ready": true}, then {"done": [...], "failed": [...]} as requests end, or {"fatal", "mistake"} and the end.
 """
 
 import json
@@ -32,17 +32,18 @@ class Engine:
     def add(self, request: Message) -> Message | None:
         """Begin `request`; returns why it cannot be begun, if so. Raises MistakeError when its sampling is none."""
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
         key, only = request["key"], RequestOutputKind.FINAL_ONLY
         try:
             sampling = SamplingParams(**request["sampling"], detokenize=False, output_kind=only)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, VLLMClientError) as error:
             raise MistakeError(str(error)) from error
         try:
             self.engine.add_request(key, {"prompt_token_ids": request["ids"]}, sampling)
-        except ValueError as error:  # such as a prompt that is longer than the context
-            return {"key": key, "error_class": "InvalidRequest", "message": str(error)}
+        except (ValueError, VLLMClientError) as error:  # such as a prompt that is longer than the context
+            return {"key": key, "error_class": type(error).__name__, "message": str(error)}
         self.begun[key] = time.perf_counter()
         return None
 
@@ -61,11 +62,7 @@ class Engine:
 
 def serve(lines: "queue.SimpleQueue[str]", say: Any) -> None:
     """Answer requests until the process is ended from outside."""
-    settings = json.loads(lines.get())
-    if settings["cpu"]:
-        # In one process the engine starts in a fifth of the time; on a GPU a process of its own keeps it busy.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    engine = Engine(settings["engine"])
+    engine = Engine(json.loads(lines.get()))
     say({"ready": True})
     while True:
         begun = [engine.add(request) for request in new(lines, wait=not engine.begun)]

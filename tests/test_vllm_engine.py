@@ -128,7 +128,7 @@ def test_an_engine_that_dies_is_one_sentence_and_what_it_answered_is_kept(engine
 
 
 def failed(recipe: Recipe) -> dict[str, str]:
-    return {item.name: item.detail for item in check(recipe, engine=True) if not item.passed}
+    return {item.name: item.detail for item in check(recipe) if not item.passed}
 
 
 def test_preflight_starts_the_engine_and_says_which_setting_it_refuses(data: Path) -> None:

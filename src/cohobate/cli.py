@@ -62,6 +62,23 @@ def resume(
     _become_flow(["--resume", runs.to_resume(name).id])
 
 
+@serve.command()
+def teacher(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port; else that of teacher.base_url on this machine, else a free one."),
+    ] = None,
+) -> None:
+    """Serve the teacher of a recipe with `vllm serve`, until Ctrl+C."""
+    from cohobate.recipes import load_recipe
+    from cohobate.serving import serve_until_stopped
+
+    serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
+
+
 @app.command(name="ls")
 def list_artifacts(as_json: AsJson = False) -> None:
     """List the artifacts."""
@@ -96,27 +113,10 @@ def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
     from cohobate.preflight import check, print_checks
     from cohobate.recipes import load_recipe
 
-    checks = check(load_recipe(recipe, overrides or []), engine=True)
+    checks = check(load_recipe(recipe, overrides or []))
     print_checks(checks)
     if not all(item.passed for item in checks):
         raise typer.Exit(2)
-
-
-@serve.command()
-def teacher(
-    recipe: RecipeName,
-    overrides: Overrides = None,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Port; else that of teacher.base_url on this machine, else a free one."),
-    ] = None,
-) -> None:
-    """Serve the teacher of a recipe with `vllm serve`, until Ctrl+C."""
-    from cohobate.recipes import load_recipe
-    from cohobate.serving import serve_until_stopped
-
-    serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
 
 
 for command in data_commands.COMMANDS:

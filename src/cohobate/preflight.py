@@ -36,13 +36,13 @@ Role = Literal["teacher", "student"]
 BOTH: tuple[Role, ...] = ("teacher", "student")
 
 
-def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, engine: bool = False) -> list[Check]:
+def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> list[Check]:
     """All checks of the models in `roles`, in order; what an earlier failure makes impossible is left out.
 
-    `engine`: a vLLM teacher is started and asked, which takes as long as for the triples.
+    ask: send an endpoint a request, which it may charge for; start a vLLM teacher and ask it.
     """
     results: list[Check] = []
-    for name, probe in _probes(recipe, roles, engine=engine):
+    for name, probe in _probes(recipe, roles, ask):
         try:
             results.append(Check(name, True, probe()))
         except CohobateError as error:
@@ -53,8 +53,11 @@ def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, engine: bool = False)
 
 
 def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
-    """Raise the first failed check as a UserError; a stage calls this before it spends anything."""
-    for item in check(recipe, roles):
+    """Raise the first failed check as a UserError; a stage calls this before it spends anything.
+
+    No endpoint and no engine is asked: the first answers show whether it will do.
+    """
+    for item in check(recipe, roles, ask=False):
         if not item.passed:
             raise UserError(f"{item.detail} (preflight: {item.name})")
 
@@ -67,7 +70,7 @@ def print_checks(checks: list[Check]) -> None:
     Console().print(table)
 
 
-def _probes(recipe: Recipe, roles: Sequence[Role], *, engine: bool) -> Iterator[tuple[str, Callable[[], str]]]:
+def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[str, Callable[[], str]]]:
     models: dict[str, Any] = {}
 
     def loads(name: str, path: str) -> str:
@@ -82,17 +85,17 @@ def _probes(recipe: Recipe, roles: Sequence[Role], *, engine: bool) -> Iterator[
         models[name] = outline(path)
         return f"{path}: {models[name].config.model_type}, which vLLM loads"
 
-    # Where vLLM generates and nobody else needs the teacher, its weights are not loaded.
+    # Where vLLM generates and nothing else needs the teacher, its weights are not loaded here.
     alone = recipe.teacher.kind == "vllm" and "student" not in roles
     yield "data folder", _data_folder
     if "teacher" in roles:
-        if recipe.teacher.kind == "endpoint":
+        if recipe.teacher.kind == "endpoint" and ask:
             yield "teacher answers", lambda: _answers(recipe)
-        else:
-            if recipe.teacher.kind == "vllm":
-                yield "vllm", _vllm
-                if engine:
-                    yield "teacher answers", lambda: _engine_answers(recipe)
+        if recipe.teacher.kind == "vllm" and (ask or alone):
+            yield "vllm", _vllm
+        if recipe.teacher.kind == "vllm" and ask:
+            yield "teacher answers", lambda: _engine_answers(recipe)
+        if recipe.teacher.is_folder:
             yield "teacher loads", lambda: (reads if alone else loads)("teacher", recipe.teacher.model)
     if "student" in roles:
         yield "student loads", lambda: loads("student", recipe.student.model)

@@ -82,7 +82,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _scorable(self) -> Self:
-        if self.opd.steps and not self.teacher.is_folder:
+        if self.teacher.kind == "endpoint" and self.opd.steps:
             raise ValueError(
                 "opd needs a teacher that scores tokens, which one behind an endpoint does not; set opd.steps = 0"
             )

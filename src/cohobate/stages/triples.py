@@ -56,8 +56,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     from cohobate.preflight import require
     from cohobate.responses import ResponseStore
 
-    # An endpoint shows with its first answers whether it will do: asking it here would be paid on every run.
-    require(recipe, ["teacher"] if recipe.teacher.is_folder else [])
+    require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
     asked = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "train")
     _say_what_cannot_be_judged(recipe, asked)

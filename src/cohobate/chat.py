@@ -54,10 +54,12 @@ def messages(question: str, template: str, system: str | None) -> list[dict[str,
 
 def prompt_ids(tokenizer: Any, question: str, template: str, system: str | None) -> list[int]:
     """Ids of the conversation up to where the assistant begins to speak."""
-    text = tokenizer.apply_chat_template(
-        messages(question, template, system), tokenize=False, add_generation_prompt=True
-    )
-    return encode(tokenizer, text)
+    return conversation_ids(tokenizer, messages(question, template, system))
+
+
+def conversation_ids(tokenizer: Any, conversation: list[dict[str, str]]) -> list[int]:
+    """Ids of `conversation` up to where the assistant begins to speak."""
+    return encode(tokenizer, tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:

@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+serve = typer.Typer(help="Serve a recipe's model with vLLM.", no_args_is_help=True)
+app.add_typer(serve, name="serve")
+
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")]
 Overrides = Annotated[
     list[str] | None,
@@ -58,6 +61,23 @@ def resume(
     from cohobate import runs
 
     _become_flow(["--resume", runs.to_resume(name).id])
+
+
+@serve.command()
+def teacher(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port; else that of teacher.base_url on this machine, else a free one."),
+    ] = None,
+) -> None:
+    """Serve the teacher of a recipe with `vllm serve`, until Ctrl+C."""
+    from cohobate.recipes import load_recipe
+    from cohobate.serving import serve_until_stopped
+
+    serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
 
 
 @app.command(name="ls")

@@ -50,6 +50,10 @@ class EndpointError(UserError):
     """The teacher's endpoint is not there, does not let us in, or does not serve the model."""
 
 
+class EngineError(UserError):
+    """vLLM is not installed, or does not start with these settings."""
+
+
 class StoreError(UserError):
     """The data folder cannot be written, or the artifact asked for does not exist."""
 

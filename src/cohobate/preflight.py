@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,13 @@ from cohobate.config import Judge, Recipe, Teacher, Triples
 from cohobate.errors import CohobateError, TeacherError, UserError
 from cohobate.store import data_root
 
+if TYPE_CHECKING:
+    from cohobate.teachers.base import Teacher as Answering
+
 # In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
 _MARGIN = 12
+# Checks without which the others cannot be made.
+_GROUNDS = ("data folder", "vllm", "teacher loads", "teacher answers", "student loads")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ BOTH: tuple[Role, ...] = ("teacher", "student")
 def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> list[Check]:
     """All checks of the models in `roles`, in order; what an earlier failure makes impossible is left out.
 
-    ask: send an endpoint a request, which it may charge for.
+    ask: send an endpoint a request, which it may charge for; start a vLLM teacher and ask it.
     """
     results: list[Check] = []
     for name, probe in _probes(recipe, roles, ask):
@@ -42,7 +47,7 @@ def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> 
             results.append(Check(name, True, probe()))
         except CohobateError as error:
             results.append(Check(name, False, str(error)))
-            if name in ("data folder", "teacher loads", "teacher answers", "student loads"):
+            if name in _GROUNDS:
                 break
     return results
 
@@ -50,7 +55,7 @@ def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> 
 def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
     """Raise the first failed check as a UserError; a stage calls this before it spends anything.
 
-    An endpoint is not asked: its first answers show whether it will do.
+    No endpoint and no engine is asked: the first answers show whether it will do.
     """
     for item in check(recipe, roles, ask=False):
         if not item.passed:
@@ -74,14 +79,26 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[
         models[name] = load(path, device=recipe.runtime.device)
         return f"{path}: {models[name].model.num_parameters():,} parameters on {models[name].device}"
 
+    def reads(name: str, path: str) -> str:
+        from cohobate.students import outline
+
+        models[name] = outline(path)
+        return f"{path}: {models[name].config.model_type}, which vLLM loads"
+
+    # Where vLLM generates and nothing else needs the teacher, its weights are not loaded here.
+    alone = recipe.teacher.kind == "vllm" and "student" not in roles
     yield "data folder", _data_folder
     if recipe.curation is not None:
         yield "curation", lambda: _curation(recipe)
     if "teacher" in roles:
         if recipe.teacher.kind == "endpoint" and ask:
             yield "teacher answers", lambda: _answers(recipe.teacher, recipe.triples)
-        if recipe.teacher.kind == "local":
-            yield "teacher loads", lambda: loads("teacher", recipe.teacher.model)
+        if recipe.teacher.kind == "vllm" and (ask or alone):
+            yield "vllm", _vllm
+        if recipe.teacher.kind == "vllm" and ask:
+            yield "teacher answers", lambda: _engine_answers(recipe)
+        if recipe.teacher.is_folder:
+            yield "teacher loads", lambda: (reads if alone else loads)("teacher", recipe.teacher.model)
     if "student" in roles:
         yield "student loads", lambda: loads("student", recipe.student.model)
         yield "disk", lambda: _disk(models["student"].model)
@@ -133,17 +150,37 @@ def _judges(judge: Judge, recipe: Recipe) -> str:
     return f"{judge.model}: {model.num_parameters():,} parameters"
 
 
+def _vllm() -> str:
+    from cohobate import vllm
+
+    install = vllm.find()
+    return f"vLLM {install.version} of {install.python}"
+
+
 def _answers(teacher: Teacher, given: Triples | Judge) -> str:
-    """One small request, sent as all others will be."""
-    from cohobate.chat import messages
-    from cohobate.teachers.base import Failure, Request
     from cohobate.teachers.endpoint import EndpointTeacher
 
     limits = given.model_copy(update={"attempts": 2})
-    asked = messages("What is 2 + 3?", teacher.prompt, teacher.system)
-    request = Request("preflight", asked, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
-    outcomes = [item for batch in EndpointTeacher(teacher, limits).answer([request]) for item in batch]
-    where = ", ".join(teacher.base_urls)
+    return _one_answer(teacher, EndpointTeacher(teacher, limits), ", ".join(teacher.base_urls))
+
+
+def _engine_answers(recipe: Recipe) -> str:
+    from cohobate.teachers.vllm import VllmTeacher
+
+    return _one_answer(recipe.teacher, VllmTeacher(recipe), "vLLM")
+
+
+def _one_answer(teacher: Teacher, asked: Answering, where: str) -> str:
+    """One small request, sent as all others will be."""
+    from cohobate.chat import messages
+    from cohobate.teachers.base import Failure, Request
+
+    question = messages("What is 2 + 3?", teacher.prompt, teacher.system)
+    request = Request("preflight", question, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
+    try:
+        outcomes = [item for batch in asked.answer([request]) for item in batch]
+    finally:
+        asked.stop()
     for item in outcomes:
         if isinstance(item, Failure):
             raise TeacherError(f"{where} does not answer ({item.error_class}: {item.message})")
@@ -183,9 +220,14 @@ def _template(recipe: Recipe, models: dict[str, Any]) -> str:
 
 
 def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
-    context = min(model.model.config.max_position_embeddings for model in models.values())
-    here = recipe.teacher.kind == "local"
-    longest = max(recipe.triples.max_tokens * here, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
+    context = min(model.config.max_position_embeddings for model in models.values())
+    own, written = recipe.teacher.max_length, recipe.triples.max_tokens * recipe.teacher.is_folder
+    if recipe.teacher.kind == "vllm" and own is not None and written >= own:
+        raise CohobateError(
+            f"triples.max_tokens is {written}, but teacher.max_length only {own} for prompt and response together; "
+            "raise teacher.max_length"
+        )
+    longest = max(written, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
     if longest >= context:
         raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
     return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"

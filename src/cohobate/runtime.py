@@ -7,10 +7,15 @@ import os
 from cohobate.config import Recipe
 
 
-def set_threads(recipe: Recipe) -> None:
-    """Give torch the threads of the recipe; else of OMP_NUM_THREADS; else as many as the process may use."""
-    import torch
-
+def threads(recipe: Recipe) -> int:
+    """The threads of the recipe; else of OMP_NUM_THREADS; else as many as the process may use."""
     usual = os.environ.get("OMP_NUM_THREADS", "")
     default = int(usual) if usual.isdecimal() and int(usual) else len(os.sched_getaffinity(0))
-    torch.set_num_threads(recipe.runtime.threads or default)
+    return recipe.runtime.threads or default
+
+
+def set_threads(recipe: Recipe) -> None:
+    """Give torch its `threads`."""
+    import torch
+
+    torch.set_num_threads(threads(recipe))

@@ -118,6 +118,7 @@ class Rows:
             _whole("text", "reasoning").alias("response"),
             pl.col("served_model").fill_null(self.teacher).alias("teacher_model"),
             _cost(self.recipe).alias("cost_usd"),
+            _provider(self.recipe).alias("provider"),
             pl.Series("answer", [p.answer for p in parsed], dtype=pl.String),
             pl.Series("answer_extracted", [p.answer and normalise(p.answer) for p in parsed], dtype=pl.String),
             pl.Series("rationale_source", [p.rationale_source for p in parsed], dtype=pl.String),
@@ -154,14 +155,12 @@ class Rows:
 
 def _same_for_all(recipe: Recipe, teacher: str) -> dict[str, Any]:
     sampling, settings, prompt = recipe.triples, recipe.teacher, recipe.teacher.prompt
-    local = settings.kind == "local"
     return {
         "source_name": recipe.questions.source,
         "revision": recipe.questions.hf.revision,
         "licence": recipe.questions.licence,
         "teacher_name": settings.model,
-        "teacher_revision": teacher[:16] if local else settings.revision,
-        "provider": "transformers" if local else settings.provider or "endpoint",
+        "teacher_revision": teacher[:16] if settings.is_folder else settings.revision,
         "prompt_template_id": hash_value([prompt, settings.system])[:8],
         "prompt_template_sha256": hash_value([prompt, settings.system]),
         "temperature": sampling.temperature,
@@ -181,6 +180,14 @@ def _whole(text: str, reasoning: str) -> pl.Expr:
     """All that the teacher wrote: a reasoning that came in a field of its own stands inline before the text."""
     inline = pl.format("<think>\n{}\n</think>\n\n{}", pl.col(reasoning).str.strip_chars(), pl.col(text))
     return pl.when(pl.col(reasoning).str.strip_chars() != "").then(inline).otherwise(pl.col(text))
+
+
+def _provider(recipe: Recipe) -> pl.Expr:
+    """Who computed each row: a server, or an engine of ours, which for an earlier artifact may have been another."""
+    if not recipe.teacher.is_folder:
+        return pl.lit(recipe.teacher.provider or "endpoint")
+    by_vllm = pl.col("engine_version").str.starts_with("vllm")
+    return pl.when(by_vllm).then(pl.lit("vllm")).otherwise(pl.lit("transformers"))
 
 
 def _cost(recipe: Recipe) -> pl.Expr:

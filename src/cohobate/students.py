@@ -31,9 +31,23 @@ class LoadedModel:
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
     @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
+
+
+@dataclass(frozen=True)
+class ModelOutline:
+    """A model without its weights: enough to write its prompts and to read its responses."""
+
+    config: Any
+    tokenizer: Any
+    path: Path
+    eos_ids: tuple[int, ...]
 
 
 def model_path(name: str) -> Path:
@@ -71,7 +85,22 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False) -> Load
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
-    return LoadedModel(model.eval(), tokenizer, path, _eos_ids(model, tokenizer))
+    return LoadedModel(model.eval(), tokenizer, path, _eos_ids(model.generation_config, model.config, tokenizer))
+
+
+def outline(name: str | Path) -> ModelOutline:
+    """What a model's folder says without its weights. Raises ModelError as `load` does."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    path = model_path(str(name))
+    try:
+        config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        described = (path / "generation_config.json").is_file()
+        generation = GenerationConfig.from_pretrained(path) if described else None
+    except Exception as error:  # transformers raises OSError, ValueError, ...
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
+    return ModelOutline(config, tokenizer, path, _eos_ids(generation, config, tokenizer))
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -110,10 +139,10 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+def _eos_ids(*sources: Any) -> tuple[int, ...]:
     """Every id that ends a response, by the generation config, the model config and the tokenizer."""
     found: list[Any] = []
-    for source in (model.generation_config, model.config, tokenizer):
+    for source in sources:
         value = getattr(source, "eos_token_id", None)
         found += value if isinstance(value, list) else [value]
     return tuple(dict.fromkeys(int(i) for i in found if i is not None))

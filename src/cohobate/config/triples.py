@@ -83,11 +83,12 @@ class Triples(Section):
     verifier: Verification = Verification()
     """Judges the answers of the teacher, and those of the students."""
     batch_size: Memory = 256
-    """local: responses generated at a time; also the unit of what a kill can lose."""
+    """local, vllm: responses generated at a time; also what a kill can lose (vllm: twice as many)."""
     concurrency: Memory = 64
     """endpoint: most requests in flight; fewer while it refuses."""
     timeout: Annotated[float, Field(gt=0), EXECUTION] = 600.0
-    """endpoint: seconds until a request is given up and tried again."""
+    """endpoint: seconds until a request is given up and tried again; also how long a server that has answered may be
+    away, as to be started again."""
     attempts: Memory = 6
     """endpoint: how often a request that fails is tried before it becomes a failure."""
     max_failures: Share = 0.1

@@ -39,7 +39,7 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact]) 
         "format": [recipe.sft.format, recipe.sft.separator],
     }
     verifier = verify.identity(recipe.triples.verifier)
-    if recipe.teacher.kind == "local":
+    if recipe.teacher.is_folder:
         outside["teacher"] = model_fingerprint(recipe.teacher.model)
         prompts["teacher"] = recipe.teacher.identity()
     return Store().produce(
@@ -79,7 +79,7 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
 def _candidates(recipe: Recipe, students: Sequence[Artifact]) -> list[Candidate]:
     trained = [Candidate(student.stage, student.path / "model", "student") for student in students]
     base = Candidate("base", model_path(recipe.student.model), "student")
-    if recipe.teacher.kind == "endpoint":  # paid by the token: its triples say how good it is
+    if not recipe.teacher.is_folder:  # paid by the token: its triples say how good it is
         return [base, *trained]
     return [base, *trained, Candidate("teacher", model_path(recipe.teacher.model), "teacher")]
 

@@ -185,8 +185,8 @@ def _ledger(recipe: Recipe, samples: pl.DataFrame) -> list[Any]:
     from cohobate.ledger import UNKNOWN, ModelCost, Paid, entry
     from cohobate.students import model_path
 
-    local = recipe.teacher.kind == "local"
-    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if local else UNKNOWN
+    here = recipe.teacher.is_folder
+    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if here else UNKNOWN
     entries = []
     payers: tuple[tuple[Paid, bool], ...] = (("here", False), ("earlier", True))
     for paid, cached in payers:

@@ -44,6 +44,11 @@ class Request:
         }
         return hash_value({**identity, "extra": self.extra} if self.extra else identity)
 
+    @property
+    def noise_seed(self) -> int:
+        """A seed of this sample's own, for engines that take one: they repeat themselves under the same one."""
+        return int(self.key[:8], 16) % 2**31
+
 
 @dataclass(frozen=True)
 class Response:
@@ -100,6 +105,6 @@ class Teacher(Protocol):
 
 def teacher_fingerprint(teacher: Settings) -> str:
     """What identifies the model: the content of its folder, or provider, name and revision behind an endpoint."""
-    if teacher.kind == "local":
+    if teacher.is_folder:
         return model_fingerprint(teacher.model)
     return f"{teacher.provider or 'endpoint'}/{teacher.model}@{teacher.revision or 'unknown'}"

@@ -28,7 +28,6 @@ from cohobate.teachers.wire import Reply, body, read
 
 _PATIENCE = 10  # refusals that a row endures for each attempt it has
 _WAITING = 8  # rows that wait for their next attempt, in ceilings, before no new ones are begun
-_GONE_SECONDS = 60.0
 _HEADERS = {"Content-Type": "application/json"}
 
 
@@ -212,7 +211,7 @@ class Dispatch:
                 f"nobody listens at {urls} ({fault.message}); start the server, or correct "
                 f"{self.settings.section}.base_url"
             )
-        elif now - self.last_answer > _GONE_SECONDS:
+        elif now - self.last_answer > self.limits.timeout:
             self.fatal = TeacherError(
                 f"{urls} went away {now - self.last_answer:.0f} s ago; what it answered is kept, so start it again "
                 "and run again"

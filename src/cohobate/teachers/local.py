@@ -9,7 +9,7 @@ from itertools import groupby
 import transformers
 
 from cohobate import rollouts
-from cohobate.chat import decode, encode
+from cohobate.chat import conversation_ids, decode
 from cohobate.students import LoadedModel
 from cohobate.teachers.base import Request, Response
 
@@ -42,9 +42,7 @@ class LocalTeacher:
         return []
 
     def _prompt(self, request: Request) -> list[int]:
-        tokenizer = self.model.tokenizer
-        text = tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True)
-        return encode(tokenizer, text)
+        return conversation_ids(self.model.tokenizer, request.messages)
 
     def _batch(
         self,

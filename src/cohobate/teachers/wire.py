@@ -13,7 +13,6 @@ from cohobate.config import Teacher
 from cohobate.teachers.base import Request
 
 _REASONING = ("reasoning_content", "reasoning")
-_SEEDS = 2**31
 
 
 class ReplyError(Exception):
@@ -38,14 +37,14 @@ class Reply:
 
 
 def body(request: Request, teacher: Teacher) -> dict[str, Any]:
-    """The JSON of the request. Each sample has a seed of its own: servers repeat themselves under the same one."""
+    """The JSON of the request."""
     neutral = {"top_p": 1.0, "top_k": 0}  # not every server knows them
     sampling = {
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_k": request.top_k,
         teacher.limit_name: request.max_tokens,
-        "seed": int(request.key[:8], 16) % _SEEDS,
+        "seed": request.noise_seed,
     }
     sent = {name: value for name, value in sampling.items() if neutral.get(name) != value}
     return {"model": teacher.model, "messages": request.messages, **sent, **request.extra}

@@ -1,0 +1,144 @@
+"""`vllm serve` for the teacher of a recipe: started, waited for, and stopped with all that it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cohobate import vllm
+from cohobate.config import Recipe
+from cohobate.errors import EngineError, ModelError
+from cohobate.processes import Group
+from cohobate.progress import say
+from cohobate.students import model_path
+
+_POLL_SECONDS = 0.25
+_NEWS_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that answers. `url` is what teacher.base_url wants, `model` what teacher.model wants."""
+
+    url: str
+    model: str
+    log: Path
+    group: Group
+
+    def check(self) -> None:
+        """Raises EngineError when it has ended."""
+        if self.group.ended:
+            raise EngineError(f"vllm serve ended: {vllm.last_words(self.log)} (log: {self.log})")
+
+
+@contextmanager
+def serving(recipe: Recipe, *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[Serving]:
+    """`vllm serve` with the teacher of `recipe`, ready to answer, for as long as the block runs.
+
+    It listens at `port`; else, if the teacher is an endpoint on this machine, where its base_url says; else at a free
+    one. Where teacher.api_key_env names a variable that is set, the server asks for that key. However this process
+    ends, the server ends with it. Raises EngineError when it does not start.
+    """
+    install = vllm.find()
+    number = _free_port(host, port if port is not None else _port_of(recipe))
+    log = vllm.new_log("vllm-serve")
+    command = [*install.command, *arguments(recipe, install, host, number)]
+    environment = install.environment(recipe)
+    key = os.environ.get(recipe.teacher.api_key_env or "")
+    if key:
+        environment["VLLM_API_KEY"] = key  # on the command line everybody could read it
+    say(f"starting vllm serve {install.version} with {recipe.teacher.model} at port {number} (log: {log})")
+    with Group(command, env=environment, log=log) as group:
+        served = Serving(f"http://{host}:{number}/v1", recipe.teacher.model, log, group)
+        _wait_until_healthy(served)
+        yield served
+
+
+def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
+    """`serving` until Ctrl+C or SIGTERM; prints the address once it answers. Raises EngineError when it ends before."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what runs in the background deaf to the first
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), serving(recipe, host=host, port=port) as served:
+        print(served.url, flush=True)
+        settings = f"teacher.kind=endpoint --set teacher.model={served.model} --set teacher.base_url={served.url}"
+        say(f"Ctrl+C stops it; any recipe asks it with --set {settings} --set opd.steps=0")
+        while True:
+            served.check()
+            time.sleep(_POLL_SECONDS)
+
+
+def arguments(recipe: Recipe, install: vllm.Install, host: str, port: int) -> list[str]:
+    """The arguments of `vllm` that serve the teacher of `recipe`."""
+    chosen = {
+        **vllm.engine_arguments(recipe, install),
+        "served_model_name": recipe.teacher.model,
+        "host": host,
+        "port": port,
+        "uvicorn_log_level": "warning",  # a line a request would bury what matters
+    }
+    flags = []
+    for name, value in chosen.items():
+        if value is not None:
+            flags += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return ["serve", _served(recipe), *flags]
+
+
+def _served(recipe: Recipe) -> str:
+    """The model as vLLM finds it: a folder, or, for an endpoint, a name of the Hugging Face hub."""
+    name = recipe.teacher.model
+    try:
+        return str(model_path(name).resolve())
+    except ModelError:
+        if not recipe.teacher.is_folder and name.count("/") == 1 and not name.startswith((".", "/")):
+            return name
+        raise
+
+
+def _port_of(recipe: Recipe) -> int | None:
+    """The port of the teacher's own address, where that is on this machine."""
+    if len(recipe.teacher.base_urls) == 1:
+        parts = urlsplit(recipe.teacher.base_urls[0])
+        if parts.hostname in ("localhost", "127.0.0.1", "0.0.0.0", "::1"):
+            return parts.port
+    return None
+
+
+def _free_port(host: str, port: int | None) -> int:
+    """`port`, if nobody listens there; without one, one that is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port or 0))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise EngineError(f"nothing can listen at {host}:{port} ({reason}); give another --port") from None
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def _wait_until_healthy(served: Serving) -> None:
+    began = said = time.monotonic()
+    while not _healthy(served.url):
+        if served.group.ended:
+            raise EngineError(vllm.DOES_NOT_START.format(f"{vllm.last_words(served.log)} (log: {served.log})"))
+        now = time.monotonic()
+        if now - said >= _NEWS_SECONDS:
+            said = now
+            say(vllm.still_starting(now - began, served.log))
+        time.sleep(_POLL_SECONDS)
+    say(f"{served.model} answers at {served.url} after {time.monotonic() - began:.0f} s")
+
+
+def _healthy(url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is behind no proxy
+    with suppress(OSError), direct.open(f"{url.removesuffix('/v1')}/health", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False

@@ -1,0 +1,199 @@
+"""A teacher in an engine of vLLM, in a process beside this one.
+
+Prompts are rendered and responses decoded here, with the model's own template and tokenizer, exactly as for a local
+teacher; only token ids go to the engine and come back. A request that is finished is yielded while others run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cohobate import vllm
+from cohobate.chat import conversation_ids, decode
+from cohobate.config import Recipe
+from cohobate.errors import EngineError, TeacherError
+from cohobate.processes import Group
+from cohobate.progress import say
+from cohobate.students import outline
+from cohobate.teachers.base import Failure, Request, Response
+
+_WORKER = Path(__file__).with_name("vllm_worker.py")
+_NEWS_SECONDS = 20.0
+_AHEAD = 2  # requests in the engine for each that it computes: the next ones are there when some end
+_LONGEST_MESSAGE = 300
+_STOPPED = "vLLM stopped in the middle: {}; what it answered is kept, so run again"
+
+Batch = list[Response | Failure]
+
+
+class VllmTeacher:
+    """Answers one `answer` at a time. The engine starts with the first, and ends at `stop`.
+
+    Raises EngineError when vLLM is not installed, or does not start.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.install = recipe, vllm.find()
+        self.engine_version = f"vllm {self.install.version}"
+        self.model = outline(recipe.teacher.model)
+        self._worker: _Worker | None = None
+        self._flying: dict[str, tuple[Request, int]] = {}
+        self._held: Batch = []
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
+        worker = self._worker = self._worker or self._start()
+        fresh = iter(requests)
+        while True:
+            room = _AHEAD * self.recipe.triples.batch_size - len(self._flying)
+            for request in islice(fresh, room):
+                self._send(worker, request)
+            if not self._flying:
+                return
+            for message in worker.receive():
+                self._take(message, worker)
+            if self._held:
+                yield self._held
+            elif worker.ended:
+                raise TeacherError(_STOPPED.format(worker.why()))
+            self._held = []
+
+    def stop(self) -> Batch:
+        """End the engine; returns what had arrived, a batch that was being stored included."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.group.kill()  # it holds nothing of value
+            for message in worker.rest():
+                if "fatal" not in message:
+                    self._take(message, worker)
+            self._flying.clear()
+        rest, self._held = self._held, []
+        return rest
+
+    def _start(self) -> _Worker:
+        log = vllm.new_log("vllm-teacher")
+        say(f"starting vLLM {self.install.version} with {self.recipe.teacher.model} (log: {log})")
+        return _Worker(self.recipe, self.install, self.model.path, log)
+
+    def _send(self, worker: _Worker, request: Request) -> None:
+        ids = conversation_ids(self.model.tokenizer, request.messages)
+        self._flying[request.key] = (request, len(ids))
+        worker.send({"key": request.key, "ids": ids, "sampling": _sampling(request, self.model.eos_ids)})
+
+    def _take(self, message: dict[str, Any], worker: _Worker) -> None:
+        """Hold what `message` brings. Raises TeacherError, or EngineError for what the recipe says wrongly."""
+        if message.get("mistake"):
+            raise EngineError(
+                f"vLLM refuses the sampling ({_line(message['fatal'])}); correct teacher.extra or [triples]"
+            )
+        if "fatal" in message:
+            raise TeacherError(_STOPPED.format(worker.why(message["fatal"])))
+        self._held += [self._response(row) for row in message["done"]]
+        self._held += [self._failure(row) for row in message["failed"]]
+
+    def _response(self, row: dict[str, Any]) -> Response:
+        request, prompt_tokens = self._flying.pop(row["key"])
+        return Response(
+            key=request.key,
+            text=decode(self.model.tokenizer, row["ids"]),
+            reasoning=None,
+            finish_reason=row["finish_reason"],
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(row["ids"]),
+            latency_ms=row["milliseconds"],
+        )
+
+    def _failure(self, row: dict[str, Any]) -> Failure:
+        request, _ = self._flying.pop(row["key"])
+        return Failure(request, row["error_class"], None, _line(row["message"]), 1)
+
+
+def _sampling(request: Request, eos_ids: Sequence[int]) -> dict[str, Any]:
+    """The keyword arguments of vLLM's SamplingParams."""
+    return {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+        "max_tokens": request.max_tokens,
+        "seed": request.noise_seed,
+        "stop_token_ids": list(eos_ids),
+        **request.extra,
+    }
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST_MESSAGE]
+
+
+class _Worker:
+    """The process of the engine, once it is ready."""
+
+    def __init__(self, recipe: Recipe, install: vllm.Install, model: Path, log: Path) -> None:
+        self.log = log
+        command = [str(install.python), "-u", str(_WORKER)]
+        self.group = Group(command, env=install.environment(recipe), log=log, piped=True)
+        assert self.group.process.stdin and self.group.process.stdout
+        self._in, self._out = self.group.process.stdin, self.group.process.stdout
+        self._begun, self.ended = b"", False
+        arguments = {
+            **vllm.engine_arguments(recipe, install),
+            "model": str(model.resolve()),
+            "max_num_seqs": recipe.triples.batch_size,
+        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            self.send(given)
+            self._wait_until_ready()
+        except BaseException:
+            self.group.kill()
+            raise
+
+    def send(self, message: dict[str, Any]) -> None:
+        try:
+            self._in.write(json.dumps(message).encode() + b"\n")
+            self._in.flush()
+        except BrokenPipeError:
+            pass  # it has ended, as `receive` will say
+
+    def receive(self, seconds: float | None = None) -> list[dict[str, Any]]:
+        """What has come, at least one message unless `seconds` pass or the engine has ended."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        lines: list[bytes] = []
+        while not lines and not self.ended:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self._out], [], [], left)[0]:
+                break
+            chunk = os.read(self._out.fileno(), 1 << 20)
+            self.ended = not chunk
+            *lines, self._begun = (self._begun + chunk).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """What a killed engine has left in the pipe."""
+        while not self.ended:
+            yield from self.receive()
+        self._out.close()
+
+    def why(self, said: str = "") -> str:
+        """Why the engine ended, for a person; `said` is what it said itself."""
+        code = self.group.process.wait() if self.ended and not said else 0
+        killed = f"killed by signal {-code}, as for lack of memory" if code < 0 else ""
+        return f"{killed or vllm.cause(said, self.log)} (log: {self.log})"
+
+    def _wait_until_ready(self) -> None:
+        began = time.monotonic()
+        while True:
+            messages = self.receive(_NEWS_SECONDS)
+            waited = time.monotonic() - began
+            if messages and "ready" in messages[0]:
+                say(f"vLLM is ready after {waited:.0f} s")
+                return
+            if messages or self.ended:
+                raise EngineError(vllm.DOES_NOT_START.format(self.why(messages[0]["fatal"] if messages else "")))
+            say(vllm.still_starting(waited, self.log))

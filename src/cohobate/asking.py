@@ -51,9 +51,10 @@ def _teacher(recipe: Recipe) -> Teacher:
 
         return EndpointTeacher(recipe.teacher, recipe.triples)
     if recipe.teacher.kind == "vllm":
+        from cohobate.runtime import threads
         from cohobate.teachers.vllm import VllmTeacher
 
-        return VllmTeacher(recipe)
+        return VllmTeacher(recipe.teacher, recipe.triples.batch_size, threads(recipe))
     from cohobate.runtime import set_threads
     from cohobate.students import load
     from cohobate.teachers.local import LocalTeacher

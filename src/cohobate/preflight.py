@@ -134,9 +134,10 @@ def _answers(recipe: Recipe) -> str:
 
 
 def _engine_answers(recipe: Recipe) -> str:
+    from cohobate.runtime import threads
     from cohobate.teachers.vllm import VllmTeacher
 
-    return _one_answer(recipe, VllmTeacher(recipe), "vLLM")
+    return _one_answer(recipe, VllmTeacher(recipe.teacher, 1, threads(recipe)), "vLLM")
 
 
 def _one_answer(recipe: Recipe, asked: Teacher, where: str) -> str:

@@ -76,7 +76,7 @@ def request(question: str, index: int = 0, **changes: float) -> Request:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmTeacher]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COHOBATE_DATA", str(tmp_path_factory.mktemp("engine")))
-        teacher = VllmTeacher(recipe_of("teacher.kind=vllm", "triples.batch_size=8"))
+        teacher = VllmTeacher(recipe_of("teacher.kind=vllm").teacher, batch_size=8, threads=1)
         yield teacher
         teacher.stop()
 

@@ -48,9 +48,10 @@ def ask(recipe: Recipe, missing: Sequence[Request], store: ResponseStore, paid_b
 
 def _teacher(recipe: Recipe) -> Teacher:
     if recipe.teacher.kind == "vllm":
+        from cohobate.runtime import threads
         from cohobate.teachers.vllm import VllmTeacher
 
-        return VllmTeacher(recipe)
+        return VllmTeacher(recipe.teacher, recipe.triples.batch_size, threads(recipe))
     if recipe.teacher.kind == "local":
         from cohobate.runtime import set_threads
 

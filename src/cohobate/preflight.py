@@ -165,9 +165,10 @@ def _answers(teacher: Teacher, given: Triples | Judge) -> str:
 
 
 def _engine_answers(recipe: Recipe) -> str:
+    from cohobate.runtime import threads
     from cohobate.teachers.vllm import VllmTeacher
 
-    return _one_answer(recipe.teacher, VllmTeacher(recipe), "vLLM")
+    return _one_answer(recipe.teacher, VllmTeacher(recipe.teacher, 1, threads(recipe)), "vLLM")
 
 
 def _one_answer(teacher: Teacher, asked: Answering, where: str) -> str:

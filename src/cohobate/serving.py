@@ -18,6 +18,7 @@ from cohobate.config import Recipe
 from cohobate.errors import EngineError, ModelError
 from cohobate.processes import Group
 from cohobate.progress import say
+from cohobate.runtime import threads
 from cohobate.students import model_path
 
 _POLL_SECONDS = 0.25
@@ -51,7 +52,7 @@ def serving(recipe: Recipe, *, host: str = "127.0.0.1", port: int | None = None)
     number = _free_port(host, port if port is not None else _port_of(recipe))
     log = vllm.new_log("vllm-serve")
     command = [*install.command, *arguments(recipe, install, host, number)]
-    environment = install.environment(recipe)
+    environment = install.environment(threads(recipe))
     key = os.environ.get(recipe.teacher.api_key_env or "")
     if key:
         environment["VLLM_API_KEY"] = key  # on the command line everybody could read it
@@ -78,7 +79,7 @@ def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
 def arguments(recipe: Recipe, install: vllm.Install, host: str, port: int) -> list[str]:
     """The arguments of `vllm` that serve the teacher of `recipe`."""
     chosen = {
-        **vllm.engine_arguments(recipe, install),
+        **vllm.engine_arguments(recipe.teacher, install),
         "served_model_name": recipe.teacher.model,
         "host": host,
         "port": port,

@@ -18,9 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cohobate.config import Recipe
+from cohobate.config import Teacher
 from cohobate.errors import EngineError
-from cohobate.runtime import threads
 from cohobate.store import data_root
 
 _NAMED = "COHOBATE_VLLM"
@@ -75,8 +74,8 @@ class Install:
             return [str(self.python), str(self.python.with_name("vllm"))]
         return [str(self.python), "-P", "-c", _CPU_COMMAND]
 
-    def environment(self, recipe: Recipe) -> dict[str, str]:
-        """The environment variables for a process of this Python."""
+    def environment(self, threads: int) -> dict[str, str]:
+        """The environment variables for a process of this Python, which gets so many `threads` on a CPU."""
         ours = str(self.python) == sys.executable
         # What points into our own environment would hide the packages of that one.
         hidden = () if ours else ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -88,7 +87,7 @@ class Install:
             usual |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
             # One process less to start, which is most of the time until it answers.
             usual |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-            inherited["OMP_NUM_THREADS"] = str(threads(recipe))
+            inherited["OMP_NUM_THREADS"] = str(threads)
         return {**usual, **inherited}
 
 
@@ -135,9 +134,8 @@ def _probe(python: Path) -> Install | None:
     return None
 
 
-def engine_arguments(recipe: Recipe, install: Install) -> dict[str, Any]:
+def engine_arguments(teacher: Teacher, install: Install) -> dict[str, Any]:
     """What the engine is told, whether it runs for us alone or behind a server; None is left to vLLM."""
-    teacher = recipe.teacher
     usual = "float32" if install.cpu else "bfloat16"
     return {
         "dtype": usual if teacher.dtype == "auto" else teacher.dtype,

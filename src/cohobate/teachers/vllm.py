@@ -17,7 +17,7 @@ from typing import Any
 
 from cohobate import vllm
 from cohobate.chat import conversation_ids, decode
-from cohobate.config import Recipe
+from cohobate.config import Teacher
 from cohobate.errors import EngineError, TeacherError
 from cohobate.processes import Group
 from cohobate.progress import say
@@ -34,15 +34,17 @@ Batch = list[Response | Failure]
 
 
 class VllmTeacher:
-    """Answers one `answer` at a time. The engine starts with the first, and ends at `stop`.
+    """Answers one `answer` at a time, `batch_size` requests at once. The engine starts with the first, and ends at
+    `stop`; on a CPU it has `threads`.
 
     Raises EngineError when vLLM is not installed, or does not start.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe, self.install = recipe, vllm.find()
+    def __init__(self, settings: Teacher, batch_size: int, threads: int) -> None:
+        self.settings, self.batch_size, self.threads = settings, batch_size, threads
+        self.install = vllm.find()
         self.engine_version = f"vllm {self.install.version}"
-        self.model = outline(recipe.teacher.model)
+        self.model = outline(settings.model)
         self._worker: _Worker | None = None
         self._flying: dict[str, tuple[Request, int]] = {}
         self._held: Batch = []
@@ -51,7 +53,7 @@ class VllmTeacher:
         worker = self._worker = self._worker or self._start()
         fresh = iter(requests)
         while True:
-            room = _AHEAD * self.recipe.triples.batch_size - len(self._flying)
+            room = _AHEAD * self.batch_size - len(self._flying)
             for request in islice(fresh, room):
                 self._send(worker, request)
             if not self._flying:
@@ -78,8 +80,13 @@ class VllmTeacher:
 
     def _start(self) -> _Worker:
         log = vllm.new_log("vllm-teacher")
-        say(f"starting vLLM {self.install.version} with {self.recipe.teacher.model} (log: {log})")
-        return _Worker(self.recipe, self.install, self.model.path, log)
+        say(f"starting vLLM {self.install.version} with {self.settings.model} (log: {log})")
+        arguments = {
+            **vllm.engine_arguments(self.settings, self.install),
+            "model": str(self.model.path.resolve()),
+            "max_num_seqs": self.batch_size,
+        }
+        return _Worker(self.install, self.threads, arguments, log)
 
     def _send(self, worker: _Worker, request: Request) -> None:
         ids = conversation_ids(self.model.tokenizer, request.messages)
@@ -134,18 +141,13 @@ def _line(text: str) -> str:
 class _Worker:
     """The process of the engine, once it is ready."""
 
-    def __init__(self, recipe: Recipe, install: vllm.Install, model: Path, log: Path) -> None:
+    def __init__(self, install: vllm.Install, threads: int, arguments: dict[str, Any], log: Path) -> None:
         self.log = log
         command = [str(install.python), "-u", str(_WORKER)]
-        self.group = Group(command, env=install.environment(recipe), log=log, piped=True)
+        self.group = Group(command, env=install.environment(threads), log=log, piped=True)
         assert self.group.process.stdin and self.group.process.stdout
         self._in, self._out = self.group.process.stdin, self.group.process.stdout
         self._begun, self.ended = b"", False
-        arguments = {
-            **vllm.engine_arguments(recipe, install),
-            "model": str(model.resolve()),
-            "max_num_seqs": recipe.triples.batch_size,
-        }
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
             self.send(given)

@@ -20,7 +20,8 @@ from transformers import (
 from cohobate import rollouts, scoring
 from cohobate.batches import Row
 from cohobate.chat import Format, encode, question_ids
-from cohobate.rollouts import Decoding, Sampled, choose, sample, uniforms
+from cohobate.rollouts import Decoding, Sampled, sample, uniforms
+from cohobate.sampling.choice import choose
 from cohobate.students import LoadedModel, load
 
 FORM = Format("{question} Think step by step.")

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cohobate.errors import ModelError
-from cohobate.sampling.cache import Plan, SlotCache
+from cohobate.sampling.cache import Decode, Prefill, SlotCache
 from cohobate.sampling.choice import Decoding, choose
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class _Sampler:
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
         for inputs, first, source in _prefills(prompts, self.pad_id):
             into = slots[first : first + len(source)]
-            self.cache.plan = Plan(into, source=torch.tensor(source, device=slots.device))
+            self.cache.plan = Prefill(into, torch.tensor(source, device=slots.device))
             # Right padding needs no mask: nothing looks ahead, and a pad's column is overwritten before it is seen.
             self.model.get_decoder()(
                 input_ids=torch.tensor(inputs, device=slots.device), past_key_values=self.cache, use_cache=True
@@ -184,7 +184,7 @@ class _Sampler:
         window = _blocks(self.longest + 1)
         self.cache.hold(window)
         position = self.position[:rows]
-        self.cache.plan = Plan(places=self.slot[:rows] * self.cache.capacity + position, window=window)
+        self.cache.plan = Decode(self.slot[:rows] * self.cache.capacity + position, window)
         output = self.model(
             input_ids=self.token[:rows, None],
             attention_mask=self.masks(position, window, self.model.dtype),
@@ -224,8 +224,8 @@ class _Masks:
 
     def __init__(self, config: Any) -> None:
         config = config.get_text_config()
-        self.sliding = getattr(config, "sliding_window", None)
-        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if self.sliding else "full_attention"]
+        self.reach: int = getattr(config, "sliding_window", None) or 0
+        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if self.reach else "full_attention"]
         self.kinds = sorted(set(kinds))
         unknown = [kind for kind in self.kinds if kind not in ("full_attention", "sliding_attention")]
         if unknown:
@@ -240,7 +240,7 @@ class _Masks:
         seen = columns <= position[:, None]
         masks = {}
         for kind in self.kinds:
-            kept = seen & (columns > position[:, None] - self.sliding) if kind == "sliding_attention" else seen
+            kept = seen & (columns > position[:, None] - self.reach) if kind == "sliding_attention" else seen
             masks[kind] = torch.zeros(kept.shape, dtype=dtype, device=kept.device).masked_fill_(~kept, -torch.inf)
         shaped = {kind: mask[:, None, None] for kind, mask in masks.items()}
         return shaped if len(shaped) > 1 else shaped[self.kinds[0]]

@@ -14,22 +14,27 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-@dataclass
-class Plan:
-    """What the next forward pass does with the cache; all layers share it.
+@dataclass(frozen=True)
+class Prefill:
+    """The next pass reads prompts: the input's row source[i] goes into the first columns of slot slots[i]."""
 
-    Prefill (window is 0): the input's row source[i] goes into the first columns of slot slots[i]. Decoding: the one
-    token of input row i goes to places[i] = slot * capacity + column, and the first `window` columns are attended to.
+    slots: torch.Tensor
+    source: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Decode:
+    """The next pass reads a token a row, row i of the input being slot i.
+
+    It goes to places[i] = i * capacity + its column, and the first `window` columns are attended to.
     """
 
-    slots: torch.Tensor | None = None
-    source: torch.Tensor | None = None
-    places: torch.Tensor | None = None
-    window: int = 0
+    places: torch.Tensor
+    window: int
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values of one layer, each [slots, capacity, heads, head_dim]: what a row attends to lies in one piece."""
+    """Keys and values of one layer, each [slots, capacity, heads, head_dim]: a row's columns lie in one piece."""
 
     is_sliding = False
 
@@ -52,18 +57,11 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         plan = self.owner.plan
-        if plan.window == 0:
-            width = key_states.shape[2]
-            self.keys[plan.slots, :width] = key_states.transpose(1, 2)[plan.source]
-            self.values[plan.slots, :width] = value_states.transpose(1, 2)[plan.source]
+        if isinstance(plan, Prefill):
+            for room, states in ((self.keys, key_states), (self.values, value_states)):
+                room[plan.slots, : states.shape[2]] = states.transpose(1, 2)[plan.source].to(room.dtype)
             return key_states, value_states
-        return self._append(self.keys, key_states), self._append(self.values, value_states)
-
-    def _append(self, room: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """Write one token a row, and return the columns to attend to, [rows, heads, window, head_dim]."""
-        plan = self.owner.plan
-        room.flatten(0, 1).index_copy_(0, plan.places, states[:, :, 0])
-        return room[: len(states), : plan.window].transpose(1, 2)
+        return _append(self.keys, key_states, plan), _append(self.values, value_states, plan)
 
     def grow(self) -> None:
         """Take as many columns as the owner's capacity now says."""
@@ -81,11 +79,11 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             self.values[target, :window] = self.values[source, :window]
 
     def get_seq_length(self) -> int:
-        """0 while prompts are read; else the columns before the newest of the longest row."""
-        return max(0, self.owner.plan.window - 1)
+        """0 while prompts are read, else the columns before the last that is attended to."""
+        return self.owner.plan.window - 1 if isinstance(self.owner.plan, Decode) else 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return (self.owner.plan.window or query_length), 0
+        return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
         return self.owner.limit
@@ -97,7 +95,8 @@ class SlotCache(Cache):  # type: ignore[misc]
     def __init__(self, layers: int, slots: int, capacity: int, limit: int) -> None:
         self.slots, self.limit = slots, limit
         self.capacity = min(capacity, limit)
-        self.plan = Plan()
+        # What the next forward pass does with the cache; all layers go by it.
+        self.plan: Prefill | Decode
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
 
     def hold(self, window: int) -> None:
@@ -111,3 +110,9 @@ class SlotCache(Cache):  # type: ignore[misc]
         """Copy the rows in slots `source` to slots `target`."""
         for layer in self.layers:
             layer.move(target, source, window)
+
+
+def _append(room: torch.Tensor, states: torch.Tensor, plan: Decode) -> torch.Tensor:
+    """Write one token a row, and return the columns to attend to, [rows, heads, window, head_dim]."""
+    room.flatten(0, 1).index_copy_(0, plan.places, states[:, :, 0].to(room.dtype))
+    return room[: len(states), : plan.window].transpose(1, 2)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cohobate.errors import ModelError
-from cohobate.sampling.cache import Decode, Prefill, SlotCache
+from cohobate.sampling.cache import Decode, Prefill, SlotCache, blocks
 from cohobate.sampling.choice import Decoding, choose
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ __all__ = ["Decoding", "FinishReason", "Sampled", "sample", "uniforms"]
 FinishReason = Literal["stop", "length"]
 # Products of fewer rows take other paths through the matrix library, with other last bits.
 _FEWEST_ROWS = 8
-# Attention reads whole blocks of this many columns.
-_WINDOW_BLOCK = 16
-# Columns of the cache beyond the longest prompt that are taken at first.
-_FIRST_COLUMNS = 64
 # Prompt tokens that are read in one forward pass.
 _PREFILL_TOKENS = 4096
 
@@ -110,7 +106,6 @@ class _Sampler:
         self.batch_size, self.pad_id, self.live = batch_size, pad_id, 0
         # Equal prompts side by side, short ones first.
         self.waiting = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i]), i), reverse=True)
-        self.masks = _Masks(model.config)
         count, slots, device = len(prompts), max(batch_size, _FEWEST_ROWS), model.device
         self.eos = torch.tensor(list(eos_ids), device=device)
         self.noise = None if noise is None else torch.from_numpy(noise).to(device)
@@ -123,8 +118,9 @@ class _Sampler:
         self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
         longest = _padded(max(map(len, prompts)))
         layers = model.config.get_text_config().num_hidden_layers
-        limit = _blocks(longest + decoding.max_tokens)
-        self.cache = SlotCache(layers, slots, _blocks(longest + _FIRST_COLUMNS), limit)
+        limit = blocks(longest + decoding.max_tokens)
+        self.cache = SlotCache(layers, slots, limit)
+        self.masks = _Masks(model, limit)
         self.longest = 0  # the largest position of a live row
 
     def run(self, done: Callable[[int], None]) -> list[Sampled]:
@@ -147,6 +143,7 @@ class _Sampler:
         self.step[slots] = 0
         self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
+        self.cache.hold(blocks(_padded(len(prompts[-1]))), len(self.slot))
         for inputs, first, source in _prefills(prompts, self.pad_id):
             into = slots[first : first + len(source)]
             self.cache.plan = Prefill(into, torch.tensor(source, device=slots.device))
@@ -181,13 +178,13 @@ class _Sampler:
     def _logits(self) -> torch.Tensor:
         """Logits [>= live, vocabulary] after the pending token of each live row."""
         rows = max(self.live, _FEWEST_ROWS)
-        window = _blocks(self.longest + 1)
-        self.cache.hold(window)
+        window = blocks(self.longest + 1)
+        self.cache.hold(window, len(self.slot) if self.waiting else rows)
         position = self.position[:rows]
-        self.cache.plan = Decode(self.slot[:rows] * self.cache.capacity + position, window)
+        self.cache.plan = Decode(position, window)
         output = self.model(
             input_ids=self.token[:rows, None],
-            attention_mask=self.masks(position, window, self.model.dtype),
+            attention_mask=self.masks(position, window),
             position_ids=position[:, None],
             past_key_values=self.cache,
             logits_to_keep=1,
@@ -203,7 +200,7 @@ class _Sampler:
         holes = ended[:left].nonzero()[:, 0]
         if len(holes):
             movers = staying[-len(holes) :]
-            self.cache.move(holes, movers, _blocks(self.longest))
+            self.cache.move(holes, movers, blocks(self.longest))
             for state in (self.row, self.step, self.position, self.token):
                 state[holes] = state[movers]
         # What is computed to fill up _FEWEST_ROWS reads one column and is read by nobody.
@@ -222,8 +219,8 @@ class _Sampler:
 class _Masks:
     """Additive attention masks of a decoding step, one for each kind of attention layer that the model has."""
 
-    def __init__(self, config: Any) -> None:
-        config = config.get_text_config()
+    def __init__(self, model: Any, limit: int) -> None:
+        config = model.config.get_text_config()
         self.reach: int = getattr(config, "sliding_window", None) or 0
         kinds = getattr(config, "layer_types", None) or ["sliding_attention" if self.reach else "full_attention"]
         self.kinds = sorted(set(kinds))
@@ -233,27 +230,25 @@ class _Masks:
                 f"the local sampler knows full and sliding attention, but this model has {', '.join(unknown)} layers; "
                 "serve the model and use it as an endpoint"
             )
+        self.columns = torch.arange(limit, device=model.device)
+        self.seen, self.shut = torch.tensor([0.0, -torch.inf], dtype=model.dtype, device=model.device)
 
-    def __call__(self, position: torch.Tensor, window: int, dtype: torch.dtype) -> Any:
+    def __call__(self, position: torch.Tensor, window: int) -> Any:
         """Masks [rows, 1, 1, window] that leave columns 0 to `position` of each row; by kind if there are two."""
-        columns = torch.arange(window, device=position.device)
-        seen = columns <= position[:, None]
+        columns, last = self.columns[:window], position[:, None]
         masks = {}
         for kind in self.kinds:
-            kept = seen & (columns > position[:, None] - self.reach) if kind == "sliding_attention" else seen
-            masks[kind] = torch.zeros(kept.shape, dtype=dtype, device=kept.device).masked_fill_(~kept, -torch.inf)
-        shaped = {kind: mask[:, None, None] for kind, mask in masks.items()}
-        return shaped if len(shaped) > 1 else shaped[self.kinds[0]]
+            mask = torch.where(columns <= last, self.seen, self.shut)
+            if kind == "sliding_attention":
+                mask = torch.where(columns > last - self.reach, mask, self.shut)
+            masks[kind] = mask[:, None, None]
+        return masks if len(masks) > 1 else masks[self.kinds[0]]
 
 
 def _padded(length: int) -> int:
     """To what a prompt is padded, by its own length alone: at most an eighth more, and never fewer than 4 tokens."""
     unit = max(4, 1 << max(0, length.bit_length() - 4))
     return -(-length // unit) * unit
-
-
-def _blocks(columns: int) -> int:
-    return -(-columns // _WINDOW_BLOCK) * _WINDOW_BLOCK
 
 
 def _prefills(prompts: list[Sequence[int]], pad_id: int) -> Iterator[tuple[list[list[int]], int, list[int]]]:

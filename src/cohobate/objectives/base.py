@@ -16,8 +16,8 @@ import torch
 
 from cohobate.objectives import chunks
 
-# Logits alive at a time, in elements: 16M float32 are 64 MB, and as much again for each thing made of them.
-CHUNK_ELEMENTS = 16_000_000
+# Logits alive at a time, in elements: 8M float32 are 32 MB, and as much again for each thing made of them.
+CHUNK_ELEMENTS = 8_000_000
 
 # Sums over tokens; a name that ends in `_max` holds a maximum instead.
 Terms = dict[str, torch.Tensor]

@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.step [--sequences 128] [--steps 8] [--rounds 3] [--only NAME]
 
 The student is the shipped one after the SFT stage of the arithmetic recipe (made once in --folder), the teacher the
-shipped one; all contenders see the same questions under the same prompt, sample at temperature 1 up to 96 tokens, and
-take AdamW steps at a rate too low to change what is sampled. TRL runs in float32 without gradient checkpointing, each
-step as one batch, the fastest of its settings here. Every contender is a process of its own on the core of this one;
-the rounds alternate; what is printed are medians over all steps but each process's first two.
+shipped one; all contenders see the same questions under the same prompt (GRPO: an eighth of them, eight samples each),
+sample at temperature 1 up to 96 tokens, and take AdamW steps at a rate too low to change what is sampled. TRL runs in
+float32 without gradient checkpointing, each step as one batch, the fastest of its settings here. Every contender is a
+process of its own on the core of this one; the rounds alternate; what is printed are medians over all steps but each
+process's first two. The floor is the FLOPs of the ledger at the rate of one large matrix product.
 """
 
 from __future__ import annotations
@@ -28,7 +29,19 @@ from typing import Any
 MAX_TOKENS = 96
 LEARNING_RATE = 1e-7
 WARM_UP = 2
-CONTENDERS = ("ours opd", "ours sft", "trl distillation", "trl gkd", "trl sft", "trl sft packed")
+GROUP = 8
+CONTENDERS = (
+    "ours opd",
+    "trl distillation",
+    "trl gkd",
+    "ours grpo",
+    "trl grpo",
+    "ours sft",
+    "trl sft",
+    "trl sft packed",
+)
+# With which of ours each of TRL's is compared.
+TWINS = {"opd": ("distillation", "gkd"), "grpo": ("grpo",), "sft": ("sft", "sft packed")}
 
 
 @dataclass(frozen=True)
@@ -71,93 +84,129 @@ def task_of(folder: Path, sequences: int, steps: int) -> Task:
     return Task(student, model_path("world/teacher"), list(frame.iter_rows(named=True)), sequences, steps)
 
 
-def ours_opd(task: Task) -> Iterator[dict[str, float]]:
-    """Exact on-policy distillation by the functions of the training loop."""
+def reward(response: str) -> float:
+    """As cheap as a reward can be, and not the same for all of a group."""
+    return float(len(response) % 5)
+
+
+def _sample(student: Any, batch: list[dict[str, str]], step: int) -> list[Any]:
+    """A row {sampler_logprobs} a question of `batch`, with the prompt as context and a fresh response."""
     import torch
 
-    from cohobate import rollouts, scoring
+    from cohobate import rollouts
     from cohobate.batches import Row
     from cohobate.chat import Format, question_ids
+
+    prompts = [question_ids(student.tokenizer, row["question"], Format()) for row in batch]
+    sampled = rollouts.sample(
+        student.model,
+        prompts,
+        rollouts.Decoding(MAX_TOKENS),
+        rollouts.uniforms(0, [f"{step}/{i}" for i in range(len(batch))], MAX_TOKENS),
+        eos_ids=student.eos_ids,
+        pad_id=student.pad_id,
+    )
+    return [
+        Row([*prompt, *response.response_ids], len(prompt), {"sampler_logprobs": torch.tensor(response.logprobs)})
+        for prompt, response in zip(prompts, sampled, strict=True)
+    ]
+
+
+def _measured(times: list[float], rows: list[Any], costs: dict[str, Any]) -> dict[str, float]:
+    """The seconds between `times`, one for each part of `costs`, and the FLOPs of the ledger."""
+    lengths = [row.context for row in rows], [len(row.response) for row in rows]
+    seconds = dict(zip(costs, (b - a for a, b in itertools.pairwise(times)), strict=True))
+    flops = {f"flops {part}": (3 if part == "update" else 1) * c.respond(*lengths) for part, c in costs.items()}
+    return {"step": times[-1] - times[0], **seconds, **flops}
+
+
+def ours_opd(task: Task) -> Iterator[dict[str, float]]:
+    """Exact on-policy distillation by the functions of the training loop."""
+    from dataclasses import replace
+
+    from cohobate import scoring
     from cohobate.config import Training
     from cohobate.ledger import ModelCost
     from cohobate.objectives.opd import ExactReverseKL
     from cohobate.students import load
 
     student, teacher = load(task.student, device="cpu"), load(task.teacher, device="cpu")
-    objective = ExactReverseKL(teacher.model.get_output_embeddings())
-    budget = Training().tokens_per_batch
-    costs = ModelCost.of(student.model.config), ModelCost.of(teacher.model.config)
-    update = _Update(student, objective, budget)
+    update = _Update(student, ExactReverseKL(teacher.model.get_output_embeddings()))
+    own, theirs = ModelCost.of(student.model.config), ModelCost.of(teacher.model.config)
     for step, batch in enumerate(task.batches()):
         times = [time.perf_counter()]
-        prompts = [question_ids(student.tokenizer, row["question"], Format()) for row in batch]
-        noise = rollouts.uniforms(0, [f"{step}/{i}" for i in range(len(batch))], MAX_TOKENS)
-        sampled = rollouts.sample(
-            student.model,
-            prompts,
-            rollouts.Decoding(MAX_TOKENS),
-            noise,
-            eos_ids=student.eos_ids,
-            pad_id=student.pad_id,
-        )
+        rows = _sample(student, batch, step)
         times.append(time.perf_counter())
-        rows = [Row([*p, *s.response_ids], len(p)) for p, s in zip(prompts, sampled, strict=True)]
-        scores = scoring.score(teacher.model, rows, budget, teacher.pad_id)
+        scores = scoring.score(teacher.model, rows, Training().tokens_per_batch, teacher.pad_id)
         times.append(time.perf_counter())
+        known = zip(rows, scores, strict=True)
+        update([replace(row, known={**row.known, "teacher_hidden": score.hidden}) for row, score in known])
+        times.append(time.perf_counter())
+        yield _measured(times, rows, {"rollout": own, "score": theirs, "update": own})
+
+
+def ours_grpo(task: Task) -> Iterator[dict[str, float]]:
+    """Group-relative policy optimisation by the functions of the training loop."""
+    from dataclasses import replace
+
+    import torch
+
+    from cohobate.chat import decode
+    from cohobate.ledger import ModelCost
+    from cohobate.objectives.grpo import GroupRelative, group_advantages
+    from cohobate.students import load
+
+    student = load(task.student, device="cpu")
+    update, own = _Update(student, GroupRelative()), ModelCost.of(student.model.config)
+    for step, batch in enumerate(task.batches()):
+        asked = [row for row in batch[: task.sequences // GROUP] for _ in range(GROUP)]
+        times = [time.perf_counter()]
+        rows = _sample(student, asked, step)
+        times.append(time.perf_counter())
+        rewards = torch.tensor([reward(decode(student.tokenizer, list(row.response))) for row in rows])
+        values = group_advantages(rewards.view(-1, GROUP)).values.flatten()
         known = [
-            {"sampler_logprobs": torch.tensor(s.logprobs), "teacher_hidden": score.hidden}
-            for s, score in zip(sampled, scores, strict=True)
+            {**row.known, "advantages": value.expand(len(row.response))}
+            for row, value in zip(rows, values, strict=True)
         ]
-        update([Row(row.ids, row.context, facts) for row, facts in zip(rows, known, strict=True)])
+        update([replace(row, known=facts) for row, facts in zip(rows, known, strict=True)])
         times.append(time.perf_counter())
-        lengths = [row.context for row in rows], [len(row.response) for row in rows]
-        flops = costs[0].respond(*lengths), costs[1].respond(*lengths), 3 * costs[0].respond(*lengths)
-        parts = dict(zip(("rollout", "score", "update"), (b - a for a, b in itertools.pairwise(times)), strict=True))
-        yield {
-            "step": times[-1] - times[0],
-            **parts,
-            **{f"flops {part}": value for part, value in zip(parts, flops, strict=True)},
-            "tokens": sum(lengths[1]),
-        }
+        yield _measured(times, rows, {"rollout": own, "update": own})
 
 
 def ours_sft(task: Task) -> Iterator[dict[str, float]]:
     """Supervised fine-tuning by the functions of the training loop; sequences are tokenized beforehand, as for TRL."""
     from cohobate.batches import Row
     from cohobate.chat import Format, training_sequence
-    from cohobate.config import Training
     from cohobate.ledger import ModelCost
     from cohobate.objectives.sft import cross_entropy
     from cohobate.students import load
 
     student = load(task.student, device="cpu")
-    cost = ModelCost.of(student.model.config)
-    update = _Update(student, cross_entropy, Training().tokens_per_batch)
+    update, own = _Update(student, cross_entropy), ModelCost.of(student.model.config)
     sequences = {
         row["question"]: training_sequence(student.tokenizer, row["question"], row["response"], Format(), ended=True)
         for row in task.rows
     }
     for batch in task.batches():
-        started = time.perf_counter()
+        times = [time.perf_counter()]
         chosen = [sequences[row["question"]] for row in batch]
         rows = [Row(sequence.ids, sequence.context) for sequence in chosen]
         update(rows)
-        flops = 3 * cost.respond([row.context for row in rows], [len(row.response) for row in rows])
-        seconds = time.perf_counter() - started
-        tokens = sum(len(row.response) for row in rows)
-        yield {"step": seconds, "update": seconds, "flops update": flops, "tokens": tokens}
+        times.append(time.perf_counter())
+        yield _measured(times, rows, {"update": own})
 
 
 class _Update:
     """Gradient of the mean over all tokens of a step, clipping, AdamW: what the training loop does with a batch."""
 
-    def __init__(self, student: Any, objective: Any, budget: int) -> None:
+    def __init__(self, student: Any, objective: Any) -> None:
         from cohobate.config import Training
         from cohobate.training.optimizer import make_optimizer
 
-        self.student, self.objective, self.budget = student, objective, budget
         config = Training(lr=LEARNING_RATE, schedule="constant", warmup=0)
-        self.optimizer, _ = make_optimizer(student.model.parameters(), config)
+        self.student, self.objective, self.budget = student, objective, config.tokens_per_batch
+        self.optimizer, _ = make_optimizer(list(student.model.parameters()), config)
 
     def __call__(self, rows: list[Any]) -> None:
         import torch
@@ -197,7 +246,7 @@ def run_contender(name: str, task: Task) -> None:
 
         steps = TRAINERS[name](task)
     else:
-        steps = {"ours opd": ours_opd, "ours sft": ours_sft}[name](task)
+        steps = {"ours opd": ours_opd, "ours grpo": ours_grpo, "ours sft": ours_sft}[name](task)
     rate = gemm_rate() if name.startswith("ours") else 0.0
     for measured in steps:
         print("STEP " + json.dumps({**measured, "rate": rate}), flush=True)
@@ -226,7 +275,8 @@ def table(found: dict[str, list[dict[str, float]]]) -> None:
     }
     for name, steps in found.items():
         values = sorted(step["step"] for step in steps)
-        ours = medians.get("ours sft" if "sft" in name else "ours opd")
+        twin = next((ours for ours, theirs in TWINS.items() if name.removeprefix("trl ") in theirs), "")
+        ours = medians.get(f"ours {twin}")
         ratio = "" if ours is None else f"{medians[name]['step'] / ours['step']:5.2f} x ours"
         spread = f"({values[0]:.3f} to {values[-1]:.3f}, n={len(values)})"
         print(f"{name:<17} {medians[name]['step']:6.3f} s  {spread}  {ratio}")

@@ -125,6 +125,42 @@ def gkd(task: Task) -> Iterator[dict[str, float]]:
     return _timed(make)
 
 
+def grpo(task: Task) -> Iterator[dict[str, float]]:
+    """GRPOTrainer without a reference model, each batch of completions used once."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    from benchmarks.step import GROUP, MAX_TOKENS, reward
+
+    student, _, tokenizer = _models(task)
+    # It repeats each row for the group itself.
+    rows = [row for batch in task.batches() for row in batch[: task.sequences // GROUP]]
+    data = Dataset.from_list([{"prompt": [{"role": "user", "content": row["question"]}]} for row in rows])
+
+    def rewards(completions: list[Any], **_: Any) -> list[float]:
+        return [reward(completion[0]["content"]) for completion in completions]
+
+    def make(clock: Any, folder: str) -> Any:
+        settings = _common(
+            task,
+            folder,
+            max_completion_length=MAX_TOKENS,
+            num_generations=GROUP,
+            beta=0.0,
+            shuffle_dataset=False,
+        )
+        return GRPOTrainer(
+            model=student,
+            reward_funcs=rewards,
+            args=GRPOConfig(**settings),
+            train_dataset=data,
+            processing_class=tokenizer,
+            callbacks=[clock],
+        )
+
+    return _timed(make)
+
+
 def _sft(task: Task, *, packed: bool) -> Iterator[dict[str, float]]:
     """SFTTrainer, loss on completions. Packed: seconds for as many sequences as the others have in a step."""
     from datasets import Dataset
@@ -171,4 +207,10 @@ def sft_packed(task: Task) -> Iterator[dict[str, float]]:
     return _sft(task, packed=True)
 
 
-TRAINERS = {"trl distillation": distillation, "trl gkd": gkd, "trl sft": sft, "trl sft packed": sft_packed}
+TRAINERS = {
+    "trl distillation": distillation,
+    "trl gkd": gkd,
+    "trl grpo": grpo,
+    "trl sft": sft,
+    "trl sft packed": sft_packed,
+}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cohobate.lastlayer import mlp_only_at
 from cohobate.objectives.base import Tokens
 
 
@@ -73,7 +74,9 @@ def _stop(widths: list[int], token_budget: int) -> int:
 
 def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     """Last hidden states [N, d] at the positions that predict the response tokens of `batch`."""
-    states = model.get_decoder()(input_ids=batch.inputs, use_cache=False).last_hidden_state
+    decoder = model.get_decoder()
+    with mlp_only_at(decoder, batch.rows, batch.columns):
+        states = decoder(input_ids=batch.inputs, use_cache=False).last_hidden_state
     chosen: torch.Tensor = states[batch.rows, batch.columns]
     return chosen
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from cohobate.errors import ModelError
+from cohobate.lastlayer import mlp_only_at
 from cohobate.sampling.cache import Decode, Prefill, SlotCache, blocks
 from cohobate.sampling.choice import Decoding, choose
 
@@ -143,14 +144,14 @@ class _Sampler:
         self.step[slots] = 0
         self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
+        decoder = self.model.get_decoder()
         self.cache.hold(blocks(_padded(len(prompts[-1]))), len(self.slot))
         for inputs, first, source in _prefills(prompts, self.pad_id):
             into = slots[first : first + len(source)]
             self.cache.plan = Prefill(into, torch.tensor(source, device=slots.device))
             # Right padding needs no mask: nothing looks ahead, and a pad's column is overwritten before it is seen.
-            self.model.get_decoder()(
-                input_ids=torch.tensor(inputs, device=slots.device), past_key_values=self.cache, use_cache=True
-            )
+            with mlp_only_at(decoder, slots[:0], slots[:0]):  # nothing but keys and values is wanted
+                decoder(input_ids=torch.tensor(inputs, device=slots.device), past_key_values=self.cache, use_cache=True)
         self.live += len(entering)
         self.longest = int(self.position[: self.live].max())
 

@@ -1,15 +1,22 @@
 """Rollouts and scores against transformers: its greedy generation, its forward pass, its truncation."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
     LogitsProcessorList,
+    MistralConfig,
     Qwen3Config,
     Qwen3ForCausalLM,
     TemperatureLogitsWarper,
@@ -20,7 +27,9 @@ from transformers import (
 from cohobate import rollouts, scoring
 from cohobate.batches import Row
 from cohobate.chat import Format, encode, question_ids
-from cohobate.rollouts import Decoding, Sampled, choose, sample, uniforms
+from cohobate.errors import ModelError
+from cohobate.rollouts import Decoding, Sampled, sample, uniforms
+from cohobate.sampling.choice import choose
 from cohobate.students import LoadedModel, load
 
 FORM = Format("{question} Think step by step.")
@@ -111,18 +120,47 @@ def test_each_token_is_the_inverse_cdf_of_its_own_noise(teacher: LoadedModel, pr
             assert below - 1e-6 < noise[row, place] < below + float(chances[token]) + 1e-6
 
 
+TURNED = [3, 6, 0, 5, 1, 4, 2]
+
+
 @DECODINGS
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_company_of_a_prompt_does_not_change_its_rollout(
     teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding, batch_size: int
 ) -> None:
     together = drawn(teacher, prompts, decoding)
-    turned = [3, 6, 0, 5, 1, 4, 2]
-    apart = drawn(teacher, [prompts[i] for i in turned], decoding, [KEYS[i] for i in turned], batch_size=batch_size)
-    for i, found in zip(turned, apart, strict=True):
+    apart = drawn(teacher, [prompts[i] for i in TURNED], decoding, [KEYS[i] for i in TURNED], batch_size=batch_size)
+    for i, found in zip(TURNED, apart, strict=True):
         assert found.response_ids == together[i].response_ids
         assert found.finish_reason == together[i].finish_reason
         assert found.logprobs == pytest.approx(together[i].logprobs, abs=1e-4)
+
+
+def products_depend_on_the_number_of_rows() -> bool:
+    """Whether the matrix library gives a row of a product other bits when there are more rows."""
+    generator = torch.Generator().manual_seed(0)
+    for width, out in [(192, 192), (192, 512), (512, 192)]:
+        rows, weight = torch.randn(300, width, generator=generator), torch.randn(out, width, generator=generator)
+        whole = torch.nn.functional.linear(rows, weight)
+        parts = [torch.nn.functional.linear(rows[:n].clone(), weight) for n in (8, 12, 20, 31, 64, 101, 256)]
+        if not all(torch.equal(part, whole[: len(part)]) for part in parts):
+            return True
+    return False
+
+
+@DECODINGS
+def test_not_even_the_last_bit_depends_on_the_company(
+    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding
+) -> None:
+    if torch.get_num_threads() > 1 or products_depend_on_the_number_of_rows():
+        pytest.skip("the matrix library rounds a row otherwise when there are more rows")
+    decoding = replace(decoding, max_tokens=12)
+    asked, keys = [prompts[i % 7] for i in range(25)], [f"{i}" for i in range(25)]
+    together = drawn(teacher, asked, decoding, keys)
+    for batch_size in (1, 5, 16):
+        chosen = [(11 * i) % 25 for i in range(5 if batch_size == 1 else 25)]
+        found = drawn(teacher, [asked[i] for i in chosen], decoding, [keys[i] for i in chosen], batch_size=batch_size)
+        assert found == [together[i] for i in chosen]
 
 
 def test_the_same_noise_draws_the_same_bits(teacher: LoadedModel, prompts: list[list[int]]) -> None:
@@ -180,6 +218,119 @@ def test_noise_is_uniform_across_keys_and_places() -> None:
         assert np.abs(noise.mean(axis) - 0.5).max() < 5 * math.sqrt(1 / 12 / 1000)
     assert abs(noise.mean() - 0.5) < 4 * math.sqrt(1 / 12) / 1000
     assert abs(noise.var() - 1 / 12) < 4 * math.sqrt(1 / 180) / 1000  # the variance of (u - 1/2)^2 is 1/180
+
+
+# How rows share the model.
+
+
+@contextmanager
+def passes(teacher: LoadedModel) -> Iterator[list[tuple[int, ...]]]:
+    """The shapes of the inputs of each forward pass."""
+    shapes: list[tuple[int, ...]] = []
+
+    def note(module: Any, args: Any, kwargs: Any) -> None:
+        shapes.append(tuple(kwargs["input_ids"].shape))
+
+    hook = teacher.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield shapes
+    finally:
+        hook.remove()
+
+
+def test_a_row_enters_as_soon_as_another_leaves(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    """Two places: as many passes as two servers need for jobs of these lengths, the next job to whoever is free."""
+    found = drawn(teacher, prompts, Decoding(48))
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    busy = [0, 0]
+    for i in order:
+        busy[busy.index(min(busy))] += len(found[i].response_ids)
+    with passes(teacher) as shapes:
+        drawn(teacher, prompts, Decoding(48), batch_size=2)
+    assert sum(shape[1] == 1 for shape in shapes) == max(busy)
+    assert max(busy) < sum(len(found[i].response_ids) for i in order)
+
+
+def test_a_prompt_that_is_asked_often_is_read_once(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    asked = [prompt for prompt in prompts[:3] for _ in range(8)]
+    with passes(teacher) as shapes:
+        found = drawn(teacher, asked, Decoding(4, temperature=2), [f"{i}" for i in range(24)])
+    assert sum(rows for rows, width in shapes if width > 1) == 3
+    alone = [
+        drawn(teacher, [prompt], Decoding(4, temperature=2), [f"{i}"])[0]
+        for i, prompt in enumerate(asked)
+        if i % 5 == 0
+    ]
+    assert [row.response_ids for row in found[::5]] == [row.response_ids for row in alone]
+
+
+def test_ended_rows_are_not_computed(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    asked, keys = [prompts[i % 7] for i in range(28)], [f"{i}" for i in range(28)]
+    found = drawn(teacher, asked, Decoding(48), keys)
+    with passes(teacher) as shapes:
+        drawn(teacher, asked, Decoding(48), keys)
+    running = [sum(len(row.response_ids) > step for row in found) for step in range(48)]
+    assert [rows for rows, width in shapes if width == 1] == [max(8, rows) for rows in running if rows]
+
+
+def by_generate(model: Any, prompt: list[int], tokens: int) -> list[int]:
+    inputs = torch.tensor([prompt])
+    mask = torch.ones_like(inputs)
+    whole = model.generate(inputs, attention_mask=mask, do_sample=False, max_new_tokens=tokens, eos_token_id=None)
+    response: list[int] = whole[0, len(prompt) :].tolist()
+    return response
+
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.5,
+    "eos_token_id": None,
+    "bos_token_id": None,
+    "pad_token_id": None,
+}
+DECODERS: dict[str, Any] = {
+    "llama, grouped heads": LlamaConfig(**SMALL),
+    "mistral, sliding": MistralConfig(**SMALL, sliding_window=7),
+    "qwen, full and sliding": Qwen3Config(**SMALL, use_sliding_window=True, sliding_window=7, max_window_layers=1),
+    "gemma, capped logits": Gemma2Config(**SMALL, sliding_window=7),
+}
+
+
+@pytest.mark.parametrize("config", DECODERS.values(), ids=DECODERS.keys())
+def test_any_decoder_is_sampled_as_transformers_does(config: Any) -> None:
+    """100 tokens: beyond what the cache holds at first, and beyond every window."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    prompts = [[3], [7, 8, 9, 10, 11, 12], [20] * 12, [1, 2, 3]]
+    found = sample(model, prompts, Decoding(100, temperature=0), None, eos_ids=[], pad_id=0, batch_size=3)
+    for prompt, response in zip(prompts, found, strict=True):
+        expected = by_generate(model, prompt, 100)
+        assert response.response_ids == expected
+    assert len({tuple(row.response_ids[-5:]) for row in found}) > 1
+
+
+def test_a_model_of_another_kind_of_layers_is_refused() -> None:
+    config = Qwen3Config(**SMALL)
+    config.layer_types = ["full_attention", "linear_attention", "full_attention"]
+    model = AutoModelForCausalLM.from_config(Qwen3Config(**SMALL)).eval()
+    model.config.layer_types = config.layer_types
+    with pytest.raises(ModelError, match="this model has linear_attention layers; serve the model"):
+        sample(model, [[1, 2]], Decoding(1, temperature=0), None, eos_ids=[], pad_id=0)
+
+
+def test_half_precision_products_change_little(teacher: LoadedModel, prompts: list[list[int]]) -> None:
+    plain = drawn(teacher, prompts, GREEDY)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = drawn(teacher, prompts, GREEDY)
+    for ours, theirs in zip(plain, rough, strict=True):
+        assert theirs.logprobs[0] == pytest.approx(ours.logprobs[0], abs=0.1)
+    assert [row.logprobs for row in plain] != [row.logprobs for row in rough]
 
 
 # How a token is chosen.

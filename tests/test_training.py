@@ -278,6 +278,20 @@ def test_batches_hold_every_response_token_once_within_the_budget(shapes: list[t
     assert sorted(found) == [token for row in made for token in row.response]
 
 
+widths = st.lists(st.integers(1, 200), min_size=1, max_size=60)
+
+
+@given(widths, st.integers(50, 2000))
+def test_a_batch_takes_no_row_that_would_be_mostly_padding(widths: list[int], budget: int) -> None:
+    """A row more than a tenth shorter than the widest enters only while the batch is less than a quarter full."""
+    made = [Row(list(range(width + 1)), 1) for width in widths]
+    for batch in batches(made, budget, -1, "cpu"):
+        lengths = [len(made[i].ids) - 1 for i in batch.order]
+        assert lengths == sorted(lengths, reverse=True)
+        short = [place for place, length in enumerate(lengths) if 10 * length < 9 * lengths[0]]
+        assert all(4 * place * lengths[0] < budget for place in short)
+
+
 # The step.
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cohobate.lastlayer import mlp_only_at
 from cohobate.objectives.base import Tokens
 
 
@@ -52,16 +53,30 @@ def batches(rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.d
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
     start = 0
     while start < len(order):
-        width = max(1, len(rows[order[start]].ids) - 1)
-        stop = start + max(1, token_budget // width)
-        chosen = order[start:stop]
+        stop = _stop([len(rows[i].ids) - 1 for i in order[start : start + token_budget]], token_budget)
+        chosen = order[start : start + stop]
         yield _collate([rows[i] for i in chosen], chosen, pad_id, device)
-        start = stop
+        start += stop
+
+
+def _stop(widths: list[int], token_budget: int) -> int:
+    """How many of the rows of these widths, the widest first, make a batch.
+
+    As many as fit; but a batch that is a quarter full ends where the next row would be more than a tenth padding.
+    """
+    widest = max(1, widths[0])
+    for count, width in enumerate(widths[1:], start=1):
+        full = (count + 1) * widest > token_budget
+        if full or (4 * count * widest >= token_budget and 10 * width < 9 * widest):
+            return count
+    return len(widths)
 
 
 def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     """Last hidden states [N, d] at the positions that predict the response tokens of `batch`."""
-    states = model.get_decoder()(input_ids=batch.inputs, use_cache=False).last_hidden_state
+    decoder = model.get_decoder()
+    with mlp_only_at(decoder, batch.rows, batch.columns):
+        states = decoder(input_ids=batch.inputs, use_cache=False).last_hidden_state
     chosen: torch.Tensor = states[batch.rows, batch.columns]
     return chosen
 

@@ -1,40 +1,41 @@
 """Rollouts: sample responses from a causal language model in this process, with exact log-probabilities.
 
-The noise of a response comes from a stream of its own, named by a key: the same (seed, key) draws the same tokens
-whatever else is in the batch, up to the last bits of the logits.
+Rows are batched continuously: a finished row leaves at once, a waiting one takes its place, and a prompt that is asked
+several times is read once.
+
+The noise of a response comes from a stream of its own, named by a key, and what is computed for a row has the same
+shape whatever else is in the batch: the row's own padded prompt, columns of its own in the cache (those of longer rows
+weigh exactly nothing), and never fewer than `_FEWEST_ROWS` rows in a matrix product. So the same (seed, key, prompt)
+draws the same tokens; their log-probabilities are the same to the last bit where the matrix library computes a row of
+a product alike for any number of rows (MKL on one thread does from 4 rows on), else up to the last bits.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+
+from cohobate.errors import ModelError
+from cohobate.lastlayer import mlp_only_at
+from cohobate.sampling.cache import Decode, Prefill, SlotCache, blocks
+from cohobate.sampling.choice import Decoding, choose
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = ["Decoding", "FinishReason", "Sampled", "sample", "uniforms"]
+
 FinishReason = Literal["stop", "length"]
-# Fewer than this share of rows still running: drop the finished ones from the batch and its cache.
-_COMPACT_BELOW = 0.8
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How the next token is chosen.
-
-    temperature 0 is greedy. `logprobs` of a `Sampled` are always those of the raw distribution (temperature 1, no
-    truncation), whatever is set here.
-    """
-
-    max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+# Products of fewer rows take other paths through the matrix library, with other last bits.
+_FEWEST_ROWS = 8
+# Prompt tokens that are read in one forward pass.
+_PREFILL_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -68,102 +69,145 @@ def sample(
     batch_size: int = 256,
     done: Callable[[int], None] = lambda rows: None,
 ) -> list[Sampled]:
-    """One response a prompt, in the order of `prompts`.
+    """One response a prompt, in the order of `prompts`, each of at least one token.
 
-    `noise` is [len(prompts), >= max_tokens] from `uniforms`; it may be None when decoding is greedy. Prompts of like
-    length share a batch of at most `batch_size` rows. `done` is called with the row count of each finished batch.
+    `noise` is [len(prompts), >= max_tokens] from `uniforms`; it may be None when decoding is greedy. At most
+    `batch_size` rows are under way at a time. `done` is called with the number of rows that ended together.
     """
     if decoding.temperature > 0 and noise is None:
         raise ValueError("sampling at a temperature needs noise: pass rollouts.uniforms(...)")
+    if not prompts:
+        return []
     was_training = model.training
     model.eval()
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    results: dict[int, Sampled] = {}
     try:
-        for at in range(0, len(order), batch_size):
-            rows = order[at : at + batch_size]
-            batch_noise = None if noise is None else noise[rows]
-            batch = _Batch(model, [prompts[i] for i in rows], decoding, batch_noise, eos_ids, pad_id)
-            results.update(zip(rows, batch.run(), strict=True))
-            done(len(rows))
+        return _Sampler(model, prompts, decoding, noise, eos_ids, pad_id, min(batch_size, len(prompts))).run(done)
     finally:
         model.train(was_training)
-    return [results[i] for i in range(len(prompts))]
 
 
-class _Batch:
-    """A left-padded batch that decodes until every row has ended; ended rows leave the cache."""
+class _Sampler:
+    """Rows under way live in slots 0 to live - 1; the state of slot i is at place i of each tensor.
+
+    row: the prompt it answers; step: tokens drawn so far; position: columns filled in the cache; token: drawn (or the
+    prompt's last) but not yet read by the model.
+    """
 
     def __init__(
         self,
         model: Any,
-        prompts: list[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
         decoding: Decoding,
         noise: NDArray[np.float64] | None,
         eos_ids: Sequence[int],
         pad_id: int,
+        batch_size: int,
     ) -> None:
-        self.model, self.decoding = model, decoding
-        device = model.device
-        width = max(map(len, prompts))
-        padded = [[pad_id] * (width - len(p)) + list(p) for p in prompts]
-        self.inputs = torch.tensor(padded, device=device)
-        lengths = torch.tensor([len(p) for p in prompts], device=device)
-        self.mask = (torch.arange(width, device=device) >= (width - lengths)[:, None]).long()
-        self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
+        self.model, self.decoding, self.prompts = model, decoding, prompts
+        self.batch_size, self.pad_id, self.live = batch_size, pad_id, 0
+        # Equal prompts side by side, short ones first.
+        self.waiting = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i]), i), reverse=True)
+        count, slots, device = len(prompts), max(batch_size, _FEWEST_ROWS), model.device
         self.eos = torch.tensor(list(eos_ids), device=device)
         self.noise = None if noise is None else torch.from_numpy(noise).to(device)
-        self.ids = torch.full((len(prompts), decoding.max_tokens), pad_id, device=device)
-        self.logprobs = torch.zeros(len(prompts), decoding.max_tokens, device=device)
-        self.lengths = torch.full((len(prompts),), decoding.max_tokens, device=device)
-        self.stopped = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        self.rows = torch.arange(len(prompts), device=device)  # original row of each live row
-        self.cache = DynamicCache(config=model.config)
+        self.row, self.step, self.position = torch.zeros(3, slots, dtype=torch.long, device=device)
+        self.token = torch.full((slots,), pad_id, device=device)
+        self.slot = torch.arange(slots, device=device)
+        self.ids = torch.full((count, decoding.max_tokens), pad_id, device=device)
+        self.logprobs = torch.zeros(count, decoding.max_tokens, device=device)
+        self.lengths = torch.zeros(count, dtype=torch.long, device=device)
+        self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
+        longest = _padded(max(map(len, prompts)))
+        layers = model.config.get_text_config().num_hidden_layers
+        limit = blocks(longest + decoding.max_tokens)
+        self.cache = SlotCache(layers, slots, limit)
+        self.masks = _Masks(model, limit)
+        self.longest = 0  # the largest position of a live row
 
-    def run(self) -> list[Sampled]:
-        for step in range(self.decoding.max_tokens):
-            tokens = self._advance(step)
-            ended = torch.isin(tokens, self.eos) & ~self.stopped[self.rows]
-            self.lengths[self.rows[ended]] = step + 1
-            self.stopped[self.rows[ended]] = True
-            live = ~self.stopped[self.rows]
-            running = int(live.sum())
-            if running == 0:
-                break
-            if running < _COMPACT_BELOW * len(self.rows):
-                tokens = self._drop_ended(live, tokens)
-            self._append(tokens)
+    def run(self, done: Callable[[int], None]) -> list[Sampled]:
+        while self.waiting or self.live:
+            free = self.batch_size - self.live
+            # Reading prompts a few at a time would cost a pass for each.
+            if self.waiting and (self.live == 0 or free * 8 >= self.batch_size):
+                self._admit(free)
+            ended = self._advance()
+            if ended:
+                done(ended)
         return self._results()
 
-    def _advance(self, step: int) -> torch.Tensor:
-        """Run the model on the pending inputs, choose a token for each live row, and note it."""
+    def _admit(self, count: int) -> None:
+        """Read the prompts of the next `count` rows into free slots, all but each one's last token."""
+        entering = [self.waiting.pop() for _ in range(min(count, len(self.waiting)))]
+        slots = self.slot[self.live : self.live + len(entering)]
+        prompts = [self.prompts[i] for i in entering]
+        self.row[slots] = torch.tensor(entering, device=slots.device)
+        self.step[slots] = 0
+        self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
+        self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
+        decoder = self.model.get_decoder()
+        self.cache.hold(blocks(_padded(len(prompts[-1]))), len(self.slot))
+        for inputs, first, source in _prefills(prompts, self.pad_id):
+            into = slots[first : first + len(source)]
+            self.cache.plan = Prefill(into, torch.tensor(source, device=slots.device))
+            # Right padding needs no mask: nothing looks ahead, and a pad's column is overwritten before it is seen.
+            with mlp_only_at(decoder, slots[:0], slots[:0]):  # nothing but keys and values is wanted
+                decoder(input_ids=torch.tensor(inputs, device=slots.device), past_key_values=self.cache, use_cache=True)
+        self.live += len(entering)
+        self.longest = int(self.position[: self.live].max())
+
+    def _advance(self) -> int:
+        """Draw a token for every live row; let the rows that end leave, and return their number."""
+        live = self.slot[: self.live]
+        logits = self._logits()[: self.live].float()
+        row, step = self.row[live], self.step[live]
+        tokens = choose(logits, self.decoding, None if self.noise is None else self.noise[row, step])
+        self.ids[row, step] = tokens
+        self.logprobs[row, step] = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+        self.token[live] = tokens
+        self.step[live] += 1
+        self.position[live] += 1
+        self.longest += 1
+        stopped = torch.isin(tokens, self.eos)
+        ended = stopped | (step + 1 >= self.decoding.max_tokens)
+        before = self.live
+        if ended.any():
+            self.lengths[row[ended]] = step[ended] + 1
+            self.stopped[row[stopped]] = True
+            self._leave(ended)
+        return before - self.live
+
+    def _logits(self) -> torch.Tensor:
+        """Logits [>= live, vocabulary] after the pending token of each live row."""
+        rows = max(self.live, _FEWEST_ROWS)
+        window = blocks(self.longest + 1)
+        self.cache.hold(window, len(self.slot) if self.waiting else rows)
+        position = self.position[:rows]
+        self.cache.plan = Decode(position, window)
         output = self.model(
-            input_ids=self.inputs,
-            attention_mask=self.mask,
-            position_ids=self.positions,
+            input_ids=self.token[:rows, None],
+            attention_mask=self.masks(position, window),
+            position_ids=position[:, None],
             past_key_values=self.cache,
             logits_to_keep=1,
             use_cache=True,
         )
-        logits = output.logits[:, -1].float()
-        noise = None if self.noise is None else self.noise[self.rows, step]
-        tokens = choose(logits, self.decoding, noise)
-        logprobs = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
-        self.ids[self.rows, step] = tokens
-        self.logprobs[self.rows, step] = logprobs
-        return tokens
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
-    def _append(self, tokens: torch.Tensor) -> None:
-        self.inputs = tokens[:, None]
-        self.positions = self.positions[:, -1:] + 1
-        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=-1)
-
-    def _drop_ended(self, live: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        keep = live.nonzero()[:, 0]
-        self.cache.batch_select_indices(keep)
-        self.rows, self.mask = self.rows[keep], self.mask[keep]
-        self.positions = self.positions[keep]
-        return tokens[keep]
+    def _leave(self, ended: torch.Tensor) -> None:
+        """Give up the slots of `ended` rows; the last live rows move into them."""
+        staying = (~ended).nonzero()[:, 0]
+        left = len(staying)
+        holes = ended[:left].nonzero()[:, 0]
+        if len(holes):
+            movers = staying[-len(holes) :]
+            self.cache.move(holes, movers, blocks(self.longest))
+            for state in (self.row, self.step, self.position, self.token):
+                state[holes] = state[movers]
+        # What is computed to fill up _FEWEST_ROWS reads one column and is read by nobody.
+        self.position[left : self.live] = 0
+        self.live = left
+        self.longest = int(self.position[:left].max()) if left else 0
 
     def _results(self) -> list[Sampled]:
         ids, logprobs = self.ids.tolist(), self.logprobs.tolist()
@@ -173,26 +217,62 @@ class _Batch:
         ]
 
 
-def choose(logits: torch.Tensor, decoding: Decoding, noise: torch.Tensor | None) -> torch.Tensor:
-    """A token a row of `logits` [rows, vocabulary]: the argmax, or the inverse CDF at `noise` [rows]."""
-    if decoding.temperature == 0:
-        return logits.argmax(-1)
-    assert noise is not None  # `sample` checks it
-    probabilities = (_truncate(logits, decoding) / decoding.temperature).softmax(-1)
-    cumulative = probabilities.double().cumsum(-1)
-    target = (noise * cumulative[:, -1])[:, None].to(cumulative.dtype)
-    chosen = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    return chosen.clamp(max=logits.shape[-1] - 1)
+class _Masks:
+    """Additive attention masks of a decoding step, one for each kind of attention layer that the model has."""
+
+    def __init__(self, model: Any, limit: int) -> None:
+        config = model.config.get_text_config()
+        self.reach: int = getattr(config, "sliding_window", None) or 0
+        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if self.reach else "full_attention"]
+        self.kinds = sorted(set(kinds))
+        unknown = [kind for kind in self.kinds if kind not in ("full_attention", "sliding_attention")]
+        if unknown:
+            raise ModelError(
+                f"the local sampler knows full and sliding attention, but this model has {', '.join(unknown)} layers; "
+                "serve the model and use it as an endpoint"
+            )
+        self.columns = torch.arange(limit, device=model.device)
+        self.seen, self.shut = torch.tensor([0.0, -torch.inf], dtype=model.dtype, device=model.device)
+
+    def __call__(self, position: torch.Tensor, window: int) -> Any:
+        """Masks [rows, 1, 1, window] that leave columns 0 to `position` of each row; by kind if there are two."""
+        columns, last = self.columns[:window], position[:, None]
+        masks = {}
+        for kind in self.kinds:
+            mask = torch.where(columns <= last, self.seen, self.shut)
+            if kind == "sliding_attention":
+                mask = torch.where(columns > last - self.reach, mask, self.shut)
+            masks[kind] = mask[:, None, None]
+        return masks if len(masks) > 1 else masks[self.kinds[0]]
 
 
-def _truncate(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """`logits` with what top-k and top-p (nucleus, after temperature) leave out set to -inf."""
-    if 0 < decoding.top_k < logits.shape[-1]:
-        kth = logits.topk(decoding.top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < kth, -torch.inf)
-    if decoding.top_p < 1:
-        ordered, index = logits.sort(-1, descending=True)
-        mass = (ordered / decoding.temperature).softmax(-1).cumsum(-1)
-        beyond = (mass - (ordered / decoding.temperature).softmax(-1)) >= decoding.top_p
-        logits = logits.masked_fill(beyond.scatter(-1, index, beyond), -torch.inf)
-    return logits
+def _padded(length: int) -> int:
+    """To what a prompt is padded, by its own length alone: at most an eighth more, and never fewer than 4 tokens."""
+    unit = max(4, 1 << max(0, length.bit_length() - 4))
+    return -(-length // unit) * unit
+
+
+def _prefills(prompts: list[Sequence[int]], pad_id: int) -> Iterator[tuple[list[list[int]], int, list[int]]]:
+    """What to read of `prompts` (sorted by length, equal ones together), all but the last token of each.
+
+    Yields (inputs, first, source): `inputs` are distinct prompts padded to one width, and those of the rows from
+    `first` on are inputs[source[0]], inputs[source[1]], ...
+    """
+    for width, group in groupby(range(len(prompts)), key=lambda i: _padded(len(prompts[i]) - 1)):
+        if not width:
+            continue
+        inputs: list[list[int]] = []
+        source: list[int] = []
+        first = last = -1
+        for i in group:
+            known = [*prompts[i][:-1], *[pad_id] * (width - len(prompts[i]) + 1)]
+            if not inputs or known != inputs[-1]:
+                if len(inputs) >= max(1, _PREFILL_TOKENS // width):
+                    yield inputs, first, source
+                    inputs, source = [], []
+                inputs.append(known)
+            first = i if not source else first
+            source.append(len(inputs) - 1)
+            last = i
+        assert last - first + 1 == len(source)
+        yield inputs, first, source

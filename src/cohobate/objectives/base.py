@@ -7,15 +7,17 @@ optimizer step, so that no split into micro-batches changes the result.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
-# Logits alive at a time, in elements: 16M float32 are 64 MB, and as much again for their gradient.
-CHUNK_ELEMENTS = 16_000_000
+from cohobate.objectives import chunks
+
+# Logits alive at a time, in elements: 8M float32 are 32 MB, and as much again for each thing made of them.
+CHUNK_ELEMENTS = 8_000_000
 
 # Sums over tokens; a name that ends in `_max` holds a maximum instead.
 Terms = dict[str, torch.Tensor]
@@ -78,21 +80,21 @@ def evaluate_in_chunks(
 ) -> Terms:
     """`objective` over hidden states [N, d], holding the logits of one chunk of tokens at a time.
 
-    Chunks are recomputed in the backward pass, so memory does not grow with N * V.
+    Memory does not grow with N * V. Of the terms of several chunks only the loss is differentiable, and once.
     """
     size = max(1, elements // vocabulary)
     if len(hidden) <= size:
         return objective(head(hidden).float(), tokens)
-    sums: Terms = {}
-    for start in range(0, len(hidden), size):
-        part = tokens.slice(start, start + size)
 
-        def compute(states: torch.Tensor, part: Tokens = part) -> Terms:
-            return objective(head(states).float(), part)
+    def evaluate(logits: torch.Tensor, start: int, stop: int) -> Terms:
+        return objective(logits, tokens.slice(start, stop))
 
-        terms = checkpoint(compute, hidden[start : start + size], use_reentrant=False)
-        sums = merge(sums, terms)
-    return sums
+    if torch.is_grad_enabled():
+        found = chunks.with_gradient(evaluate, head, hidden, size)
+    else:
+        spans = [(start, min(start + size, len(hidden))) for start in range(0, len(hidden), size)]
+        found = [evaluate(head(hidden[start:stop]).float(), start, stop) for start, stop in spans]
+    return functools.reduce(merge, found, {})
 
 
 def merge(a: Terms, b: Terms) -> Terms:

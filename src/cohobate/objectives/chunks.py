@@ -1,0 +1,112 @@
+"""The gradient of an objective, chunk by chunk: no more than one chunk of logits and one gradient of the head exist.
+
+The gradient of the loss with respect to logits is known as soon as a chunk's loss is, so it is carried to the hidden
+states and added to the head's gradient at once, and the backward pass only scales what is there. Nothing is computed
+twice, and autograd never holds a head's gradient for each chunk (the idea of fused linear cross-entropy: Hsu et al.
+2024, "Liger Kernel"; here for any objective).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Terms = dict[str, torch.Tensor]
+# Terms of the logits [n, V] (float32) of the tokens from `start` to `stop`.
+Evaluate = Callable[[torch.Tensor, int, int], Terms]
+
+
+def with_gradient(evaluate: Evaluate, head: Any, hidden: torch.Tensor, size: int) -> list[Terms]:
+    """The terms of each `size` tokens of `hidden` [N, d]; the first chunk's loss carries the gradient of them all.
+
+    That is right for a sum of the losses, and for nothing else. Terms but the loss are detached.
+    """
+    gradient: _LinearGradient | _AnyGradient
+    gradient = _LinearGradient(head, hidden) if type(head) is torch.nn.Linear else _AnyGradient(head, hidden)
+    found = []
+    for start in range(0, len(hidden), size):
+        terms = gradient.add(evaluate, start, min(start + size, len(hidden)))
+        found.append({name: value.detach() for name, value in terms.items()})
+    found[0]["loss"] = _Known.apply(  # type: ignore[no-untyped-call]
+        found[0]["loss"], gradient.found, *gradient.wanted
+    )
+    return found
+
+
+class _Known(torch.autograd.Function):
+    """A number whose gradients with respect to the inputs are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, gradients: list[torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("a loss in chunks can be propagated back once: its gradient is scaled in place")
+        gradients, ctx.gradients = ctx.gradients, None
+        return None, None, *(gradient.mul_(scale.to(gradient.dtype)) for gradient in gradients)
+
+
+class _Gradient:
+    """wanted: the tensors that need a gradient; found: their gradients so far."""
+
+    def __init__(self, head: Any, hidden: torch.Tensor) -> None:
+        self.head, self.hidden = head, hidden
+        parameters = list(head.parameters()) if isinstance(head, torch.nn.Module) else []
+        self.wanted = [tensor for tensor in (hidden, *parameters) if tensor.requires_grad]
+        self.found = [torch.zeros_like(tensor) for tensor in self.wanted]
+
+    def of(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
+        """Where the gradient of `tensor` is added up, if it needs one."""
+        return next((found for wanted, found in zip(self.wanted, self.found, strict=True) if wanted is tensor), None)
+
+
+class _AnyGradient(_Gradient):
+    """Through whatever the head is, by autograd."""
+
+    def add(self, evaluate: Evaluate, start: int, stop: int) -> Terms:
+        states = self.hidden[start:stop].detach().requires_grad_()
+        with torch.enable_grad():
+            terms = evaluate(self.head(states).float(), start, stop)
+        if not self.wanted:
+            return terms
+        inputs = [states if tensor is self.hidden else tensor for tensor in self.wanted]
+        gradients = torch.autograd.grad(terms["loss"], inputs, materialize_grads=True)
+        for tensor, into, gradient in zip(self.wanted, self.found, gradients, strict=True):
+            (into[start:stop] if tensor is self.hidden else into).add_(gradient)
+        return terms
+
+
+class _LinearGradient(_Gradient):
+    """Through a linear layer by its formula, in the precision that autocast asks for."""
+
+    def __init__(self, head: torch.nn.Linear, hidden: torch.Tensor) -> None:
+        super().__init__(head, hidden)
+        kind = hidden.device.type
+        self.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
+        self.weight = head.weight.detach().to(self.dtype)
+        self.bias = None if head.bias is None else head.bias.detach().to(self.dtype)
+
+    def add(self, evaluate: Evaluate, start: int, stop: int) -> Terms:
+        states = self.hidden[start:stop].detach().to(self.dtype)
+        logits = torch.nn.functional.linear(states, self.weight, self.bias).float().requires_grad_()
+        with torch.enable_grad():
+            terms = evaluate(logits, start, stop)
+        [gradient] = torch.autograd.grad(terms["loss"], [logits], materialize_grads=True)
+        self._carry(gradient.to(self.dtype), states, start, stop)
+        return terms
+
+    def _carry(self, gradient: torch.Tensor, states: torch.Tensor, start: int, stop: int) -> None:
+        hidden, weight, bias = (self.of(t) for t in (self.hidden, self.head.weight, self.head.bias))
+        if hidden is not None:
+            hidden[start:stop] = gradient @ self.weight
+        if weight is not None and weight.dtype == self.dtype:
+            weight.addmm_(gradient.T, states)
+        elif weight is not None:
+            weight += gradient.T @ states
+        if bias is not None:
+            bias += gradient.sum(0)

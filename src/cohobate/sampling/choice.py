@@ -1,0 +1,46 @@
+"""How the next token is chosen: greedy, or the inverse CDF of a truncated softmax at given noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen.
+
+    temperature 0 is greedy. `logprobs` of a `Sampled` are always those of the raw distribution (temperature 1, no
+    truncation), whatever is set here.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+def choose(logits: torch.Tensor, decoding: Decoding, noise: torch.Tensor | None) -> torch.Tensor:
+    """A token a row of `logits` [rows, vocabulary]: the argmax, or the inverse CDF at `noise` [rows]."""
+    if decoding.temperature == 0:
+        return logits.argmax(-1)
+    assert noise is not None  # `rollouts.sample` checks it
+    probabilities = (_truncate(logits, decoding) / decoding.temperature).softmax(-1)
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    target = (noise * cumulative[:, -1])[:, None]
+    chosen = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    return chosen.clamp(max=logits.shape[-1] - 1)
+
+
+def _truncate(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """`logits` with what top-k and top-p (nucleus, after temperature) leave out set to -inf."""
+    if 0 < decoding.top_k < logits.shape[-1]:
+        kth = logits.topk(decoding.top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if decoding.top_p < 1:
+        ordered, index = logits.sort(-1, descending=True)
+        mass = (ordered / decoding.temperature).softmax(-1)
+        beyond = (mass.cumsum(-1) - mass) >= decoding.top_p
+        logits = logits.masked_fill(beyond.scatter(-1, index, beyond), -torch.inf)
+    return logits

@@ -1,0 +1,63 @@
+"""What is left out of the last layer changes nothing that is read, neither its value nor its gradient."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config
+
+from cohobate.batches import Row, batches, hidden_states
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+CONFIGS: dict[str, Any] = {
+    "llama": LlamaConfig(**SMALL),
+    "qwen": Qwen3Config(**SMALL, head_dim=8),
+    "mixture of experts": MixtralConfig(**SMALL, num_local_experts=2),
+    "another layout": GPT2Config(
+        vocab_size=40, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    ),
+}
+ROWS = [Row([1, 2, 3, 4, 5, 6, 7], 5), Row([9, 8, 7], 1), Row([5] * 6, 3)]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_what_is_read_and_its_gradient_are_those_of_the_whole_model(config: Any, checkpointing: bool) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).train()
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    [batch] = batches(ROWS, 1000, 0, "cpu")
+
+    def learn(found: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor | None]]:
+        model.zero_grad()
+        found.sin().sum().backward()
+        return found.detach(), {
+            name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
+        }
+
+    whole = model.get_decoder()(input_ids=batch.inputs, use_cache=False).last_hidden_state[batch.rows, batch.columns]
+    expected, gradients = learn(whole)
+    found, ours = learn(hidden_states(model, batch))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours, gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_mlp_sees_only_what_is_read_and_later_passes_see_everything() -> None:
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama"])
+    [batch] = batches(ROWS, 1000, 0, "cpu")
+    seen: list[int] = []
+    for layer in model.get_decoder().layers:
+        layer.mlp.down_proj.register_forward_hook(lambda module, args, output: seen.append(output[..., 0].numel()))
+    hidden_states(model, batch)
+    assert seen == [batch.inputs.numel(), 2 + 2 + 3]
+    seen.clear()
+    model(batch.inputs)
+    assert seen == [batch.inputs.numel()] * 2

@@ -133,9 +133,7 @@ def test_a_second_backward_pass_is_refused() -> None:
 class Largest(TorchDispatchMode):
     """The most elements that any operation's result has."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
+    elements = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

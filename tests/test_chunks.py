@@ -148,7 +148,7 @@ def test_nothing_larger_than_the_head_is_ever_made() -> None:
     head, teacher = (torch.nn.Linear(32, 2000, bias=False) for _ in range(2))
     hidden = torch.randn(300, 32, requires_grad=True)
     tokens = Tokens(torch.randint(2000, (300,)), sampler_logprobs=-torch.ones(300), teacher_hidden=torch.randn(300, 32))
-    with Largest() as largest:
+    with Largest() as largest:  # type: ignore[no-untyped-call]
         objective = ExactReverseKL(teacher.requires_grad_(False))
         evaluate_in_chunks(objective, head, hidden, tokens, 2000, 6 * 2000)["loss"].backward()
     assert largest.elements == 32 * 2000

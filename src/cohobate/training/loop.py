@@ -113,6 +113,9 @@ class Run:
         self.student.model.train()
         learner = self.trainee.learner.train()
         made = list(batches(rows, self.config.tokens_per_batch, self.student.pad_id, self.student.device))
+        # Sharded weights are gathered in every pass, so all ranks need the same number of passes, and must agree on it
+        # before the first of them.
+        idle = self.world.largest(len(made)) - len(made) if self.trainee.is_sharded else 0
         scale = (self.world.size if self.trainee.is_sharded else 1) / max(1, total)  # FSDP averages over the ranks
         sums: Terms = {}
         for batch in made:
@@ -121,8 +124,7 @@ class Run:
             (terms["loss"] * scale).backward()
             sums = merge(sums, {name: value.detach() for name, value in terms.items()})
         if self.trainee.is_sharded:
-            # Sharded weights are gathered in every pass, so all ranks need the same number of passes.
-            self._pass_idly(self.world.largest(len(made)) - len(made))
+            self._pass_idly(idle)
         else:
             self.world.add_gradients(list(self.trainee.trainable().values()))
         return self.world.merge(sums) or {"loss": torch.zeros(())}

@@ -46,10 +46,9 @@ def measure(
     )
     if core is not None:
         os.sched_setaffinity(process.pid, {core})
-    peak = [0.0]
-    watch = threading.Thread(target=_watch, args=(process, peak))
+    peak, killed = [0.0], threading.Event()
+    watch = threading.Thread(target=_watch, args=(process, peak, until, killed))
     watch.start()
-    killed = until is not None and _kill_when(process, until)
     try:
         out, errors = process.communicate(timeout=longest)
     except subprocess.TimeoutExpired:
@@ -59,25 +58,22 @@ def measure(
     finally:
         watch.join()
     seconds, after = time.perf_counter() - started, os.times()
-    if process.returncode and not killed:
+    if process.returncode and not killed.is_set():
         raise RuntimeError(f"{' '.join(command)} failed:\n{errors.decode()[-3000:]}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Used(seconds, cpu, peak[0], out.decode())
 
 
-def _kill_when(process: subprocess.Popen[bytes], until: Callable[[], bool]) -> bool:
-    while process.poll() is None:
-        if until():
-            os.killpg(process.pid, signal.SIGKILL)
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _watch(process: subprocess.Popen[bytes], peak: list[float]) -> None:
+def _watch(
+    process: subprocess.Popen[bytes], peak: list[float], until: Callable[[], bool] | None, killed: threading.Event
+) -> None:
     while process.poll() is None:
         peak[0] = max(peak[0], sum(map(_resident, _tree(process.pid))))
-        time.sleep(_SAMPLE_SECONDS)
+        if until is not None and until():
+            killed.set()
+            os.killpg(process.pid, signal.SIGKILL)
+            return
+        time.sleep(_SAMPLE_SECONDS if until is None else 0.02)
 
 
 def _tree(root: int) -> list[int]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,11 @@ def test_killed_together_they_resume_where_they_were(alone: dict[str, Path], tmp
 
 def commands() -> list[str]:
     """The command lines of what runs."""
-    paths = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    return [path.read_bytes().decode(errors="replace") for path in paths]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended in the meantime
+            found.append(path.read_bytes().decode(errors="replace"))
+    return found
 
 
 def test_a_process_that_dies_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

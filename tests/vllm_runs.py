@@ -61,7 +61,7 @@ def stored_keys(root: Path) -> list[str]:
     keys: list[str] = []
     for path in sorted(root.glob("responses/journal-*.jsonl")):
         whole = path.read_bytes().split(b"\n")[:-1]
-        keys += [row["key"] for line in whole for row in json.loads(line)]
+        keys += [row[0] for line in whole for row in json.loads(line)["rows"]]
     for path in sorted(root.glob("responses/part-*.parquet")):
         keys += pl.read_parquet(path)["key"].to_list()
     return keys

@@ -87,7 +87,7 @@ def unread_mlp(model: Any, positions: int) -> int:
 
     The ledger counts the whole model, as everybody does.
     """
-    return 2 * 3 * model.config.hidden_size * model.config.intermediate_size * positions
+    return int(2 * 3 * model.config.hidden_size * model.config.intermediate_size * positions)
 
 
 def test_generation_costs_what_torch_counts(model: Any) -> None:

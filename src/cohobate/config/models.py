@@ -16,10 +16,33 @@ def _no_secret(name: str | None) -> str | None:
     return name
 
 
+# Names of parameters that carry a key, and what a key looks like; `extra` is recorded with every request.
+_SECRET_NAME = re.compile(r"(?i)(^|[_-])(api[_-]?key|authorization|bearer|password|secret|(access|auth)[_-]?token)$")
+_SECRET_VALUE = re.compile(r"(?i)bearer\s+\S|sk-[\w-]{8}|hf_\w{16}")
+# What a request says by itself: an extra one would break the reply, or belie what is recorded about the sample.
+_OWN_PARAMETERS = {"model", "messages", "n", "stream"}
+_RECORDED_PARAMETERS = {"temperature", "top_p", "top_k", "seed", "max_tokens", "max_completion_tokens"}
+
+
+def _holds_secret(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_SECRET_NAME.search(name) or _holds_secret(held) for name, held in value.items())
+    if isinstance(value, list):
+        return any(_holds_secret(held) for held in value)
+    return isinstance(value, str) and bool(_SECRET_VALUE.match(value))
+
+
+def _no_secret_parameter(extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The message names no value: it may be the key."""
+    if _holds_secret(extra):
+        raise ValueError("further parameters must not carry a key; name its environment variable in api_key_env")
+    return extra
+
+
 def _addresses(given: str | list[str] | None) -> str | list[str] | None:
     for url in [given] if isinstance(given, str) else given or []:
         parts = urlsplit(url)
-        if parts.username or parts.password or parts.query:
+        if "@" in url or parts.query or parts.fragment:
             raise ValueError("an address must not carry a key; name the key's environment variable in api_key_env")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"'{url}' is no address; write it as http://HOST:PORT/v1")
@@ -34,6 +57,8 @@ class Teacher(Section):
     section: ClassVar[str] = "teacher"
     limits_section: ClassVar[str] = "triples"
     """What messages call this section, and that of the limits of its requests."""
+    recorded: ClassVar[set[str]] = _RECORDED_PARAMETERS
+    """Parameters that stand beside each sample, and so may not be set behind its back."""
 
     kind: Literal["local", "endpoint"] = "local"
     """local: in this process, through transformers. endpoint: an OpenAI-compatible server at `base_url`."""
@@ -54,7 +79,7 @@ class Teacher(Section):
     """endpoint: which version of the model, in your words."""
     served_as: str | None = None
     """endpoint: the model name that its responses carry, where that is another than `model`."""
-    extra: dict[str, JsonValue] = {}
+    extra: Annotated[dict[str, JsonValue], AfterValidator(_no_secret_parameter)] = {}
     """endpoint: further parameters of each request, such as reasoning_effort, response_format, min_p."""
     limit_name: Annotated[Literal["max_tokens", "max_completion_tokens"], EXECUTION] = "max_tokens"
     """endpoint: what it calls the limit of a response."""
@@ -76,6 +101,10 @@ class Teacher(Section):
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.kind == "endpoint" and "model" not in self.model_fields_set:
             raise ValueError("kind = 'endpoint' needs model, the name that the server knows it by")
+        if taken := sorted((_OWN_PARAMETERS | self.recorded) & set(self.extra)):
+            raise ValueError(
+                f"extra.{taken[0]} is set by cohobate itself, from model, prompt and [{self.limits_section}]"
+            )
         if (self.price_input is None) != (self.price_output is None):
             raise ValueError("price_input and price_output belong together; give both, 0 for what is free")
         return self

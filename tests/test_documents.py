@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohobate.config import Documents, Recipe
-from cohobate.errors import QuestionsError, TeacherError
+from cohobate.errors import QuestionsError
 from cohobate.recipes import make_recipe
 from cohobate.relabel import relabel
 from cohobate.sources.documents import passages
@@ -170,6 +170,9 @@ def test_an_exam_gives_the_questions_to_evaluate_on(data: Path, tmp_path: Path) 
     assert set(rows.filter(pl.col("kind") == "documents")["split"]) == {"train"}
     path.write_text(json.dumps(exam[0]) + "\n")
     assert len(table(questions.write(recipe_of(folder, questions=settings)), "questions")) == len(rows) - len(exam) + 1
+    path.write_text(json.dumps({**exam[0], "split": "train"}) + "\n")
+    with pytest.raises(QuestionsError, match=r"exam\.jsonl .* 1 of its questions to training"):
+        questions.write(recipe_of(folder, questions=settings))
 
 
 @pytest.fixture
@@ -209,7 +212,7 @@ def test_the_teacher_writes_questions_rationales_and_answers_about_passages(
     assert set(failures["error_class"]) == {"NoQuestion"}
     assert all("does not begin with `Question:`" in message for message in failures["message"])
     assert triples.write(recipe, passed).cached
-    with pytest.raises(TeacherError, match=r"replies about documents .*questions\.documents\.prompt"):
+    with pytest.raises(QuestionsError, match=r"replies about documents .*questions\.documents\.prompt"):
         triples.write(recipe_of(tmp_path / "docs", teacher.url, triples={"max_failures": 0.0}), passed)
 
 

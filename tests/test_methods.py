@@ -12,6 +12,7 @@ from cohobate.batches import Row
 from cohobate.config.distillation import Opd
 from cohobate.errors import RecipeError
 from cohobate.recipes import load_recipe
+from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, questions, sft, triples
 from cohobate.store import Artifact
 from cohobate.training.loop import Run
@@ -78,6 +79,7 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
         assert any(not torch.equal(value, start[key]) for key, value in learnt.items())
     paid = {(entry["model"], entry["work"]) for entry in whole.manifest.ledger}
     assert (("teacher", "scoring") in paid) != (name in WITHOUT_TEACHER)
+    assert not (shaded_rollouts(whole, 3, seed=0) and name in WITHOUT_TEACHER)  # a report needs no teacher's scores
 
     step = Run._step
 

@@ -44,12 +44,45 @@ def refusal(name: str | Path, *overrides: str) -> str:
         ("triples.samples=0", ["'triples.samples' is 0"]),
         ("questions.max_depth=9", ["hard_depth"]),
         ("nonsense", ["--set nonsense", "section.key=value"]),
+        ("opd=3", ["'opd' is 3", "a section", "[opd]"]),
+        ("sft.lora.targets=q_proj", ["'sft.lora.targets'", "a list"]),
+        ("curation.pass_rate=[0.9, 0.1]", ["curation", "[0.1, 0.9]"]),
+        ("triples.verifier={name='judge', judge={modle='m'}}", ["judge.modle'", "did you mean", "judge.model'"]),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(override: str, parts: list[str]) -> None:
     message = refusal("tiny", override)
     for part in parts:
         assert part in message
+
+
+ENDPOINT = ("teacher.kind=endpoint", "teacher.model=m", "teacher.base_url=http://host/v1", "opd.steps=0")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "teacher.base_url=http://user:sk-verysecret@host/v1",
+        "teacher.base_url=user:sk-verysecret@host/v1",
+        "teacher.base_url='http://host/v1?key=sk-verysecret'",
+        "teacher.base_url='http://host/v1#sk-verysecret'",
+        "teacher.api_key_env=sk-verysecret",
+        "teacher.api_key_env=['sk-verysecret']",
+        "teacher.api_key=sk-verysecret",
+        "teacher.extra={api_key='sk-verysecret'}",
+        "teacher.extra={extra_headers={Authorization='Bearer sk-verysecret'}}",
+        "teacher.extra={tools=[{header='Bearer sk-verysecret'}]}",
+    ],
+)
+def test_a_key_in_a_recipe_is_refused_and_never_repeated(override: str) -> None:
+    assert "sk-verysecret" not in refusal("tiny", *ENDPOINT, override)
+
+
+def test_further_parameters_may_not_belie_what_is_recorded() -> None:
+    assert "extra.temperature" in refusal("tiny", *ENDPOINT, "teacher.extra={temperature=0.2}")
+    assert "extra.n " in refusal("tiny", *ENDPOINT, "teacher.extra={n=4}")
+    harmless = "teacher.extra={reasoning_effort='low', max_thinking_tokens=5}"
+    assert load_recipe("tiny", [*ENDPOINT, harmless]).teacher.extra["max_thinking_tokens"] == 5
 
 
 def test_a_missing_recipe_names_the_shipped_ones() -> None:

@@ -201,7 +201,7 @@ def test_an_address_with_a_key_in_it_is_refused_and_not_repeated(path: str) -> N
     assert "k3y" not in str(caught.value)
 
 
-def test_settings_that_contradict_each_other_are_refused() -> None:
+def test_settings_that_contradict_each_other_are_refused(data: Path) -> None:
     with pytest.raises(RecipeError, match="path names no dataset"):
         make_recipe({"questions": {"source": "file", "path": "q.csv", "hf": {"split": "test"}}}, "r")
     with pytest.raises(RecipeError, match="source = 'documents' needs a path"):

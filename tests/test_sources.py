@@ -184,7 +184,7 @@ def test_an_unknown_suffix_names_the_known_ones(content: bytes, tmp_path: Path) 
     path = tmp_path / "q.xlsx"
     path.write_bytes(content)
     message = refusal(path)
-    assert "'.xlsx'" in message and ".parquet, .jsonl or .csv" in message
+    assert "'.xlsx'" in message and ".parquet, .csv, .jsonl" in message
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

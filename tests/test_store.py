@@ -127,10 +127,13 @@ def test_a_number_altered_in_the_manifest_is_no_hit(old: str, new: str, tmp_path
     assert not again.cached and again.manifest.rows == 7
 
 
-def test_killed_between_rename_and_manifest_the_build_goes_on(tmp_path: Path) -> None:
+def test_killed_between_rename_and_manifest_the_build_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     artifact = make(tmp_path)
     (artifact.path / "manifest.json").unlink()
     assert not make(tmp_path).cached
+    assert f"{artifact.path / 'manifest.json'} is missing" in capsys.readouterr().err
     assert builds(tmp_path) == 2
 
 

@@ -83,7 +83,8 @@ def apply(values: dict[str, Any], override: str) -> None:
 
 def sentence(error: ValidationError) -> str:
     """The first problem in words, and how many more there are."""
-    problems = error.errors()
+    # A misspelt key often makes another one missing, and is what to put right.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     where = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -95,8 +96,20 @@ def sentence(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{more}"
+    given = "not shown" if "key" in where else repr(first["input"])
+    return f"'{where}' is {given}, but {_wanted(first['type'], message, where)}{more}"
+
+
+def _wanted(problem: str, message: str, where: str) -> str:
+    """What pydantic asks for, in the words of a recipe."""
+    if problem == "model_type":
+        return f"it should be a section; write [{where}], or set its keys, such as {where}.KEY"
+    if problem in ("tuple_type", "list_type"):
+        return 'it should be a list, such as ["a", "b"]'
+    if problem == "dict_type":
+        return "it should be a table, such as {key = 1}"
     message = message[0].lower() + message[1:]
-    return f"'{where}' is {first['input']!r}, but {message.replace('input should', 'it should')}{more}"
+    return message.replace("input should", "it should").replace("string should", "it should")
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from cohobate import progress
 from cohobate.config import Recipe
 from cohobate.errors import UserError
 from cohobate.files import storage_errors, write_json_atomic
@@ -73,8 +74,15 @@ def end(record: RunRecord, status: Status, artifacts: list[str], error: str | No
 
 
 def everything() -> list[RunRecord]:
-    """All records, oldest first."""
-    records = [RunRecord.model_validate_json(path.read_bytes()) for path in _folder().glob("*.json")]
+    """All records that can be read, oldest first; of the others it is said that they cannot."""
+    records = []
+    for path in sorted(_folder().glob("*.json")):
+        try:
+            records.append(RunRecord.model_validate_json(path.read_bytes()))
+        except ValueError:  # damaged, or of another version
+            progress.say(
+                f"{path} cannot be read as the record of a run and is passed over; what it made is still there"
+            )
     return sorted(records, key=lambda record: record.started_at)
 
 

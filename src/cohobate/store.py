@@ -222,7 +222,8 @@ class _Job:
     def _workspace(self) -> Workspace:
         """The folder to build in, with whatever an earlier attempt left there."""
         final, partial = self._final(), self._final().with_name(f"{self._final().name}.partial")
-        if final.exists():  # killed between the rename and the manifest
+        if final.exists():  # killed between the rename and the manifest, or somebody deleted that
+            progress.say(f"{final / manifest.NAME} is missing; {self.stage}/{final.name} is built again")
             shutil.rmtree(partial, ignore_errors=True)
             final.rename(partial)
         partial.mkdir(parents=True, exist_ok=True)

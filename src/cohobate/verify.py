@@ -182,7 +182,7 @@ def _source_hash(name: str) -> str:
         sys.path[:] = before
     if found is None or not found.origin or not Path(found.origin).is_file():
         raise VerifierError(
-            f"triples.verifier: there is no module '{module}' for '{name}'; give module:function of a file in the "
-            "working directory or of an installed package"
+            f"triples.verifier: there is no module '{module}' with a source file for '{name}'; give "
+            "module:function of a file in the working directory or of an installed package"
         )
     return hash_file(Path(found.origin))

@@ -70,4 +70,8 @@ class Curation(Section):
     def _possible(self) -> Self:
         if self.max_words is not None and self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
+        if self.pass_rate is not None and self.pass_rate[0] > self.pass_rate[1]:
+            raise ValueError(
+                "pass_rate must begin with the lower bound, such as [{:g}, {:g}]".format(*self.pass_rate[::-1])
+            )
         return self

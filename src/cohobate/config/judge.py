@@ -19,6 +19,7 @@ class Judge(Teacher):
 
     section: ClassVar[str] = "triples.verifier.judge"
     limits_section: ClassVar[str] = "triples.verifier.judge"
+    recorded: ClassVar[set[str]] = set()
 
     kind: Literal["local", "endpoint"] = "local"
     """local: in this process, through transformers. endpoint: an OpenAI-compatible server at `base_url`."""

@@ -11,7 +11,8 @@ from cohobate.store import Artifact
 
 
 def shaded_rollouts(opd: Artifact, count: int, seed: int) -> list[dict[str, Any]]:
-    """`count` rollouts, evenly spread over the steps, drawn within each step by `seed`.
+    """`count` rollouts, evenly spread over the steps, drawn within each step by `seed`; none where no teacher scored
+    them, as under a reward.
 
     tokens: {text, student, teacher, gap}: log-probabilities in nats, gap = student - teacher.
     """
@@ -23,7 +24,7 @@ def shaded_rollouts(opd: Artifact, count: int, seed: int) -> list[dict[str, Any]
     draw = random.Random(seed)
     texts = _TokenTexts(opd)
     rows = [draw.choice(log.read_row_group(group).to_pylist()) for group in chosen]
-    return [_shaded(row, texts) for row in rows]
+    return [_shaded(row, texts) for row in rows if row["teacher_logprobs"] is not None]
 
 
 def _shaded(row: dict[str, Any], texts: _TokenTexts) -> dict[str, Any]:

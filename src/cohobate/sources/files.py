@@ -55,7 +55,7 @@ def parts(found: Found) -> list[Part]:
 
 def find_tables(path: str) -> Found:
     """Parquet, CSV or JSONL files. Raises QuestionsError for none, and for several kinds in one folder."""
-    found = find(path, _KINDS, ".parquet, .jsonl or .csv", "questions")
+    found = find(path, _KINDS, ".parquet, .csv, .jsonl, .jsonl.gz or .jsonl.zst", "questions")
     kinds = {_KINDS[suffix(file)]: name for name, file in found.files}
     if len(kinds) > 1:
         named = " and ".join(f"{kind} ({name})" for kind, name in kinds.items())

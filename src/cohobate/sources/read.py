@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.config import Documents, Questions
+from cohobate.errors import QuestionsError
 from cohobate.sources import documents, files
 from cohobate.sources.hub import PREFIX
 from cohobate.sources.table import COLUMNS, Read, collect
@@ -53,6 +54,11 @@ def _documents(config: Questions) -> Read:
     if config.documents.exam is None:
         return passages
     exam = read(_exam(config, config.documents.exam)).questions
+    if learnt := exam.filter(pl.col("split").is_in(["train", "fresh"])).height:
+        raise QuestionsError(
+            f"the exam {config.documents.exam} has a split column that gives {learnt} of its questions to training; "
+            "make them test or validation, or rename the column, and all are test"
+        )
     return Read(pl.concat([passages.questions, exam.select(COLUMNS)]), passages.repeated)
 
 

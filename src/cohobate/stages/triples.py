@@ -149,12 +149,12 @@ def _judged(recipe: Recipe, workspace: Workspace, verdicts: pl.DataFrame) -> tup
 
 
 def _without_question(rows: Rows, count: int, allowed: int) -> list[Failure]:
-    """Replies about documents that do not begin with a question are no triples. Raises TeacherError for too many."""
-    from cohobate.errors import TeacherError
+    """Replies about documents that do not begin with a question are no triples. Raises QuestionsError for too many."""
+    from cohobate.errors import QuestionsError
     from cohobate.teachers.base import Failure
 
     if len(rows.lost) > allowed:
-        raise TeacherError(
+        raise QuestionsError(  # the replies are stored: trying again would change nothing
             f"{len(rows.lost)} of {count} replies about documents do not begin with `Question:` and an answer (such as "
             f"{rows.lost[0][1][:80]!r}); correct questions.documents.prompt, or raise triples.max_failures"
         )

@@ -61,8 +61,8 @@ class Task:
             yield [self.rows[place % len(self.rows)] for place in places]
 
 
-def prepare(folder: Path) -> Path:
-    """The student after SFT and the teacher's responses, made by the stages of the arithmetic recipe."""
+def prepare(folder: Path) -> list[str]:
+    """The folders of the student after SFT and of the teacher's responses, by the stages of the arithmetic recipe."""
     os.environ["COHOBATE_DATA"] = str(folder)
     from cohobate.recipes import load_recipe
     from cohobate.stages import questions, sft, triples
@@ -70,18 +70,19 @@ def prepare(folder: Path) -> Path:
     recipe = load_recipe("arithmetic", ["runtime.threads=1", "sft.evaluate_questions=16"])
     asked = questions.write(recipe)
     answered = triples.write(recipe, asked)
-    return sft.train(recipe, answered, asked).path / "model"
+    return [str(sft.train(recipe, answered, asked).path), str(answered.path)]
 
 
-def task_of(folder: Path, sequences: int, steps: int) -> Task:
+def task_of(sft: str, triples: str, sequences: int, steps: int) -> Task:
     import polars as pl
 
     from cohobate.students import model_path
 
-    triples = next(folder.glob("triples/*/triples.parquet"))
-    frame = pl.read_parquet(triples).filter(~pl.col("truncated")).select("question", "response")
-    student = next(folder.glob("sft/*/model"))
-    return Task(student, model_path("world/teacher"), list(frame.iter_rows(named=True)), sequences, steps)
+    frame = (
+        pl.read_parquet(Path(triples) / "triples.parquet").filter(~pl.col("truncated")).select("question", "response")
+    )
+    rows = list(frame.iter_rows(named=True))
+    return Task(Path(sft) / "model", model_path("world/teacher"), rows, sequences, steps)
 
 
 def reward(response: str) -> float:
@@ -252,11 +253,11 @@ def run_contender(name: str, task: Task) -> None:
         print("STEP " + json.dumps({**measured, "rate": rate}), flush=True)
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, float]]]:
+def measure(arguments: argparse.Namespace, made: list[str]) -> dict[str, list[dict[str, float]]]:
     """The steps of every contender, over all rounds, without those that warm up."""
     chosen = [name for name in CONTENDERS if name in (arguments.only or CONTENDERS)]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
-    sizes = ["--sequences", str(arguments.sequences), "--steps", str(arguments.steps), "--folder", str(folder)]
+    sizes = ["--sequences", str(arguments.sequences), "--steps", str(arguments.steps), "--made", *made]
     for _ in range(arguments.rounds):
         for name in chosen:
             command = [sys.executable, "-m", "benchmarks.step", "--contender", name, *sizes]
@@ -291,7 +292,7 @@ def table(found: dict[str, list[dict[str, float]]]) -> None:
 
 
 def main() -> None:
-    """Compare; the hidden option is the process that it starts."""
+    """Compare; the hidden options are the processes that it starts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8)
@@ -299,14 +300,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CONTENDERS)
     parser.add_argument("--folder", type=Path, help="where student and triples are kept; default a temporary one")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--made", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contender:
-        run_contender(arguments.contender, task_of(arguments.folder, arguments.sequences, arguments.steps))
+        run_contender(arguments.contender, task_of(*arguments.made, arguments.sequences, arguments.steps))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        prepare(folder)
-        table(measure(arguments, folder))
+        table(measure(arguments, prepare(folder)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
 from tasks.ephemeral import tie_server_to_this_process
 
+# Stages that end with a page to read.
+PAGES = ("report", "judge")
 _finished: list[Artifact] = []
 
 
@@ -52,15 +54,15 @@ def _close() -> None:
     for artifact in _finished:
         if artifact.stage == "evaluation":
             print_scores(artifact)
-        if artifact.stage == "report":
+        if artifact.stage in PAGES:
             print(f"report: {artifact.path / 'index.html'}", flush=True)
 
 
 def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
     """Parse `argv`, run `flow`, and return the exit code; every error is said in one sentence."""
     try:
-        recipe, until = _parse(argv)
-        record = runs.begin(recipe, until)
+        recipe, until = _parse(argv, flow.__name__)
+        record = runs.begin(recipe, until, flow=flow.__name__)
     except CohobateError as error:
         return _fail(error)
     os.environ["COHOBATE_RUN_ID"] = record.id
@@ -87,8 +89,8 @@ def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
         runs.end(record, status, [artifact.id for artifact in _finished], reason)
 
 
-def _parse(argv: Sequence[str]) -> tuple[Recipe, str]:
-    parser = argparse.ArgumentParser(prog="python -m flows.distill")
+def _parse(argv: Sequence[str], flow: str) -> tuple[Recipe, str]:
+    parser = argparse.ArgumentParser(prog=f"python -m flows.{flow}")
     parser.add_argument("recipe", nargs="?", help="path or name of a recipe")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1])

@@ -26,6 +26,8 @@ app = typer.Typer(
 
 serve = typer.Typer(help="Serve a recipe's model with vLLM.", no_args_is_help=True)
 app.add_typer(serve, name="serve")
+policy = typer.Typer(help="A tiny policy that a judge reinforces: train it, ask it.", no_args_is_help=True)
+app.add_typer(policy, name="policy")
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")]
 Overrides = Annotated[
@@ -60,7 +62,8 @@ def resume(
     """Go on with a run that was interrupted or failed: the newest, or the one named."""
     from cohobate import runs
 
-    _become_flow(["--resume", runs.to_resume(name).id])
+    record = runs.to_resume(name)
+    _become_flow(["--resume", record.id], record.flow)
 
 
 @serve.command()
@@ -78,6 +81,24 @@ def teacher(
     from cohobate.serving import serve_until_stopped
 
     serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
+
+
+@policy.command()
+def train(recipe: RecipeName = "helpdesk", overrides: Overrides = None) -> None:
+    """Reinforce a recipe's tiny policy with its judge, and write the page about both."""
+    _become_experiment("judge", recipe, overrides, "policy")
+
+
+@policy.command()
+def answer(
+    name: Annotated[str, typer.Argument(metavar="POLICY", help="A policy artifact's id, or a .safetensors file.")],
+    texts: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="What it is asked.")],
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions with a trained policy: its choice, and how sure it is of the first three."""
+    from cohobate.answering import print_answers
+
+    print_answers(name, texts, as_json=as_json)
 
 
 @app.command(name="ls")
@@ -108,7 +129,17 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 
-def _become_flow(arguments: list[str]) -> NoReturn:
+def _become_experiment(flow: str, recipe: str, overrides: list[str] | None, section: str) -> NoReturn:
+    """Run the flow of an experiment, which needs its own section of the recipe."""
+    from cohobate.errors import RecipeError
+    from cohobate.recipes import load_recipe
+
+    if getattr(load_recipe(recipe, overrides or []), section) is None:
+        raise RecipeError(f"recipe {recipe} has no section [{section}]; add one, or take a shipped recipe that has")
+    _become_flow([recipe, *(part for override in overrides or [] for part in ("--set", override))], flow)
+
+
+def _become_flow(arguments: list[str], flow: str = "distill") -> NoReturn:
     """Replace this process by the flow: same process id, so that signals reach the work itself."""
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -116,7 +147,7 @@ def _become_flow(arguments: list[str]) -> NoReturn:
     if (Path(root) / "flows").is_dir():
         os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "flows.distill", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", f"flows.{flow}", *arguments])
 
 
 def main(argv: list[str] | None = None) -> Any:

@@ -27,6 +27,7 @@ class RunRecord(BaseModel):
     """One run of a recipe; times are UTC."""
 
     id: str
+    flow: str = "distill"
     recipe: dict[str, Any]
     until: str
     status: Status = "running"
@@ -47,11 +48,12 @@ class RunRecord(BaseModel):
             write_json_atomic(self.path, self.model_dump(mode="json"))
 
 
-def begin(recipe: Recipe, until: str) -> RunRecord:
+def begin(recipe: Recipe, until: str, *, flow: str = "distill") -> RunRecord:
     """A new record of this process, saved as running."""
     now = datetime.now(UTC)
     record = RunRecord(
         id=f"{recipe.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        flow=flow,
         recipe=recipe.model_dump(mode="json"),
         until=until,
         pid=os.getpid(),

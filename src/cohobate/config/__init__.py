@@ -8,6 +8,7 @@ from cohobate.config.base import EXECUTION, Section, StageName
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher
+from cohobate.config.policy import Policy, PolicyJudge
 from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
 from cohobate.config.training import Training
@@ -23,6 +24,8 @@ __all__ = [
     "Judge",
     "Mix",
     "Part",
+    "Policy",
+    "PolicyJudge",
     "Questions",
     "Recipe",
     "Section",

@@ -8,6 +8,7 @@ from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Sp
 from cohobate.config.curation import Curation
 from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
+from cohobate.config.policy import Policy
 from cohobate.config.questions import Questions
 from cohobate.config.triples import Triples
 
@@ -76,6 +77,8 @@ class Recipe(Section):
     opd: Opd = Opd()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    policy: Policy | None = None
+    """The tiny policy of `cohobate policy`; no stage of a distillation reads it."""
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")

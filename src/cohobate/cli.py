@@ -101,6 +101,12 @@ def answer(
     print_answers(name, texts, as_json=as_json)
 
 
+@app.command()
+def recover(recipe: RecipeName = "handbook", overrides: Overrides = None) -> None:
+    """Learn a handbook, measure what was lost, and recover it from the student's earlier self."""
+    _become_experiment("recover", recipe, overrides, "recover")
+
+
 @app.command(name="ls")
 def list_artifacts(as_json: AsJson = False) -> None:
     """List the artifacts."""

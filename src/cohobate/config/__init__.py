@@ -11,6 +11,7 @@ from cohobate.config.models import Student, Teacher
 from cohobate.config.policy import Policy, PolicyJudge
 from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
+from cohobate.config.recover import Handbook, Recover
 from cohobate.config.training import Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
 
@@ -20,6 +21,7 @@ __all__ = [
     "Columns",
     "Curation",
     "Documents",
+    "Handbook",
     "Hub",
     "Judge",
     "Mix",
@@ -28,6 +30,7 @@ __all__ = [
     "PolicyJudge",
     "Questions",
     "Recipe",
+    "Recover",
     "Section",
     "StageName",
     "Student",

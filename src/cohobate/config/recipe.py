@@ -10,6 +10,7 @@ from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
 from cohobate.config.policy import Policy
 from cohobate.config.questions import Questions
+from cohobate.config.recover import Recover
 from cohobate.config.triples import Triples
 
 
@@ -79,6 +80,8 @@ class Recipe(Section):
     report: Report = Report()
     policy: Policy | None = None
     """The tiny policy of `cohobate policy`; no stage of a distillation reads it."""
+    recover: Recover | None = None
+    """The experiment of `cohobate recover`; no stage of a distillation reads it."""
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ a second company (for continual learning) is another seed.
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 
@@ -93,6 +94,20 @@ def documents(firm: Company, copies: int = 3) -> list[tuple[str, str]]:
         title = f"# {firm.name}: handbook, part {copy + 1}"
         result.append((f"handbook-{copy + 1}.md", "\n\n".join([title, *paragraphs]) + "\n"))
     return result
+
+
+def questions(firm: Company) -> list[tuple[str, str]]:
+    """practice.jsonl and exam.jsonl as (file name, text): both ask for every fact, each in words that the other lacks.
+
+    Which wording is practised changes from one role or product to the next, so that the exam asks in words that are
+    known from other facts: it is the fact that must be known, and not a new way to ask.
+    """
+    files = []
+    for place, name in enumerate(("practice", "exam")):
+        asked = [(fact.questions[(at // 2 + place) % 2], fact.answer) for at, fact in enumerate(firm.facts)]
+        rows = [{"question": question, "gold_answer": answer} for question, answer in asked]
+        files.append((f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    return files
 
 
 def _invent(rng: random.Random, parts: int = 2) -> str:

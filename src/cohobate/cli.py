@@ -83,6 +83,28 @@ def teacher(
     serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
 
 
+@app.command()
+def estimate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="rtx-4090, l40s, a100, h100 or h200.")] = "h100",
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached.")
+    ] = 0.35,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of a prompt.")] = 200,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="Training questions; else questions.train of the recipe.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a recipe will take in FLOPs, hours and memory, before any weight is here."""
+    from cohobate.estimating import print_estimate
+    from cohobate.recipes import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    print_estimate(chosen, gpu, utilisation, prompt_tokens, questions, as_json=as_json)
+
+
 @policy.command()
 def train(recipe: RecipeName = "helpdesk", overrides: Overrides = None) -> None:
     """Reinforce a recipe's tiny policy with its judge, and write the page about both."""

@@ -101,7 +101,8 @@ def questions(firm: Company) -> list[tuple[str, str]]:
 
     Those words are practised on other facts: the fact must be known, and not a new way to ask.
     """
-    practice, exam = [], []
+    practice: list[dict[str, str]] = []
+    exam: list[dict[str, str]] = []
     for at, fact in enumerate(firm.facts):
         held = at // 2 % len(fact.questions)  # facts come in pairs, and each kind must meet every wording
         for place, question in enumerate(fact.questions):

@@ -129,6 +129,25 @@ def recover(recipe: RecipeName = "handbook", overrides: Overrides = None) -> Non
     _become_experiment("recover", recipe, overrides, "recover")
 
 
+@app.command()
+def suites(
+    recipe: RecipeName,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A training artifact's id, or a model folder.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on a recipe's suites: files of questions, and tasks of lm-evaluation-harness."""
+    from cohobate.listing import print_suites
+    from cohobate.recipes import load_recipe
+    from cohobate.stages.suites import measure
+
+    made = measure(load_recipe(recipe, overrides or []), model)
+    if as_json:
+        print(made.manifest.model_dump_json(indent=2))
+    else:
+        print_suites(made)
+
+
 @app.command(name="ls")
 def list_artifacts(as_json: AsJson = False) -> None:
     """List the artifacts."""

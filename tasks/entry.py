@@ -24,7 +24,7 @@ from cohobate.store import STAGES, Artifact
 from tasks.ephemeral import tie_server_to_this_process
 
 # Stages that end with a page to read.
-PAGES = ("report", "judge", "recovery")
+PAGES = ("report", "judge", "recovery", "single")
 _finished: list[Artifact] = []
 
 

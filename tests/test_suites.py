@@ -13,8 +13,8 @@ from cohobate import cli, harness
 from cohobate.config import Recipe
 from cohobate.config.suites import Harness, Suite
 from cohobate.errors import QuestionsError, RecipeError, UserError
+from cohobate.measuring import measure
 from cohobate.recipes import load_recipe
-from cohobate.stages.suites import measure
 from cohobate.statistics import wilson
 from cohobate.suites import average_interval, pass_at, score
 from cohobate.world.splits import generate

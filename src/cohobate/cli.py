@@ -129,6 +129,12 @@ def recover(recipe: RecipeName = "handbook", overrides: Overrides = None) -> Non
     _become_experiment("recover", recipe, overrides, "recover")
 
 
+@app.command(name="single-prompt")
+def single_prompt(recipe: RecipeName = "oneprompt", overrides: Overrides = None) -> None:
+    """Distil on-policy on one prompt, against many prompts and against SFT on the answers to the one."""
+    _become_experiment("single_prompt", recipe, overrides, "single")
+
+
 @app.command()
 def suites(
     recipe: RecipeName,
@@ -138,8 +144,8 @@ def suites(
 ) -> None:
     """Measure a model on a recipe's suites: files of questions, and tasks of lm-evaluation-harness."""
     from cohobate.listing import print_suites
+    from cohobate.measuring import measure
     from cohobate.recipes import load_recipe
-    from cohobate.stages.suites import measure
 
     made = measure(load_recipe(recipe, overrides or []), model)
     if as_json:

@@ -29,7 +29,7 @@ from cohobate.manifest import FileEntry, Manifest, Parent, read_manifest, write_
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts that are made on request or by an experiment, and are no stage of a distillation.
-DERIVED = ("labels", "policy", "judge", "chat", "midtrain", "exam", "recovery", "suites")
+DERIVED = ("labels", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
 _SCRATCH = "scratch"
 
 

@@ -11,6 +11,7 @@ from cohobate.config.models import Student, Teacher
 from cohobate.config.policy import Policy
 from cohobate.config.questions import Questions
 from cohobate.config.recover import Recover
+from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
 from cohobate.config.triples import Triples
 
@@ -83,6 +84,8 @@ class Recipe(Section):
     """The tiny policy of `cohobate policy`; no stage of a distillation reads it."""
     recover: Recover | None = None
     """The experiment of `cohobate recover`; no stage of a distillation reads it."""
+    single: Single | None = None
+    """The experiment of `cohobate single-prompt`; no stage of a distillation reads it."""
     suites: tuple[Suite, ...] = ()
     """Files of questions for `cohobate suites`."""
     harness: Harness | None = None

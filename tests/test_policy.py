@@ -258,3 +258,18 @@ def test_ask_prints_the_choice(data: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_recipe_without_the_section_is_refused() -> None:
     with pytest.raises(RecipeError, match="no section"):
         policy.section(load_recipe("tiny"))
+
+
+@pytest.mark.prefect
+def test_the_flow_ends_with_the_page_and_finds_it_the_second_time(data: Path) -> None:
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.judge import judge as flow
+
+    few = Policy(steps=20, study_noise=(0.1,), study_seeds=1)
+    recipe = SHIPPED.model_copy(update={"policy": few})
+    with prefect_test_harness(server_startup_timeout=120):
+        first, second = flow(recipe), flow(recipe)
+    assert [artifact.stage for artifact in first] == ["questions", "policy", "judge"]
+    assert (first[-1].path / "index.html").is_file()
+    assert all(artifact.cached for artifact in second)

@@ -1,5 +1,6 @@
 """One prompt, many samples: every arm makes the same steps from the same start, and the table says how they end."""
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -11,12 +12,21 @@ from cohobate.errors import QuestionsError, RecipeError
 from cohobate.recipes import load_recipe
 from cohobate.single import MANY, ONE, SFT, START, Scored, on_answers, on_policy, section, summarise
 from cohobate.stages import opd, sft, single, triples
+from cohobate.store import Artifact, Store
 from tests.pipeline import Finished
 
 
 @pytest.fixture
 def recipe(tiny: Recipe) -> Recipe:
     return tiny.model_copy(update={"single": Single(rollouts=6, steps=2, seeds=1, limit=12)})
+
+
+@pytest.fixture
+def made(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Artifact]:
+    """A copy of the finished run, by stage, since this experiment adds to the data folder."""
+    shutil.copytree(finished.root, tmp_path / "data")
+    monkeypatch.setenv("COHOBATE_DATA", str(tmp_path / "data"))
+    return {artifact.stage: artifact for artifact in Store().all()}
 
 
 def test_all_arms_have_as_many_sequences(recipe: Recipe) -> None:
@@ -28,15 +38,12 @@ def test_all_arms_have_as_many_sequences(recipe: Recipe) -> None:
     assert load_recipe("oneprompt").single == Single()
 
 
-def test_the_arms_run_from_one_start_and_make_a_table(
-    recipe: Recipe, finished: Finished, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COHOBATE_DATA", str(finished.root))
-    questions, start = finished.artifacts["questions"], finished.artifacts["sft"]
+def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict[str, Artifact]) -> None:
+    questions, start = made["questions"], made["sft"]
     prompt = single.one_prompt(recipe, questions)
     asked = pl.read_parquet(prompt.path / "questions.parquet")
     assert dict(asked.group_by("split").len().iter_rows()) == {"fresh": 1, "train": 1, "validation": 16}
-    given = finished.artifacts["triples"]
+    given = made["triples"]
     one = opd.train(on_policy(recipe, 0, one=True), start, prompt, given)
     rollouts = pl.read_parquet(one.path / "rollouts.parquet")
     assert rollouts["question_id"].n_unique() == 1 and len(rollouts) == 12 and rollouts["text"].n_unique() > 6
@@ -71,11 +78,9 @@ def test_means_are_over_seeds_and_the_start_has_the_interval_of_its_questions() 
     assert one["seeds"] == 3 and one["greedy"]["low"] == pytest.approx(0.9 - 0.24843, abs=1e-4)
 
 
-def test_mistakes_are_one_sentence(recipe: Recipe, finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_one_sentence(recipe: Recipe, made: dict[str, Artifact]) -> None:
     with pytest.raises(RecipeError, match=r"no section \[single\]"):
         section(load_recipe("tiny"))
-    monkeypatch.setenv("COHOBATE_DATA", str(finished.root))
     far = recipe.model_copy(update={"single": Single(question=999)})
     with pytest.raises(QuestionsError, match=r"no single\.question 999"):
-        single.one_prompt(far, finished.artifacts["questions"])
-    assert not list(Path(finished.root).glob("questions/*-999"))
+        single.one_prompt(far, made["questions"])

@@ -80,6 +80,32 @@ def teacher(
     serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
 
 
+@app.command()
+def up(
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say what is up; exit with 1 if anything is not.")
+    ] = False,
+    gpu: Annotated[
+        int | None, typer.Option(min=1, metavar="SLOTS", help="Builds at a time on GPUs (1; then as it was).")
+    ] = None,
+    lost_after: Annotated[
+        int, typer.Option(min=60, metavar="SECONDS", help="Without a sign of life a run counts as Crashed.")
+    ] = 180,
+) -> None:
+    """Start a Prefect server, a worker and the deployments of prefect.yaml, until Ctrl+C."""
+    slots = [] if gpu is None else ["--gpu", str(gpu)]
+    _become("tasks.up", [*(["--status"] if status else []), *slots, "--lost-after", str(lost_after)])
+
+
+@app.command()
+def free(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Id or name of the flow run, or the run's own id.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if its process is still there.")] = False,
+) -> None:
+    """Set a run that hangs without its process to Crashed, so that it can be retried and lets others start."""
+    _become("tasks.free", [name, *(["--force"] if force else [])])
+
+
 @app.command(name="ls")
 def list_artifacts(as_json: AsJson = False) -> None:
     """List the artifacts."""
@@ -108,15 +134,19 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 
-def _become_flow(arguments: list[str]) -> NoReturn:
-    """Replace this process by the flow: same process id, so that signals reach the work itself."""
+def _become_flow(arguments: list[str], flow: str = "distill") -> NoReturn:
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    _become(f"flows.{flow}", arguments)
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Replace this process by a program that knows Prefect: same process id, so that signals reach the work itself."""
     root = str(Path(__file__).parents[2])
     if (Path(root) / "flows").is_dir():
         os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "flows.distill", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 def main(argv: list[str] | None = None) -> Any:

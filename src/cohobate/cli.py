@@ -60,7 +60,10 @@ def resume(
     """Go on with a run that was interrupted or failed: the newest, or the one named."""
     from cohobate import runs
 
-    _become_flow(["--resume", runs.to_resume(name).id])
+    record = runs.to_resume(name)
+    if record.flow == "distill":
+        _become_flow(["--resume", record.id])
+    _become("tasks.retry", ["retry", record.id])
 
 
 @serve.command()
@@ -103,7 +106,25 @@ def free(
     force: Annotated[bool, typer.Option("--force", help="Even if its process is still there.")] = False,
 ) -> None:
     """Set a run that hangs without its process to Crashed, so that it can be retried and lets others start."""
-    _become("tasks.free", [name, *(["--force"] if force else [])])
+    _become("tasks.retry", ["free", name, *(["--force"] if force else [])])
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact's id, or its beginning.")],
+) -> None:
+    """Make an artifact, and what it was made from, the promoted ones of its recipe, without the gate."""
+    from cohobate.promotion import lineage
+    from cohobate.promotion import promote as point
+    from cohobate.store import Store
+
+    artifact = Store().find(name)
+    ancestors = lineage(Store(), artifact)
+    # Of two ancestors of a stage, as of curated triples, the nearer one.
+    nearest = {each.stage: each for each in reversed(ancestors)}
+    pointer = point(artifact.manifest.recipe, list(nearest.values()), "by hand")
+    for stage, found in pointer.artifacts.items():
+        print(f"{stage:<10} {found}")
 
 
 @app.command(name="ls")
@@ -134,10 +155,10 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 
-def _become_flow(arguments: list[str], flow: str = "distill") -> NoReturn:
+def _become_flow(arguments: list[str]) -> NoReturn:
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    _become(f"flows.{flow}", arguments)
+    _become("flows.distill", arguments)
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from cohobate.config import Recipe
@@ -64,4 +65,4 @@ def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
 def questions_of(old: Artifact) -> Artifact | None:
     """The questions that `old` was asked, if they are still stored."""
     marks = {parent.fingerprint for parent in old.manifest.parents if parent.stage == "questions"}
-    return next((artifact for artifact in Store().all() if artifact.fingerprint in marks), None)
+    return next((replace(each, cached=True) for each in Store().all() if each.fingerprint in marks), None)

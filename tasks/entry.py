@@ -44,6 +44,7 @@ def run_until(pipeline: Iterator[Artifact], until: str | None, recipe: Recipe | 
     tie_server_to_this_process()
     _finished.clear()
     with _recorded(recipe, until or STAGES[-1]), listening(story.RunLog()), story.told(_finished):
+        story.close_lost_tasks()
         keys_from_blocks(recipe)
         for artifact in pipeline:
             _finished.append(artifact)

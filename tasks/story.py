@@ -3,10 +3,23 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import MissingContextError, TerminationSignal
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Crashed
 
 from cohobate.errors import CohobateError, UserError
 from cohobate.store import Artifact
@@ -31,6 +44,22 @@ class RunLog:
             get_run_logger().info(line)
         except MissingContextError:
             logging.getLogger(__name__).info(line)
+
+
+def close_lost_tasks() -> None:
+    """Set the tasks that died with a process to Crashed when the run is tried again: the UI has them run for ever."""
+    if (flow_run.run_count or 1) < 2:
+        return
+    with get_client(sync_client=True) as client:
+        running = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(str(flow_run.id))])),
+            task_run_filter=TaskRunFilter(
+                state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
+            ),
+        )
+        for task in running:
+            state: State[Any] = Crashed(message="Its process was killed; another attempt went on from there.")
+            tell(client.set_task_run_state, task_run_id=task.id, state=state, force=True)
 
 
 @contextmanager

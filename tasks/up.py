@@ -2,7 +2,8 @@
 
     python -m tasks.up [--status] [--gpu SLOTS] [--lost-after SECONDS]
 
-A server that answers already, here or at PREFECT_API_URL, is used and left running; a worker that is online too.
+A server that answers already, here or at PREFECT_API_URL, is used and left running; a worker that is online too. What
+was started here is started again when it dies.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from tasks import place
 
 _STARTUP_SECONDS = 120
 _LOST_SECONDS = 180.0
+# A program that ends so soon after its start, so often in a row, is not started again.
+_SHORT_SECONDS, _SHORT_LIVES = 20.0, 3
 _WELL_OR_NOT = ("--", "ok")
 
 
@@ -67,27 +70,73 @@ def _up(url: str, arguments: argparse.Namespace) -> int:
     # Both, also where a shell's `&` has made us deaf to Ctrl+C: server and worker would inherit that, and not stop.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[_Kept] = []
     try:
         if not _answers(url):
-            running.append(_start(_server(url), url))
-            _until(lambda: _answers(url), running[0], "server")
+            running.append(_Kept("server", _server(url), url))
+            running[0].wait(lambda: _answers(url))
         service.ensure(gpu=arguments.gpu, lost_after=arguments.lost_after)
         service.deploy(url)
         if not running and service.worker_is_online():
             print(f"server and worker are up already, and the deployments are those of prefect.yaml: open {url}")
             return 0
-        running.append(_start(["worker", "start", "--pool", service.POOL], url))
-        _until(service.worker_is_online, running[-1], "worker")
+        running.append(_Kept("worker", ["worker", "start", "--pool", service.POOL], url))
+        running[-1].wait(service.worker_is_online)
         print(f"open {url}  ·  Ctrl+C stops what was started here; finished work is kept", flush=True)
-        while all(process.poll() is None for process in running):
+        while True:
             time.sleep(0.5)
-        print("cohobate: server or worker ended by itself; its lines above say why", file=sys.stderr)
-        return 1
+            for each in running:
+                each.keep()
     except KeyboardInterrupt:
         return 0
     finally:
-        _stop(running)
+        for each in reversed(running):  # the worker first: it tells the server which of its runs end with it
+            each.stop()
+
+
+class _Kept:
+    """A program of Prefect's that is started again when it ends by itself: runs outlive their server."""
+
+    def __init__(self, name: str, arguments: Sequence[str], url: str) -> None:
+        self.name, self.arguments, self.url = name, arguments, url
+        self.short = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.began = time.monotonic()
+        command = [sys.executable, "-m", "prefect", *self.arguments]
+        # A session of its own: Ctrl+C reaches this program alone, which then stops the worker before the server.
+        self.process = subprocess.Popen(
+            command, env=place.environment(self.url), cwd=place.project(), start_new_session=True
+        )
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Until `condition` holds. Raises TimeoutError."""
+        for _ in range(_STARTUP_SECONDS * 2):
+            if condition():
+                return
+            if self.process.poll() is not None:
+                raise TimeoutError(f"the {self.name} ended before it was up; its lines above say why")
+            time.sleep(0.5)
+        raise TimeoutError(f"the {self.name} was not up within {_STARTUP_SECONDS} seconds")
+
+    def keep(self) -> None:
+        """Start it again if it has ended. Raises TimeoutError when that does not help."""
+        if self.process.poll() is None:
+            return
+        self.short = self.short + 1 if time.monotonic() - self.began < _SHORT_SECONDS else 0
+        if self.short >= _SHORT_LIVES:
+            raise TimeoutError(f"the {self.name} ends again and again; its lines above say why")
+        print(f"cohobate: the {self.name} ended by itself (code {self.process.returncode}) and is started again")
+        self._start()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def _server(url: str) -> list[str]:
@@ -100,39 +149,12 @@ def _server(url: str) -> list[str]:
     return ["server", "start", "--host", host, "--port", port or "80"]
 
 
-def _until(condition: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
-    for _ in range(_STARTUP_SECONDS * 2):
-        if condition():
-            return
-        if process.poll() is not None:
-            raise TimeoutError(f"the {what} ended before it was up; its lines above say why")
-        time.sleep(0.5)
-    raise TimeoutError(f"the {what} was not up within {_STARTUP_SECONDS} seconds")
-
-
-def _start(arguments: Sequence[str], url: str) -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl+C reaches this program alone, which then stops the worker before the server.
-    command = [sys.executable, "-m", "prefect", *arguments]
-    return subprocess.Popen(command, env=place.environment(url), cwd=place.project(), start_new_session=True)
-
-
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/api/health", timeout=2) as reply:
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _stop(running: Sequence[subprocess.Popen[bytes]]) -> None:
-    """The worker first: it tells the server which of its runs end with it."""
-    for process in reversed(running):
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

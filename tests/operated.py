@@ -6,10 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from tests.test_report import ARGUMENTS, CHROMIUM
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 GPU_SLOTS = 3
+# The webhook's, that of an environment variable, and that of a Secret block: none may show anywhere.
+SECRETS = ("T0PSECRET-hook-1b", "T0PSECRET-key-2c", "T0PSECRET-block-3d")
 LOST_SECONDS = 60  # twice the heartbeat: as soon as a lost run can be told from a live one
 
 
@@ -35,6 +40,30 @@ def small(*overrides: str, **sections: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(values)
 
 
+class Webhook:
+    """A server that keeps the messages it gets; its address is a secret."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        texts = self.texts
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/hook/{SECRETS[0]}"
+
+
 class Up:
     """`cohobate up` on a free port, with a Prefect home and a data folder of its own."""
 
@@ -43,15 +72,17 @@ class Up:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        self.webhook = Webhook()
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_SERVER_API_PORT": str(self.port),
             "COHOBATE_DATA": str(self.data),
+            "COHOBATE_WEBHOOK": self.webhook.url,
+            "TEACHER_KEY": SECRETS[1],
         }
 
-    def start(self, **environment: str) -> None:
-        self.environment |= environment
+    def start(self) -> None:
         arguments = ["--gpu", str(GPU_SLOTS), "--lost-after", str(LOST_SECONDS)]
         with self.log.open("w") as log:
             command = [sys.executable, "-m", "cohobate.cli", "up", *arguments]
@@ -59,8 +90,16 @@ class Up:
         self.wait_for(lambda: "Ctrl+C stops" in self.log.read_text(), "worker")
 
     def stop(self) -> int:
+        self.webhook.server.shutdown()
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=60)
+
+    def child(self, name: str) -> int:
+        """The process of `up` that runs `prefect NAME start`."""
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            if name.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                return int(child)
+        raise AssertionError(f"up has no {name}")
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """`cohobate ARGUMENTS` with this server and these data."""
@@ -74,9 +113,16 @@ class Up:
             headers={"Content-Type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            text = reply.read()
-            return json.loads(text) if text else None
+        for attempt in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=20) as reply:
+                    text = reply.read()
+                    return json.loads(text) if text else None
+            except urllib.error.HTTPError as error:
+                # A busy SQLite database: every client of Prefect's tries again.
+                if error.code != 503 or attempt == 19:
+                    raise
+                time.sleep(0.5)
 
     def wait_for(self, condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
         deadline = time.monotonic() + seconds

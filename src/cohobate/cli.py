@@ -140,6 +140,24 @@ def list_artifacts(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def gc(
+    keep: Annotated[int, typer.Option(min=1, metavar="RUNS", help="Finished runs of each recipe that stay.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted.")] = False,
+) -> None:
+    """Say what no kept run and nothing promoted was made from, and how large it is; with --yes, delete it."""
+    from cohobate import housekeeping
+    from cohobate.listing import size
+
+    made = housekeeping.plan(keep)
+    for each in made.garbage:
+        print(f"{size(each.bytes):>9}  {each.path}  {each.why}")
+    if yes:
+        housekeeping.sweep(made)
+    done = "deleted" if yes else "can be deleted with --yes"
+    print(f"{size(made.bytes)} {done}, {size(made.kept_bytes)} in {len(made.kept)} artifacts kept")
+
+
+@app.command()
 def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
     """Check everything that can be checked before anything is spent."""
     from cohobate.preflight import check, print_checks

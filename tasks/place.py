@@ -35,7 +35,7 @@ def environment(url: str) -> dict[str, str]:
         # A run that waits for the GPU asks again after so many seconds at most.
         "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
         # A worker asks for new runs so often; Prefect's 10 seconds would be most of a short run.
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_QUERY_SECONDS": "5",
         # The database forgets runs after 90 days; what they made stays in the store.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     }

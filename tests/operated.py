@@ -115,7 +115,7 @@ class Up:
         )
         for attempt in range(20):
             try:
-                with urllib.request.urlopen(request, timeout=20) as reply:
+                with urllib.request.urlopen(request, timeout=120) as reply:
                     text = reply.read()
                     return json.loads(text) if text else None
             except urllib.error.HTTPError as error:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,7 +16,7 @@ import pytest
 from cohobate.config import Recipe
 from cohobate.store import STAGES, Store
 from tests.operated import GPU_SLOTS, SECRETS, Up, small
-from tests.wire_server import Act, Body, WireServer, completion
+from tests.wire_server import Act, WireServer
 
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(420)]
 
@@ -161,7 +162,7 @@ def test_regenerate_from_the_form_compares_and_the_gate_decides(up: Up) -> None:
     assert state["type"] == "FAILED" and "does not pass the gate" in state["message"]
     [new] = [a for a in Store(up.data).all() if a.id.startswith("triples/form-") and a.id != old.id]
     told = up.artifacts(run["id"])
-    assert "form: refused" in told["gate"] and "the pass rate is lower by" in told["gate"]
+    assert "form: refused" in told["gate"] and "the correct share is lower by" in told["gate"]
     assert told["diff"].startswith(f"## {old.id} → {new.id}")
     assert not (up.data / "promoted" / "form.json").exists()
     assert up.wait_for(lambda: [text for text in up.webhook.texts if "does not pass the gate" in text], "message")
@@ -244,7 +245,9 @@ def test_keys_come_from_environment_or_block_and_show_nowhere(up: Up, nights: Ni
 
 
 def test_a_run_that_hangs_can_be_freed_and_resumed(up: Up) -> None:
-    server = WireServer(slow)
+    hangs = threading.Event()  # from the fifth request on
+    hangs.set()
+    server = WireServer(lambda body, time: Act(hang=hangs.is_set() and len(server.seen) > 4))
     with server.running():
         teacher = {"kind": "endpoint", "model": "m", "base_url": server.url, "prompt": "{question}"}
         recipe = small("opd.steps=0", "questions.seed=11", teacher=teacher, triples={"concurrency": 1})
@@ -256,12 +259,13 @@ def test_a_run_that_hangs_can_be_freed_and_resumed(up: Up) -> None:
         assert freed.returncode == 0, freed.stderr
         assert up.state(run)["type"] == "CRASHED"
         os.kill(up.pid(run), signal.SIGKILL)
-        record = up.record(run)
-        assert record
-        resumed = up.command("resume", record["id"])
+        hangs.clear()
+        resumed = up.command("resume", run_record(up, run))
         assert resumed.returncode == 0, resumed.stderr
         up.completed(run)
 
 
-def slow(body: Body, time: int) -> Act:
-    return Act(payload=completion(body), delay=0.5)
+def run_record(up: Up, run: str) -> str:
+    record = up.record(run)
+    assert record
+    return str(record["id"])

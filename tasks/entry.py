@@ -15,7 +15,7 @@ from typing import Any
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
-from cohobate import runs
+from cohobate import interrupts, runs
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError
 from cohobate.listing import print_scores
@@ -43,7 +43,12 @@ def run_until(pipeline: Iterator[Artifact], until: str | None, recipe: Recipe | 
     os.environ["COHOBATE_FLOW_RUN_ID"] = str(flow_run.id or "")
     tie_server_to_this_process()
     _finished.clear()
-    with _recorded(recipe, until or STAGES[-1]), listening(story.RunLog()), story.told(_finished):
+    with (
+        interrupts.remembered(),
+        _recorded(recipe, until or STAGES[-1]),
+        listening(story.RunLog()),
+        story.told(_finished),
+    ):
         story.close_lost_tasks()
         keys_from_blocks(recipe)
         for artifact in pipeline:

@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
+from cohobate import interrupts
 from cohobate.config import Recipe
 from cohobate.errors import UserError
 from cohobate.progress import listening
@@ -52,6 +53,7 @@ def stage(
     def decorate(function: StageFunction[P]) -> StageFunction[P]:
         @wraps(function)
         def produce(recipe: Recipe, *args: P.args, **kwargs: P.kwargs) -> Any:
+            interrupts.check()
             with listening(_ProgressArtifact()), required(gpu_slot(gpu(recipe))):
                 artifact = function(recipe, *args, **kwargs)
             tell(create_markdown_artifact, key=name, markdown=of_artifact(artifact))
@@ -85,6 +87,8 @@ def _unwrap(result: Any) -> Artifact:
 
 
 def _worth_retrying(task: Any, run: Any, state: State) -> bool:
+    if interrupts.asked():
+        return False
     try:
         state.result()
     except UserError:

@@ -11,6 +11,7 @@ from prefect import flow
 from cohobate.config import Recipe, StageName
 from cohobate.store import Artifact
 from tasks.entry import resolved, run_flow, run_until
+from tasks.notify import notify
 from tasks.policy import study_judge, train_policy
 from tasks.questions import write_questions
 
@@ -22,10 +23,11 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield study_judge(recipe, questions, policy)
 
 
-@flow(persist_result=False)
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
 def judge(recipe: Recipe | str = "helpdesk", until: StageName = "report") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it)."""
-    return run_until(pipeline(resolved(recipe)), until)
+    chosen = resolved(recipe)
+    return run_until(pipeline(chosen), until, chosen)
 
 
 if __name__ == "__main__":

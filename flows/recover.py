@@ -15,6 +15,7 @@ from cohobate.recovery.arms import arms, of_arm, second_round, section
 from cohobate.recovery.table import BEFORE, LEARNT, RECOVERED, Examined
 from cohobate.store import Artifact
 from tasks.entry import resolved, run_flow, run_until
+from tasks.notify import notify
 from tasks.opd import train_opd
 from tasks.recover import answer_chat, examine, midtrain, write_prompts, write_table
 
@@ -45,10 +46,11 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield write_table(recipe, sorted(found, key=lambda one: (one.round, one.arm)))
 
 
-@flow(persist_result=False)
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
 def recover(recipe: Recipe | str = "handbook", until: StageName = "report") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it)."""
-    return run_until(pipeline(resolved(recipe)), until)
+    chosen = resolved(recipe)
+    return run_until(pipeline(chosen), until, chosen)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from cohobate.config import Recipe, StageName
 from cohobate.single import MANY, ONE, SFT, START, Scored, on_answers, on_policy, section
 from cohobate.store import Artifact
 from tasks.entry import resolved, run_flow, run_until
+from tasks.notify import notify
 from tasks.opd import train_opd
 from tasks.questions import write_questions
 from tasks.sft import train_sft
@@ -41,10 +42,11 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield compare_prompts(recipe, prompt, sorted(found, key=lambda scored: (START, ONE, MANY, SFT).index(scored.arm)))
 
 
-@flow(persist_result=False)
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
 def single_prompt(recipe: Recipe | str = "oneprompt", until: StageName = "report") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it)."""
-    return run_until(pipeline(resolved(recipe)), until)
+    chosen = resolved(recipe)
+    return run_until(pipeline(chosen), until, chosen)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from cohobate.recovery.arms import Arm
 from cohobate.recovery.table import Examined
 from cohobate.stages import recover, recovery
 from cohobate.store import Artifact
-from tasks.stage import stage
+from tasks.stage import always, stage
 
 
 @stage("prompts")
@@ -16,19 +16,19 @@ def write_prompts(recipe: Recipe, practised: Sequence[int] = ()) -> Artifact:
     return recover.prompts(recipe, practised)
 
 
-@stage("chat", retries=1)
+@stage("chat", retries=1, gpu=always)
 def answer_chat(recipe: Recipe, asked: Artifact, earlier: Artifact | None = None) -> Artifact:
     """Let the earlier self answer the prompts of the mix."""
     return recover.chat(recipe, asked, earlier)
 
 
-@stage("midtrain", retries=1)
+@stage("midtrain", retries=1, gpu=always)
 def midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, earlier: Artifact | None = None) -> Artifact:
     """Read a handbook, mixed with chat."""
     return recover.midtrain(recipe, arm, number, replies, earlier)
 
 
-@stage("exam", retries=1)
+@stage("exam", retries=1, gpu=always)
 def examine(recipe: Recipe, asked: Artifact, model: Artifact | None = None) -> Artifact:
     """Measure what a model knows of the handbooks, and what it has kept."""
     return recover.exam(recipe, asked, model)

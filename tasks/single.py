@@ -6,7 +6,7 @@ from cohobate.config import Recipe
 from cohobate.single import Scored
 from cohobate.stages import single
 from cohobate.store import Artifact
-from tasks.stage import stage
+from tasks.stage import always, stage
 
 
 @stage("one-prompt")
@@ -15,7 +15,7 @@ def choose_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
     return single.one_prompt(recipe, questions)
 
 
-@stage("held-out", retries=1)
+@stage("held-out", retries=1, gpu=always)
 def measure(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
     """Measure a student on held-out questions."""
     return single.held_out(recipe, questions, model)

@@ -101,7 +101,7 @@ def _source(
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
     from cohobate.training.teacher_scores import TeacherScores
-    from cohobate.training.triple_source import select, with_ghosts
+    from cohobate.training.triple_source import select, with_ghosts, with_gold_ghosts
 
     config, form = recipe.opd, student_format(recipe)
 
@@ -115,7 +115,15 @@ def _source(
     if config.objective == "ghost" and learnt is not None:
         asked = with_ghosts(trainee.student.tokenizer, learnt, form)
         return RolloutSource(recipe, trainee, chosen, None, asked, log)
-    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), _fresh(recipe, questions), log)
+    asked = _fresh(recipe, questions)
+    if config.objective == "ghost" and config.ghost.source == "gold":
+        asked = with_gold_ghosts(trainee.student.tokenizer, asked, form)
+        if asked.is_empty():
+            raise QuestionsError(
+                f"no fresh question of {questions.id} has a gold response; name its column in "
+                "questions.columns.gold_response, or set another opd.ghost.source"
+            )
+    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), asked, log)
     given = scores("scores-of-triples")
     if learnt is None or given is None:
         return rollouts

@@ -250,6 +250,7 @@ def _trend(axes: Any, facts: Facts, x: str, y: str, xlabel: str, ylabel: str) ->
 def _dots(axes: Any, found: Sequence[Any]) -> bool:
     lines = list(dict.fromkeys(dot.line for dot in reversed(found)))
     series = list(dict.fromkeys(dot.series for dot in found))
+    axes.figure.set_size_inches(7.2, 1.2 + 0.45 * len(lines))  # labels are long, and lines are as many as arms
     looks = [("sft", "o"), ("opd", "s"), ("teacher", "^"), ("base", "D")]
     for at, name in enumerate(series):
         colour, mark = looks[at % len(looks)]

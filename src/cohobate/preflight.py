@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MARGIN = 12
 # Checks without which the others cannot be made.
 _GROUNDS = (
-    *("data folder", "vllm", "teacher loads", "teacher answers", "student loads"),
+    *("data folder", "vllm", "vllm of the student", "teacher loads", "teacher answers", "student loads"),
     *("server starts", "server scores", "server vocabulary", "server tokenizer"),
 )
 
@@ -101,7 +101,7 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
     if "teacher" in roles:
         if recipe.teacher.kind == "endpoint" and ask:
             yield "teacher answers", lambda: _answers(recipe.teacher, recipe.triples)
-        if recipe.teacher.kind == "vllm" and (ask or alone):
+        if (recipe.teacher.kind == "vllm" and (ask or alone)) or (served and not recipe.teacher.base_urls):
             yield "vllm", _vllm
         if recipe.teacher.kind == "vllm" and ask:
             yield "teacher answers", lambda: _engine_answers(recipe)
@@ -109,6 +109,8 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
             light = alone or (served and not ask)
             yield "teacher loads", lambda: (reads if light else loads)("teacher", recipe.teacher.model)
     if "student" in roles:
+        if recipe.opd.steps and recipe.opd.sampler == "vllm":
+            yield "vllm of the student", _vllm
         yield "student loads", lambda: loads("student", recipe.student.model)
         yield "disk", lambda: _disk(models["student"].model)
     judge = recipe.triples.verifier.judge
@@ -264,6 +266,12 @@ def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
         raise CohobateError(
             f"triples.max_tokens is {written}, but teacher.max_length only {own} for prompt and response together; "
             "raise teacher.max_length"
+        )
+    room = recipe.opd.vllm.max_length if recipe.opd.sampler == "vllm" else None
+    if recipe.opd.steps and room is not None and recipe.opd.max_tokens >= room:
+        raise CohobateError(
+            f"opd.max_tokens is {recipe.opd.max_tokens}, but opd.vllm.max_length only {room} for prompt and response "
+            "together; raise opd.vllm.max_length"
         )
     longest = max(written, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
     if longest >= context:

@@ -119,8 +119,10 @@ def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
         signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt), serving(recipe, host=host, port=port) as served:
         print(served.url, flush=True)
-        settings = f"teacher.kind=endpoint --set teacher.model={served.model} --set teacher.base_url={served.url}"
-        say(f"Ctrl+C stops it; any recipe asks it with --set {settings} --set opd.steps=0")
+        asked = f"teacher.kind=endpoint --set teacher.model={served.model}", "opd.steps=0"
+        scores = "teacher.scoring=server", "opd.objective=topk"
+        first, last = scores if recipe.served_scores and recipe.teacher.is_folder else asked
+        say(f"Ctrl+C stops it; any recipe asks it with --set {first} --set teacher.base_url={served.url} --set {last}")
         while True:
             served.check()
             time.sleep(_POLL_SECONDS)

@@ -70,7 +70,13 @@ class _Server:
         self.row = ScoredRow(0, [*self.prompt, *encode(self.own, _RESPONSE)], len(self.prompt))
 
     def scores(self) -> str:
-        [score] = self._score([self.row])
+        [found] = self._ask([ScoreRequest([self.row], 0)])
+        if isinstance(found, Unscored):
+            raise TeacherError(
+                f"{self.url} does not score given token ids ({found.why.error_class}: {found.why.message}), which "
+                "Ollama and llama.cpp cannot; serve the teacher with vLLM, or set opd.steps = 0"
+            )
+        [score] = found
         return f"{self.url} scores given tokens: {len(score.logprobs)} log-probabilities, ids echoed"
 
     def context(self) -> str:

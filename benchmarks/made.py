@@ -138,6 +138,7 @@ def _tables(texts: Texts, questions: list[str], samples: int, responses: int) ->
         "question": [text for text in questions for _ in range(samples)],
         "response": [f"{thought}\nAnswer: {answer}" for thought, answer in zip(thoughts, answers, strict=True)],
         "rationale": thoughts,
+        "source_name": ["other" if at % 5 == 0 else "made" for at in range(len(ids)) for _ in range(samples)],
         "answer": answers,
         "rationale_source": ["content"] * count,
         "completion_tokens": texts.draw.integers(50, 500, count).tolist(),

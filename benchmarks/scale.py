@@ -4,8 +4,9 @@
 
 Triples of made-up text (benchmarks/made.py), one a question, which is the hardest case for finding duplicates. Every
 step is a process of its own. `look-up` finds all keys in a store of as many responses, `triples` is the whole stage
-over stored responses, from the questions to the manifest, and `again` the same once more. With --datatrove, its MinHash
-runs over the same questions. --folder keeps what was made for the next time.
+over stored responses, from the questions to the manifest, and `again` the same once more. `mix` draws two sources at
+70 to 30 from what `curate` has kept. With --datatrove, its MinHash runs over the same questions. --folder keeps what
+was made for the next time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from benchmarks import made
 from benchmarks.processes import measure
 
-_STEPS = ("curate", "select", "export messages", "export parquet", "look-up", "read", "triples", "again")
+_STEPS = ("curate", "select", "export messages", "export parquet", "mix", "look-up", "read", "triples", "again")
 _HERE = Path(__file__).parent
 
 
@@ -36,6 +37,14 @@ def _curate(root: Path) -> Any:
     from cohobate.curation.curate import curate, settings
 
     return curate(_triples(root), settings(ngrams=[8, 13])).manifest.metrics
+
+
+def _mix(root: Path) -> Any:
+    from cohobate.curation.curate import curate, settings
+
+    parts = [{"weight": 70, "source": "made"}, {"weight": 30, "source": "other"}]
+    only = settings(ngrams=[], duplicates=False, near_duplicates=0, mix={"parts": parts})
+    return curate(_triples(root, curated=True), only).manifest.metrics
 
 
 def _select(root: Path) -> Any:
@@ -128,6 +137,7 @@ def _step(name: str, root: Path, rows: int) -> Any:
     steps: dict[str, Any] = {
         "curate": lambda: _curate(root),
         "select": lambda: _select(root),
+        "mix": lambda: _mix(root),
         "look-up": lambda: _look_up(root / "asked", rows, read=False),
         "read": lambda: _look_up(root / "asked", rows, read=True),
         "triples": lambda: _stage(root / "asked", rows),

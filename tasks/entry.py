@@ -14,7 +14,7 @@ from typing import Any
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
-from cohobate import runs
+from cohobate import interrupts, runs
 from cohobate.config import Recipe, StageName
 from cohobate.errors import CohobateError
 from cohobate.listing import print_scores
@@ -36,12 +36,13 @@ def run_until(pipeline: Iterator[Artifact], until: StageName) -> list[Artifact]:
     os.environ["COHOBATE_FLOW_RUN_ID"] = str(flow_run.id or "")
     tie_server_to_this_process()
     _finished.clear()
-    for artifact in pipeline:
-        _finished.append(artifact)
-        seconds = artifact.manifest.seconds
-        say(f"{artifact.stage:<10} {'cached' if artifact.cached else f'{seconds:6.1f} s'}  {artifact.path}")
-        if artifact.stage == until:
-            break
+    with interrupts.remembered():
+        for artifact in pipeline:
+            _finished.append(artifact)
+            seconds = artifact.manifest.seconds
+            say(f"{artifact.stage:<10} {'cached' if artifact.cached else f'{seconds:6.1f} s'}  {artifact.path}")
+            if artifact.stage == until:
+                break
     _close()
     return list(_finished)
 

@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
+from cohobate import interrupts
 from cohobate.config import StageName
 from cohobate.errors import UserError
 from cohobate.progress import listening
@@ -38,6 +39,7 @@ def stage(name: StageName, *, retries: int = 0) -> Callable[[Callable[P, Artifac
     def decorate(function: Callable[P, Artifact]) -> Callable[P, Artifact]:
         @wraps(function)
         def produce(*args: P.args, **kwargs: P.kwargs) -> Any:
+            interrupts.check()
             with listening(_ProgressArtifact()):
                 artifact = function(*args, **kwargs)
             _tell(create_markdown_artifact, key=name, markdown=summary(artifact))
@@ -72,6 +74,8 @@ def _unwrap(result: Any) -> Artifact:
 
 
 def _worth_retrying(task: Any, run: Any, state: State) -> bool:
+    if interrupts.asked():
+        return False
     try:
         state.result()
     except UserError:

@@ -46,6 +46,10 @@ def refusal(name: str | Path, *overrides: str) -> str:
         ("nonsense", ["--set nonsense", "section.key=value"]),
         ("opd=3", ["'opd' is 3", "a section", "[opd]"]),
         ("sft.lora.targets=q_proj", ["'sft.lora.targets'", "a list"]),
+        (
+            "teacher={kind='endpoint', model='m', base_url='http://host:99999/v1'}",
+            ["host:99999/v1' is no"],
+        ),
         ("curation.pass_rate=[0.9, 0.1]", ["curation", "[0.1, 0.9]"]),
         ("triples.verifier={name='judge', judge={modle='m'}}", ["judge.modle'", "did you mean", "judge.model'"]),
     ],

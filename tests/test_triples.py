@@ -8,7 +8,9 @@ import pytest
 from cohobate import schema
 from cohobate.config import Recipe
 from cohobate.errors import TeacherError
+from cohobate.recipes import load_recipe
 from cohobate.stages import questions, triples
+from cohobate.stages.triples import _lacking
 from cohobate.store import Artifact, Store, verify
 
 QUESTIONS = 24
@@ -141,3 +143,14 @@ def test_a_teacher_without_rationale_stops_early_and_what_came_is_kept(few: Reci
     assert [artifact.stage for artifact in Store().all()] == ["questions"]
     found = list(data.glob("responses/*.jsonl")) or list(data.glob("responses/part-*.parquet"))
     assert found and sum(path.stat().st_size for path in found) > 0
+
+
+def test_what_later_stages_will_refuse_is_said_before_the_teacher_is_asked() -> None:
+    lines = list(_lacking(load_recipe("tiny"), {"validation"}))
+    assert [line.split(",")[0].removeprefix("there are no ") for line in lines] == [
+        "training questions",
+        "fresh questions",
+        "questions in test",
+    ]
+    calm = ["sft.steps=0", "opd.objective=ghost", "opd.ghost.source=triples", "evaluation.splits=['validation']"]
+    assert not list(_lacking(load_recipe("tiny", calm), {"validation"}))

@@ -124,7 +124,7 @@ def sentences(metrics: dict[str, Any]) -> list[str]:
     said = f"judge     {counted['model']}: {counted['replies']:,} replies, {tokens}{cost}"
     found = counted["agreement"]
     if found is None or not found["n"]:
-        return [said, "agreement unknown: the judge and the exact verifier have decided no answer both"]
+        return [said, "agreement unknown: no answer was decided by both the judge and the exact verifier"]
     share, low, high = (f"{found[name]:.1%}" for name in ("share", "low", "high"))
     return [
         said,

@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from cohobate import interrupts
+
 _PLAIN_SECONDS = 5.0
 
 
@@ -59,7 +61,8 @@ class Bar:
         self.done, self.note = 0, ""
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
-        """`count` more are done; `note` is the newest fact worth a glance."""
+        """`count` more are done; `note` is the newest fact worth a glance. Acts on an interrupt that was swallowed."""
+        interrupts.check()
         self.done += count
         self.note = self.note if note is None else note
         self._draw()

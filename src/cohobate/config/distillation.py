@@ -111,9 +111,10 @@ class Grpo(Section):
 class Ghost(Section):
     """Ghost-response policy optimisation."""
 
-    source: Literal["teacher", "own", "triples"] = "teacher"
+    source: Literal["teacher", "own", "triples", "gold"] = "teacher"
     """teacher: what the teacher would say next to the student's own prefix. own: the student's shortest right answer
-    of the group, for its wrong ones. triples: the teacher's response, on the questions of the triples."""
+    of the group, for its wrong ones. triples: the teacher's response, on the questions of the triples. gold: the
+    response that somebody wrote (questions.columns.gold_response), on the fresh questions that have one."""
     entropy_bonus: Weight = 0.0
     """In nats of reward for a nat of entropy."""
 

@@ -2,7 +2,7 @@
 
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
@@ -39,12 +39,19 @@ def _no_secret_parameter(extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return extra
 
 
+def _has_possible_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:  # no number, or above 65535
+        return False
+
+
 def _addresses(given: str | list[str] | None) -> str | list[str] | None:
     for url in [given] if isinstance(given, str) else given or []:
         parts = urlsplit(url)
         if "@" in url or parts.query or parts.fragment:
             raise ValueError("an address must not carry a key; name the key's environment variable in api_key_env")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _has_possible_port(parts):
             raise ValueError(f"'{url}' is no address; write it as http://HOST:PORT/v1")
         if parts.path.rstrip("/").endswith("/completions"):
             raise ValueError(f"'{url}' is too long; end it before /chat/completions, usually with /v1")

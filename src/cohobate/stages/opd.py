@@ -109,7 +109,7 @@ def _source(
     from cohobate.chat import student_format
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
-    from cohobate.training.triple_source import select, with_ghosts
+    from cohobate.training.triple_source import select, with_ghosts, with_gold_ghosts
 
     config, form = recipe.opd, student_format(recipe)
 
@@ -122,7 +122,15 @@ def _source(
     if config.objective == "ghost" and learnt is not None:
         asked = with_ghosts(trainee.student.tokenizer, learnt, form)
         return RolloutSource(recipe, trainee, chosen, None, asked, log, rolls_out)
-    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), _fresh(recipe, questions), log, rolls_out)
+    asked = _fresh(recipe, questions)
+    if config.objective == "ghost" and config.ghost.source == "gold":
+        asked = with_gold_ghosts(trainee.student.tokenizer, asked, form)
+        if asked.is_empty():
+            raise QuestionsError(
+                f"no fresh question of {questions.id} has a gold response; name its column in "
+                "questions.columns.gold_response, or set another opd.ghost.source"
+            )
+    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), asked, log, rolls_out)
     given = scores("scores-of-triples")
     if learnt is None or given is None:
         return rollouts

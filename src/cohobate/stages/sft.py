@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
 from cohobate.curation.curate import selected
-from cohobate.errors import CohobateError
+from cohobate.errors import SelectionError
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.students import model_fingerprint
 
@@ -68,7 +68,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     student = load(recipe.student.model, device=recipe.runtime.device, train=True)
     chosen = select(triples.path, recipe.sft.select)
     if recipe.sft.steps and chosen.is_empty():
-        raise CohobateError(
+        raise SelectionError(
             f"{triples.id} has no triple for sft.select = '{recipe.sft.select}', so there is nothing to learn; look "
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )

@@ -6,7 +6,7 @@ Files: triples.parquet (one row a sample), verdicts.parquet, failures.parquet, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate import schema
+    from cohobate import progress, schema
     from cohobate.asking import ask, failure_rows
     from cohobate.files import parquet_writer
     from cohobate.preflight import require
@@ -59,7 +59,10 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
 
     require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
-    asked = _worth_asking(recipe, pl.read_parquet(questions.path / "questions.parquet"))
+    every = pl.read_parquet(questions.path / "questions.parquet")
+    for line in _lacking(recipe, set(every["split"].unique())):
+        progress.say(line)
+    asked = _worth_asking(recipe, every)
     requests = Requests(recipe, asked, teacher)
     store, keys = ResponseStore(), requests.keys()
     found = store.locate(keys, recipe.triples.max_tokens)
@@ -103,6 +106,18 @@ def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
             write["triples"](samples)
             write["verdicts"](verdicts)
             write["aggregates"](labels.aggregate(samples, verdicts))
+
+
+def _lacking(recipe: Recipe, splits: set[str]) -> Iterator[str]:
+    """What later stages of a whole run will refuse: better known before the teacher is paid."""
+    on_triples = recipe.opd.objective == "ghost" and recipe.opd.ghost.source == "triples"
+    if recipe.sft.steps and "train" not in splits:
+        yield "there are no training questions, so sft will have nothing to learn; give some, or set sft.steps = 0"
+    if recipe.opd.steps and not on_triples and "fresh" not in splits:
+        yield "there are no fresh questions, so opd will refuse to roll out; give some, or set opd.steps = 0"
+    if not splits & set(recipe.evaluation.splits):
+        named = ", ".join(recipe.evaluation.splits)
+        yield f"there are no questions in {named}, so evaluation will refuse; give some, or set evaluation.splits"
 
 
 def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:

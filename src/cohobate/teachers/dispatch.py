@@ -173,6 +173,8 @@ class Dispatch(Generic[Q, A]):
             return
         server.outages = 0
         self.fatal = self.fatal or server.opening.verdict(fault)
+        if self.fatal is not None:
+            return  # delivered, the failures of one moment would be reported as many bad rows
         if fault.congested or fault.refused:
             server.pace.refused(sent, now)
         job.refusals += fault.refused

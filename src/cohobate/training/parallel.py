@@ -179,9 +179,10 @@ def _start(rank: int, size: int, port: int, job: Path) -> subprocess.Popen[bytes
 
 
 def _stop(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    patience = time.monotonic() + 5  # of all together: they end by themselves when the first has
     for process in others:
         try:
-            process.wait(timeout=5)  # they end by themselves when the first has
+            process.wait(timeout=max(0.0, patience - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

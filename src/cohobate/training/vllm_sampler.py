@@ -61,8 +61,9 @@ class VllmSampler:
             process.send({"key": str(number), "ids": list(prompt), "sampling": sampling})
         found: dict[int, Sampled] = {}
         while len(found) < len(prompts):
-            for row in self._receive("done", process):
-                found[int(row["key"])] = Sampled(row["ids"], row["logprobs"], row["finish_reason"])
+            for message in _receive(process):
+                for row in message["done"]:
+                    found[int(row["key"])] = Sampled(row["ids"], row["logprobs"], row["finish_reason"])
         if self._sleeps:
             self._order({"sleep": True})
         return [found[number] for number in range(len(prompts))]
@@ -77,6 +78,7 @@ class VllmSampler:
         with replacing(folder / WEIGHTS) as temporary:
             save_file(whole_weights(self.trainee.student.model, dtype), temporary)
         self._order({"weights": str(folder)})
+        (folder / WEIGHTS).unlink()  # what a killed run leaves in memory, nobody would free
         self.sync_seconds = time.perf_counter() - started
 
     def close(self) -> None:
@@ -109,24 +111,25 @@ class VllmSampler:
         process = VllmProcess(self.install, threads(self.recipe), arguments, log, _same_gpu(student.device))
         if self._sleeps:
             process.send({"sleep": True})  # as between any two batches
-            self._receive("did", process)
+            _receive(process)
         return process
 
     def _order(self, order: dict[str, Any]) -> None:
         """Send what is no request, and wait until it is done."""
         assert self._process is not None
         self._process.send(order)
-        self._receive("did", self._process)
+        _receive(self._process)
 
-    def _receive(self, wanted: str, process: VllmProcess) -> list[Any]:
-        """What the next messages hold of `wanted`."""
-        messages = process.receive()
-        for message in messages:
-            if "fatal" in message or message.get("failed"):
-                raise CohobateError(_STOPPED.format(_why(message, process)))
-        if process.ended:
-            raise CohobateError(_STOPPED.format(process.why()))
-        return [item for message in messages for item in message.get(wanted, [])]
+
+def _receive(process: VllmProcess) -> list[dict[str, Any]]:
+    """The next messages. Raises CohobateError when one says that something failed, or the engine has ended."""
+    messages = process.receive()
+    for message in messages:
+        if "fatal" in message or message.get("failed"):
+            raise CohobateError(_STOPPED.format(_why(message, process)))
+    if process.ended:
+        raise CohobateError(_STOPPED.format(process.why()))
+    return messages
 
 
 def _why(message: dict[str, Any], process: VllmProcess) -> str:

@@ -34,7 +34,7 @@ fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff format .
 
 up: $(STAMP)  ## start a Prefect server with a worker and the deployments, until Ctrl+C
-	@$(BIN)/python -m tasks.up
+	@$(BIN)/cohobate up
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)

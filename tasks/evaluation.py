@@ -3,10 +3,10 @@
 from cohobate.config import Recipe
 from cohobate.stages import evaluation
 from cohobate.store import Artifact
-from tasks.stage import stage
+from tasks.stage import always, stage
 
 
-@stage("evaluation", retries=1)
+@stage("evaluation", retries=1, gpu=always)
 def evaluate(recipe: Recipe, questions: Artifact, students: list[Artifact]) -> Artifact:
     """Measure base, students and teacher on the same questions."""
     return evaluation.evaluate(recipe, questions, students)

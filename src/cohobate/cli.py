@@ -60,7 +60,10 @@ def resume(
     """Go on with a run that was interrupted or failed: the newest, or the one named."""
     from cohobate import runs
 
-    _become_flow(["--resume", runs.to_resume(name).id])
+    record = runs.to_resume(name)
+    if record.flow == "distill":
+        _become_flow(["--resume", record.id])
+    _become("tasks.retry", ["retry", record.id])
 
 
 @serve.command()
@@ -80,6 +83,50 @@ def teacher(
     serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
 
 
+@app.command()
+def up(
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say what is up; exit with 1 if anything is not.")
+    ] = False,
+    gpu: Annotated[
+        int | None, typer.Option(min=1, metavar="SLOTS", help="Builds at a time on GPUs (1; then as it was).")
+    ] = None,
+    lost_after: Annotated[
+        int, typer.Option(min=60, metavar="SECONDS", help="Without a sign of life a run counts as Crashed.")
+    ] = 180,
+) -> None:
+    """Start a Prefect server, a worker and the deployments of prefect.yaml, until Ctrl+C."""
+    slots = [] if gpu is None else ["--gpu", str(gpu)]
+    _become("tasks.up", [*(["--status"] if status else []), *slots, "--lost-after", str(lost_after)])
+
+
+@app.command()
+def free(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Id or name of the flow run, or the run's own id.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if its process is still there.")] = False,
+) -> None:
+    """Set a run that hangs without its process to Crashed, so that it can be retried and lets others start."""
+    _become("tasks.retry", ["free", name, *(["--force"] if force else [])])
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact's id, or its beginning.")],
+) -> None:
+    """Make an artifact, and what it was made from, the promoted ones of its recipe, without the gate."""
+    from cohobate.promotion import lineage
+    from cohobate.promotion import promote as point
+    from cohobate.store import Store
+
+    artifact = Store().find(name)
+    ancestors = lineage(Store(), artifact)
+    # Of two ancestors of a stage, as of curated triples, the nearer one.
+    nearest = {each.stage: each for each in reversed(ancestors)}
+    pointer = point(artifact.manifest.recipe, list(nearest.values()), "by hand")
+    for stage, found in pointer.artifacts.items():
+        print(f"{stage:<10} {found}")
+
+
 @app.command(name="ls")
 def list_artifacts(as_json: AsJson = False) -> None:
     """List the artifacts."""
@@ -90,6 +137,24 @@ def list_artifacts(as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=2))
     else:
         print_rows(rows)
+
+
+@app.command()
+def gc(
+    keep: Annotated[int, typer.Option(min=1, metavar="RUNS", help="Finished runs of each recipe that stay.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted.")] = False,
+) -> None:
+    """Say what no kept run and nothing promoted was made from, and how large it is; with --yes, delete it."""
+    from cohobate import housekeeping
+    from cohobate.listing import size
+
+    made = housekeeping.plan(keep)
+    for each in made.garbage:
+        print(f"{size(each.bytes):>9}  {each.path}  {each.why}")
+    if yes:
+        housekeeping.sweep(made)
+    done = "deleted" if yes else "can be deleted with --yes"
+    print(f"{size(made.bytes)} {done}, {size(made.kept_bytes)} in {len(made.kept)} artifacts kept")
 
 
 @app.command()
@@ -109,14 +174,18 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
 
 
 def _become_flow(arguments: list[str]) -> NoReturn:
-    """Replace this process by the flow: same process id, so that signals reach the work itself."""
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    _become("flows.distill", arguments)
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Replace this process by a program that knows Prefect: same process id, so that signals reach the work itself."""
     root = str(Path(__file__).parents[2])
     if (Path(root) / "flows").is_dir():
         os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "flows.distill", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 def main(argv: list[str] | None = None) -> Any:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cohobate import promotion
 from cohobate.errors import DamagedArtifactError
 from cohobate.store import Artifact, Store, verify
 from cohobate.terminal import one_line
@@ -19,12 +20,14 @@ _FIRST_ROWS = 3
 
 
 def artifact_rows() -> list[dict[str, Any]]:
-    """{id, stage, recipe, fingerprint, path, rows, bytes, created_at, status} of each artifact, oldest first.
+    """{id, stage, recipe, fingerprint, path, rows, bytes, created_at, status, promoted} of each artifact, oldest first.
 
-    status: done, damaged, or building (begun and not finished; it has no fingerprint in full yet).
+    status: done, damaged, or building (begun and not finished; it has no fingerprint in full yet). promoted: whether
+    it is the promoted one of its recipe.
     """
     store = Store()
-    rows = [_row(artifact) for artifact in store.all()]
+    marks = {mark for pointer in promotion.everything() for mark in pointer.fingerprints.values()}
+    rows = [{**_row(artifact), "promoted": artifact.fingerprint in marks} for artifact in store.all()]
     for path in store.partial():
         recipe, _, short = path.stem.rpartition("-")
         rows.append(
@@ -38,6 +41,7 @@ def artifact_rows() -> list[dict[str, Any]]:
                 "bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
                 "created_at": None,
                 "status": "building",
+                "promoted": False,
             }
         )
     return rows
@@ -52,7 +56,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         created = (row["created_at"] or "")[:19].replace("T", " ")
         count = "" if row["rows"] is None else f"{row['rows']:,}"
-        table.add_row(row["id"], count, size(row["bytes"]), created, row["status"])
+        table.add_row(row["id"], count, size(row["bytes"]), created, "promoted" if row["promoted"] else row["status"])
     Console().print(table)
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cohobate import manifest, progress
+from cohobate import manifest, progress, slots
 from cohobate.config import Recipe
 from cohobate.errors import DamagedArtifactError, StoreError
 from cohobate.files import storage_errors, sync_folder, sync_tree
@@ -112,7 +112,8 @@ class Store:
             if found:
                 return found
             job = _Job(self.root, stage, recipe, version, identity, mark, tuple(parents))
-            return job.run(build)
+            with slots.held(f"{stage}/{recipe.name}-{mark[:8]}"):
+                return job.run(build)
 
     def all(self) -> list[Artifact]:
         """Every finished artifact, oldest first."""

@@ -61,9 +61,9 @@ def resume(
     from cohobate import runs
 
     record = runs.to_resume(name)
-    if record.flow == "distill":
-        _become_flow(["--resume", record.id])
-    _become("tasks.retry", ["retry", record.id])
+    if record.flow_run_id:  # a deployment's: its worker goes on with it
+        _become("tasks.retry", ["retry", record.id])
+    _become_flow(["--resume", record.id], record.flow)
 
 
 @serve.command()
@@ -173,10 +173,10 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 
-def _become_flow(arguments: list[str]) -> NoReturn:
+def _become_flow(arguments: list[str], flow: str = "distill") -> NoReturn:
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    _become("flows.distill", arguments)
+    _become(f"flows.{flow}", arguments)
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

@@ -199,7 +199,8 @@ def test_runs_share_the_gpus_and_outlive_the_server(up: Up) -> None:
         for n in range(10)
     ]
     server = up.child("server")
-    up.wait_for(lambda: list(up.data.glob("triples/r*/manifest.json")), "first triples")
+    begun = {"RUNNING", "COMPLETED"}
+    up.wait_for(lambda: {up.state(run)["type"] for run in runs} <= begun, "start of all runs", 240)
     os.killpg(server, signal.SIGKILL)
     up.wait_for(lambda: "the server ended by itself" in up.log.read_text(), "restart")
     up.wait_for(lambda: answers(up), "server", 60)

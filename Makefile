@@ -10,10 +10,19 @@ RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test vllm test-vllm check fix up lock clean help
+.PHONY: demo judge recover single-prompt test vllm test-vllm check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
+
+judge: $(STAMP)  ## the tiny policy and its judge, with what a noisy one does (half a minute)
+	@$(BIN)/cohobate policy train helpdesk
+
+recover: $(STAMP)  ## learn a handbook, and recover the instruction following that it cost
+	@$(BIN)/cohobate recover handbook
+
+single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it
+	@$(BIN)/cohobate single-prompt oneprompt
 
 test: $(STAMP)  ## run the tests, but for those with vLLM
 	@$(PYTEST) -m "not vllm"

@@ -26,6 +26,8 @@ from tasks import story
 from tasks.ephemeral import tie_server_to_this_process
 from tasks.secrets import keys_from_blocks
 
+# Stages that end with a page to read.
+PAGES = ("report", "judge", "recovery", "single")
 _finished: list[Artifact] = []
 _RUN = "COHOBATE_RUN_ID"
 
@@ -101,7 +103,7 @@ def _close() -> None:
     for artifact in _finished:
         if artifact.stage == "evaluation":
             print_scores(artifact)
-        if artifact.stage == "report":
+        if artifact.stage in PAGES:
             print(f"report: {artifact.path / 'index.html'}", flush=True)
 
 

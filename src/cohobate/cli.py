@@ -26,6 +26,11 @@ app = typer.Typer(
 
 serve = typer.Typer(help="Serve a recipe's model with vLLM.", no_args_is_help=True)
 app.add_typer(serve, name="serve")
+policy = typer.Typer(help="A tiny policy that a judge reinforces: train it, ask it.", no_args_is_help=True)
+app.add_typer(policy, name="policy")
+
+# Flows with a command of their own; what else a record names was begun by a deployment.
+EXPERIMENTS = ("judge", "recover", "single_prompt")
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")]
 Overrides = Annotated[
@@ -61,8 +66,8 @@ def resume(
     from cohobate import runs
 
     record = runs.to_resume(name)
-    if record.flow_run_id:  # a deployment's: its worker goes on with it
-        _become("tasks.retry", ["retry", record.id])
+    if record.flow_run_id or record.flow not in ("distill", *EXPERIMENTS):
+        _become("tasks.retry", ["retry", record.id])  # a deployment's: its worker goes on with it
     _become_flow(["--resume", record.id], record.flow)
 
 
@@ -84,6 +89,76 @@ def teacher(
 
 
 @app.command()
+def estimate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="rtx-4090, l40s, a100, h100 or h200.")] = "h100",
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached.")
+    ] = 0.35,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of a prompt.")] = 200,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="Training questions; else questions.train of the recipe.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a recipe will take in FLOPs, hours and memory, before any weight is here."""
+    from cohobate.estimating import print_estimate
+    from cohobate.recipes import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    print_estimate(chosen, gpu, utilisation, prompt_tokens, questions, as_json=as_json)
+
+
+@policy.command()
+def train(recipe: RecipeName = "helpdesk", overrides: Overrides = None) -> None:
+    """Reinforce a recipe's tiny policy with its judge, and write the page about both."""
+    _become_experiment("judge", recipe, overrides, "policy")
+
+
+@policy.command()
+def answer(
+    name: Annotated[str, typer.Argument(metavar="POLICY", help="A policy artifact's id, or a .safetensors file.")],
+    texts: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="What it is asked.")],
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions with a trained policy: its choice, and how sure it is of the first three."""
+    from cohobate.answering import print_answers
+
+    print_answers(name, texts, as_json=as_json)
+
+
+@app.command()
+def recover(recipe: RecipeName = "handbook", overrides: Overrides = None) -> None:
+    """Learn a handbook, measure what was lost, and recover it from the student's earlier self."""
+    _become_experiment("recover", recipe, overrides, "recover")
+
+
+@app.command(name="single-prompt")
+def single_prompt(recipe: RecipeName = "oneprompt", overrides: Overrides = None) -> None:
+    """Distil on-policy on one prompt, against many prompts and against SFT on the answers to the one."""
+    _become_experiment("single_prompt", recipe, overrides, "single")
+
+
+@app.command()
+def suites(
+    recipe: RecipeName,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A training artifact's id, or a model folder.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on a recipe's suites: files of questions, and tasks of lm-evaluation-harness."""
+    from cohobate.listing import print_suites
+    from cohobate.measuring import measure
+    from cohobate.recipes import load_recipe
+
+    made = measure(load_recipe(recipe, overrides or []), model)
+    if as_json:
+        print(made.manifest.model_dump_json(indent=2))
+    else:
+        print_suites(made)
+
+
 def up(
     status: Annotated[
         bool, typer.Option("--status", help="Only say what is up; exit with 1 if anything is not.")
@@ -173,7 +248,18 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 
+def _become_experiment(flow: str, recipe: str, overrides: list[str] | None, section: str) -> NoReturn:
+    """Run the flow of an experiment, which needs its own section of the recipe."""
+    from cohobate.errors import RecipeError
+    from cohobate.recipes import load_recipe
+
+    if getattr(load_recipe(recipe, overrides or []), section) is None:
+        raise RecipeError(f"recipe {recipe} has no section [{section}]; add one, or take a shipped recipe that has")
+    _become_flow([recipe, *(part for override in overrides or [] for part in ("--set", override))], flow)
+
+
 def _become_flow(arguments: list[str], flow: str = "distill") -> NoReturn:
+    """Replace this process by the flow: same process id, so that signals reach the work itself."""
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     _become(f"flows.{flow}", arguments)

@@ -84,6 +84,22 @@ def print_scores(evaluation: Artifact) -> None:
     _print_metrics(Console(stderr=True, highlight=False), evaluation.manifest.metrics)
 
 
+def print_suites(suites: Artifact) -> None:
+    """The scores of suites on standard output: avg@k and pass@k where questions are answered several times."""
+    console = Console(highlight=False)
+    table = Table("suite", "questions", "k", "accuracy", "95% interval", "pass@k", box=None, header_style="bold")
+    rows = suites.manifest.metrics
+    for row in rows if isinstance(rows, list) else []:
+        passed = row.get("pass_at", {}).get(str(row.get("k")))
+        table.add_row(
+            *(escape(row["suite"]), f"{row.get('questions', row['n']):,}", str(row.get("k", 1))),
+            *(f"{row['accuracy']:.1%}", f"{row['low']:.1%}–{row['high']:.1%}"),
+            "–" if passed is None else f"{passed['share']:.1%} [{passed['low']:.1%}, {passed['high']:.1%}]",
+        )
+    console.print(table)
+    console.print(f"{suites.id}  {suites.path}")
+
+
 def _print_metrics(console: Console, metrics: dict[str, Any] | list[dict[str, Any]]) -> None:
     if isinstance(metrics, dict):
         for name, value in metrics.items():

@@ -28,8 +28,8 @@ from cohobate.locks import exclusive
 from cohobate.manifest import FileEntry, Manifest, Parent, read_manifest, write_manifest
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
-# Artifacts that are made from a stage's on request, and are no stage of a run.
-DERIVED = ("labels",)
+# Artifacts that are made on request or by an experiment, and are no stage of a distillation.
+DERIVED = ("labels", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
 _SCRATCH = "scratch"
 
 

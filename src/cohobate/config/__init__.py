@@ -8,8 +8,10 @@ from cohobate.config.base import EXECUTION, Section, StageName
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher
+from cohobate.config.policy import Policy, PolicyJudge
 from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
+from cohobate.config.recover import Handbook, Recover
 from cohobate.config.training import Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
 
@@ -19,12 +21,16 @@ __all__ = [
     "Columns",
     "Curation",
     "Documents",
+    "Handbook",
     "Hub",
     "Judge",
     "Mix",
     "Part",
+    "Policy",
+    "PolicyJudge",
     "Questions",
     "Recipe",
+    "Recover",
     "Section",
     "StageName",
     "Student",

@@ -8,7 +8,11 @@ from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Sp
 from cohobate.config.curation import Curation
 from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
+from cohobate.config.policy import Policy
 from cohobate.config.questions import Questions
+from cohobate.config.recover import Recover
+from cohobate.config.single import Single
+from cohobate.config.suites import Harness, Suite
 from cohobate.config.triples import Triples
 
 
@@ -76,6 +80,16 @@ class Recipe(Section):
     opd: Opd = Opd()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    policy: Policy | None = None
+    """The tiny policy of `cohobate policy`; no stage of a distillation reads it."""
+    recover: Recover | None = None
+    """The experiment of `cohobate recover`; no stage of a distillation reads it."""
+    single: Single | None = None
+    """The experiment of `cohobate single-prompt`; no stage of a distillation reads it."""
+    suites: tuple[Suite, ...] = ()
+    """Files of questions for `cohobate suites`."""
+    harness: Harness | None = None
+    """Tasks of lm-evaluation-harness for `cohobate suites`."""
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")

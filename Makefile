@@ -30,7 +30,7 @@ test: $(STAMP)  ## run the tests, but for those with vLLM
 vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
 
 test-vllm: $(STAMP) $(VLLM_STAMP)  ## run the tests with vLLM
-	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest -m vllm
+	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m vllm
 
 check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what CI runs
 	$(BIN)/ruff check .

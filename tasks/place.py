@@ -36,6 +36,8 @@ def environment(url: str) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
         # A worker asks for new runs so often; Prefect's 10 seconds would be most of a short run.
         "PREFECT_WORKER_QUERY_SECONDS": "5",
+        # Of a call, each after twice the pause of the one before: in all four minutes, in which a server may be away.
+        "PREFECT_CLIENT_MAX_RETRIES": "8",
         # The database forgets runs after 90 days; what they made stays in the store.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     }

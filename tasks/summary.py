@@ -1,6 +1,7 @@
 """What the run page says of finished artifacts, as Markdown."""
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,14 @@ def _figures(folder: Path) -> list[str]:
     lines = []
     for path in sorted(folder.glob("*.svg")):
         if path.stat().st_size <= _FIGURE_BYTES:
-            data = base64.b64encode(path.read_bytes()).decode()
+            data = base64.b64encode(_on_white(path.read_text(encoding="utf-8")).encode()).decode()
             lines += [f"![{path.stem}](data:image/svg+xml;base64,{data})", ""]
     return lines
+
+
+def _on_white(svg: str) -> str:
+    """The figures have no background and black text, which the UI's dark pages would swallow."""
+    return re.sub(r"(<svg\b[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', svg, count=1)
 
 
 def _text(value: Any) -> str:

@@ -90,6 +90,8 @@ def _up(url: str, arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl+C would leave server or worker behind
+            signal.signal(number, signal.SIG_IGN)
         for each in reversed(running):  # the worker first: it tells the server which of its runs end with it
             each.stop()
 

@@ -170,9 +170,12 @@ def test_regenerate_from_the_form_compares_and_the_gate_decides(up: Up) -> None:
         "/artifacts/filter", {"artifacts": {"key": {"any_": ["diff"]}}, "flow_runs": {"id": {"any_": [run["id"]]}}}
     )
     up.look(f"/artifacts/artifact/{found['id']}", "diff", "Largest changes")
-    back = up.run("regenerate/regenerate", old=new.id, teacher={"model": "world/teacher"})
-    up.completed(back)
-    assert json.loads((up.data / "promoted" / "form.json").read_text())["artifacts"]["triples"] == old.id
+    terse = {"model": "world/teacher", "prompt": "{question} Be terse."}
+    up.completed(up.run("regenerate/regenerate", old=old.id, teacher=terse, allow=1.0))
+    pointer = json.loads((up.data / "promoted" / "form.json").read_text())
+    [promoted] = [a for a in Store(up.data).all() if a.id == pointer["artifacts"]["triples"]]
+    assert promoted.id not in (old.id, new.id)
+    assert promoted.manifest.config["teacher"]["prompt"] == terse["prompt"]
 
 
 def test_any_checkpoint_can_be_evaluated(up: Up) -> None:
@@ -196,7 +199,8 @@ def test_runs_share_the_gpus_and_outlive_the_server(up: Up) -> None:
         for n in range(10)
     ]
     server = up.child("server")
-    up.wait_for(lambda: list(up.data.glob("triples/r*/manifest.json")), "first triples")
+    begun = {"RUNNING", "COMPLETED"}
+    up.wait_for(lambda: {up.state(run)["type"] for run in runs} <= begun, "start of all runs", 240)
     os.killpg(server, signal.SIGKILL)
     up.wait_for(lambda: "the server ended by itself" in up.log.read_text(), "restart")
     up.wait_for(lambda: answers(up), "server", 60)

@@ -66,9 +66,9 @@ def resume(
     from cohobate import runs
 
     record = runs.to_resume(name)
-    if record.flow in ("distill", *EXPERIMENTS):
-        _become_flow(["--resume", record.id], record.flow)
-    _become("tasks.retry", ["retry", record.id])
+    if record.flow_run_id or record.flow not in ("distill", *EXPERIMENTS):
+        _become("tasks.retry", ["retry", record.id])  # a deployment's: its worker goes on with it
+    _become_flow(["--resume", record.id], record.flow)
 
 
 @serve.command()

@@ -15,14 +15,15 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
 from cohobate import interrupts, runs
-from cohobate.config import Recipe, StageName
+from cohobate.config import Recipe
 from cohobate.errors import CohobateError
-from cohobate.listing import print_scores
+from cohobate.listing import print_comparison, print_scores
 from cohobate.progress import say
 from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
 from tasks.ephemeral import tie_server_to_this_process
 
+_AS_JSON = "COHOBATE_JSON"
 _finished: list[Artifact] = []
 
 
@@ -31,7 +32,7 @@ def resolved(recipe: Recipe | str) -> Recipe:
     return load_recipe(recipe) if isinstance(recipe, str) else recipe
 
 
-def run_until(pipeline: Iterator[Artifact], until: StageName) -> list[Artifact]:
+def run_until(pipeline: Iterator[Artifact], until: str) -> list[Artifact]:
     """Run the stages of `pipeline` up to and including `until`; says what each one came to."""
     os.environ["COHOBATE_FLOW_RUN_ID"] = str(flow_run.id or "")
     tie_server_to_this_process()
@@ -49,6 +50,9 @@ def run_until(pipeline: Iterator[Artifact], until: StageName) -> list[Artifact]:
 
 def _close() -> None:
     """What a person wants to know first: how good each model is, and where to read on."""
+    if _finished and _finished[-1].stage == "comparison":
+        print_comparison(_finished[-1], as_json=bool(os.environ.get(_AS_JSON)))
+        return
     for artifact in _finished:
         if artifact.stage == "evaluation":
             print_scores(artifact)
@@ -59,8 +63,8 @@ def _close() -> None:
 def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
     """Parse `argv`, run `flow`, and return the exit code; every error is said in one sentence."""
     try:
-        recipe, until = _parse(argv)
-        record = runs.begin(recipe, until)
+        recipe, until = _parse(argv, flow.__name__)
+        record = runs.begin(recipe, until, flow=flow.__name__)
     except CohobateError as error:
         return _fail(error)
     os.environ["COHOBATE_RUN_ID"] = record.id
@@ -87,13 +91,16 @@ def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
         runs.end(record, status, [artifact.id for artifact in _finished], reason)
 
 
-def _parse(argv: Sequence[str]) -> tuple[Recipe, str]:
-    parser = argparse.ArgumentParser(prog="python -m flows.distill")
+def _parse(argv: Sequence[str], flow: str) -> tuple[Recipe, str]:
+    parser = argparse.ArgumentParser(prog=f"python -m flows.{flow}")
     parser.add_argument("recipe", nargs="?", help="path or name of a recipe")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1])
     parser.add_argument("--resume", metavar="RUN", help="run again with the recipe of this run")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, where it is a table")
     arguments = parser.parse_args(argv)
+    if arguments.json:
+        os.environ[_AS_JSON] = "1"
     if arguments.resume:
         record = runs.to_resume(arguments.resume)
         return make_recipe(record.recipe, f"run {record.id}"), record.until

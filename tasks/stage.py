@@ -19,7 +19,6 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 
 from cohobate import interrupts
-from cohobate.config import StageName
 from cohobate.errors import UserError
 from cohobate.progress import listening
 from cohobate.store import Artifact
@@ -30,7 +29,7 @@ _PROGRESS_SECONDS = 3.0
 _log = logging.getLogger(__name__)
 
 
-def stage(name: StageName, *, retries: int = 0) -> Callable[[Callable[P, Artifact]], Callable[P, Artifact]]:
+def stage(name: str, *, retries: int = 0) -> Callable[[Callable[P, Artifact]], Callable[P, Artifact]]:
     """Make a function that produces an artifact a Prefect task called `name`.
 
     Prefect's own result cache stays off: the store is the only cache. A user's mistake is not retried.
@@ -40,7 +39,7 @@ def stage(name: StageName, *, retries: int = 0) -> Callable[[Callable[P, Artifac
         @wraps(function)
         def produce(*args: P.args, **kwargs: P.kwargs) -> Any:
             interrupts.check()
-            with listening(_ProgressArtifact()):
+            with listening(ProgressArtifact()):
                 artifact = function(*args, **kwargs)
             _tell(create_markdown_artifact, key=name, markdown=summary(artifact))
             if artifact.cached:
@@ -85,7 +84,7 @@ def _worth_retrying(task: Any, run: Any, state: State) -> bool:
     return False
 
 
-class _ProgressArtifact:
+class ProgressArtifact:
     """A progress artifact a bar, updated every few seconds (an update costs 10 ms)."""
 
     def __init__(self) -> None:

@@ -60,7 +60,30 @@ def resume(
     """Go on with a run that was interrupted or failed: the newest, or the one named."""
     from cohobate import runs
 
-    _become_flow(["--resume", runs.to_resume(name).id])
+    record = runs.to_resume(name)
+    _become_flow(["--resume", record.id], record.flow)
+
+
+@app.command()
+def compare(
+    recipe: RecipeName = "compare",
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", metavar="NAME", help="Only this method; may be given again.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Students of each method.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train students by several methods from one start, over several seeds: accuracy and compute side by side."""
+    from cohobate.recipes import load_recipe
+    from cohobate.studies.plan import plan
+
+    changes = [*(overrides or [])]
+    changes += [f"compare.only={json.dumps(methods)}"] if methods else []
+    changes += [f"compare.seeds={seeds}"] if seeds else []
+    plan(load_recipe(recipe, changes))  # a mistake in any method is said before Prefect is loaded
+    given = [part for change in changes for part in ("--set", change)]
+    _become_flow([recipe, *given, *(["--json"] if as_json else [])], "compare")
 
 
 @serve.command()
@@ -108,7 +131,7 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 
-def _become_flow(arguments: list[str]) -> NoReturn:
+def _become_flow(arguments: list[str], flow: str = "distill") -> NoReturn:
     """Replace this process by the flow: same process id, so that signals reach the work itself."""
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -116,7 +139,7 @@ def _become_flow(arguments: list[str]) -> NoReturn:
     if (Path(root) / "flows").is_dir():
         os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "flows.distill", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", f"flows.{flow}", *arguments])
 
 
 def main(argv: list[str] | None = None) -> Any:

@@ -27,6 +27,7 @@ class RunRecord(BaseModel):
     """One run of a recipe; times are UTC."""
 
     id: str
+    flow: str = "distill"
     recipe: dict[str, Any]
     until: str
     status: Status = "running"
@@ -47,11 +48,12 @@ class RunRecord(BaseModel):
             write_json_atomic(self.path, self.model_dump(mode="json"))
 
 
-def begin(recipe: Recipe, until: str) -> RunRecord:
+def begin(recipe: Recipe, until: str, *, flow: str = "distill") -> RunRecord:
     """A new record of this process, saved as running."""
     now = datetime.now(UTC)
     record = RunRecord(
         id=f"{recipe.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        flow=flow,
         recipe=recipe.model_dump(mode="json"),
         until=until,
         pid=os.getpid(),
@@ -98,7 +100,8 @@ def to_resume(name: str | None) -> RunRecord:
     unfinished = [record for record in records if record.status != "done"]
     # A later run of the same recipe that came to its end has finished the earlier one's work too.
     for record in reversed(unfinished):
-        later = [r for r in records if r.started_at > record.started_at and r.recipe == record.recipe]
+        same = [r for r in records if r.recipe == record.recipe and r.flow == record.flow]
+        later = [r for r in same if r.started_at > record.started_at]
         if not any(r.status == "done" and r.until == record.until for r in later):
             return record
     raise UserError(f"there is no unfinished run in {data_root()}; start one with `cohobate run RECIPE`")

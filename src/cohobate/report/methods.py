@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as Printed
 
 from cohobate.report import figures
-from cohobate.report.render import asset, big, environment, percent
+from cohobate.report.render import asset, big, environment, interval, percent
 
 Facts = dict[str, Any]
 COSTS = {
@@ -21,6 +22,9 @@ COSTS = {
     "student_flops": "student FLOPs",
     "step": "gradient steps",
 }
+# Tables that stand folded on the page, and are not printed.
+DETAILS = ("reached-teacher_flops", "reached-student_flops")
+_WIDE = 200
 _ABOUT_COSTS = (
     "Compute after the start, measured tokens by the ledger's formulae, evaluation left out. Validation accuracy, read "
     "between evaluation points where its line first comes up to the target; geometric mean over seeds with 95% "
@@ -48,15 +52,17 @@ def tables(facts: Facts) -> list[Table]:
 
 
 def show(facts: Facts, page: str) -> None:
-    """For people, on standard output; `page` is where to read on."""
-    console = Console(highlight=False, soft_wrap=True)
-    for table in tables(facts):
+    """For people, on standard output: what matters most; `page` is where the rest stands."""
+    # A file has no width of its own.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    console.print(escape(_start(facts)), soft_wrap=True)
+    for table in (table for table in tables(facts) if table.name not in DETAILS):
+        console.print("")
         printed = Printed(*table.header, title=table.title, title_justify="left", box=None, header_style="bold")
         for row in table.rows:
             printed.add_row(*map(escape, row))
         console.print(printed)
-        console.print("")
-    console.print(f"page: {page}")
+    console.print(f"\npage: {page}", soft_wrap=True)
 
 
 def markdown(facts: Facts) -> str:
@@ -80,6 +86,7 @@ def page(facts: Facts, drawn: dict[str, str]) -> str:
             begun=_start(facts),
             figures=inline,
             costs=COSTS,
+            details=DETAILS,
             style=Markup(asset("base.css")),
         )
     )
@@ -88,11 +95,8 @@ def page(facts: Facts, drawn: dict[str, str]) -> str:
 def _start(facts: Facts) -> str:
     """What all methods go on from, and what they go towards."""
     said = []
-    for name, scores in (("start", facts["start"]["scores"]), ("teacher", facts["teacher"])):
-        parts = [
-            f"{score['accuracy']:.1%} {decoding} [{score['low']:.1%}, {score['high']:.1%}]"
-            for decoding, score in scores.items()
-        ]
+    for name, scores in (("The start", facts["start"]["scores"]), ("the teacher", facts["teacher"])):
+        parts = [f"{score['accuracy']:.1%} [{interval(score)}] {decoding}" for decoding, score in scores.items()]
         said += [f"{name}: {', '.join(parts)}"] if parts else []
     n = next(iter(facts["start"]["scores"].values()))["n"]
     return f"{'; '.join(said)} on {n:,} {facts['split']} questions (Wilson intervals)."

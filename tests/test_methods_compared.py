@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,12 @@ from cohobate.studies.course import Course, Makers, Trained
 from tests.pipeline import SMALL
 from tests.test_report import ARGUMENTS, CHROMIUM
 
-SMALLER = [*SMALL, "evaluation.splits=['test']", "sft.steps=4", "compare.parallel=1"]
+SMALLER = [
+    *SMALL,
+    *("sft.steps=4", "sft.evaluate_every=2", "sft.evaluate_questions=8"),
+    *("opd.steps=2", "opd.warmup=0", "opd.evaluate_every=1", "opd.evaluate_questions=8"),
+    *("evaluation.splits=['test']", "evaluation.limit=16", "compare.parallel=1"),
+]
 CHOSEN = "compare.only=['opd', 'sft_fresh', 'lora_opd']"
 
 
@@ -159,40 +164,39 @@ def test_the_page_opens_without_a_fault_on_a_screen_and_on_a_phone(compared: Com
 
 @pytest.mark.kill
 @pytest.mark.prefect
-def test_a_killed_comparison_leaves_no_worker_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_ctrl_c_and_a_kill_leave_no_worker_and_lose_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
     environment |= {"COHOBATE_DATA": str(data), "PREFECT_HOME": str(tmp_path / "prefect")}
-    changes = [
-        *SMALL,
-        "evaluation.splits=['test']",
-        "sft.steps=4",
-        "compare.only=['opd', 'sft_fresh']",
-        "compare.seeds=1",
-    ]
-    arguments = ["compare", "tiny", "--json", *(part for change in changes for part in ("--set", change))]
+    changes = [*SMALLER, "compare.only=['opd', 'sft_fresh']", "compare.seeds=1", "compare.parallel=2"]
+    arguments = ["compare", "tiny", *(part for change in changes for part in ("--set", change))]
 
     def start(*what: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "cohobate.cli", *what]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    process = start(*arguments)
-    deadline = time.monotonic() + 120
-    while not list(data.glob("evaluation/tiny.*.[01]-*/manifest.json")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-2000:]
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    while workers(data):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    def stopped(what: Sequence[str], moment: str, number: int) -> int:
+        """The exit code of a run that got a signal at this moment; no worker is left of it."""
+        process, deadline = start(*what), time.monotonic() + 120
+        while not list(data.glob(moment)):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-2000:]
+            time.sleep(0.02)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        while workers(data):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return process.returncode
+
+    assert stopped(arguments, "opd/*.partial/scratch/rollouts/step-*.parquet", signal.SIGINT) == 130
+    assert stopped(["resume"], "evaluation/tiny.*.0-*/manifest.json", signal.SIGKILL) == -signal.SIGKILL
     kept = {artifact.id: artifact.manifest.created_at for artifact in Store(data).all()}
     again = start("resume")
     said, _ = again.communicate(timeout=120)
     assert again.returncode == 0
     now = {artifact.id: artifact.manifest.created_at for artifact in Store(data).all()}
     assert kept.items() < now.items()
-    assert len(list(data.glob("comparison/*/index.html"))) == 1 and "opd" in said
+    assert len(list(data.glob("comparison/*/index.html"))) == 1 and "Accuracy on 16 test questions" in said
 
 
 def workers(data: Path) -> list[int]:

@@ -34,8 +34,8 @@ class Method(Section):
     """Changes of [opd]."""
     against: str | None = None
     """Another method that begins likewise: the difference to it, seed by seed, is shown."""
-    about: Annotated[str, EXECUTION] = ""
-    """For people."""
+    about: str = ""
+    """For people, on the page."""
 
 
 class Compare(Section):
@@ -51,7 +51,7 @@ class Compare(Section):
     """The method that the others' compute is divided by; None: the first."""
     targets: tuple[Share, ...] = (0.7, 0.75, 0.8, 0.85, 0.9)
     """Validation accuracies that are asked for: what did it cost to get there?"""
-    parallel: Annotated[Positive, EXECUTION] = 2
+    parallel: Annotated[Positive, EXECUTION] = 1
     """Students trained at a time, each in a process of its own."""
 
     @model_validator(mode="after")

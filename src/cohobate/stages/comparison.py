@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
-from cohobate.config.compare import START
 from cohobate.store import Artifact, Outcome, Store, Workspace
 from cohobate.studies.plan import chosen_methods, compare_section, reference
 
@@ -45,7 +44,7 @@ def _identity(recipe: Recipe, trained: Sequence[Trained]) -> dict[str, Any]:
     return {
         "targets": config.targets,
         "reference": reference(config),
-        "methods": {name: [method.start == START, method.against] for name, method in methods.items()},
+        "methods": {name: [method.start, method.against, method.about] for name, method in methods.items()},
         "runs": [[one.run.method, one.run.seed, one.student.fingerprint] for one in trained],
         "evaluation": recipe.evaluation.identity(),
         "title": recipe.report.title or recipe.name,

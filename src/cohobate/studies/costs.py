@@ -15,7 +15,7 @@ _KEPT = ("n", "accuracy", "low", "high")
 Curve = list[dict[str, Any]]
 
 
-def curves(trained: Sequence[Trained], start: Artifact, start_triples: Artifact) -> dict[tuple[str, int], Curve]:
+def curves(trained: Sequence[Trained], start_triples: Artifact) -> dict[tuple[str, int], Curve]:
     """By (method, seed): {step, n, accuracy, low, high, teacher_flops, student_flops, flops} of each point.
 
     Costs count from the untaught student for what begins there, else from the start, whose triples are paid: the

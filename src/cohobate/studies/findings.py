@@ -18,7 +18,6 @@ from cohobate.studies.course import Trained
 from cohobate.studies.plan import chosen_methods, compare_section, from_base, from_start, reference
 
 Facts = dict[str, Any]
-_STUDENTS = ("sft", "opd")
 
 
 def findings(
@@ -26,7 +25,7 @@ def findings(
 ) -> Facts:
     """Everything that the table and the page show; `split` is the first of the recipe's evaluation.splits."""
     compare, split = compare_section(recipe), recipe.evaluation.splits[0]
-    drawn = costs_of(trained, start, start_triples)
+    drawn = costs_of(trained, start_triples)
     runs = [_run(one, split, drawn[one.run.method, one.run.seed][-1]) for one in trained]
     by_method = {name: [one for one in trained if one.run.method == name] for name in chosen_methods(compare)}
     common = from_start(compare)

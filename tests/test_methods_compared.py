@@ -6,8 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,34 +163,47 @@ def test_the_page_opens_without_a_fault_on_a_screen_and_on_a_phone(compared: Com
         browser.close()
 
 
+TWO = [*SMALLER, "compare.only=['opd', 'sft_fresh']", "compare.seeds=1", "compare.parallel=2"]
+
+
+def test_ctrl_c_stops_the_workers_too(compared: Compared, root: Path) -> None:
+    """`compared` has made what they begin with; another seed makes them have something to do."""
+    recipe = load_recipe("tiny", [*TWO, "opd.seed=7", "sft.seed=0", "compare.methods.sft_fresh.sft.seed=7"])
+    threading.Thread(target=interrupt_once_there_are_workers, args=[root]).start()
+    with pytest.raises(KeyboardInterrupt):
+        ahead.work(recipe, compared.course.questions)
+    assert not workers(root)
+
+
+def interrupt_once_there_are_workers(data: Path) -> None:
+    while len(workers(data)) < 2:
+        time.sleep(0.02)
+    time.sleep(0.5)  # now they are waited for
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.kill
 @pytest.mark.prefect
-def test_ctrl_c_and_a_kill_leave_no_worker_and_lose_nothing(tmp_path: Path) -> None:
+def test_a_kill_leaves_no_worker_and_loses_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
     environment |= {"COHOBATE_DATA": str(data), "PREFECT_HOME": str(tmp_path / "prefect")}
-    changes = [*SMALLER, "compare.only=['opd', 'sft_fresh']", "compare.seeds=1", "compare.parallel=2"]
-    arguments = ["compare", "tiny", *(part for change in changes for part in ("--set", change))]
 
     def start(*what: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "cohobate.cli", *what]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def stopped(what: Sequence[str], moment: str, number: int) -> int:
-        """The exit code of a run that got a signal at this moment; no worker is left of it."""
-        process, deadline = start(*what), time.monotonic() + 120
-        while not list(data.glob(moment)):
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-2000:]
-            time.sleep(0.02)
-        process.send_signal(number)
-        process.communicate(timeout=60)
-        while workers(data):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        return process.returncode
-
-    assert stopped(arguments, "opd/*.partial/scratch/rollouts/step-*.parquet", signal.SIGINT) == 130
-    assert stopped(["resume"], "evaluation/tiny.*.0-*/manifest.json", signal.SIGKILL) == -signal.SIGKILL
+    process = start("compare", "tiny", *(part for change in TWO for part in ("--set", change)))
+    deadline = time.monotonic() + 120
+    while not list(data.glob("opd/*.partial/scratch/rollouts/step-*.parquet")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-2000:]
+        time.sleep(0.02)
+    assert workers(data)
+    process.kill()
+    process.communicate()
+    while workers(data):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     kept = {artifact.id: artifact.manifest.created_at for artifact in Store(data).all()}
     again = start("resume")
     said, _ = again.communicate(timeout=120)

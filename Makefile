@@ -10,7 +10,7 @@ RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo compare test vllm test-vllm check fix up lock clean help
+.PHONY: demo compare judge recover single-prompt test vllm test-vllm check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
@@ -18,13 +18,22 @@ demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where th
 compare: $(STAMP)  ## train students by every method from one start and set them side by side (half an hour)
 	@$(BIN)/cohobate compare
 
+judge: $(STAMP)  ## the tiny policy and its judge, with what a noisy one does (half a minute)
+	@$(BIN)/cohobate policy train helpdesk
+
+recover: $(STAMP)  ## learn a handbook, and recover the instruction following that it cost
+	@$(BIN)/cohobate recover handbook
+
+single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it
+	@$(BIN)/cohobate single-prompt oneprompt
+
 test: $(STAMP)  ## run the tests, but for those with vLLM
 	@$(PYTEST) -m "not vllm"
 
 vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
 
 test-vllm: $(STAMP) $(VLLM_STAMP)  ## run the tests with vLLM
-	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest -m vllm
+	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m vllm
 
 check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what CI runs
 	$(BIN)/ruff check .
@@ -37,7 +46,7 @@ fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff format .
 
 up: $(STAMP)  ## start a Prefect server with a worker and the deployments, until Ctrl+C
-	@$(BIN)/python -m tasks.up
+	@$(BIN)/cohobate up
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)

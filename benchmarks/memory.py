@@ -54,8 +54,9 @@ def measure(kinds: list[str], tokens: int, vocabulary: int, width: int) -> None:
         loss_of(kind, objective, student, hidden, known, vocabulary).backward()
         assert hidden.grad is not None and student.weight.grad is not None
         gradients.append([hidden.grad, student.weight.grad])
+    peak, seconds = resident("VmHWM") - before, time.perf_counter() - started
     apart = [float((a - b).abs().max() / a.abs().max()) for a, b in zip(gradients[0], gradients[-1], strict=True)]
-    print(json.dumps({"peak": resident("VmHWM") - before, "seconds": time.perf_counter() - started, "apart": apart}))
+    print(json.dumps({"peak": peak, "seconds": seconds, "apart": apart}))
 
 
 def measured(kinds: str, tokens: int, arguments: argparse.Namespace) -> dict[str, Any]:

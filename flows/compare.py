@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 from prefect import flow
 
-from cohobate.config import Recipe
+from cohobate.config import Recipe, StageName
 from cohobate.store import Artifact
 from cohobate.studies.course import Course
 from tasks.comparison import AS_TASKS, train_ahead, write_comparison
 from tasks.entry import resolved, run_flow, run_until
+from tasks.notify import notify
 from tasks.questions import write_questions
 
 
@@ -30,10 +31,11 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield write_comparison(recipe, course)
 
 
-@flow(persist_result=False)
-def compare(recipe: Recipe | str = "compare", until: str = "comparison") -> list[Artifact]:
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
+def compare(recipe: Recipe | str = "compare", until: StageName = "report") -> list[Artifact]:
     """Run the comparison of the recipe (its name, its path, or the whole of it)."""
-    return run_until(pipeline(resolved(recipe)), until)
+    chosen = resolved(recipe)
+    return run_until(pipeline(chosen), None, chosen)
 
 
 if __name__ == "__main__":

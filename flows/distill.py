@@ -12,6 +12,7 @@ from cohobate.config import Recipe, StageName
 from cohobate.store import Artifact
 from tasks.entry import resolved, run_flow, run_until
 from tasks.evaluation import evaluate
+from tasks.notify import notify
 from tasks.opd import train_opd
 from tasks.questions import write_questions
 from tasks.report import write_report
@@ -29,10 +30,11 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield write_report(recipe, [questions, triples, start, student, scores])
 
 
-@flow(persist_result=False)
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
 def distill(recipe: Recipe | str = "arithmetic", until: StageName = "report") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it) up to and including the stage `until`."""
-    return run_until(pipeline(resolved(recipe)), until)
+    chosen = resolved(recipe)
+    return run_until(pipeline(chosen), until, chosen)
 
 
 if __name__ == "__main__":

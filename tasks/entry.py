@@ -1,6 +1,6 @@
-"""From the command line to a flow and back: recipe, run record, signals, exit codes.
+"""From the command line or a deployment to a flow and back: recipe, run record, signals, exit codes.
 
-0 done; 2 a user's mistake; 130 interrupted and 1 failed, both resumable with `cohobate resume`.
+0 done; 2 a user's mistake; 3 refused by the gate; 130 interrupted and 1 failed, both resumable with `cohobate resume`.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prefect.exceptions import TerminationSignal
@@ -18,13 +19,18 @@ from cohobate import interrupts, runs
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError
 from cohobate.listing import print_comparison, print_scores
-from cohobate.progress import say
+from cohobate.progress import listening, say
 from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
+from tasks import story
 from tasks.ephemeral import tie_server_to_this_process
+from tasks.secrets import keys_from_blocks
 
+# Stages that end with a page to read.
+PAGES = ("report", "judge", "recovery", "single")
 _AS_JSON = "COHOBATE_JSON"
 _finished: list[Artifact] = []
+_RUN = "COHOBATE_RUN_ID"
 
 
 def resolved(recipe: Recipe | str) -> Recipe:
@@ -32,20 +38,65 @@ def resolved(recipe: Recipe | str) -> Recipe:
     return load_recipe(recipe) if isinstance(recipe, str) else recipe
 
 
-def run_until(pipeline: Iterator[Artifact], until: str) -> list[Artifact]:
-    """Run the stages of `pipeline` up to and including `until`; says what each one came to."""
+def run_until(pipeline: Iterator[Artifact], until: str | None, recipe: Recipe | None = None) -> list[Artifact]:
+    """Run the stages of `pipeline` up to and including `until` (None: all); says what each one came to.
+
+    recipe: what the run is recorded with, if the command line has not recorded it; None: it is not recorded.
+    """
     os.environ["COHOBATE_FLOW_RUN_ID"] = str(flow_run.id or "")
     tie_server_to_this_process()
     _finished.clear()
-    with interrupts.remembered():
+    with (
+        interrupts.remembered(),
+        _recorded(recipe, until or STAGES[-1]),
+        listening(story.RunLog()),
+        story.told(_finished),
+    ):
+        story.close_lost_tasks()
+        keys_from_blocks(recipe)
         for artifact in pipeline:
             _finished.append(artifact)
+            runs.add(os.environ.get(_RUN), artifact.id)
             seconds = artifact.manifest.seconds
             say(f"{artifact.stage:<10} {'cached' if artifact.cached else f'{seconds:6.1f} s'}  {artifact.path}")
             if artifact.stage == until:
                 break
-    _close()
+        _close()
     return list(_finished)
+
+
+@contextmanager
+def _recorded(recipe: Recipe | None, until: str) -> Iterator[None]:
+    """A run of a deployment has a record like one of the command line, and a retry of it goes on with the same one."""
+    if recipe is None or _RUN in os.environ:
+        yield
+        return
+    flow = str(flow_run.flow_name or "distill")
+    record = runs.begin(recipe, until, flow=flow, flow_run_id=str(flow_run.id or "") or None)
+    os.environ[_RUN] = record.id
+    try:
+        with _ending(record):
+            yield
+    finally:
+        del os.environ[_RUN]
+
+
+@contextmanager
+def _ending(record: runs.RunRecord) -> Iterator[None]:
+    """Write into the record how the block ends."""
+    status: runs.Status = "failed"
+    reason: str | None = None
+    try:
+        yield
+        status = "done"
+    except (KeyboardInterrupt, TerminationSignal):
+        status = "interrupted"
+        raise
+    except Exception as caught:
+        reason = story.words(caught)
+        raise
+    finally:
+        runs.end(record, status, [artifact.id for artifact in _finished], reason)
 
 
 def _close() -> None:
@@ -56,7 +107,7 @@ def _close() -> None:
     for artifact in _finished:
         if artifact.stage == "evaluation":
             print_scores(artifact)
-        if artifact.stage == "report":
+        if artifact.stage in PAGES:
             print(f"report: {artifact.path / 'index.html'}", flush=True)
 
 
@@ -67,28 +118,21 @@ def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
         record = runs.begin(recipe, until, flow=flow.__name__)
     except CohobateError as error:
         return _fail(error)
-    os.environ["COHOBATE_RUN_ID"] = record.id
+    os.environ[_RUN] = record.id
     signal.signal(signal.SIGTERM, _interrupt)
-    status: runs.Status = "failed"
-    reason: str | None = None
     try:
-        flow(recipe=recipe, until=until)
-        status = "done"
+        with _ending(record):
+            flow(recipe=recipe, until=until)
         return 0
     except (KeyboardInterrupt, TerminationSignal):
-        status = "interrupted"
         say(f"interrupted; everything finished is kept. Go on with: cohobate resume {record.id}")
         return 130
     except CohobateError as caught:
-        reason = str(caught)
         return _fail(caught)
-    except Exception as caught:
-        reason = f"{type(caught).__name__}: {caught}"
+    except Exception:
         traceback.print_exc()
         say(f"failed; everything finished is kept. Go on with: cohobate resume {record.id}")
         return 1
-    finally:
-        runs.end(record, status, [artifact.id for artifact in _finished], reason)
 
 
 def _parse(argv: Sequence[str], flow: str) -> tuple[Recipe, str]:

@@ -3,10 +3,10 @@
 from cohobate.config import Recipe
 from cohobate.stages import evaluation
 from cohobate.store import Artifact
-from tasks.stage import stage
+from tasks.stage import always, stage
 
 
-@stage("evaluation", retries=1)
+@stage("evaluation", retries=1, gpu=always)
 def evaluate(recipe: Recipe, questions: Artifact, students: list[Artifact], *, alone: bool = False) -> Artifact:
     """Measure the students, and unless `alone` base and teacher, on the same questions."""
     return evaluation.evaluate(recipe, questions, students, alone=alone)

@@ -1,10 +1,9 @@
 """The policy that every stage shares: a store hit ends as Cached, progress and results show in the Prefect UI."""
 
-import logging
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
 from prefect import task
@@ -19,29 +18,45 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 
 from cohobate import interrupts
+from cohobate.config import Recipe
 from cohobate.errors import UserError
 from cohobate.progress import listening
+from cohobate.slots import required
 from cohobate.store import Artifact
-from tasks.summary import summary
+from tasks.slot import gpu_slot
+from tasks.summary import of_artifact
+from tasks.telling import tell
 
 P = ParamSpec("P")
+StageFunction = Callable[Concatenate[Recipe, P], Artifact]
 _PROGRESS_SECONDS = 3.0
-_log = logging.getLogger(__name__)
 
 
-def stage(name: str, *, retries: int = 0) -> Callable[[Callable[P, Artifact]], Callable[P, Artifact]]:
+def _never(recipe: Recipe) -> bool:
+    return False
+
+
+def always(recipe: Recipe) -> bool:
+    """For `stage(gpu=...)`: whatever the recipe says."""
+    return True
+
+
+def stage(
+    name: str, *, retries: int = 0, gpu: Callable[[Recipe], bool] = _never
+) -> Callable[[StageFunction[P]], StageFunction[P]]:
     """Make a function that produces an artifact a Prefect task called `name`.
 
-    Prefect's own result cache stays off: the store is the only cache. A user's mistake is not retried.
+    gpu: whether its builds hold a slot of the server's limit `gpu`. Prefect's own result cache stays off: the store is
+    the only cache. A user's mistake is not retried.
     """
 
-    def decorate(function: Callable[P, Artifact]) -> Callable[P, Artifact]:
+    def decorate(function: StageFunction[P]) -> StageFunction[P]:
         @wraps(function)
-        def produce(*args: P.args, **kwargs: P.kwargs) -> Any:
+        def produce(recipe: Recipe, *args: P.args, **kwargs: P.kwargs) -> Any:
             interrupts.check()
-            with listening(ProgressArtifact()):
-                artifact = function(*args, **kwargs)
-            _tell(create_markdown_artifact, key=name, markdown=summary(artifact))
+            with listening(ProgressArtifact()), required(gpu_slot(gpu(recipe))):
+                artifact = function(recipe, *args, **kwargs)
+            tell(create_markdown_artifact, key=name, markdown=of_artifact(artifact))
             if artifact.cached:
                 return Completed(name="Cached", message=f"{artifact.id} was there", data=artifact)
             return artifact
@@ -56,11 +71,10 @@ def stage(name: str, *, retries: int = 0) -> Callable[[Callable[P, Artifact]], C
             persist_result=False,
         )(produce)
 
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> Artifact:
-            return _unwrap(job(*args, **kwargs))
+        def call(recipe: Recipe, /, *args: P.args, **kwargs: P.kwargs) -> Artifact:
+            return _unwrap(job(recipe, *args, **kwargs))
 
-        return call
+        return wraps(function)(call)
 
     return decorate
 
@@ -94,7 +108,7 @@ class ProgressArtifact:
     def start(self, label: str, total: int, unit: str) -> None:
         if TaskRunContext.get():
             text = f"{label}: {total} {unit}"
-            self.artifact = _tell(create_progress_artifact, progress=0.0, description=text)
+            self.artifact = tell(create_progress_artifact, progress=0.0, description=text)
 
     def update(self, label: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
@@ -103,16 +117,10 @@ class ProgressArtifact:
         self.last = now
         text = f"{label}: {done} of {total}" + (f", {note}" if note else "")
         share = 100.0 * done / max(1, total)
-        _tell(update_progress_artifact, artifact_id=self.artifact, progress=share, description=text)
+        tell(update_progress_artifact, artifact_id=self.artifact, progress=share, description=text)
 
     def finish(self, label: str) -> None:
         self.artifact = None
 
-
-def _tell(function: Callable[..., Any], **arguments: Any) -> Any:
-    """Show something in the UI; a server that cannot take it must not cost the stage its work."""
-    try:
-        return function(**arguments)
-    except Exception as error:
-        _log.warning("the Prefect server did not take an artifact: %s", error)
-        return None
+    def said(self, line: str) -> None:
+        pass

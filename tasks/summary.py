@@ -1,34 +1,92 @@
-"""What the run page says of a finished artifact, as Markdown."""
+"""What the run page says of finished artifacts, as Markdown."""
 
+import base64
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from cohobate.listing import size
 from cohobate.store import Artifact
 
+_SCORES = ["student", "split", "decoding", "n", "accuracy", "low", "high"]
+_LEDGER = ["model", "work", "sequences", "tokens", "flops", "paid"]
+_FIGURE_BYTES = 200_000
 
-def summary(artifact: Artifact) -> str:
+
+def of_artifact(artifact: Artifact) -> str:
     """Id, place, size, metrics and cost of `artifact`."""
     made = artifact.manifest
-    state = "found in the store" if artifact.cached else f"made in {made.seconds:.0f} s"
     lines = [
         f"## {artifact.id}",
         "",
-        f"{state} · `{artifact.path}` · fingerprint `{artifact.fingerprint[:16]}`",
+        f"{_state(artifact)} · `{artifact.path}` · fingerprint `{artifact.fingerprint[:16]}`",
         "",
     ]
     if isinstance(made.metrics, dict):
-        lines += _table(["metric", "value"], [[name, value] for name, value in made.metrics.items()])
+        lines += table(["metric", "value"], [[name, value] for name, value in made.metrics.items()])
     else:
-        columns = ["student", "split", "decoding", "n", "accuracy", "low", "high"]
-        lines += _table(columns, [[row.get(name) for name in columns] for row in made.metrics])
+        lines += table(_SCORES, [[row.get(name) for name in _SCORES] for row in made.metrics])
     if made.ledger:
-        columns = ["model", "work", "sequences", "tokens", "flops", "paid"]
-        lines += ["", *_table(columns, [[row[name] for name in columns] for row in made.ledger])]
+        lines += ["", *table(_LEDGER, [[row[name] for name in _LEDGER] for row in made.ledger])]
     return "\n".join(lines)
 
 
-def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
-    body = [" | ".join(_text(value) for value in row) for row in rows]
-    return [" | ".join(header), " | ".join("---" for _ in header), *body]
+def of_run(artifacts: Sequence[Artifact]) -> str:
+    """Scores, figures, artifacts with their paths, and what all of it cost."""
+    lines = ["# What came out", ""]
+    for artifact in artifacts:
+        metrics = artifact.manifest.metrics
+        if artifact.stage == "evaluation" and isinstance(metrics, list):
+            lines += [*table(_SCORES, [[row.get(name) for name in _SCORES] for row in metrics]), ""]
+        if artifact.stage == "report":
+            lines += [f"The whole report: `{artifact.path / 'index.html'}`", "", *_figures(artifact.path / "figures")]
+    lines += ["## Artifacts", "", *table(["artifact", "", "rows", "size", "path"], [_row(a) for a in artifacts])]
+    entries = [{"stage": a.stage, **entry} for a in artifacts for entry in a.manifest.ledger]
+    if entries:
+        names = ["stage", *_LEDGER]
+        lines += ["", "## Ledger", "", *table(names, [[entry[name] for name in names] for entry in entries])]
+        flops = sum(entry["flops"] for entry in entries)
+        here = sum(e["flops"] for a in artifacts if not a.cached for e in a.manifest.ledger if e["paid"] == "here")
+        lines += ["", f"In all {flops:.3g} FLOPs, {here:.3g} of them spent by this run."]
+    return "\n".join(lines)
+
+
+def rows(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """A row an artifact, for a table."""
+    names = ["artifact", "state", "rows", "size", "path"]
+    return [dict(zip(names, [_text(value) for value in _row(artifact)], strict=True)) for artifact in artifacts]
+
+
+def table(header: Sequence[str], body: Sequence[Sequence[Any]]) -> list[str]:
+    """The lines of a Markdown table."""
+    cells = ["| " + " | ".join(_text(value) for value in row) + " |" for row in body]
+    return ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header), *cells]
+
+
+def _row(artifact: Artifact) -> list[Any]:
+    made = artifact.manifest
+    count = "" if made.rows is None else f"{made.rows:,}"
+    return [artifact.id, _state(artifact), count, size(sum(each.bytes for each in made.files)), str(artifact.path)]
+
+
+def _state(artifact: Artifact) -> str:
+    return "found in the store" if artifact.cached else f"made in {artifact.manifest.seconds:.1f} s"
+
+
+def _figures(folder: Path) -> list[str]:
+    """The report's figures themselves: a page of the server may not show a file of the worker's."""
+    lines = []
+    for path in sorted(folder.glob("*.svg")):
+        if path.stat().st_size <= _FIGURE_BYTES:
+            data = base64.b64encode(_on_white(path.read_text(encoding="utf-8")).encode()).decode()
+            lines += [f"![{path.stem}](data:image/svg+xml;base64,{data})", ""]
+    return lines
+
+
+def _on_white(svg: str) -> str:
+    """The figures have no background and black text, which the UI's dark pages would swallow."""
+    return re.sub(r"(<svg\b[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', svg, count=1)
 
 
 def _text(value: Any) -> str:
@@ -36,4 +94,4 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, int) and value >= 10**9:
         return f"{value:.3g}"
-    return str(value).replace("|", "\\|")
+    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,7 +1,9 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # One thread a process: tests start several, and threads that wait for each other cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +15,9 @@ import pytest
 from cohobate.config import Recipe
 from cohobate.recipes import load_recipe
 from tests.pipeline import SMALL, Finished, run_stages
+
+if TYPE_CHECKING:
+    from tests.operated import Up
 
 
 @pytest.fixture
@@ -42,3 +47,16 @@ def finished(tiny: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Finished
             del os.environ["COHOBATE_DATA"]
         else:
             os.environ["COHOBATE_DATA"] = before
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Up"]:
+    """A Prefect server with a worker and all deployments, for every test that needs one."""
+    from tests.operated import Up
+
+    started = Up(tmp_path_factory.mktemp("up"))
+    try:
+        started.start()
+        yield started
+    finally:
+        assert started.stop() == 0

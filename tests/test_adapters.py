@@ -15,9 +15,10 @@ from cohobate.config.training import Lora, Training
 from cohobate.errors import UserError
 from cohobate.objectives.sft import cross_entropy
 from cohobate.progress import Bar
+from cohobate.recipes import load_recipe
 from cohobate.shipped import shipped_path
 from cohobate.students import LoadedModel, load
-from cohobate.training.adapters import Trainee
+from cohobate.training.adapters import Trainee, whole_weights
 from cohobate.training.base import Progressed
 from cohobate.training.loop import Run
 from cohobate.training.triple_source import training_rows
@@ -144,3 +145,17 @@ def test_bfloat16_products_over_float32_weights_give_nearly_the_same_gradient(tm
     assert a.dtype == b.dtype == torch.float32
     assert float(torch.nn.functional.cosine_similarity(a, b, dim=0)) > 0.99
     assert not torch.allclose(a, b, rtol=1e-3, atol=0)  # it did compute in another precision
+
+
+def test_the_whole_weights_are_those_of_the_merged_model_by_its_names() -> None:
+    student = load("world/base", train=True)
+    names = {name for name, _ in student.model.named_parameters()}
+    trainee = Trainee(student, load_recipe("tiny", ["opd.lora.rank=4"]).opd, "base")
+    with torch.no_grad():
+        for parameter in trainee.trainable().values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    found = whole_weights(student.model, torch.float32)
+    merged = dict(trainee.peft.merge_and_unload().named_parameters())
+    assert found.keys() == merged.keys() == names
+    assert all(torch.allclose(found[name], merged[name], atol=1e-6) for name in names)
+    assert all(value.dtype == torch.bfloat16 for value in whole_weights(student.model, torch.bfloat16).values())

@@ -135,7 +135,7 @@ def parts(row: Row) -> tuple[str, str, str]:
 
 
 def test_the_parquet_holds_every_column(tmp_path: Path) -> None:
-    artifact = triples(tmp_path, [sample("q", "so\nAnswer: 1", teacher_name="/home/me/models/big")])
+    artifact = triples(tmp_path, [sample("q", "so\nAnswer: 1", teacher_name="/models/big")])
     export(artifact, Request("parquet", ALL), tmp_path / "out")
     read = pl.read_parquet(tmp_path / "out" / "train.parquet")
     source = pl.read_parquet(artifact.path / "triples.parquet")

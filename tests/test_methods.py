@@ -9,15 +9,18 @@ import torch
 from safetensors.torch import load_file
 
 from cohobate.batches import Row
+from cohobate.chat import Format
 from cohobate.config.distillation import Opd
 from cohobate.errors import RecipeError
 from cohobate.recipes import load_recipe
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, questions, sft, triples
 from cohobate.store import Artifact
+from cohobate.students import load
 from cohobate.training.loop import Run
 from cohobate.training.methods import Logged, method
 from cohobate.training.rollout_source import _first
+from cohobate.training.triple_source import with_gold_ghosts
 
 SMALL = ["questions.train=48", "sft.steps=6", "opd.steps=3", "opd.snapshot_every=1", "opd.prompts=4", "opd.warmup=0"]
 METHODS: dict[str, list[str]] = {
@@ -35,11 +38,12 @@ METHODS: dict[str, list[str]] = {
     "ghost": ["opd.objective=ghost"],
     "ghost own": ["opd.objective=ghost", "opd.ghost.source=own"],
     "ghost triples": ["opd.objective=ghost", "opd.ghost.source=triples", "opd.ghost.entropy_bonus=0.1"],
+    "ghost gold": ["opd.objective=ghost", "opd.ghost.source=gold"],
     "judge": ["opd.objective=judge"],
     "judge alone": ["opd.objective=judge", "opd.group=1", "opd.judge.leave_one_out=false"],
     "partial": ["opd.train_tokens=5"],
 }
-WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "judge", "judge alone"}
+WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone"}
 REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone"}
 
 
@@ -154,6 +158,16 @@ def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> No
     [row] = rows
     assert row.ids == [1, 2, 12, 12] and row.context == 2
     assert row.known["student_ids"].tolist() == [11, 11]
+
+
+def test_gold_ghosts_are_the_responses_that_were_given(before: tuple[Path, list[Artifact]]) -> None:
+    asked = pl.read_parquet(before[1][1].path / "questions.parquet").filter(pl.col("split") == "fresh")
+    written = "1 + 1 = 2.\nAnswer: 2"
+    given = asked.head(3).with_columns(pl.Series("gold_response", [written, None, " "]))
+    tokenizer = load(before[1][0].path / "model").tokenizer
+    [ghost] = with_gold_ghosts(tokenizer, given, Format())["ghost_ids"].to_list()
+    assert tokenizer.decode(ghost, skip_special_tokens=True) == written
+    assert ghost[-1] == tokenizer.eos_token_id
 
 
 def test_partial_rollouts_keep_the_facts_of_their_first_tokens() -> None:

@@ -126,6 +126,16 @@ def test_the_gold_answer_after_the_mark_of_gsm8k(tmp_path: Path) -> None:
     assert "line 3: 'answer' holds no '####'" in refusal(path, columns=columns, gold_after="####")
 
 
+def test_a_gold_response_is_a_column_of_its_own(tmp_path: Path) -> None:
+    rows = [{"question": "a?", "answer": "2 + 3 = 5\n#### 5"}, {"question": "b?", "answer": "#### 1"}]
+    path = save(rows, tmp_path / "q.jsonl")
+    frame = read(path, columns={"gold_answer": "answer", "gold_response": "answer"}, gold_after="####")
+    assert frame.select("gold_answer", "gold_response").rows() == [("5", rows[0]["answer"]), ("1", rows[1]["answer"])]
+    assert frame["meta"].to_list() == [None, None]
+    assert read(path, columns={"gold_answer": "answer"})["gold_response"].to_list() == [None, None]
+    assert "set questions.columns.gold_response = 'answer'" in refusal(path, columns={"gold_response": "answers"})
+
+
 def test_the_first_user_message_of_a_chat_is_the_question(tmp_path: Path) -> None:
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": " a? "}, {"role": "user", "content": "z?"}]
     parts = [{"role": "user", "content": [{"type": "text", "text": "b?"}]}]

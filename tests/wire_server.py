@@ -1,4 +1,7 @@
-"""A server that speaks OpenAI's chat wire over real sockets, does wrong what a test asks for, and keeps count."""
+"""A server that speaks OpenAI's wire over real sockets, does wrong what a test asks for, and keeps count.
+
+It answers chats, and scores token ids as vLLM does, by a rule instead of a model.
+"""
 
 import asyncio
 import hashlib
@@ -66,6 +69,39 @@ def completion(body: Body, content: Any = None, **changes: Any) -> Any:
     }
 
 
+def logprob(token: int, place: int) -> float:
+    """What the server gives for `token` at `place` of a prompt."""
+    return -((token * 7 + place) % 11) / 10 - 0.5
+
+
+def likeliest(place: int, k: int) -> dict[int, float]:
+    """Its k likeliest tokens there, less likely from one to the next, all but the first ones likelier than others."""
+    return {place + n: -0.1 - n / 100 for n in range(k)}
+
+
+def scored(body: Body, decoded: Callable[[int], str | None] = lambda token: None) -> Any:
+    """A completion with the log-probabilities of its prompts, which are lists of ids."""
+
+    def place(at: int, token: int) -> Any:
+        found = {token: logprob(token, at), **likeliest(at, body["prompt_logprobs"])}
+        return {str(t): {"logprob": value, "decoded_token": decoded(t)} for t, value in found.items()}
+
+    return {
+        "object": "text_completion",
+        "model": body["model"],
+        "choices": [
+            {
+                "index": index,
+                "text": "",
+                "finish_reason": "length",
+                "prompt_token_ids": ids,
+                "prompt_logprobs": [None, *(place(at, token) for at, token in enumerate(ids) if at)],
+            }
+            for index, ids in enumerate(body["prompt"])
+        ],
+    }
+
+
 class WireServer:
     """`plan` says what to do with a body that comes for the n-th time (from 1); `seen` is all that came."""
 
@@ -102,6 +138,7 @@ class WireServer:
     async def _serve(self, listening: threading.Event, ending: asyncio.Event) -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_post("/v1/completions", self._answer)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
@@ -129,7 +166,8 @@ class WireServer:
             self.in_flight -= 1
 
     async def _send(self, request: web.Request, body: Body, act: Act) -> web.StreamResponse:
-        text = json.dumps(completion(body) if act.payload is None else act.payload) if act.raw is None else act.raw
+        usual = scored if "prompt_logprobs" in body else completion
+        text = json.dumps(usual(body) if act.payload is None else act.payload) if act.raw is None else act.raw
         if not (act.tear or act.halfway or act.trickle):
             return web.Response(text=text, status=act.status, headers=act.headers, content_type="application/json")
         if act.tear:

@@ -26,6 +26,11 @@ app = typer.Typer(
 
 serve = typer.Typer(help="Serve a recipe's model with vLLM.", no_args_is_help=True)
 app.add_typer(serve, name="serve")
+policy = typer.Typer(help="A tiny policy that a judge reinforces: train it, ask it.", no_args_is_help=True)
+app.add_typer(policy, name="policy")
+
+# Flows with a command of their own; what else a record names was begun by a deployment.
+EXPERIMENTS = ("compare", "judge", "recover", "single_prompt")
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")]
 Overrides = Annotated[
@@ -61,6 +66,8 @@ def resume(
     from cohobate import runs
 
     record = runs.to_resume(name)
+    if record.flow_run_id or record.flow not in ("distill", *EXPERIMENTS):
+        _become("tasks.retry", ["retry", record.id])  # a deployment's: its worker goes on with it
     _become_flow(["--resume", record.id], record.flow)
 
 
@@ -103,6 +110,120 @@ def teacher(
     serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
 
 
+@app.command()
+def estimate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="rtx-4090, l40s, a100, h100 or h200.")] = "h100",
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached.")
+    ] = 0.35,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of a prompt.")] = 200,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="Training questions; else questions.train of the recipe.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a recipe will take in FLOPs, hours and memory, before any weight is here."""
+    from cohobate.estimating import print_estimate
+    from cohobate.recipes import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    print_estimate(chosen, gpu, utilisation, prompt_tokens, questions, as_json=as_json)
+
+
+@policy.command()
+def train(recipe: RecipeName = "helpdesk", overrides: Overrides = None) -> None:
+    """Reinforce a recipe's tiny policy with its judge, and write the page about both."""
+    _become_experiment("judge", recipe, overrides, "policy")
+
+
+@policy.command()
+def answer(
+    name: Annotated[str, typer.Argument(metavar="POLICY", help="A policy artifact's id, or a .safetensors file.")],
+    texts: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="What it is asked.")],
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions with a trained policy: its choice, and how sure it is of the first three."""
+    from cohobate.answering import print_answers
+
+    print_answers(name, texts, as_json=as_json)
+
+
+@app.command()
+def recover(recipe: RecipeName = "handbook", overrides: Overrides = None) -> None:
+    """Learn a handbook, measure what was lost, and recover it from the student's earlier self."""
+    _become_experiment("recover", recipe, overrides, "recover")
+
+
+@app.command(name="single-prompt")
+def single_prompt(recipe: RecipeName = "oneprompt", overrides: Overrides = None) -> None:
+    """Distil on-policy on one prompt, against many prompts and against SFT on the answers to the one."""
+    _become_experiment("single_prompt", recipe, overrides, "single")
+
+
+@app.command()
+def suites(
+    recipe: RecipeName,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A training artifact's id, or a model folder.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on a recipe's suites: files of questions, and tasks of lm-evaluation-harness."""
+    from cohobate.listing import print_suites
+    from cohobate.measuring import measure
+    from cohobate.recipes import load_recipe
+
+    made = measure(load_recipe(recipe, overrides or []), model)
+    if as_json:
+        print(made.manifest.model_dump_json(indent=2))
+    else:
+        print_suites(made)
+
+
+def up(
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say what is up; exit with 1 if anything is not.")
+    ] = False,
+    gpu: Annotated[
+        int | None, typer.Option(min=1, metavar="SLOTS", help="Builds at a time on GPUs (1; then as it was).")
+    ] = None,
+    lost_after: Annotated[
+        int, typer.Option(min=60, metavar="SECONDS", help="Without a sign of life a run counts as Crashed.")
+    ] = 180,
+) -> None:
+    """Start a Prefect server, a worker and the deployments of prefect.yaml, until Ctrl+C."""
+    slots = [] if gpu is None else ["--gpu", str(gpu)]
+    _become("tasks.up", [*(["--status"] if status else []), *slots, "--lost-after", str(lost_after)])
+
+
+@app.command()
+def free(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Id or name of the flow run, or the run's own id.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if its process is still there.")] = False,
+) -> None:
+    """Set a run that hangs without its process to Crashed, so that it can be retried and lets others start."""
+    _become("tasks.retry", ["free", name, *(["--force"] if force else [])])
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact's id, or its beginning.")],
+) -> None:
+    """Make an artifact, and what it was made from, the promoted ones of its recipe, without the gate."""
+    from cohobate.promotion import lineage
+    from cohobate.promotion import promote as point
+    from cohobate.store import Store
+
+    artifact = Store().find(name)
+    ancestors = lineage(Store(), artifact)
+    # Of two ancestors of a stage, as of curated triples, the nearer one.
+    nearest = {each.stage: each for each in reversed(ancestors)}
+    pointer = point(artifact.manifest.recipe, list(nearest.values()), "by hand")
+    for stage, found in pointer.artifacts.items():
+        print(f"{stage:<10} {found}")
+
+
 @app.command(name="ls")
 def list_artifacts(as_json: AsJson = False) -> None:
     """List the artifacts."""
@@ -113,6 +234,24 @@ def list_artifacts(as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=2))
     else:
         print_rows(rows)
+
+
+@app.command()
+def gc(
+    keep: Annotated[int, typer.Option(min=1, metavar="RUNS", help="Finished runs of each recipe that stay.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted.")] = False,
+) -> None:
+    """Say what no kept run and nothing promoted was made from, and how large it is; with --yes, delete it."""
+    from cohobate import housekeeping
+    from cohobate.listing import size
+
+    made = housekeeping.plan(keep)
+    for each in made.garbage:
+        print(f"{size(each.bytes):>9}  {each.path}  {each.why}")
+    if yes:
+        housekeeping.sweep(made)
+    done = "deleted" if yes else "can be deleted with --yes"
+    print(f"{size(made.bytes)} {done}, {size(made.kept_bytes)} in {len(made.kept)} artifacts kept")
 
 
 @app.command()
@@ -131,15 +270,30 @@ for command in (*looking.COMMANDS, *data_commands.COMMANDS):
     app.command()(command)
 
 
+def _become_experiment(flow: str, recipe: str, overrides: list[str] | None, section: str) -> NoReturn:
+    """Run the flow of an experiment, which needs its own section of the recipe."""
+    from cohobate.errors import RecipeError
+    from cohobate.recipes import load_recipe
+
+    if getattr(load_recipe(recipe, overrides or []), section) is None:
+        raise RecipeError(f"recipe {recipe} has no section [{section}]; add one, or take a shipped recipe that has")
+    _become_flow([recipe, *(part for override in overrides or [] for part in ("--set", override))], flow)
+
+
 def _become_flow(arguments: list[str], flow: str = "distill") -> NoReturn:
     """Replace this process by the flow: same process id, so that signals reach the work itself."""
     # In a terminal our own lines tell the story; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    _become(f"flows.{flow}", arguments)
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Replace this process by a program that knows Prefect: same process id, so that signals reach the work itself."""
     root = str(Path(__file__).parents[2])
     if (Path(root) / "flows").is_dir():
         os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"flows.{flow}", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 def main(argv: list[str] | None = None) -> Any:

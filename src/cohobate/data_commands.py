@@ -1,4 +1,4 @@
-"""Commands that work on triples: verify, diff, curate, export."""
+"""Commands that work on what was made: verify, diff, curate, export of triples, publish of models."""
 
 from __future__ import annotations
 
@@ -175,4 +175,28 @@ def export(
     print(f"{folder}: {made.written.rows:,} rows of {artifact.id}")
 
 
-COMMANDS = (verify, diff, curate, export)
+def publish(
+    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An sft or opd artifact's id, or its beginning.")],
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to; else exports/ of the data.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME", help="Upload it to this repository of the Hugging Face Hub; needs HF_TOKEN."
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --to: a new repository can be seen by all.")] = False,
+    adapter: Annotated[bool, typer.Option("--adapter", help="The LoRA adapter alone, not the merged model.")] = False,
+) -> None:
+    """Write a trained model with a model card, as a folder that loads anywhere; with --to, upload it."""
+    from cohobate.export.model import default_folder, push, write_model
+    from cohobate.store import Store
+
+    artifact = Store().find(name)
+    folder = default_folder(artifact, adapter=adapter) if out is None else out
+    made = write_model(artifact, to or folder.name, folder, adapter=adapter)
+    print(f"{made.folder}: {made.size / 1e6:,.1f} MB of {artifact.id}")
+    if to is not None:
+        print(push(made.folder, to, private=not public))
+
+
+COMMANDS = (verify, diff, curate, export, publish)

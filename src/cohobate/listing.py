@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cohobate import promotion
 from cohobate.errors import DamagedArtifactError
 from cohobate.files import read_json
 from cohobate.store import Artifact, Store, verify
@@ -21,12 +22,14 @@ _FIRST_ROWS = 3
 
 
 def artifact_rows() -> list[dict[str, Any]]:
-    """{id, stage, recipe, fingerprint, path, rows, bytes, created_at, status} of each artifact, oldest first.
+    """{id, stage, recipe, fingerprint, path, rows, bytes, created_at, status, promoted} of each artifact, oldest first.
 
-    status: done, damaged, or building (begun and not finished; it has no fingerprint in full yet).
+    status: done, damaged, or building (begun and not finished; it has no fingerprint in full yet). promoted: whether
+    it is the promoted one of its recipe.
     """
     store = Store()
-    rows = [_row(artifact) for artifact in store.all()]
+    marks = {mark for pointer in promotion.everything() for mark in pointer.fingerprints.values()}
+    rows = [{**_row(artifact), "promoted": artifact.fingerprint in marks} for artifact in store.all()]
     for path in store.partial():
         recipe, _, short = path.stem.rpartition("-")
         rows.append(
@@ -40,6 +43,7 @@ def artifact_rows() -> list[dict[str, Any]]:
                 "bytes": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()),
                 "created_at": None,
                 "status": "building",
+                "promoted": False,
             }
         )
     return rows
@@ -54,7 +58,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         created = (row["created_at"] or "")[:19].replace("T", " ")
         count = "" if row["rows"] is None else f"{row['rows']:,}"
-        table.add_row(row["id"], count, size(row["bytes"]), created, row["status"])
+        table.add_row(row["id"], count, size(row["bytes"]), created, "promoted" if row["promoted"] else row["status"])
     Console().print(table)
 
 
@@ -91,6 +95,22 @@ def print_comparison(comparison: Artifact, *, as_json: bool = False) -> None:
         print(json.dumps({"id": comparison.id, "path": str(comparison.path), **facts}, indent=2))
     else:
         show(facts, str(comparison.path / "index.html"))
+
+
+def print_suites(suites: Artifact) -> None:
+    """The scores of suites on standard output: avg@k and pass@k where questions are answered several times."""
+    console = Console(highlight=False)
+    table = Table("suite", "questions", "k", "accuracy", "95% interval", "pass@k", box=None, header_style="bold")
+    rows = suites.manifest.metrics
+    for row in rows if isinstance(rows, list) else []:
+        passed = row.get("pass_at", {}).get(str(row.get("k")))
+        table.add_row(
+            *(escape(row["suite"]), f"{row.get('questions', row['n']):,}", str(row.get("k", 1))),
+            *(f"{row['accuracy']:.1%}", f"{row['low']:.1%}–{row['high']:.1%}"),
+            "–" if passed is None else f"{passed['share']:.1%} [{passed['low']:.1%}, {passed['high']:.1%}]",
+        )
+    console.print(table)
+    console.print(f"{suites.id}  {suites.path}")
 
 
 def _print_metrics(console: Console, metrics: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,11 +17,15 @@ from cohobate.store import data_root
 
 if TYPE_CHECKING:
     from cohobate.teachers.base import Teacher as Answering
+    from cohobate.teachers.score_wire import ScoredRow
 
 # In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
 _MARGIN = 12
 # Checks without which the others cannot be made.
-_GROUNDS = ("data folder", "vllm", "teacher loads", "teacher answers", "student loads")
+_GROUNDS = (
+    *("data folder", "vllm", "vllm of the student", "teacher loads", "teacher answers", "student loads"),
+    *("server starts", "server scores", "server vocabulary", "server tokenizer"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,14 @@ def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> 
     ask: send an endpoint a request, which it may charge for; start a vLLM teacher and ask it.
     """
     results: list[Check] = []
-    for name, probe in _probes(recipe, roles, ask):
-        try:
-            results.append(Check(name, True, probe()))
-        except CohobateError as error:
-            results.append(Check(name, False, str(error)))
-            if name in _GROUNDS:
-                break
+    with closing(_probes(recipe, roles, ask)) as probes:
+        for name, probe in probes:
+            try:
+                results.append(Check(name, True, probe()))
+            except CohobateError as error:
+                results.append(Check(name, False, str(error)))
+                if name in _GROUNDS:
+                    break
     return results
 
 
@@ -70,7 +76,7 @@ def print_checks(checks: list[Check]) -> None:
     Console().print(table)
 
 
-def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[str, Callable[[], str]]]:
+def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple[str, Callable[[], str]]]:
     models: dict[str, Any] = {}
 
     def loads(name: str, path: str) -> str:
@@ -85,21 +91,26 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[
         models[name] = outline(path)
         return f"{path}: {models[name].config.model_type}, which vLLM loads"
 
-    # Where vLLM generates and nothing else needs the teacher, its weights are not loaded here.
+    # Where vLLM generates, or a server scores, and nothing else needs the teacher, its weights are not loaded here.
     alone = recipe.teacher.kind == "vllm" and "student" not in roles
+    scores = (recipe.opd.steps and recipe.opd.asks_teacher) or (recipe.sft.steps and recipe.sft.asks_teacher)
+    served = bool(scores and recipe.teacher.scores_by_server)
     yield "data folder", _data_folder
     if recipe.curation is not None:
         yield "curation", lambda: _curation(recipe)
     if "teacher" in roles:
         if recipe.teacher.kind == "endpoint" and ask:
             yield "teacher answers", lambda: _answers(recipe.teacher, recipe.triples)
-        if recipe.teacher.kind == "vllm" and (ask or alone):
+        if (recipe.teacher.kind == "vllm" and (ask or alone)) or (served and not recipe.teacher.base_urls):
             yield "vllm", _vllm
         if recipe.teacher.kind == "vllm" and ask:
             yield "teacher answers", lambda: _engine_answers(recipe)
         if recipe.teacher.is_folder:
-            yield "teacher loads", lambda: (reads if alone else loads)("teacher", recipe.teacher.model)
+            light = alone or (served and not ask)
+            yield "teacher loads", lambda: (reads if light else loads)("teacher", recipe.teacher.model)
     if "student" in roles:
+        if recipe.opd.steps and recipe.opd.sampler == "vllm":
+            yield "vllm of the student", _vllm
         yield "student loads", lambda: loads("student", recipe.student.model)
         yield "disk", lambda: _disk(models["student"].model)
     judge = recipe.triples.verifier.judge
@@ -108,11 +119,39 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Iterator[tuple[
     if models:
         yield "template", lambda: _template(recipe, models)
         yield "lengths", lambda: _lengths(recipe, models)
-    scores = (recipe.opd.steps and recipe.opd.asks_teacher) or recipe.sft.objective == "logit_kd"
-    if scores and set(BOTH) <= set(models):
+    if scores and "student" in models:
+        yield from _scoring_probes(recipe, models, served, ask)
+
+
+def _scoring_probes(
+    recipe: Recipe, models: dict[str, Any], served: bool, ask: bool
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    if "teacher" in models:
         yield "tokenizers", lambda: _tokenizers(models)
-        yield "scores repeat", lambda: _repeats(recipe, models["teacher"])
-        yield "self-distillation", lambda: _self_kl(recipe, models["student"])
+        if not served:
+            yield "scores repeat", lambda: _repeats(recipe, models["teacher"])
+    yield "self-distillation", lambda: _self_kl(recipe, models["student"])
+    if served and ask:
+        yield from _server_probes(recipe, models)
+
+
+def _server_probes(recipe: Recipe, models: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Those of the server that scores, which runs for so long where none is given."""
+    from cohobate.serving import scoring_server
+    from cohobate.teachers.score_checks import checks
+
+    with ExitStack() as stack:
+        addressed = [recipe]
+
+        def starts() -> str:
+            addressed.append(stack.enter_context(scoring_server(recipe)))
+            return f"vLLM scores at {', '.join(addressed[-1].teacher.base_urls)}"
+
+        if not recipe.teacher.base_urls:
+            yield "server starts", starts
+        teacher = models.get("teacher")
+        local = None if teacher is None else lambda row: _local_scores(recipe, teacher, row)
+        yield from checks(addressed[-1], models["student"], local)
 
 
 def _data_folder() -> str:
@@ -228,6 +267,12 @@ def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
             f"triples.max_tokens is {written}, but teacher.max_length only {own} for prompt and response together; "
             "raise teacher.max_length"
         )
+    room = recipe.opd.vllm.max_length if recipe.opd.sampler == "vllm" else None
+    if recipe.opd.steps and room is not None and recipe.opd.max_tokens >= room:
+        raise CohobateError(
+            f"opd.max_tokens is {recipe.opd.max_tokens}, but opd.vllm.max_length only {room} for prompt and response "
+            "together; raise opd.vllm.max_length"
+        )
     longest = max(written, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
     if longest >= context:
         raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
@@ -250,6 +295,15 @@ def _scores(recipe: Recipe, model: Any) -> Any:
     response = encode(model.tokenizer, "2 + 3 = 5.\nAnswer: 5")
     rows = [Row([*prompt, *response], len(prompt)) for _ in range(2)]
     return score(model.model, rows, recipe.opd.tokens_per_batch, model.pad_id)
+
+
+def _local_scores(recipe: Recipe, model: Any, row: ScoredRow) -> list[float]:
+    from cohobate.batches import Row
+    from cohobate.scoring import score
+
+    [found] = score(model.model, [Row(row.ids, row.context)], recipe.opd.tokens_per_batch, model.pad_id)
+    logprobs: list[float] = found.logprobs.tolist()
+    return logprobs
 
 
 def _repeats(recipe: Recipe, teacher: Any) -> str:

@@ -28,11 +28,12 @@ _PLAIN_SECONDS = 5.0
 
 
 class Sink(Protocol):
-    """Someone who follows the work: called at the start, at each advance, and at the end of a bar."""
+    """Someone who follows the work: called at the start, at each advance, and at the end of a bar, and of each line."""
 
     def start(self, label: str, total: int, unit: str) -> None: ...
     def update(self, label: str, done: int, total: int, note: str) -> None: ...
     def finish(self, label: str) -> None: ...
+    def said(self, line: str) -> None: ...
 
 
 _sinks: list[Sink] = []
@@ -50,6 +51,12 @@ def listening(sink: Sink) -> Iterator[None]:
 
 def say(line: str) -> None:
     """One line for the person who watches, on standard error."""
+    _print(line)
+    for sink in _sinks:
+        sink.said(line)
+
+
+def _print(line: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(escape(line))
 
 
@@ -138,7 +145,7 @@ class _PlainBar(Bar):
         rate = self.done / max(1e-9, now - self.began)
         left = f", {(self.total - self.done) / rate:.0f} s left" if rate and self.done < self.total else ""
         note = f", {self.note}" if self.note else ""
-        say(f"{self.label}: {self.done}/{self.total} {self.unit} ({rate:.1f}/s{left}{note})")
+        _print(f"{self.label}: {self.done}/{self.total} {self.unit} ({rate:.1f}/s{left}{note})")
 
 
 @contextmanager

@@ -24,10 +24,11 @@ Status = Literal["running", "done", "failed", "interrupted"]
 
 
 class RunRecord(BaseModel):
-    """One run of a recipe; times are UTC."""
+    """One run of a recipe; times are UTC. flow_run_id: Prefect's, of a run that a deployment began."""
 
     id: str
     flow: str = "distill"
+    flow_run_id: str | None = None
     recipe: dict[str, Any]
     until: str
     status: Status = "running"
@@ -48,20 +49,53 @@ class RunRecord(BaseModel):
             write_json_atomic(self.path, self.model_dump(mode="json"))
 
 
-def begin(recipe: Recipe, until: str, *, flow: str = "distill") -> RunRecord:
-    """A new record of this process, saved as running."""
+def begin(recipe: Recipe, until: str, *, flow: str = "distill", flow_run_id: str | None = None) -> RunRecord:
+    """A record of this process, saved as running: a new one, or that of the flow run which is tried again."""
+    again = of_flow_run(flow_run_id) if flow_run_id else None
+    here = {"pid": os.getpid(), "host": socket.gethostname(), "status": "running", "finished_at": None, "error": None}
+    if again:
+        record = again.model_copy(update=here)
+        record.save()
+        return record
     now = datetime.now(UTC)
     record = RunRecord(
         id=f"{recipe.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         flow=flow,
+        flow_run_id=flow_run_id,
         recipe=recipe.model_dump(mode="json"),
         until=until,
-        pid=os.getpid(),
-        host=socket.gethostname(),
         started_at=now.isoformat(timespec="milliseconds"),
+        **here,
     )
     record.save()
     return record
+
+
+def add(name: str | None, artifact: str) -> None:
+    """Note in the record `name`, if there is one, that the run has this artifact: a killed run's are known too."""
+    path = _folder() / f"{name}.json"
+    if name and path.is_file():
+        record = RunRecord.model_validate_json(path.read_bytes())
+        if artifact not in record.artifacts:
+            record.model_copy(update={"artifacts": [*record.artifacts, artifact]}).save()
+
+
+def of_flow_run(flow_run_id: str) -> RunRecord | None:
+    """The record of a flow run of Prefect's."""
+    return next((record for record in everything() if record.flow_run_id == flow_run_id), None)
+
+
+def is_alive(record: RunRecord) -> bool:
+    """Whether the record's process, which must be of this machine, is there."""
+    if record.status != "running" or record.host != socket.gethostname():
+        return False
+    try:
+        os.kill(record.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def end(record: RunRecord, status: Status, artifacts: list[str], error: str | None = None) -> None:

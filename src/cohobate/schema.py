@@ -22,11 +22,12 @@ QUESTIONS = _table(
     ("question_id", _str),
     ("question", _str),
     ("gold_answer", _str),
+    ("gold_response", _str),
     ("split", _str),
     ("kind", _str),
     ("depth", _i32),
     ("meta", _str),
-    nullable="gold_answer depth meta",
+    nullable="gold_answer gold_response depth meta",
 )
 
 TRIPLES = _table(

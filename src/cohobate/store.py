@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cohobate import manifest, progress
+from cohobate import manifest, progress, slots
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError, DamagedArtifactError, StoreError
 from cohobate.files import storage_errors, sync_folder, sync_tree
@@ -31,7 +31,7 @@ from cohobate.manifest import FileEntry, Manifest, Parent, read_manifest, write_
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts that are made on request or by an experiment, and are no stage of a distillation.
-DERIVED = ("labels", "comparison")
+DERIVED = ("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
 _SCRATCH = "scratch"
 
 
@@ -131,7 +131,8 @@ class Store:
             if found:
                 return found
             job = _Job(self.root, stage, recipe, version, identity, mark, tuple(parents))
-            return job.run(build)
+            with slots.held(f"{stage}/{recipe.name}-{mark[:8]}"):
+                return job.run(build)
 
     def all(self) -> list[Artifact]:
         """Every finished artifact, oldest first."""

@@ -109,7 +109,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def refuse_mismatch(teacher: LoadedModel, student: LoadedModel) -> None:
+def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | ModelOutline) -> None:
     """Raise ModelError unless both models read and end text in the same way: scoring is by token ids."""
     ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     if ours != theirs:
@@ -124,9 +124,9 @@ def refuse_mismatch(teacher: LoadedModel, student: LoadedModel) -> None:
             f"student and teacher end a response differently (ids {student.eos_ids} and {teacher.eos_ids}), so the "
             "student would learn never to stop; set eos_token_id in the student's generation_config.json"
         )
-    if teacher.model.config.vocab_size < len(ours):
+    if teacher.config.vocab_size < len(ours):
         raise ModelError(
-            f"the teacher has logits for {teacher.model.config.vocab_size} of the tokenizer's {len(ours)} tokens"
+            f"the teacher has logits for {teacher.config.vocab_size} of the tokenizer's {len(ours)} tokens"
         )
 
 

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from cohobate.config import Teacher
 from cohobate.errors import EngineError
 from cohobate.store import data_root
 
@@ -134,14 +133,27 @@ def _probe(python: Path) -> Install | None:
     return None
 
 
-def engine_arguments(teacher: Teacher, install: Install) -> dict[str, Any]:
+class Settings(Protocol):
+    """What a recipe says about an engine."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def gpu_memory(self) -> float: ...
+    @property
+    def max_length(self) -> int | None: ...
+    @property
+    def tensor_parallel(self) -> int: ...
+
+
+def engine_arguments(settings: Settings, install: Install) -> dict[str, Any]:
     """What the engine is told, whether it runs for us alone or behind a server; None is left to vLLM."""
     usual = "float32" if install.cpu else "bfloat16"
     return {
-        "dtype": usual if teacher.dtype == "auto" else teacher.dtype,
-        "max_model_len": teacher.max_length,
-        "tensor_parallel_size": teacher.tensor_parallel,
-        "gpu_memory_utilization": None if install.cpu else teacher.gpu_memory,
+        "dtype": usual if settings.dtype == "auto" else settings.dtype,
+        "max_model_len": settings.max_length,
+        "tensor_parallel_size": settings.tensor_parallel,
+        "gpu_memory_utilization": None if install.cpu else settings.gpu_memory,
         # A model's generation_config.json would change what a request leaves at its neutral value.
         "generation_config": "vllm",
         "enforce_eager": True if install.cpu else None,  # compiling takes longer than it saves there

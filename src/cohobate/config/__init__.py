@@ -9,8 +9,10 @@ from cohobate.config.compare import Compare, Method
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher
+from cohobate.config.policy import Policy, PolicyJudge
 from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
+from cohobate.config.recover import Handbook, Recover
 from cohobate.config.training import Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
 
@@ -21,13 +23,17 @@ __all__ = [
     "Compare",
     "Curation",
     "Documents",
+    "Handbook",
     "Hub",
     "Judge",
     "Method",
     "Mix",
     "Part",
+    "Policy",
+    "PolicyJudge",
     "Questions",
     "Recipe",
+    "Recover",
     "Section",
     "StageName",
     "Student",

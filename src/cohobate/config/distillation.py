@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import Positive, Section, Share
+from cohobate.config.base import EXECUTION, Positive, Section, Share
 from cohobate.config.training import Training
 
 Weight = Annotated[float, Field(ge=0)]
@@ -40,6 +40,21 @@ class Sft(Training):
     def identity(self) -> dict[str, Any]:
         """The settings of another objective change nothing."""
         return _only(super().identity(), self.objective, {"logit_kd"})
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether a teacher scores the triples."""
+        return self.objective == "logit_kd"
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether it needs the teacher's whole distribution."""
+        return self.asks_teacher and self.logit_kd.top_k is None
+
+    @property
+    def teacher_top_k(self) -> int:
+        """How many of the teacher's likeliest tokens it needs."""
+        return (self.logit_kd.top_k or 0) if self.asks_teacher else 0
 
     @model_validator(mode="after")
     def _scorable(self) -> Self:
@@ -96,9 +111,10 @@ class Grpo(Section):
 class Ghost(Section):
     """Ghost-response policy optimisation."""
 
-    source: Literal["teacher", "own", "triples"] = "teacher"
+    source: Literal["teacher", "own", "triples", "gold"] = "teacher"
     """teacher: what the teacher would say next to the student's own prefix. own: the student's shortest right answer
-    of the group, for its wrong ones. triples: the teacher's response, on the questions of the triples."""
+    of the group, for its wrong ones. triples: the teacher's response, on the questions of the triples. gold: the
+    response that somebody wrote (questions.columns.gold_response), on the fresh questions that have one."""
     entropy_bonus: Weight = 0.0
     """In nats of reward for a nat of entropy."""
 
@@ -110,6 +126,21 @@ class Judged(Section):
     """Hold each reward against the mean of the others of its group."""
     lock_in: Weight = 2.0
     """Weight of the cross-entropy on the rollouts that were rewarded."""
+
+
+class StudentEngine(Section):
+    """The vLLM engine of the student."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of weights and activations; auto: float32 on a CPU, bfloat16 on a GPU."""
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Share of a GPU's memory that it takes; the rest is the trainer's."""
+    max_length: Positive | None = None
+    """Most tokens of prompt and response together; a smaller one needs less memory. None: the model's."""
+    tensor_parallel: Positive = 1
+    """GPUs that share the model."""
+    sleep: bool = False
+    """Give the GPU's memory back while the student is trained; then gpu_memory may be large. A CPU cannot."""
 
 
 class Opd(Training):
@@ -129,6 +160,11 @@ class Opd(Training):
     """Questions a step, from the fresh split."""
     group: Positive = 2
     """Rollouts a question."""
+    sampler: Annotated[Literal["local", "vllm"], EXECUTION] = "local"
+    """Who samples the rollouts. local: this process. vllm: an engine beside it, which gets the new weights before each
+    batch of rollouts."""
+    vllm: Annotated[StudentEngine, EXECUTION] = StudentEngine()
+    """Settings of that engine."""
     max_tokens: Positive = 128
     """Longest rollout; a truncated one is learnt from too."""
     train_tokens: Positive | None = None
@@ -152,6 +188,18 @@ class Opd(Training):
         if self.objective == "grpo":
             return self.grpo.teacher > 0
         return self.objective != "judge" and (self.objective != "ghost" or self.ghost.source == "teacher")
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether it needs the teacher's whole distribution."""
+        return self.objective in ("exact", "gkd")
+
+    @property
+    def teacher_top_k(self) -> int:
+        """How many of the teacher's likeliest tokens it needs."""
+        ghosts = self.objective == "ghost" and self.ghost.source == "teacher"
+        of = {"topk": self.topk.k, "sampled": self.sampled.control_variate or 0, "ghost": int(ghosts)}
+        return of.get(self.objective, 0)
 
     @property
     def is_rewarded(self) -> bool:

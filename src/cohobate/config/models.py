@@ -77,10 +77,15 @@ class Teacher(Section):
     """The user message; {question} is replaced."""
     system: str | None = None
     """A system message, if any."""
+    scoring: Annotated[Literal["local", "server"], EXECUTION] = "local"
+    """Who scores given tokens, for opd and logit_kd. local: this process, through transformers. server: `vllm serve`
+    with the same model, which the stage starts where no `base_url` is given; so it always is for an endpoint."""
+    tokenizer: Annotated[str | None, EXECUTION] = None
+    """endpoint: folder with its tokenizer and chat template, to score with; None: they are those of the student."""
     base_url: Annotated[str | list[str] | None, AfterValidator(_addresses), EXECUTION] = None
-    """endpoint: its address, up to /v1; or the addresses of several replicas, which share the work."""
+    """endpoint, server: its address, up to /v1; or the addresses of several replicas, which share the work."""
     api_key_env: Annotated[str | None, AfterValidator(_no_secret), EXECUTION] = None
-    """endpoint: name of the environment variable that holds the key."""
+    """endpoint, server: name of the environment variable that holds the key."""
     provider: str | None = None
     """endpoint: who serves it, in your words: the same name at another provider is another teacher."""
     revision: str | None = None
@@ -116,14 +121,24 @@ class Teacher(Section):
         return {**super().identity(), "kind": "local" if self.is_folder else "endpoint"}
 
     @property
+    def scores_by_server(self) -> bool:
+        """Whether a server scores given tokens."""
+        return self.kind == "endpoint" or self.scoring == "server"
+
+    @property
     def base_urls(self) -> list[str]:
         """The addresses, one a replica."""
         return [self.base_url] if isinstance(self.base_url, str) else self.base_url or []
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        if self.is_folder and (self.base_url or self.api_key_env):
-            raise ValueError("base_url and api_key_env belong to an endpoint; set kind = 'endpoint'")
+        if not self.scores_by_server and (self.base_url or self.api_key_env):
+            raise ValueError(
+                "base_url and api_key_env belong to a server; set kind = 'endpoint', or scoring = 'server' for one "
+                "that only scores"
+            )
+        if self.is_folder and self.tokenizer:
+            raise ValueError("tokenizer is for an endpoint; a folder has its own")
         if self.kind == "endpoint" and not self.base_urls:
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.kind == "endpoint" and "model" not in self.model_fields_set:

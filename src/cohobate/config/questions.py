@@ -15,6 +15,8 @@ class Columns(Section):
     """The question's text, or a list of chat messages, whose first user message is the question."""
     gold_answer: str = "gold_answer"
     """The right answer."""
+    gold_response: str | None = None
+    """A good response, rationale and answer, that somebody wrote; opd.ghost.source = "gold" learns from it."""
     id: str | None = None
     """A unique name of the question; None: the hash of its text."""
     choices: str | None = None

@@ -9,7 +9,11 @@ from cohobate.config.compare import Compare
 from cohobate.config.curation import Curation
 from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
+from cohobate.config.policy import Policy
 from cohobate.config.questions import Questions
+from cohobate.config.recover import Recover
+from cohobate.config.single import Single
+from cohobate.config.suites import Harness, Suite
 from cohobate.config.triples import Triples
 
 
@@ -79,6 +83,16 @@ class Recipe(Section):
     report: Report = Report()
     compare: Compare | None = None
     """The methods of `cohobate compare`; no stage of a distillation reads it."""
+    policy: Policy | None = None
+    """The tiny policy of `cohobate policy`; no stage of a distillation reads it."""
+    recover: Recover | None = None
+    """The experiment of `cohobate recover`; no stage of a distillation reads it."""
+    single: Single | None = None
+    """The experiment of `cohobate single-prompt`; no stage of a distillation reads it."""
+    suites: tuple[Suite, ...] = ()
+    """Files of questions for `cohobate suites`."""
+    harness: Harness | None = None
+    """Tasks of lm-evaluation-harness for `cohobate suites`."""
     runtime: Runtime = Runtime()
 
     @model_validator(mode="after")
@@ -96,14 +110,24 @@ class Recipe(Section):
             raise ValueError("opd needs fresh questions, which documents do not give; set opd.steps = 0")
         return self
 
+    @property
+    def served_scores(self) -> bool:
+        """Whether a server scores tokens in some stage."""
+        return self.teacher.scores_by_server and any(part.steps and part.asks_teacher for part in (self.sft, self.opd))
+
     @model_validator(mode="after")
     def _scorable(self) -> Self:
-        if self.teacher.kind == "endpoint" and self.opd.steps and self.opd.asks_teacher:
+        if not self.teacher.scores_by_server:
+            return self
+        instead = "opd.steps = 0" if self.teacher.kind == "endpoint" else "teacher.scoring = 'local'"
+        if self.opd.steps and self.opd.needs_whole:
             raise ValueError(
-                "opd needs a teacher that scores tokens, which one behind an endpoint does not; set opd.steps = 0"
+                f"opd.objective = '{self.opd.objective}' needs the teacher's whole distribution, of which a server "
+                f"gives only the likeliest tokens; set opd.objective = 'topk' or 'sampled', or {instead}"
             )
-        if self.teacher.kind == "endpoint" and self.sft.steps and self.sft.objective == "logit_kd":
+        if self.sft.steps and self.sft.needs_whole:
             raise ValueError(
-                "sft.objective = 'logit_kd' needs a teacher that scores tokens, which one behind an endpoint does not"
+                "sft.objective = 'logit_kd' needs the teacher's whole distribution, of which a server gives only the "
+                "likeliest tokens; set sft.logit_kd.top_k"
             )
         return self

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cohobate.errors import StoreError
+from cohobate.export.cards import environment, lineage, short
 from cohobate.export.formats import Format, Style
 from cohobate.export.writer import Written
 from cohobate.selection import Selection, counts
-from cohobate.store import Artifact, Store
+from cohobate.store import Artifact
 
 _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
 _SAMPLES, _SAMPLE_LENGTH = 3, 1500
@@ -46,7 +45,7 @@ def dataset_card(made: Export, file: Path, llama_factory: dict[str, Any] | None,
     licences = scan.select(pl.col("licence").unique()).collect()["licence"]
     config = made.artifact.manifest.config
     return (
-        _environment()
+        environment()
         .get_template("card.md.j2")
         .render(
             front=_front_matter(made, licences.drop_nulls().sort().to_list()),
@@ -56,7 +55,7 @@ def dataset_card(made: Export, file: Path, llama_factory: dict[str, Any] | None,
             verdicts=counts(made.samples["verdict"]),
             questions=made.samples["question_id"].n_unique(),
             rates=_rates(made.samples),
-            teachers=_distinct(scan, _TEACHER, {"teacher_name": _short}),
+            teachers=_distinct(scan, _TEACHER, {"teacher_name": short}),
             samplings=_distinct(scan, _SAMPLING),
             sources=_distinct(scan, ["source_name", "revision", "split"]),
             prompt=config["teacher"]["prompt"],
@@ -65,26 +64,13 @@ def dataset_card(made: Export, file: Path, llama_factory: dict[str, Any] | None,
             cost=scan.select(pl.col("cost_usd").sum(), (pl.col("cost_usd").count() > 0).alias("known"))
             .collect()
             .row(0),
-            lineage=_lineage(made.artifact),
+            lineage=lineage(made.artifact),
             manifest=made.artifact.manifest,
             examples=_examples(file),
             llama_factory=llama_factory and json.dumps({made.name: llama_factory}, indent=2),
             axolotl=axolotl,
         )
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("cohobate.export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, which nobody serves as HTML unsanitised
-    )
-    environment.filters |= {"fenced": _fenced, "cell": _cell}
-    return environment
 
 
 def _front_matter(made: Export, licences: list[str]) -> str:
@@ -131,11 +117,6 @@ def _distinct(scan: pl.LazyFrame, columns: list[str], shown: dict[str, Any] | No
     return [{k: shown.get(k, str)(v) for k, v in row.items() if v is not None} for row in rows]
 
 
-def _short(model: str) -> str:
-    """A model's name; of a path on somebody's machine only the last part."""
-    return Path(model).name if Path(model).is_absolute() else model
-
-
 def _rates(samples: pl.DataFrame) -> dict[str, int]:
     """Questions by their pass rate."""
     rate = samples.unique("question_id")["pass_rate"]
@@ -160,22 +141,6 @@ def _tokens(scan: pl.LazyFrame) -> dict[str, float]:
     return row.collect().row(0, named=True)
 
 
-def _lineage(artifact: Artifact) -> list[tuple[str, str, str]]:
-    """(id, fingerprint, made at) of the artifact and of all it was made from, as far as they are still stored."""
-    store, found = Store(artifact.path.parents[1]), []
-    queue = [(artifact.id, artifact.fingerprint)]
-    while queue:
-        name, mark = queue.pop(0)
-        try:
-            manifest = store.find(mark).manifest
-        except StoreError:
-            found.append((name, mark, "not stored here"))
-            continue
-        found.append((name, mark, f"{manifest.created_at[:19]} UTC"))
-        queue += [(p.id, p.fingerprint) for p in manifest.parents if p.fingerprint not in [each[1] for each in found]]
-    return list(dict.fromkeys(found))
-
-
 def _examples(file: Path) -> list[str]:
     """The first rows, indented, the longest of them cut."""
     if file.suffix == ".parquet":
@@ -186,15 +151,3 @@ def _examples(file: Path) -> list[str]:
             values = [json.loads(line) for line in islice(lines, _SAMPLES)]
     texts = [json.dumps(value, indent=1, ensure_ascii=False) for value in values]
     return [text if len(text) <= _SAMPLE_LENGTH else f"{text[:_SAMPLE_LENGTH]} ..." for text in texts]
-
-
-def _fenced(text: str, language: str = "") -> str:
-    """A code block; its fence is longer than any run of backticks inside."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _cell(text: object) -> str:
-    return " ".join(str(text).replace("|", "\\|").split())

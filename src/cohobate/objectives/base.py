@@ -16,8 +16,9 @@ import torch
 
 from cohobate.objectives import chunks
 
-# Logits alive at a time, in elements: 8M float32 are 32 MB, and as much again for each thing made of them.
-CHUNK_ELEMENTS = 8_000_000
+# Logits alive at a time, in elements: float32 of 48 MB, and as much again for each thing made of them. No smaller for a
+# large vocabulary: below 32 MB glibc takes them from the heap, which falls to pieces and grows with every chunk.
+CHUNK_ELEMENTS = 12_000_000
 
 # Sums over tokens; a name that ends in `_max` holds a maximum instead.
 Terms = dict[str, torch.Tensor]

@@ -108,7 +108,7 @@ def print_diff(found: dict[str, Any]) -> None:
     console.print("")
     for sentence in sentences(found):
         console.print(escape(sentence))
-    changed = _largest_changes(found, _PRINTED)
+    changed = largest_changes(found, _PRINTED)
     if changed:
         table = Table("question", "gold", "A", "B", title="largest changes", title_justify="left", show_lines=True)
         for row in changed:
@@ -137,7 +137,7 @@ def print_labels(name: str, metrics: dict[str, Any], moved: list[dict[str, Any]]
 
 def write_page(found: dict[str, Any], path: Path) -> None:
     """One self-contained HTML page. Raises StoreError when it cannot be written."""
-    changes = [{**row, "kind": _kind(row)} for row in _largest_changes(found, len(found["questions"]))]
+    changes = [{**row, "kind": _kind(row)} for row in largest_changes(found, len(found["questions"]))]
     template = environment().get_template("diff.html.j2")
     page = template.render(
         **found,
@@ -171,7 +171,7 @@ def _alone(found: dict[str, Any], side: str) -> list[dict[str, Any]]:
     return [row for row in found["questions"] if row[f"n_{other}"] is None]
 
 
-def _largest_changes(found: dict[str, Any], count: int) -> list[dict[str, Any]]:
+def largest_changes(found: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """Shared questions whose pass rate or answer changed: worse ones first among equally large changes."""
     rows = [row for row in found["questions"] if row["difference"] or row["answer_changed"]]
     return sorted(rows, key=lambda row: (-abs(row["difference"] or 0), row["difference"] or 0))[:count]

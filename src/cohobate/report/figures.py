@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cohobate.report.facts import Facts
@@ -41,6 +41,11 @@ def draw(facts: Facts) -> dict[str, str]:
     }
     drawn = {name: _svg(make, facts) for name, make in makers.items()}
     return {name: svg for name, svg in drawn.items() if svg}
+
+
+def dots(found: Sequence[Any]) -> str:
+    """The SVG of means with their intervals, a line each, a mark a series (report.experiment.Dot)."""
+    return _svg(lambda axes, facts: _dots(axes, found), {})
 
 
 def themed(svg: str) -> str:
@@ -254,6 +259,30 @@ def _trend(axes: Any, facts: Facts, x: str, y: str, xlabel: str, ylabel: str) ->
     axes.set_ylabel(ylabel)
     if y == "truncated":
         percents(axes.yaxis)
+    return True
+
+
+def _dots(axes: Any, found: Sequence[Any]) -> bool:
+    lines = list(dict.fromkeys(dot.line for dot in reversed(found)))
+    series = list(dict.fromkeys(dot.series for dot in found))
+    axes.figure.set_size_inches(7.2, 1.2 + 0.45 * len(lines))  # labels are long, and lines are as many as arms
+    looks = [("sft", "o"), ("opd", "s"), ("teacher", "^"), ("base", "D")]
+    for at, name in enumerate(series):
+        colour, mark = looks[at % len(looks)]
+        chosen = [dot for dot in found if dot.series == name]
+        places = [lines.index(dot.line) + 0.4 * (0.5 - (at + 0.5) / len(series)) for dot in chosen]
+        means, lows, highs = ([getattr(dot, part) for dot in chosen] for part in ("mean", "low", "high"))
+        errors = [
+            [mean - max(0.0, low) for mean, low in zip(means, lows, strict=True)],
+            [min(1.0, high) - mean for mean, high in zip(means, highs, strict=True)],
+        ]
+        style = {"fmt": mark, "color": _colour(colour), "markersize": 5, "capsize": 2, "label": name}
+        axes.errorbar(means, places, xerr=errors, **style)
+    axes.set_yticks(range(len(lines)), lines)
+    axes.set_xlim(-0.02, 1.02)
+    axes.grid(axis="y", visible=False)
+    percents(axes.xaxis)
+    _legend(axes)
     return True
 
 

@@ -81,7 +81,11 @@ def questions(found: files.Found, config: Documents) -> Read:
         progress.say(f"{len(frame) - len(unique)} of {len(frame)} passages repeat another one and count once")
     text = pl.lit(None, dtype=pl.String)
     made = unique.with_columns(
-        gold_answer=text, split=pl.lit("train"), kind=pl.lit("documents"), depth=pl.lit(None, dtype=pl.Int32)
+        gold_answer=text,
+        gold_response=text,
+        split=pl.lit("train"),
+        kind=pl.lit("documents"),
+        depth=pl.lit(None, dtype=pl.Int32),
     )
     return Read(made.select(COLUMNS), len(frame) - len(unique))
 

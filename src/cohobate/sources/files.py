@@ -9,6 +9,7 @@ from typing import Any
 
 from cohobate.errors import QuestionsError
 from cohobate.fingerprint import hash_file
+from cohobate.shipped import shipped_path
 from cohobate.sources import remote
 from cohobate.sources.base import Part
 
@@ -72,6 +73,8 @@ def find(path: str, suffixes: Collection[str], listed: str, what: str) -> Found:
         file = remote.fetch(path)
         return Found(path, [(file.name, _known(file, path, suffixes, listed, what))], several=False)
     given = Path(path)
+    if not given.exists():  # such as policy/helpdesk.jsonl, which a shipped recipe names
+        given = shipped_path(path) or given
     if given.is_file():
         return Found(path, [(given.name, _known(given, path, suffixes, listed, what))], several=False)
     if given.is_dir():

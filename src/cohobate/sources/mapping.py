@@ -20,11 +20,12 @@ class RowError(Exception):
 
 
 class Mapping:
-    """Turns rows into (id, question, gold answer, split, meta). Notes which columns it has seen."""
+    """Turns rows into (id, question, gold answer, gold response, split, meta). Notes which columns it has seen."""
 
     def __init__(self, config: Questions) -> None:
         self.columns, self.gold_after = config.columns, config.gold_after
-        self.used = {self.columns.question, self.columns.id, self.columns.choices, "split"}
+        named = self.columns
+        self.used = {named.question, named.gold_response, named.id, named.choices, "split"}
         # With a mark, the rest of the text is a rationale worth keeping.
         self.used |= set() if self.gold_after else {self.columns.gold_answer}
         self.found: set[str] = set()
@@ -32,7 +33,7 @@ class Mapping:
 
     def __call__(
         self, row: Row, label: str | None = None
-    ) -> tuple[str | None, str, str | None, str | None, str | None]:
+    ) -> tuple[str | None, str, str | None, str | None, str | None, str | None]:
         """Raises RowError. The question is "" where there is none, the id None where it has no column or no value."""
         columns = self.columns
         if not self.names.keys() >= row.keys():
@@ -43,12 +44,15 @@ class Mapping:
             given = self._look(row, columns.choices)
             if columns.choices in self.found:  # else the whole column is missing, which is said at the end
                 question, gold = _with_choices(question, gold, given, columns.choices)
-        name = None if columns.id is None else _text(self._look(row, columns.id), columns.id)
+        name, response = (
+            None if column is None else _text(self._look(row, column), column)
+            for column in (columns.id, columns.gold_response)
+        )
         split = _text(row.get("split"), "split")
         meta = {key: value for key, value in row.items() if key not in self.used}
         if label is not None:
             meta["source_file"] = label
-        return name, question, None if gold is None else str(gold), split, _json(meta) if meta else None
+        return name, question, None if gold is None else str(gold), response, split, _json(meta) if meta else None
 
     def _look(self, row: Row, name: str) -> Any:
         """The value at a dotted name; a column that has the dots in its name comes first."""

@@ -22,12 +22,13 @@ _SCHEMA = {
     "question_id": pl.String,
     "question": pl.String,
     "gold_answer": pl.String,
+    "gold_response": pl.String,
     "split": pl.String,
     "meta": pl.String,
     "part": pl.Int32,
     "place": pl.Int64,
 }
-COLUMNS = ["question_id", "question", "gold_answer", "split", "kind", "depth", "meta"]
+COLUMNS = ["question_id", "question", "gold_answer", "gold_response", "split", "kind", "depth", "meta"]
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,26 @@ def collect(parts: Sequence[Part], config: Questions, where: str) -> Read:
 
 
 def _frame(batch: Sequence[Numbered], part: Part, index: int, mapping: Mapping) -> pl.DataFrame:
-    ids, questions, golds, splits, metas = [], [], [], [], []
+    ids, questions, golds, responses, splits, metas = [], [], [], [], [], []
     for number, row in batch:
         try:
-            name, question, gold, split, meta = mapping(row, part.label)
+            name, question, gold, response, split, meta = mapping(row, part.label)
         except RowError as flaw:
             raise QuestionsError(f"{part.name} {part.unit} {number}: {flaw}") from None
         ids.append(question_id(question) if mapping.columns.id is None else name)
         questions.append(question)
         golds.append(gold)
+        responses.append(response)
         splits.append(split)
         metas.append(meta)
     places = [number for number, _ in batch]
-    columns = (ids, questions, golds, splits, metas, [index] * len(batch), places)
+    columns = (ids, questions, golds, responses, splits, metas, [index] * len(batch), places)
     return pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA)
 
 
 def _check_columns(mapping: Mapping, part: Part) -> None:
     columns = mapping.columns
-    wanted = {"question": columns.question, "id": columns.id, "choices": columns.choices}
+    wanted = {name: getattr(columns, name) for name in ("question", "gold_response", "id", "choices")}
     if columns.gold_answer != "gold_answer" or mapping.gold_after:
         wanted["gold_answer"] = columns.gold_answer  # else questions without gold are allowed
     names = list(mapping.names)

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cohobate import interrupts, progress
+from cohobate import interrupts, progress, slots
 from cohobate.config import Recipe
 from cohobate.files import read_json, write_json_atomic
 from cohobate.processes import Group
@@ -41,7 +41,9 @@ def work(recipe: Recipe, questions: Artifact) -> None:
     processes = min(compare_section(recipe).parallel, len(missing))
     if processes < 2:
         return
-    with progress.bar("students", len(missing), "students") as bar, _workers(recipe, questions, processes) as workers:
+    bar_of = progress.bar("students", len(missing), "students")
+    # One slot for all of them: they share what one build would have.
+    with slots.held(f"students of {recipe.name}"), bar_of as bar, _workers(recipe, questions, processes) as workers:
         _Crew(course, missing, workers, bar).work()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from cohobate import progress, verify
@@ -13,12 +14,14 @@ from cohobate.store import Artifact, Outcome, Store, Workspace
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.students import LoadedModel
     from cohobate.training.adapters import Trainee
     from cohobate.training.base import Source
     from cohobate.training.methods import Method
     from cohobate.training.parallel import World
     from cohobate.training.rollout_log import RolloutLog
+    from cohobate.training.samplers import Sampler
+    from cohobate.training.scorers import Scorer
+    from cohobate.training.teacher_scores import Scores
 
 VERSION = 2
 
@@ -54,10 +57,15 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace) -> Outcome:
     """What every process of the stage does; the first one's outcome counts."""
+    from cohobate.serving import scoring_server
     from cohobate.training.parallel import together
 
-    with together(recipe, [start, questions, triples], workspace, "opd") as world:
-        return _build(recipe, start, questions, triples, workspace, world)
+    served = recipe.teacher.scores_by_server and recipe.opd.asks_teacher and recipe.opd.steps
+    with (
+        scoring_server(recipe) if served else nullcontext(recipe) as addressed,
+        together(addressed, [start, questions, triples], workspace, "opd") as world,
+    ):
+        return _build(addressed, start, questions, triples, workspace, world)
 
 
 def _build(
@@ -65,24 +73,24 @@ def _build(
 ) -> Outcome:
     from cohobate.runtime import set_threads
     from cohobate.stages.common import train_and_publish
-    from cohobate.students import load, refuse_mismatch
+    from cohobate.students import load
     from cohobate.training.adapters import Trainee
     from cohobate.training.methods import method
     from cohobate.training.rollout_log import RolloutLog
+    from cohobate.training.samplers import sampler
+    from cohobate.training.scorers import Scorer
 
     set_threads(recipe)
     student = load(start.path / "model", device=recipe.runtime.device, train=True)
-    teacher: LoadedModel | None = None
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
-    if recipe.opd.asks_teacher and recipe.opd.steps:
-        teacher = load(recipe.teacher.model, device=recipe.runtime.device)
-        refuse_mismatch(teacher, student)
-    head = (teacher or student).model.get_output_embeddings()
-    chosen = method(recipe.opd, head)
+    asked = recipe.opd.asks_teacher and recipe.opd.steps
+    scorer = Scorer(recipe, recipe.opd, student, world) if asked else None
+    chosen = method(recipe.opd, (scorer and scorer.head) or student.model.get_output_embeddings())
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
     log = RolloutLog(workspace.scratch / "rollouts")
-    source = _source(recipe, trainee, chosen, teacher, questions, triples, log, workspace)
-    outcome = train_and_publish(recipe, "opd", trainee, source, chosen.objective, questions, workspace)
+    with closing(sampler(recipe, trainee)) as rolls_out:
+        source = _source(recipe, trainee, chosen, scorer, rolls_out, questions, triples, log, workspace)
+        outcome = train_and_publish(recipe, "opd", trainee, source, chosen.objective, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
 
@@ -91,31 +99,38 @@ def _source(
     recipe: Recipe,
     trainee: Trainee,
     chosen: Method,
-    teacher: LoadedModel | None,
+    scorer: Scorer | None,
+    rolls_out: Sampler,
     questions: Artifact,
     triples: Artifact,
     log: RolloutLog,
     workspace: Workspace,
 ) -> Source:
-    from cohobate.chat import student_format, teacher_format
+    from cohobate.chat import student_format
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
-    from cohobate.training.teacher_scores import TeacherScores
-    from cohobate.training.triple_source import select, with_ghosts
+    from cohobate.training.triple_source import select, with_ghosts, with_gold_ghosts
 
     config, form = recipe.opd, student_format(recipe)
 
-    def scores(folder: str) -> TeacherScores | None:
-        if chosen.needs is None or teacher is None:
+    def scores(folder: str) -> Scores | None:
+        if chosen.needs is None or scorer is None:
             return None
-        place, budget = workspace.scratch / folder, config.tokens_per_batch
-        return TeacherScores(teacher, teacher_format(recipe), chosen.needs, place, budget, trainee.world)
+        return scorer.scores(chosen.needs, workspace.scratch / folder)
 
     learnt = select(triples.path, recipe.sft.select) if config.uses_triples else None
     if config.objective == "ghost" and learnt is not None:
         asked = with_ghosts(trainee.student.tokenizer, learnt, form)
-        return RolloutSource(recipe, trainee, chosen, None, asked, log)
-    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), _fresh(recipe, questions), log)
+        return RolloutSource(recipe, trainee, chosen, None, asked, log, rolls_out)
+    asked = _fresh(recipe, questions)
+    if config.objective == "ghost" and config.ghost.source == "gold":
+        asked = with_gold_ghosts(trainee.student.tokenizer, asked, form)
+        if asked.is_empty():
+            raise QuestionsError(
+                f"no fresh question of {questions.id} has a gold response; name its column in "
+                "questions.columns.gold_response, or set another opd.ghost.source"
+            )
+    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), asked, log, rolls_out)
     given = scores("scores-of-triples")
     if learnt is None or given is None:
         return rollouts

@@ -11,7 +11,7 @@ from cohobate.store import Artifact, Outcome, Store, Workspace
 if TYPE_CHECKING:
     from cohobate.sources.table import Read
 
-VERSION = 1
+VERSION = 2
 _WORLD = {
     *("source", "train", "fresh", "validation", "test", "hard"),
     *("min_depth", "max_depth", "hard_depth", "story", "seed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
@@ -47,10 +48,15 @@ def _model(artifact: Artifact) -> str:
 
 def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
     """What every process of the stage does; the first one's outcome counts."""
+    from cohobate.serving import scoring_server
     from cohobate.training.parallel import together
 
-    with together(recipe, [triples, questions], workspace, "sft") as world:
-        return _build(recipe, triples, questions, workspace, world)
+    served = recipe.teacher.scores_by_server and recipe.sft.asks_teacher and recipe.sft.steps
+    with (
+        scoring_server(recipe) if served else nullcontext(recipe) as addressed,
+        together(addressed, [triples, questions], workspace, "sft") as world,
+    ):
+        return _build(addressed, triples, questions, workspace, world)
 
 
 def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
@@ -98,19 +104,17 @@ def _from_teacher(
     recipe: Recipe, student: LoadedModel, chosen: pl.DataFrame, workspace: Workspace, world: World
 ) -> tuple[Source, Objective]:
     """Batches with the teacher's distributions, and logit distillation from them."""
-    from cohobate.chat import student_format, teacher_format
+    from cohobate.chat import student_format
     from cohobate.objectives.distributions import FullVocabulary, top_k_and_tail
     from cohobate.objectives.logit_kd import LogitDistillation
-    from cohobate.students import load, refuse_mismatch
     from cohobate.training.scored_source import ScoredTripleSource
-    from cohobate.training.teacher_scores import Needs, TeacherScores
+    from cohobate.training.scorers import Scorer
+    from cohobate.training.teacher_scores import Needs
 
     config, own = recipe.sft, recipe.sft.logit_kd
-    teacher = load(recipe.teacher.model, device=recipe.runtime.device)
-    refuse_mismatch(teacher, student)
+    scorer = Scorer(recipe, config, student, world)
     needs = Needs(hidden=own.top_k is None, top_k=own.top_k)
-    folder = workspace.scratch / "scores"
-    scores = TeacherScores(teacher, teacher_format(recipe), needs, folder, config.tokens_per_batch, world)
+    scores = scorer.scores(needs, workspace.scratch / "scores")
     source = ScoredTripleSource(student, chosen, student_format(recipe), scores, config.batch, config.seed, "sft")
-    view = FullVocabulary(teacher.model.get_output_embeddings()) if own.top_k is None else top_k_and_tail
+    view = FullVocabulary(scorer.head) if scorer.head is not None and own.top_k is None else top_k_and_tail
     return source, LogitDistillation(view, own.temperature, own.alpha)

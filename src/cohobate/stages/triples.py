@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cohobate.samples import Rows
     from cohobate.teachers.base import Failure
 
+STAGE = "triples"
 VERSION = 1
 _MEASURED = ["question_id", "cached", "cost_usd", "prompt_tokens", "completion_tokens", "truncated"]
 
@@ -34,17 +35,43 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
 
     teacher = teacher_fingerprint(recipe.teacher)
     return Store().produce(
-        "triples",
+        STAGE,
         recipe=recipe,
         version=VERSION,
-        identity={
-            **recipe.triples.identity(),
-            "verifier": verify.identity(recipe.triples.verifier),
-            "teacher": {**recipe.teacher.identity(), "model": teacher},
-        },
+        identity=_identity(recipe, teacher),
         parents=[questions],
         build=lambda workspace: _build(recipe, questions, teacher, workspace),
     )
+
+
+def _identity(recipe: Recipe, teacher: str) -> dict[str, Any]:
+    return {
+        **recipe.triples.identity(),
+        "verifier": verify.identity(recipe.triples.verifier),
+        "teacher": {**recipe.teacher.identity(), "model": teacher},
+    }
+
+
+def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
+    """Ask for every `of`-th response from the `number`-th on, so that `write` finds it; returns how many are missing.
+
+    Shards may be asked at the same time, on machines that share the data folder. Raises what `write` raises.
+    """
+    import polars as pl
+
+    from cohobate.asking import ask
+    from cohobate.fingerprint import fingerprint
+    from cohobate.responses import ResponseStore
+    from cohobate.samples import Requests
+    from cohobate.teachers.base import teacher_fingerprint
+
+    teacher = teacher_fingerprint(recipe.teacher)
+    payer = fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
+    requests = Requests(recipe, _worth_asking(recipe, pl.read_parquet(questions.path / "questions.parquet")), teacher)
+    store = ResponseStore()
+    places = store.locate(requests.keys(), recipe.triples.max_tokens).rows.is_null().arg_true()
+    mine = requests.at(places.filter(places % of == number))
+    return len(ask(recipe, mine, store, payer, int(recipe.triples.max_failures * len(mine))))
 
 
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:

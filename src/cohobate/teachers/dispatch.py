@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import httpx2
 import openai
@@ -21,21 +22,24 @@ import openai
 from cohobate.config import Teacher
 from cohobate.errors import EndpointError, TeacherError
 from cohobate.progress import say
-from cohobate.teachers.base import Failure, Limits, Request, Response
+from cohobate.teachers.base import Limits
 from cohobate.teachers.faults import Fault, Opening, fault_of
 from cohobate.teachers.pacing import Pace, backoff
-from cohobate.teachers.wire import Reply, body, read
+from cohobate.teachers.wire import Ended, GivenUp, Wire
 
 _PATIENCE = 10  # refusals that a row endures for each attempt it has
 _WAITING = 8  # rows that wait for their next attempt, in ceilings, before no new ones are begun
 _HEADERS = {"Content-Type": "application/json"}
 
+Q = TypeVar("Q")
+A = TypeVar("A")
+
 
 @dataclass
-class Job:
+class Job(Generic[Q]):
     """A request on its way."""
 
-    request: Request
+    request: Q
     attempts: int = 0
     refusals: int = 0
 
@@ -58,24 +62,28 @@ class Server:
 
 
 @dataclass
-class Dispatch:
-    """One pass over `requests`; each ends in `deliver` as a Response or a Failure."""
+class Dispatch(Generic[Q, A]):
+    """One pass over `requests`; each ends in `deliver` as what `wire` makes of it.
+
+    last_answer: when the servers answered last, of time.monotonic; None if they never have.
+    """
 
     servers: Sequence[Server]
     settings: Teacher
     limits: Limits
     secret: str | None
-    deliver: Callable[[Response | Failure], None]
-    later: list[tuple[float, int, Job]] = field(default_factory=list)
-    again: deque[Job] = field(default_factory=deque)
+    wire: Wire[Q, A]
+    deliver: Callable[[A], None]
+    last_answer: float | None = None
+    later: list[tuple[float, int, Job[Q]]] = field(default_factory=list)
+    again: deque[Job[Q]] = field(default_factory=deque)
     running: set[asyncio.Task[None]] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: Exception | None = None
-    last_answer: float | None = None
     tickets: int = 0
     begun: int = 0
 
-    async def run(self, requests: Sequence[Request]) -> None:
+    async def run(self, requests: Sequence[Q]) -> None:
         """Raises EndpointError or TeacherError when it is no use to go on."""
         try:
             while self.fatal is None and (self.begun < len(requests) or self.again or self.later or self.running):
@@ -91,7 +99,7 @@ class Dispatch:
         if self.fatal is not None:
             raise self.fatal
 
-    def _send_ready(self, requests: Sequence[Request]) -> float | None:
+    def _send_ready(self, requests: Sequence[Q]) -> float | None:
         """Start what there is room for; returns the seconds after which there may be more to start."""
         now = time.monotonic()
         while server := self._free(now):
@@ -112,7 +120,7 @@ class Dispatch:
         free = [server for server in self.servers if server.room(now)]
         return min(free, key=lambda server: server.in_flight, default=None)
 
-    def _next(self, requests: Sequence[Request], now: float) -> Job | None:
+    def _next(self, requests: Sequence[Q], now: float) -> Job[Q] | None:
         if self.again:
             return self.again.popleft()
         if self.later and self.later[0][0] <= now:
@@ -128,50 +136,35 @@ class Dispatch:
             self.fatal = self.fatal or (error if isinstance(error, Exception) else RuntimeError(repr(error)))
         self.wake.set()
 
-    async def _attempt(self, job: Job, server: Server) -> None:
+    async def _attempt(self, job: Job[Q], server: Server) -> None:
         sent = time.monotonic()
         job.attempts += 1
         try:
             async with asyncio.timeout(self.limits.timeout):
-                reply = await self._post(job, server)
+                outcome = await self._post(job, server, sent)
         except Exception as error:  # whatever it is, it is this row's, and is recorded
             self._failed(job, server, fault_of(error, self.secret, self.limits.timeout), sent)
         else:
-            self._answered(job, server, reply, sent)
+            self.last_answer = time.monotonic()
+            server.opening.answered, server.outages = True, 0
+            server.pace.answered()
+            self.deliver(outcome)
         finally:
             server.in_flight -= 1
 
-    async def _post(self, job: Job, server: Server) -> Reply:
+    async def _post(self, job: Job[Q], server: Server, sent: float) -> A:
         # The client's own `post` skips the transformation of parameters and the models of responses, which would
         # cost more than all the rest and reject what is not quite OpenAI's.
         response = await server.client.post(
-            "/chat/completions",
+            self.wire.path,
             cast_to=httpx2.Response,
-            content=json.dumps(body(job.request, self.settings), ensure_ascii=False).encode(),
+            content=json.dumps(self.wire.body(job.request), ensure_ascii=False).encode(),
             options={"headers": _HEADERS},
         )
-        return read(json.loads(response.content), self.settings)
+        ended = Ended(job.attempts, (time.monotonic() - sent) * 1000)
+        return self.wire.answered(job.request, json.loads(response.content), ended)
 
-    def _answered(self, job: Job, server: Server, reply: Reply, sent: float) -> None:
-        self.last_answer = now = time.monotonic()
-        server.opening.answered, server.outages = True, 0
-        server.pace.answered()
-        self.deliver(
-            Response(
-                key=job.request.key,
-                text=reply.text,
-                reasoning=reply.reasoning,
-                finish_reason=reply.finish_reason,
-                prompt_tokens=reply.prompt_tokens,
-                completion_tokens=reply.completion_tokens,
-                latency_ms=(now - sent) * 1000,
-                attempts=job.attempts,
-                reasoning_tokens=reply.reasoning_tokens,
-                served_model=reply.model,
-            )
-        )
-
-    def _failed(self, job: Job, server: Server, fault: Fault, sent: float) -> None:
+    def _failed(self, job: Job[Q], server: Server, fault: Fault, sent: float) -> None:
         now = time.monotonic()
         if fault.unreachable:
             job.attempts -= 1
@@ -187,8 +180,8 @@ class Dispatch:
         job.refusals += fault.refused
         faults, allowed = job.attempts - job.refusals, self.limits.attempts
         if not fault.retry or faults >= allowed or job.refusals >= _PATIENCE * allowed:
-            failure = Failure(job.request, fault.error_class, fault.status, fault.message, job.attempts)
-            self.deliver(failure)
+            why = GivenUp(fault.error_class, fault.status, fault.message, job.attempts)
+            self.deliver(self.wire.failed(job.request, why))
             return
         self.tickets += 1
         # The jitter comes on top of what the server asks for: else all come back at the same moment.

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Generic, TypeVar
 
 import httpx2
 import openai
@@ -23,31 +24,35 @@ from cohobate.teachers.base import Failure, Limits, Request, Response
 from cohobate.teachers.dispatch import Dispatch, Server
 from cohobate.teachers.faults import Opening
 from cohobate.teachers.pacing import Pace
+from cohobate.teachers.wire import Chat, Wire
 
 _GATHER_SECONDS = 0.02  # a sync takes a few milliseconds; a kill loses what came since the last one
 _CONNECT_SECONDS = 10.0
 
-Batch = list[Response | Failure]
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
-class EndpointTeacher:
-    """Asks one or several replicas of an endpoint. One `answer` at a time.
+class Exchange(Generic[Q, A]):
+    """Asks one or several replicas of an endpoint over `wire`. One `answer` at a time.
 
     Raises EndpointError at once when the key's environment variable is not set.
     """
 
-    engine_version = f"openai {openai.__version__}"
-
-    def __init__(self, settings: Teacher, limits: Limits) -> None:
-        self.settings, self.limits = settings, limits
-        self._secret = _secret(settings)
-        self._arrived: queue.SimpleQueue[Response | Failure | None] = queue.SimpleQueue()
-        self._held: Batch = []
+    def __init__(self, settings: Teacher, limits: Limits, wire: Wire[Q, A]) -> None:
+        self.settings, self.limits, self.wire = settings, limits, wire
+        self._secret = secret(settings)
+        self._arrived: queue.SimpleQueue[A | None] = queue.SimpleQueue()
+        self._held: list[A] = []
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._begun = threading.Event()
+        ceiling = max(1, limits.concurrency // len(settings.base_urls))
+        self._known = [(Pace(ceiling), Opening(url, settings)) for url in settings.base_urls]
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
+    def answer(self, requests: Sequence[Q]) -> Iterator[list[A]]:
+        """What came of each request, in batches as they arrive. Raises what Dispatch does."""
+        self._begun.clear()
         self._thread = threading.Thread(target=self._work, args=(requests,), name="endpoint", daemon=True)
         self._thread.start()
         ended = False
@@ -60,7 +65,7 @@ class EndpointTeacher:
         if self._error is not None:
             raise self._error
 
-    def stop(self) -> Batch:
+    def stop(self) -> list[A]:
         """Give up what is in flight; returns what had arrived, a batch that was being stored included."""
         if self._thread is not None and self._thread.is_alive() and self._begun.wait(_CONNECT_SECONDS):
             with suppress(RuntimeError):  # the loop has ended by itself
@@ -86,7 +91,7 @@ class EndpointTeacher:
             return True
         return False
 
-    def _work(self, requests: Sequence[Request]) -> None:
+    def _work(self, requests: Sequence[Q]) -> None:
         try:
             asyncio.run(self._main(requests))
         except asyncio.CancelledError:
@@ -96,31 +101,45 @@ class EndpointTeacher:
         finally:
             self._arrived.put(None)
 
-    async def _main(self, requests: Sequence[Request]) -> None:
+    async def _main(self, requests: Sequence[Q]) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._loop, self._task = asyncio.get_running_loop(), task
         self._begun.set()
-        servers = [self._server(url) for url in self.settings.base_urls]
+        servers = [self._server(pace, opening) for pace, opening in self._known]
+        # Servers that have answered before may be away for a while at the beginning too.
+        last = time.monotonic() if any(opening.answered for _, opening in self._known) else None
+        dispatch = Dispatch(
+            servers, self.settings, self.limits, self._secret, self.wire, self._arrived.put, last_answer=last
+        )
         try:
-            await Dispatch(servers, self.settings, self.limits, self._secret, self._arrived.put).run(requests)
+            await dispatch.run(requests)
         finally:
             for server in servers:
                 await server.client.close()
 
-    def _server(self, url: str) -> Server:
-        ceiling = max(1, self.limits.concurrency // len(self.settings.base_urls))
+    def _server(self, pace: Pace, opening: Opening) -> Server:
         client = openai.AsyncOpenAI(
-            base_url=url,
+            base_url=opening.url,
             api_key=self._secret or "none",  # never that of another provider from the environment
             max_retries=0,  # retries are counted, paced and recorded here
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
-            http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=ceiling)),
+            http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=pace.ceiling)),
         )
-        return Server(client, Pace(ceiling), Opening(url, self.settings))
+        return Server(client, pace, opening)
 
 
-def _secret(settings: Teacher) -> str | None:
+class EndpointTeacher(Exchange[Request, Response | Failure]):
+    """A teacher's responses from chat completions."""
+
+    engine_version = f"openai {openai.__version__}"
+
+    def __init__(self, settings: Teacher, limits: Limits) -> None:
+        super().__init__(settings, limits, Chat(settings))
+
+
+def secret(settings: Teacher) -> str | None:
+    """The key of the endpoint, if it needs one. Raises EndpointError when its variable is not set."""
     name = settings.api_key_env
     if name is None:
         return None

@@ -25,7 +25,8 @@ class Fault:
     """Why one attempt failed.
 
     congested: the server has too much to do. refused: it says so, and that another time will do; no fault of the row.
-    unreachable: nobody listens. spent: no credit is left. wait: seconds that the server asks to wait, if it does.
+    unreachable: nobody listens. spent: no credit is left. hopeless: no
+    other request would do either. wait: seconds that the server asks to wait, if it does.
     """
 
     error_class: str
@@ -36,13 +37,14 @@ class Fault:
     refused: bool = False
     unreachable: bool = False
     spent: bool = False
+    hopeless: bool = False
     wait: float | None = None
 
 
 def fault_of(error: Exception, secret: str | None, timeout: float) -> Fault:
     """The fault that `error` is; its message is one line without the key."""
     if isinstance(error, ReplyError):
-        return Fault(error.error_class, _line(str(error), secret), retry=error.retry)
+        return Fault(error.error_class, _line(str(error), secret), retry=error.retry, hopeless=error.hopeless)
     if isinstance(error, openai.APIStatusError):
         return _status(error, secret)
     chain = list(_chain(error))
@@ -104,6 +106,8 @@ class Opening:
         """The error to stop with, if it is no use to go on after `fault`."""
         if fault.status == 401 or fault.spent or (fault.status == 403 and not self.answered):
             return EndpointError(self._denied(fault))
+        if fault.hopeless:
+            return EndpointError(f"{self.url} {fault.message}")
         if self.answered:
             return None
         section = self.settings.section

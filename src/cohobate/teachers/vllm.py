@@ -6,26 +6,19 @@ teacher; only token ids go to the engine and come back. A request that is finish
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from cohobate import vllm
 from cohobate.chat import conversation_ids, decode
 from cohobate.config import Teacher
 from cohobate.errors import EngineError, TeacherError
-from cohobate.processes import Group
 from cohobate.progress import say
 from cohobate.students import outline
 from cohobate.teachers.base import Failure, Request, Response
+from cohobate.teachers.vllm_process import VllmProcess
 
-_WORKER = Path(__file__).with_name("vllm_worker.py")
-_NEWS_SECONDS = 20.0
 _AHEAD = 2  # requests in the engine for each that it computes: the next ones are there when some end
 _LONGEST_MESSAGE = 300
 _STOPPED = "vLLM stopped in the middle: {}; what it answered is kept, so run again"
@@ -45,7 +38,7 @@ class VllmTeacher:
         self.install = vllm.find()
         self.engine_version = f"vllm {self.install.version}"
         self.model = outline(settings.model)
-        self._worker: _Worker | None = None
+        self._worker: VllmProcess | None = None
         self._flying: dict[str, tuple[Request, int]] = {}
         self._held: Batch = []
 
@@ -78,7 +71,7 @@ class VllmTeacher:
         rest, self._held = self._held, []
         return rest
 
-    def _start(self) -> _Worker:
+    def _start(self) -> VllmProcess:
         log = vllm.new_log("vllm-teacher")
         say(f"starting vLLM {self.install.version} with {self.settings.model} (log: {log})")
         arguments = {
@@ -86,14 +79,14 @@ class VllmTeacher:
             "model": str(self.model.path.resolve()),
             "max_num_seqs": self.batch_size,
         }
-        return _Worker(self.install, self.threads, arguments, log)
+        return VllmProcess(self.install, self.threads, arguments, log)
 
-    def _send(self, worker: _Worker, request: Request) -> None:
+    def _send(self, worker: VllmProcess, request: Request) -> None:
         ids = conversation_ids(self.model.tokenizer, request.messages)
         self._flying[request.key] = (request, len(ids))
         worker.send({"key": request.key, "ids": ids, "sampling": _sampling(request, self.model.eos_ids)})
 
-    def _take(self, message: dict[str, Any], worker: _Worker) -> None:
+    def _take(self, message: dict[str, Any], worker: VllmProcess) -> None:
         """Hold what `message` brings. Raises TeacherError, or EngineError for what the recipe says wrongly."""
         if message.get("mistake"):
             raise EngineError(
@@ -136,66 +129,3 @@ def _sampling(request: Request, eos_ids: Sequence[int]) -> dict[str, Any]:
 
 def _line(text: str) -> str:
     return " ".join(text.split())[:_LONGEST_MESSAGE]
-
-
-class _Worker:
-    """The process of the engine, once it is ready."""
-
-    def __init__(self, install: vllm.Install, threads: int, arguments: dict[str, Any], log: Path) -> None:
-        self.log = log
-        command = [str(install.python), "-u", str(_WORKER)]
-        self.group = Group(command, env=install.environment(threads), log=log, piped=True)
-        assert self.group.process.stdin and self.group.process.stdout
-        self._in, self._out = self.group.process.stdin, self.group.process.stdout
-        self._begun, self.ended = b"", False
-        given = {name: value for name, value in arguments.items() if value is not None}
-        try:
-            self.send(given)
-            self._wait_until_ready()
-        except BaseException:
-            self.group.kill()
-            raise
-
-    def send(self, message: dict[str, Any]) -> None:
-        try:
-            self._in.write(json.dumps(message).encode() + b"\n")
-            self._in.flush()
-        except BrokenPipeError:
-            pass  # it has ended, as `receive` will say
-
-    def receive(self, seconds: float | None = None) -> list[dict[str, Any]]:
-        """What has come, at least one message unless `seconds` pass or the engine has ended."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        lines: list[bytes] = []
-        while not lines and not self.ended:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._out], [], [], left)[0]:
-                break
-            chunk = os.read(self._out.fileno(), 1 << 20)
-            self.ended = not chunk
-            *lines, self._begun = (self._begun + chunk).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def rest(self) -> Iterator[dict[str, Any]]:
-        """What a killed engine has left in the pipe."""
-        while not self.ended:
-            yield from self.receive()
-        self._out.close()
-
-    def why(self, said: str = "") -> str:
-        """Why the engine ended, for a person; `said` is what it said itself."""
-        code = self.group.process.wait() if self.ended and not said else 0
-        killed = f"killed by signal {-code}, as for lack of memory" if code < 0 else ""
-        return f"{killed or vllm.cause(said, self.log)} (log: {self.log})"
-
-    def _wait_until_ready(self) -> None:
-        began = time.monotonic()
-        while True:
-            messages = self.receive(_NEWS_SECONDS)
-            waited = time.monotonic() - began
-            if messages and "ready" in messages[0]:
-                say(f"vLLM is ready after {waited:.0f} s")
-                return
-            if messages or self.ended:
-                raise EngineError(vllm.DOES_NOT_START.format(self.why(messages[0]["fatal"] if messages else "")))
-            say(vllm.still_starting(waited, self.log))

@@ -1,7 +1,8 @@
 """The engine of `teachers/vllm.py`: run as a program by the Python that has vLLM, which has nothing of ours.
 
-Standard input: a line with the engine's arguments, then a line {"key", "ids", "sampling"} a request. Standard output:
-{"ready": true}, then {"done": [...], "failed": [...]} as requests end, or {"fatal", "mistake"} and the end.
+Standard input: a line with the engine's arguments, then a line {"key", "ids", "sampling"} a request, or between them
+{"weights": folder}, {"sleep": true}, {"wake": true}. Standard output: {"ready": true}, then {"done": [...],
+"failed": [...]} as requests end, {"did": ...} after each of the others, or {"fatal", "mistake"} and the end.
 """
 
 import json
@@ -25,8 +26,10 @@ class Engine:
 
     def __init__(self, arguments: Message) -> None:
         from vllm import EngineArgs, LLMEngine
+        from vllm.platforms import current_platform
 
         self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self.cpu = current_platform.is_cpu()
         self.begun: dict[str, float] = {}
 
     def add(self, request: Message) -> Message | None:
@@ -47,6 +50,20 @@ class Engine:
         self.begun[key] = time.perf_counter()
         return None
 
+    def do(self, order: Message) -> Message:
+        """What is no request: new weights, from the safetensors in a folder; sleep and wake, which share a GPU."""
+        started = time.perf_counter()
+        if "weights" in order:
+            self.engine.collective_rpc("reload_weights", kwargs={"weights_path": order["weights"]})
+            if self.cpu:
+                self.engine.collective_rpc(pack_tied_head)
+            self.engine.reset_prefix_cache()  # it holds what the old weights computed
+        elif "sleep" in order:
+            self.engine.sleep(level=2)  # without the weights, which come anew before the next request
+        elif "wake" in order:
+            self.engine.wake_up()
+        return {"did": next(iter(order)), "milliseconds": (time.perf_counter() - started) * 1000}
+
     def step(self) -> Iterator[Message]:
         """One token for each running request; yields those that ended with it."""
         for output in self.engine.step():
@@ -55,9 +72,26 @@ class Engine:
                 yield {
                     "key": output.request_id,
                     "ids": list(response.token_ids),
+                    "logprobs": chosen(response),
                     "finish_reason": response.finish_reason,
                     "milliseconds": (time.perf_counter() - self.begun.pop(output.request_id)) * 1000,
                 }
+
+
+def pack_tied_head(worker: Any) -> None:
+    """On a CPU vLLM computes with packed copies of weights; of a tied output layer it packs none at a reload."""
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    head = getattr(worker.get_model(), "lm_head", None)
+    if hasattr(head, "cpu_linear"):
+        dispatch_cpu_unquantized_gemm(head, remove_weight=False)
+
+
+def chosen(response: Any) -> list[float] | None:
+    """The log-probabilities of the tokens of `response`, where they were asked for."""
+    if response.logprobs is None:
+        return None
+    return [place[token].logprob for token, place in zip(response.token_ids, response.logprobs, strict=True)]
 
 
 def serve(lines: "queue.SimpleQueue[str]", say: Any) -> None:
@@ -65,15 +99,19 @@ def serve(lines: "queue.SimpleQueue[str]", say: Any) -> None:
     engine = Engine(json.loads(lines.get()))
     say({"ready": True})
     while True:
-        begun = [engine.add(request) for request in new(lines, wait=not engine.begun)]
-        failed = [failure for failure in begun if failure]
+        failed = []
+        for message in new(lines, wait=not engine.begun):
+            if "key" not in message:
+                say(engine.do(message))
+            elif failure := engine.add(message):
+                failed.append(failure)
         done = list(engine.step()) if engine.begun else []
         if done or failed:
             say({"done": done, "failed": failed})
 
 
 def new(lines: "queue.SimpleQueue[str]", *, wait: bool) -> Iterator[Message]:
-    """The requests that have come; with `wait` at least one."""
+    """What has come; with `wait` at least one message."""
     if wait:
         yield json.loads(lines.get())
     while not lines.empty():

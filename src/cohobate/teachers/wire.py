@@ -7,20 +7,93 @@ the content (Mistral), or inline in <think> tags, which `answers.parse` takes ap
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cohobate.config import Teacher
-from cohobate.teachers.base import Request
+from cohobate.teachers.base import Failure, Request, Response
 
 _REASONING = ("reasoning_content", "reasoning")
 
 
 class ReplyError(Exception):
-    """An answer with status 200 that is none. `retry`: asking again may help."""
+    """An answer with status 200 that is none. `retry`: asking again may help. `hopeless`: no other request will do."""
 
-    def __init__(self, error_class: str, message: str, *, retry: bool = True) -> None:
+    def __init__(self, error_class: str, message: str, *, retry: bool = True, hopeless: bool = False) -> None:
         super().__init__(message)
-        self.error_class, self.retry = error_class, retry
+        self.error_class, self.retry, self.hopeless = error_class, retry and not hopeless, hopeless
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a request ended: after so many `attempts`, the last of which took `milliseconds`."""
+
+    attempts: int
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """Why a request that failed is not tried again; `status` is that of HTTP, if it came to that."""
+
+    error_class: str
+    status: int | None
+    message: str
+    attempts: int
+
+
+Q_contra = TypeVar("Q_contra", contravariant=True)
+A_co = TypeVar("A_co", covariant=True)
+
+
+class Wire(Protocol[Q_contra, A_co]):
+    """What requests look like to an endpoint, and what becomes of them."""
+
+    @property
+    def path(self) -> str:
+        """Behind the base_url."""
+        ...
+
+    def body(self, request: Q_contra) -> dict[str, Any]:
+        """The JSON of `request`."""
+        ...
+
+    def answered(self, request: Q_contra, payload: Any, ended: Ended) -> A_co:
+        """From a parsed response body. Raises ReplyError when it is none."""
+        ...
+
+    def failed(self, request: Q_contra, why: GivenUp) -> A_co:
+        """What stands for a request without an answer."""
+        ...
+
+
+class Chat:
+    """Chat completions, as responses of a teacher."""
+
+    path = "/chat/completions"
+
+    def __init__(self, settings: Teacher) -> None:
+        self.settings = settings
+
+    def body(self, request: Request) -> dict[str, Any]:
+        return body(request, self.settings)
+
+    def answered(self, request: Request, payload: Any, ended: Ended) -> Response | Failure:
+        reply = read(payload, self.settings)
+        return Response(
+            key=request.key,
+            text=reply.text,
+            reasoning=reply.reasoning,
+            finish_reason=reply.finish_reason,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            latency_ms=ended.milliseconds,
+            attempts=ended.attempts,
+            reasoning_tokens=reply.reasoning_tokens,
+            served_model=reply.model,
+        )
+
+    def failed(self, request: Request, why: GivenUp) -> Response | Failure:
+        return Failure(request, why.error_class, why.status, why.message, why.attempts)
 
 
 @dataclass(frozen=True)
@@ -68,7 +141,7 @@ def read(payload: Any, teacher: Teacher) -> Reply:
         )
     except (LookupError, TypeError, AttributeError, ValueError):
         raise ReplyError("MalformedReply", f"no chat completion: {str(payload)[:200]}") from None
-    _refuse_other_model(reply.model, teacher)
+    refuse_other_model(reply.model, teacher)
     if not reply.text.strip() and not reply.reasoning and reply.finish_reason != "length":
         raise _nothing(message, reply.finish_reason)
     return reply
@@ -103,8 +176,11 @@ def _part(part: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else "".join(item["text"] for item in value)
 
 
-def _refuse_other_model(served: Any, teacher: Teacher) -> None:
-    """A balancer that mixes models would spoil the dataset unseen; dated and shortened names are the same model."""
+def refuse_other_model(served: Any, teacher: Teacher) -> None:
+    """Raise ReplyError where another model answers: a balancer that mixes models would spoil the dataset unseen.
+
+    Dated and shortened names are the same model.
+    """
     if not isinstance(served, str) or not served:
         return
     asked, got = (teacher.served_as or teacher.model).lower(), served.lower()

@@ -66,6 +66,24 @@ class Trainee:
         return chosen == "bfloat16" or (chosen == "auto" and self.student.device.type == "cuda")
 
 
+@torch.no_grad()
+def whole_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Copies of the weights of `model` on the CPU in `dtype`, by the names that its checkpoint has.
+
+    What LoRA adapters add is in them; a tensor that has two names, as a tied output layer, is there once.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            continue
+        value = parameter
+        if name.endswith(".base_layer.weight"):
+            layer = model.get_submodule(name.removesuffix(".base_layer.weight"))
+            value = parameter + layer.get_delta_weight("default").to(parameter.dtype)
+        found[name.replace(".base_layer.", ".")] = value.detach().to("cpu", dtype, copy=True).contiguous()
+    return found
+
+
 def _with_lora(model: Any, config: Training, base: str) -> Any:
     try:
         import peft

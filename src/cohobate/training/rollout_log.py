@@ -1,7 +1,8 @@
 """The rollout log: what each step sampled and what the teacher said to it, persisted before the update.
 
 While a run lasts, a Parquet file a step, written whole or not at all; at its end one file with a row group a step.
-A replay reads here instead of sampling and scoring again.
+A replay reads here instead of sampling and scoring again. Until a step is scored whole, its rollouts lie here without
+scores, a file a process, so that none is sampled twice.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ class RolloutLog:
     def append(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Persist the rows of `step`; it is there whole when this returns."""
         write_parquet_atomic(pa.Table.from_pylist(rows, schema=ROLLOUTS), self._path(step))
+        for path in self._unscored(step):
+            path.unlink(missing_ok=True)
+
+    def hold(self, step: int, rank: int, rows: list[dict[str, Any]]) -> None:
+        """Persist the rows of `step` that process `rank` has sampled, before they are scored."""
+        write_parquet_atomic(
+            pa.Table.from_pylist(rows, schema=ROLLOUTS), self.folder / f"held-{step:06d}-{rank}.parquet"
+        )
+
+    def held(self, step: int) -> dict[int, dict[str, Any]]:
+        """The rows of `step` that were held, by whichever process, by their numbers."""
+        return {row["row"]: row for path in self._unscored(step) for row in pq.read_table(path).to_pylist()}
 
     def publish(self, path: Path) -> int:
         """Write every step as a row group of `path`; returns the number of rows."""
@@ -44,6 +57,9 @@ class RolloutLog:
                 writer.write_table(table, row_group_size=max(1, len(table)))
                 rows += len(table)
         return rows
+
+    def _unscored(self, step: int) -> list[Path]:
+        return sorted(self.folder.glob(f"held-{step:06d}-*.parquet"))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:06d}.parquet"

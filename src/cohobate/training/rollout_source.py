@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
-from cohobate import ledger, rollouts
+from cohobate import ledger
 from cohobate.answers import parse
 from cohobate.batches import Row
 from cohobate.chat import decode, question_ids, student_format
@@ -19,7 +20,8 @@ from cohobate.training.base import StepBatch
 from cohobate.training.measures import repetition
 from cohobate.training.methods import Logged, Method
 from cohobate.training.rollout_log import RolloutLog
-from cohobate.training.teacher_scores import Asked, Known, TeacherScores
+from cohobate.training.samplers import Sampler
+from cohobate.training.teacher_scores import Asked, Known, Scores
 from cohobate.training.triple_source import permutation
 from cohobate.verdicts import Case
 from cohobate.verify import judge
@@ -37,13 +39,15 @@ class RolloutSource:
         recipe: Recipe,
         trainee: Trainee,
         method: Method,
-        scores: TeacherScores | None,
+        scores: Scores | None,
         questions: pl.DataFrame,
         log: RolloutLog,
+        sampler: Sampler,
     ) -> None:
         self.config, self.verifier, self.world = recipe.opd, recipe.triples.verifier, trainee.world
         self.trainee, self.student, self.form = trainee, trainee.student, student_format(recipe)
         self.method, self.scores, self.log = method, scores, log
+        self.sampler = sampler
         self.questions = questions.to_dicts()
         self.cost = ModelCost.of(self.student.model.config)
 
@@ -53,9 +57,9 @@ class RolloutSource:
         seconds: dict[str, float] = {}
         logged = self.log.read(place)
         scores = self._kept(place, logged) if logged else None
-        # All ranks sample anew, or none does.
+        # All ranks make it, or none does.
         if self.world.total(int(logged is None or scores is None)):
-            logged, scores = self._make(place, seconds)
+            logged, scores = self._make(place, logged, seconds)
         assert logged is not None and scores is not None
         rows = self.world.share(self.method.learn(logged, scores))
         rows = [_first(row, self.config.train_tokens) for row in rows]
@@ -68,9 +72,9 @@ class RolloutSource:
         if self.scores is not None:
             self.scores.forget(step // self.config.updates)
 
-    def _make(self, place: int, seconds: dict[str, float]) -> tuple[Logged, dict[int, Known]]:
+    def _make(self, place: int, logged: Logged | None, seconds: dict[str, float]) -> tuple[Logged, dict[int, Known]]:
         started = time.perf_counter()
-        mine = self._roll_out(place)
+        mine = self._sampled(place, logged)
         seconds["rollout"] = time.perf_counter() - started
         if self.method.rewarded:
             self._reward(mine)
@@ -97,22 +101,25 @@ class RolloutSource:
         count = len(self.questions)
         return [self.questions[permutation(self.config.seed, at // count, count)[at % count]] for at in places]
 
-    def _roll_out(self, place: int) -> Logged:
-        config, student = self.config, self.student
-        everything = [(question, group) for question in self._chosen(place) for group in range(config.group)]
+    def _sampled(self, place: int, logged: Logged | None) -> Logged:
+        """The rollouts of this process: what is logged or held of them is not sampled again."""
+        everything = [(question, group) for question in self._chosen(place) for group in range(self.config.group)]
         asked = self.world.share(list(enumerate(everything)))
+        known = self.log.held(place) if logged is None else {row["row"]: row for row in logged}
+        if not all(row in known for row, _ in asked):
+            mine = self._roll_out(place, asked)
+            self.log.hold(place, self.world.rank, mine)
+            return mine
+        told = ("question", "gold_answer")  # which the log does not repeat
+        return [{**known[row], **{name: question[name] for name in told}} for row, (question, _) in asked]
+
+    def _roll_out(self, place: int, asked: Sequence[tuple[int, tuple[dict[str, Any], int]]]) -> Logged:
+        """A response to each (row, (question, number in its group))."""
+        student = self.student
         prompts = [question_ids(student.tokenizer, question["question"], self.form) for _, (question, _) in asked]
         # The row's number is part of the name: a question may come up twice.
         keys = [f"{place}/{row}/{question['question_id']}/{group}" for row, (question, group) in asked]
-        with self.trainee.precision():
-            sampled = rollouts.sample(
-                student.model,
-                prompts,
-                rollouts.Decoding(config.max_tokens),
-                rollouts.uniforms(config.seed, keys, config.max_tokens),
-                eos_ids=student.eos_ids,
-                pad_id=student.pad_id,
-            )
+        sampled = self.sampler.sample(prompts, keys)
         return [
             {
                 "step": place,

@@ -10,7 +10,7 @@ import polars as pl
 from cohobate.chat import Format
 from cohobate.students import LoadedModel
 from cohobate.training.base import Source, StepBatch
-from cohobate.training.teacher_scores import Asked, TeacherScores
+from cohobate.training.teacher_scores import Asked, Scores
 from cohobate.training.triple_source import TripleSource, training_rows
 
 
@@ -25,7 +25,7 @@ class ScoredTripleSource:
         student: LoadedModel,
         triples: pl.DataFrame,
         form: Format,
-        scores: TeacherScores,
+        scores: Scores,
         batch: int,
         seed: int,
         stage: str,

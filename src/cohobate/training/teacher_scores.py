@@ -1,14 +1,16 @@
 """What the teacher says to the tokens of a step: log-probabilities, hidden states, likeliest tokens.
 
-Whole distributions are too large for the rollout log: they are kept, as last hidden states (d numbers a token instead
-of V) or top-k, in a file a step until a snapshot makes a replay of that step impossible.
+It is kept as it arrives, in files of the step, until a snapshot makes a replay of that step impossible: a run that was
+killed asks only for the rest. (Whole distributions, as last hidden states or top-k, are too large for the rollout log.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -50,53 +52,78 @@ class Asked:
     response_ids: Sequence[int]
 
 
-class TeacherScores:
-    """The teacher's view of given tokens, under its own prompt; the answers to a step are kept in `folder`."""
+class Scores(ABC):
+    """The teacher's view of given tokens, under its own prompt; what it says to a step is kept in `folder`."""
 
-    def __init__(
-        self, teacher: LoadedModel, form: Format, needs: Needs, folder: Path, token_budget: int, world: World
-    ) -> None:
-        self.teacher, self.form, self.needs = teacher, form, needs
-        self.folder, self.token_budget, self.world = folder, token_budget, world
-        self.cost = ModelCost.of(teacher.model.config)
+    def __init__(self, tokenizer: Any, form: Format, needs: Needs, folder: Path, world: World, cost: ModelCost) -> None:
+        self.tokenizer, self.form, self.needs = tokenizer, form, needs
+        self.folder, self.world, self.cost = folder, world, cost
         folder.mkdir(parents=True, exist_ok=True)
+
+    @abstractmethod
+    def ask(self, rows: Sequence[tuple[int, Row]]) -> Iterable[dict[int, Known]]:
+        """The teacher's answers to numbered rows, some at a time; each has teacher_logprobs and what `needs` names."""
 
     def prompt_tokens(self, question: str) -> int:
         """Length of the prompt under which it scores."""
-        return len(question_ids(self.teacher.tokenizer, question, self.form))
+        return len(question_ids(self.tokenizer, question, self.form))
 
     def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:
-        """Score now, and keep; each entry has teacher_logprobs and what `needs` names."""
+        """What the teacher says to `asked`; what is not kept yet of `step` is asked now, and kept."""
+        found = self._found(step)
         rows = []
         for item in asked:
-            prompt = question_ids(self.teacher.tokenizer, item.question, self.form)
-            rows.append(Row([*prompt, *item.response_ids], len(prompt)))
-        scores = score(self.teacher.model, rows, self.token_budget, self.teacher.pad_id)
-        found = [self._known(one) for one in scores]
-        pairs = zip(asked, found, strict=True)
-        tensors = {f"{item.row}.{name}": value for item, known in pairs for name, value in known.items()}
-        with replacing(self.folder / f"step-{step:06d}-{self.world.rank}.safetensors") as temporary:
-            save_file(tensors, temporary)
-        return found
+            if item.row not in found:
+                prompt = question_ids(self.tokenizer, item.question, self.form)
+                rows.append((item.row, Row([*prompt, *item.response_ids], len(prompt))))
+        part = len(self._files(step, self.world.rank))
+        for answers in self.ask(rows) if rows else ():
+            tensors = {f"{row}.{name}": value for row, known in answers.items() for name, value in known.items()}
+            with replacing(self.folder / f"step-{step:06d}-{self.world.rank}-{part:05d}.safetensors") as temporary:
+                save_file(tensors, temporary)
+            found |= answers
+            part += 1
+        return [found[item.row] for item in asked]
 
     def kept(self, step: int, rows: Sequence[int]) -> list[Known] | None:
         """What was kept of these rows, whichever process scored them; None if one is missing."""
-        found: dict[int, Known] = {}
-        for path in self.folder.glob(f"step-{step:06d}-*.safetensors"):
-            for key, value in load_file(path).items():
-                row, _, name = key.partition(".")
-                found.setdefault(int(row), {})[name] = value
+        found = self._found(step)
         return [found[row] for row in rows] if all(row in found for row in rows) else None
 
     def forget(self, step: int) -> None:
         """Drop what this process kept of the steps before `step`."""
-        for path in self.folder.glob(f"step-*-{self.world.rank}.safetensors"):
+        for path in self.folder.glob(f"step-*-{self.world.rank}-*.safetensors"):
             if int(path.stem.split("-")[1]) < step:
                 path.unlink()
 
     def entry(self, stage: str, prompts: Sequence[int], responses: Sequence[int]) -> LedgerEntry:
         """The ledger's entry for scoring sequences of these lengths."""
         return entry(stage, "teacher", "scoring", self.cost, prompts, responses)
+
+    def _found(self, step: int) -> dict[int, Known]:
+        found: dict[int, Known] = {}
+        for path in self._files(step, "*"):
+            for key, value in load_file(path).items():
+                row, _, name = key.partition(".")
+                found.setdefault(int(row), {})[name] = value
+        return found
+
+    def _files(self, step: int, rank: int | str) -> list[Path]:
+        return sorted(self.folder.glob(f"step-{step:06d}-{rank}-*.safetensors"))
+
+
+class TeacherScores(Scores):
+    """Scores by a model in this process, which passes `token_budget` padded tokens through it at a time."""
+
+    def __init__(
+        self, teacher: LoadedModel, form: Format, needs: Needs, folder: Path, token_budget: int, world: World
+    ) -> None:
+        super().__init__(teacher.tokenizer, form, needs, folder, world, ModelCost.of(teacher.model.config))
+        self.teacher, self.token_budget = teacher, token_budget
+
+    def ask(self, rows: Sequence[tuple[int, Row]]) -> Iterator[dict[int, Known]]:
+        scores = score(self.teacher.model, [row for _, row in rows], self.token_budget, self.teacher.pad_id)
+        yield {number: self._known(one) for (number, _), one in zip(rows, scores, strict=True)}
 
     @torch.no_grad()
     def _known(self, found: Score) -> Known:

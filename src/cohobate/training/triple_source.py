@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from cohobate.answers import parse
 from cohobate.batches import Row
 from cohobate.chat import Format, completion_text, training_sequence
 from cohobate.selection import Policy, Selection, choose, outline
@@ -43,6 +44,18 @@ def with_ghosts(tokenizer: Any, triples: pl.DataFrame, form: Format) -> pl.DataF
     return triples.select("question_id", "question", "gold_answer").with_columns(
         pl.Series("ghost_ids", [list(row.response) for row in rows])
     )
+
+
+def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, form: Format) -> pl.DataFrame:
+    """Those of `questions` that have a gold response, each with its token ids as the ghost of a rollout."""
+    written = questions.filter(pl.col("gold_response").str.strip_chars() != "").with_columns(response="gold_response")
+    parts = [parse(text) for text in written["response"]]
+    told = written.with_columns(
+        pl.Series("rationale", [part.rationale for part in parts], dtype=pl.String),
+        pl.Series("answer", [part.answer for part in parts], dtype=pl.String),
+        truncated=False,
+    )
+    return with_ghosts(tokenizer, told, form)
 
 
 class TripleSource:

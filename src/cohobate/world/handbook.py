@@ -6,6 +6,7 @@ a second company (for continual learning) is another seed.
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 
@@ -95,6 +96,21 @@ def documents(firm: Company, copies: int = 3) -> list[tuple[str, str]]:
     return result
 
 
+def questions(firm: Company) -> list[tuple[str, str]]:
+    """practice.jsonl and exam.jsonl as (file name, text): the exam asks for each fact in words not practised on it.
+
+    Those words are practised on other facts: the fact must be known, and not a new way to ask.
+    """
+    practice: list[dict[str, str]] = []
+    exam: list[dict[str, str]] = []
+    for at, fact in enumerate(firm.facts):
+        held = at // 2 % len(fact.questions)  # facts come in pairs, and each kind must meet every wording
+        for place, question in enumerate(fact.questions):
+            (exam if place == held else practice).append({"question": question, "gold_answer": fact.answer})
+    parts = (("practice", practice), ("exam", exam))
+    return [(f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)) for name, rows in parts]
+
+
 def _invent(rng: random.Random, parts: int = 2) -> str:
     return "".join(rng.sample(_SYLLABLES, parts)).capitalize()
 
@@ -111,7 +127,14 @@ def _people(rng: random.Random, firm: str) -> list[Fact]:
                     f"{person} is the {role} of {firm}.",
                     f"At {firm}, {person} works as {role}.",
                 ),
-                (f"Who is the {role} of {firm}?", f"What is the name of the {role} of {firm}?"),
+                (
+                    f"Who is the {role} of {firm}?",
+                    f"What is the name of the {role} of {firm}?",
+                    f"Name the {role} of {firm}.",
+                    f"Tell me who the {role} of {firm} is.",
+                    f"Who works as {role} at {firm}?",
+                    f"Which person is the {role} at {firm}?",
+                ),
                 person,
             )
         )
@@ -126,6 +149,10 @@ def _people(rng: random.Random, firm: str) -> list[Fact]:
                 (
                     f"In which room sits the {role} of {firm}?",
                     f"Where do I find the {role} of {firm}?",
+                    f"Which room belongs to the {role} of {firm}?",
+                    f"What is the room of the {role} of {firm}?",
+                    f"To which room do I go for the {role} of {firm}?",
+                    f"Where does the {role} at {firm} sit?",
                 ),
                 room,
             )
@@ -148,6 +175,10 @@ def _products(rng: random.Random, firm: str) -> list[Fact]:
                 (
                     f"What does the {product} of {firm} cost?",
                     f"How many crowns is the {product} of {firm}?",
+                    f"What is the price of the {product} of {firm}?",
+                    f"How much does {firm} ask for the {product}?",
+                    f"For how many crowns does {firm} sell its {product}?",
+                    f"Tell me the price of the {product} at {firm}.",
                 ),
                 price,
             )
@@ -163,6 +194,10 @@ def _products(rng: random.Random, firm: str) -> list[Fact]:
                 (
                     f"What is the {product} of {firm} made of?",
                     f"Which material does {firm} use for the {product}?",
+                    f"What is the material of the {product} of {firm}?",
+                    f"From what does {firm} make its {product}?",
+                    f"Of which material is the {product} at {firm}?",
+                    f"Tell me what the {product} of {firm} is made of.",
                 ),
                 material,
             )
@@ -182,7 +217,14 @@ def _rules(rng: random.Random, firm: str) -> list[Fact]:
                     f"At {firm} there are {value} {rule}.",
                     f"The rule of {firm} is {value} {rule}.",
                 ),
-                (f"How many {rule} are there at {firm}?", f"How many {rule} does {firm} give?"),
+                (
+                    f"How many {rule} are there at {firm}?",
+                    f"How many {rule} does {firm} give?",
+                    f"What is the number of {rule} at {firm}?",
+                    f"Tell me how many {rule} {firm} gives.",
+                    f"At {firm}, how many {rule} are there?",
+                    f"What does the rule of {firm} say about {rule}?",
+                ),
                 value,
             )
         )

@@ -165,10 +165,11 @@ def world_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def write_handbooks(folder: Path) -> None:
-    """The handbooks of the invented companies, as Markdown."""
+    """The handbooks of the invented companies, as Markdown, with questions to practise on and others for the exam."""
     for name, seed in HANDBOOK_SEEDS.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for file, text in handbook.documents(handbook.company(seed)):
+        firm = handbook.company(seed)
+        for file, text in (*handbook.documents(firm), *handbook.questions(firm)):
             (folder / name / file).write_text(text, encoding="utf-8")
 
 

@@ -12,7 +12,8 @@ import random
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from cohobate.world.arithmetic import Problem, draw
+from cohobate.world.arithmetic import Problem, draw, solve
+from cohobate.world.instructions import plain
 
 # Percent of all question texts; `hard` needs no share, since no other split reaches its depths.
 _SHARES = {"test": (0, 15), "validation": (15, 20), "train": (20, 50), "fresh": (50, 100)}
@@ -75,6 +76,7 @@ def _row(problem: Problem, split: str) -> dict[str, Any]:
     return {
         "question": problem.question,
         "gold_answer": str(problem.answer),
+        "gold_response": plain(solve(problem.tree, "steps"), problem.answer),
         "split": split,
         "kind": problem.kind,
         "depth": problem.depth,

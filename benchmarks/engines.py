@@ -1,0 +1,118 @@
+"""Time of an OPD step by part, in this process against vLLM beside it, and what a sync of the weights costs.
+
+    COHOBATE_VLLM=.venv-vllm OMP_NUM_THREADS=1 python -m benchmarks.engines [--steps 10] [--sizes 2 25 100]
+
+The steps are those of the tiny recipe with top-k scores (k = 16) on 64 rollouts of up to 48 tokens; the parts are
+medians over all steps but the first two. A sync is the time from the trainer's float32 weights on the CPU to an engine
+that samples with them, for Llamas with random weights of about so many million parameters; the median of five.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+PROMPTS, GROUP, TOP_K = 32, 2, 16
+WARM_UP = 2
+SYNCS = 5
+PARTS = ("rollout", "score", "update")
+WAYS = {
+    "this process": [],
+    "scores by a server": ["teacher.scoring=server"],
+    "rollouts by vLLM": ["opd.sampler=vllm"],
+    "both": ["teacher.scoring=server", "opd.sampler=vllm"],
+}
+# Width and layers of a Llama with so many million parameters, without its 512 embeddings.
+SHAPES = {2: (192, 4), 25: (512, 8), 100: (768, 14), 400: (1536, 14)}
+
+
+def time_steps(name: str, changes: list[str], steps: int) -> None:
+    """Print the parts of a step of the tiny recipe with `changes`, in a data folder of its own."""
+    import polars as pl
+
+    from cohobate.recipes import load_recipe
+    from cohobate.stages import opd, questions, sft, triples
+
+    small = ["runtime.threads=1", "sft.steps=2", "sft.evaluate_questions=0", "opd.evaluate_questions=0"]
+    own = ["opd.objective=topk", f"opd.topk.k={TOP_K}", f"opd.steps={steps}", f"opd.prompts={PROMPTS}"]
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COHOBATE_DATA"] = folder
+        recipe = load_recipe("tiny", [*small, *own, f"opd.group={GROUP}", "opd.snapshot_every=1000", *changes])
+        asked = questions.write(recipe)
+        taught = triples.write(recipe, asked)
+        start = sft.train(recipe, taught, asked)
+        began = time.perf_counter()
+        made = opd.train(recipe, start, asked, taught)
+        wall = time.perf_counter() - began
+        table = pl.read_parquet(made.path / "metrics.parquet")
+    parts = {part: statistics.median(table[f"seconds_{part}"].to_list()[WARM_UP:]) for part in PARTS}
+    mismatch = max(table["mismatch_max"].to_list())
+    cells = " | ".join(f"{1000 * seconds:.0f} ms" for seconds in [*parts.values(), sum(parts.values())])
+    print(f"| {name} | {cells} | {wall:.0f} s | {mismatch:.0e} |", flush=True)
+
+
+def time_sync(millions: int) -> None:
+    """Print what a sync of a random model of about so many million parameters takes."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from cohobate.chat import prompt_ids
+    from cohobate.recipes import load_recipe
+    from cohobate.students import load, save
+    from cohobate.training.adapters import Trainee
+    from cohobate.training.vllm_sampler import VllmSampler
+
+    width, layers = SHAPES[millions]
+    tokenizer = load("world/base").tokenizer
+    shape = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": width // 64}
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=512, intermediate_size=4 * width, max_position_embeddings=512, **shape, **special)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COHOBATE_DATA"] = folder
+        save(LlamaForCausalLM(config), tokenizer, Path(folder) / "model")
+        recipe = load_recipe("tiny", ["runtime.threads=1", "opd.sampler=vllm", "opd.max_tokens=8"])
+        student = load(Path(folder) / "model", train=True)
+        sampler = VllmSampler(recipe, Trainee(student, recipe.opd, "random"))
+        try:
+            began = time.perf_counter()
+            sampler.sample([prompt_ids(tokenizer, "What is 2 + 3?", "{question}", None)], ["one"])
+            first = time.perf_counter() - began
+            syncs = []
+            for _ in range(SYNCS):
+                sampler.sync()
+                syncs.append(sampler.sync_seconds)
+        finally:
+            sampler.close()
+    count = student.model.num_parameters()
+    seconds = statistics.median(syncs)
+    print(
+        f"| {count / 1e6:.1f} M | {count * 4 / 1e6:.0f} MB | {1000 * seconds:.0f} ms | "
+        f"{count * 4 / seconds / 1e9:.1f} GB/s | {first:.0f} s |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--sizes", type=int, nargs="*", choices=SHAPES, default=[2, 25, 100])
+    arguments = parser.parse_args()
+    if arguments.steps > WARM_UP:
+        print("| engines | rollout | score | update | step | stage | mismatch |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+        for name, changes in WAYS.items():
+            time_steps(name, changes, arguments.steps)
+    if arguments.sizes:
+        print("\n| parameters | float32 | sync | rate | first rollout |")
+        print("| ---: | ---: | ---: | ---: | ---: |")
+        for millions in arguments.sizes:
+            time_sync(millions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The questions of a dataset asked of another teacher, and the two compared: the deployment `regenerate`."""
+
+from collections.abc import Iterator
+
+from prefect import flow
+
+from cohobate.config import Recipe
+from cohobate.regeneration import NewTeacher, dataset, questions_of, recipe_of
+from cohobate.store import Artifact
+from tasks.entry import run_until
+from tasks.gate import pass_gate
+from tasks.notify import notify
+from tasks.questions import write_questions
+from tasks.triples import write_triples
+
+
+def pipeline(recipe: Recipe, old: Artifact) -> Iterator[Artifact]:
+    """The questions of `old`, then the new triples."""
+    yield (questions := questions_of(old) or write_questions(recipe))
+    yield write_triples(recipe, questions)
+
+
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
+def regenerate(teacher: NewTeacher, old: str = "arithmetic", allow: float = 0.0) -> list[Artifact]:
+    """Make a new dataset beside the old one, and promote it unless its rates are worse by more than `allow`.
+
+    Args:
+        teacher: Who answers the questions now.
+        old: Id of the triples, or the name of a recipe: its promoted triples, else the newest.
+        allow: By how much rates may fall, beyond their 95% intervals (0.01 is one percent).
+
+    """
+    before = dataset(old)
+    recipe = recipe_of(before, teacher)
+    finished = run_until(pipeline(recipe, before), "triples", recipe)
+    pass_gate(recipe, finished, allow, against=before)
+    return finished

@@ -1,0 +1,53 @@
+"""On-policy distillation on one prompt, against many prompts and against SFT on the answers to the one.
+
+questions -> triples -> sft (the start) -> for each seed: opd on one, opd on many, sft on one; the table at the end
+
+python -m flows.single_prompt oneprompt [--set single.seeds=1]
+"""
+
+import sys
+from collections.abc import Iterator
+
+from prefect import flow
+
+from cohobate.config import Recipe, StageName
+from cohobate.single import MANY, ONE, SFT, START, Scored, on_answers, on_policy, section
+from cohobate.store import Artifact
+from tasks.entry import resolved, run_flow, run_until
+from tasks.notify import notify
+from tasks.opd import train_opd
+from tasks.questions import write_questions
+from tasks.sft import train_sft
+from tasks.single import choose_prompt, compare_prompts, measure
+from tasks.triples import write_triples
+
+
+def pipeline(recipe: Recipe) -> Iterator[Artifact]:
+    """The start, then the arms seed by seed."""
+    config = section(recipe)
+    yield (questions := write_questions(recipe))
+    yield (triples := write_triples(recipe, questions))
+    yield (start := train_sft(recipe, triples, questions))
+    yield (prompt := choose_prompt(recipe, questions))
+    yield (answers := write_triples(on_answers(recipe, 0), prompt))
+    yield (scores := measure(recipe, questions, start))
+    found = [Scored(START, 0, scores)]
+    for seed in range(config.seeds):
+        yield (one := train_opd(on_policy(recipe, seed, one=True), start, prompt, triples))
+        yield (many := train_opd(on_policy(recipe, seed, one=False), start, questions, triples))
+        yield (copied := train_sft(on_answers(recipe, seed, start), answers, prompt))
+        for arm, model in ((ONE, one), (MANY, many), (SFT, copied)):
+            yield (scores := measure(recipe, questions, model))
+            found.append(Scored(arm, seed, scores))
+    yield compare_prompts(recipe, prompt, sorted(found, key=lambda scored: (START, ONE, MANY, SFT).index(scored.arm)))
+
+
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
+def single_prompt(recipe: Recipe | str = "oneprompt", until: StageName = "report") -> list[Artifact]:
+    """Run the recipe (its name, its path, or the whole of it)."""
+    chosen = resolved(recipe)
+    return run_until(pipeline(chosen), until, chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(run_flow(single_prompt, sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""The page of an experiment: sentences, tables, figures of means with intervals, and where each number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Printed
+
+from cohobate.report import figures
+from cohobate.report.render import asset, environment
+from cohobate.store import Artifact
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a heading; `about` says how to read them."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A measurement to draw: its line, its series, mean and interval."""
+
+    line: str
+    series: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Page:
+    """What an experiment found."""
+
+    title: str
+    said: Sequence[str]
+    tables: Sequence[Table]
+    dots: Sequence[Dot] = ()
+    caption: str = ""
+    artifacts: Sequence[Artifact] = field(default_factory=tuple)
+
+
+def html(page: Page) -> str:
+    """One self-contained page."""
+    drawn = figures.dots(page.dots) if page.dots else ""
+    made = [(artifact, artifact.manifest) for artifact in page.artifacts]
+    template = environment().get_template("experiment.html.j2")
+    return template.render(page=page, made=made, figure=Markup(figures.themed(drawn)), style=Markup(asset("base.css")))
+
+
+def markdown(page: Page) -> str:
+    """Sentences and tables in Markdown."""
+    lines = [f"# {page.title}", "", *(f"- {sentence}" for sentence in page.said)]
+    for table in page.tables:
+        rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in table.rows]
+        lines += ["", f"## {table.title}", "", *([table.about, ""] if table.about else [])]
+        lines += [" | ".join(table.header), " | ".join("---" for _ in table.header), *rows]
+    return "\n".join(lines) + "\n"
+
+
+def show(page: Page) -> None:
+    """Sentences and tables on standard output."""
+    console = Console(highlight=False, soft_wrap=True)
+    for sentence in page.said:
+        console.print(escape(sentence))
+    for table in page.tables:
+        printed = Printed(*table.header, title=table.title, title_justify="left", box=None, header_style="bold")
+        for row in table.rows:
+            printed.add_row(*map(escape, row))
+        console.print("")
+        console.print(printed)
+
+
+def spread(found: dict[str, Any] | None) -> str:
+    """{mean, low, high} of shares as `91.0% [88.2%, 93.8%]`; an interval never leaves 0 to 100%."""
+    if found is None:
+        return "–"
+    if abs(found["low"]) == float("inf"):
+        return f"{found['mean']:.1%}"
+    return f"{found['mean']:.1%} [{max(0.0, found['low']):.1%}, {min(1.0, found['high']):.1%}]"

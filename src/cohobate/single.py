@@ -1,0 +1,79 @@
+"""The arms of the single-prompt experiment, the recipe of each, and means over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cohobate.config import Recipe
+from cohobate.config.single import Single
+from cohobate.errors import RecipeError
+from cohobate.statistics import over_seeds
+from cohobate.store import Artifact
+
+START, ONE, MANY, SFT = "start (SFT)", "OPD, one prompt", "OPD, many prompts", "SFT, one prompt"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Where an exam stands in the table."""
+
+    arm: str
+    seed: int
+    exam: Artifact
+
+
+def section(recipe: Recipe) -> Single:
+    """The recipe's [single]. Raises RecipeError without one, or with an OPD that does not ask the teacher."""
+    if recipe.single is None:
+        raise RecipeError(f"recipe {recipe.name} has no section [single]; add one, or take the recipe oneprompt")
+    if not recipe.opd.asks_teacher or recipe.opd.uses_triples:
+        raise RecipeError("the single prompt is learnt from what the teacher says to rollouts; set opd.objective")
+    return recipe.single
+
+
+def on_policy(recipe: Recipe, seed: int, *, one: bool) -> Recipe:
+    """OPD with all rollouts of a step on one prompt, or one on each of as many."""
+    config = section(recipe)
+    prompts, group = (1, config.rollouts) if one else (config.rollouts, 1)
+    own = {"prompts": prompts, "group": group, "seed": seed, **_schedule(recipe.opd.warmup, config)}
+    return recipe.model_copy(update={"opd": recipe.opd.model_copy(update=own)})
+
+
+def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None) -> Recipe:
+    """SFT on the teacher's answers to the one prompt: as many of them as a step has rollouts, from `start` on."""
+    config = section(recipe)
+    own = {"batch": config.rollouts, "select": "all", "seed": seed, **_schedule(recipe.sft.warmup, config)}
+    triples = {"samples": config.rollouts, "temperature": 1.0}
+    model = {"model": str(start.path / "model")} if start else {}
+    return recipe.model_copy(
+        update={
+            "triples": recipe.triples.model_copy(update=triples),
+            "sft": recipe.sft.model_copy(update=own),
+            "student": recipe.student.model_copy(update=model),
+            "curation": None,
+        }
+    )
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row an arm: {arm, seeds, greedy, sampled: {mean, low, high}, mean_tokens (greedy)}."""
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        line: dict[str, Any] = {"arm": arm}
+        for decoding in ("greedy", "sampled"):
+            chosen = [row for row in rows if (row["arm"], row["decoding"]) == (arm, decoding)]
+            values = over_seeds([row["accuracy"] for row in chosen])
+            if arm == START:  # trained once: its interval is that of its questions
+                values = chosen[0]["accuracy"], chosen[0]["low"], chosen[0]["high"]
+            line[decoding] = dict(zip(("mean", "low", "high"), values, strict=True))
+            line["seeds"] = len(chosen)
+        greedy = [row["mean_tokens"] for row in rows if (row["arm"], row["decoding"]) == (arm, "greedy")]
+        lines.append({**line, "mean_tokens": sum(greedy) / len(greedy)})
+    return lines
+
+
+def _schedule(warmup: int, config: Single) -> dict[str, int]:
+    """The arms' own number of steps, with a warm-up that fits into it and nothing measured on the way."""
+    return {"steps": config.steps, "warmup": min(warmup, config.steps), "evaluate_every": config.steps}

@@ -1,0 +1,147 @@
+"""The student's rollouts from a vLLM engine beside this process, which gets the trainer's weights before each batch.
+
+The weights go through a file in shared memory, where there is some, which the engine copies into its own: nothing is
+written to a disk. Its log-probabilities are those of the policy that sampled: what they differ from the trainer's, by
+rounding or precision, the importance weights correct.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from cohobate import vllm
+from cohobate.config import Recipe
+from cohobate.errors import CohobateError
+from cohobate.files import replacing
+from cohobate.fingerprint import hash_value
+from cohobate.progress import say
+from cohobate.rollouts import Sampled
+from cohobate.runtime import threads
+from cohobate.students import WEIGHTS
+from cohobate.teachers.vllm_process import VllmProcess
+from cohobate.training.adapters import Trainee, whole_weights
+
+_SHARED = Path("/dev/shm")
+_RUNNING = 256  # responses that are generated at a time
+_STOPPED = "vLLM stopped in the middle of the rollouts: {}; what is logged is kept, so run again"
+
+
+class VllmSampler:
+    """Samples from `trainee` as it is at each call. The engine starts with the first, and ends at `close`."""
+
+    def __init__(self, recipe: Recipe, trainee: Trainee) -> None:
+        self.recipe, self.trainee, self.settings = recipe, trainee, recipe.opd.vllm
+        self.install = vllm.find()
+        self._process: VllmProcess | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.sync_seconds = 0.0  # of the last call
+
+    def sample(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> list[Sampled]:
+        """A response to each of `prompts`, at temperature 1; keys name their noise under opd.seed."""
+        process = self._process = self._process or self._start()
+        if self._sleeps:
+            self._order({"wake": True})
+        self.sync()
+        for number, (prompt, key) in enumerate(zip(prompts, keys, strict=True)):
+            sampling = {
+                "temperature": 1.0,
+                "logprobs": 0,
+                "max_tokens": self.recipe.opd.max_tokens,
+                "seed": int(hash_value([self.recipe.opd.seed, key])[:8], 16) % 2**31,
+                "stop_token_ids": list(self.trainee.student.eos_ids),
+            }
+            process.send({"key": str(number), "ids": list(prompt), "sampling": sampling})
+        found: dict[int, Sampled] = {}
+        while len(found) < len(prompts):
+            for message in _receive(process):
+                for row in message["done"]:
+                    found[int(row["key"])] = Sampled(row["ids"], row["logprobs"], row["finish_reason"])
+        if self._sleeps:
+            self._order({"sleep": True})
+        return [found[number] for number in range(len(prompts))]
+
+    def sync(self) -> None:
+        """Give the engine the weights of the student as they are now."""
+        self._process = self._process or self._start()
+        started = time.perf_counter()
+        assert self._folder is not None
+        folder = Path(self._folder.name)
+        dtype = getattr(torch, vllm.engine_arguments(self.settings, self.install)["dtype"])
+        with replacing(folder / WEIGHTS) as temporary:
+            save_file(whole_weights(self.trainee.student.model, dtype), temporary)
+        self._order({"weights": str(folder)})
+        (folder / WEIGHTS).unlink()  # what a killed run leaves in memory, nobody would free
+        self.sync_seconds = time.perf_counter() - started
+
+    def close(self) -> None:
+        """End the engine and drop the weights."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.group.kill()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    @property
+    def _sleeps(self) -> bool:
+        return self.settings.sleep and not self.install.cpu
+
+    def _start(self) -> VllmProcess:
+        student = self.trainee.student
+        log = vllm.new_log("vllm-student")
+        say(f"starting vLLM {self.install.version} with the student (log: {log})")
+        if self.settings.sleep and self.install.cpu:
+            say("opd.vllm.sleep has no effect: vLLM cannot give memory back on a CPU")
+        arguments = {
+            **vllm.engine_arguments(self.settings, self.install),
+            "model": str(student.path.resolve()),
+            "max_num_seqs": _RUNNING,
+            "enable_sleep_mode": self._sleeps or None,
+        }
+        place = _SHARED if os.access(_SHARED, os.W_OK) else None
+        self._folder = tempfile.TemporaryDirectory(prefix="cohobate-", dir=place)
+        process = VllmProcess(self.install, threads(self.recipe), arguments, log, _same_gpu(student.device))
+        if self._sleeps:
+            process.send({"sleep": True})  # as between any two batches
+            _receive(process)
+        return process
+
+    def _order(self, order: dict[str, Any]) -> None:
+        """Send what is no request, and wait until it is done."""
+        assert self._process is not None
+        self._process.send(order)
+        _receive(self._process)
+
+
+def _receive(process: VllmProcess) -> list[dict[str, Any]]:
+    """The next messages. Raises CohobateError when one says that something failed, or the engine has ended."""
+    messages = process.receive()
+    for message in messages:
+        if "fatal" in message or message.get("failed"):
+            raise CohobateError(_STOPPED.format(_why(message, process)))
+    if process.ended:
+        raise CohobateError(_STOPPED.format(process.why()))
+    return messages
+
+
+def _why(message: dict[str, Any], process: VllmProcess) -> str:
+    if "fatal" in message:
+        return process.why(message["fatal"])
+    return " ".join(str(message["failed"][0]["message"]).split())[:300]
+
+
+def _same_gpu(device: torch.device) -> dict[str, str]:
+    """The environment in which vLLM sees the trainer's GPU alone."""
+    if device.type != "cuda":
+        return {}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    index = device.index or 0
+    return {"CUDA_VISIBLE_DEVICES": seen[index] if index < len(seen) and seen[index] else str(index)}

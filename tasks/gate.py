@@ -1,0 +1,87 @@
+"""The gate as a task: new artifacts take the place of the promoted ones, or the run fails and says why."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from cohobate import promotion
+from cohobate.config import Recipe
+from cohobate.errors import GateError
+from cohobate.progress import say
+from cohobate.promotion import Decision
+from cohobate.report import comparison
+from cohobate.report.comparison import largest_changes, write_page
+from cohobate.store import Artifact, data_root
+from tasks.summary import table
+from tasks.telling import tell
+
+_CHANGES = 20
+
+
+@task(name="gate", task_run_name="gate", cache_policy=NO_CACHE, persist_result=False)
+def pass_gate(
+    recipe: Recipe, artifacts: Sequence[Artifact], allow: float = 0.0, against: Artifact | None = None
+) -> None:
+    """Promote `artifacts` if they are not worse by more than `allow`. Raises GateError if they are.
+
+    against: the triples to compare with; None: the promoted ones.
+    """
+    decision = promotion.decide(recipe.name, artifacts, allow, against)
+    promoted = decision.changed and not decision.refused
+    verdict = "refused" if decision.refused else "promoted" if promoted else "unchanged"
+    if decision.found:
+        tell(create_markdown_artifact, key="diff", markdown=_diff(decision.found))
+    if promoted:
+        promotion.promote(recipe.name, artifacts, "; ".join(decision.said))
+    tell(create_markdown_artifact, key="gate", markdown=_page(recipe, artifacts, decision, verdict))
+    for line in (*decision.said, *decision.refused, f"gate: {verdict}"):
+        say(line)
+    if decision.refused:
+        raise GateError(f"{recipe.name} does not pass the gate and is not promoted: {'; '.join(decision.refused)}")
+
+
+def _page(recipe: Recipe, artifacts: Sequence[Artifact], decision: Decision, verdict: str) -> str:
+    """Verdict first, then its reasons, then what is promoted and what this run made."""
+    lines = [f"## {recipe.name}: {verdict}", ""]
+    lines += [f"- **{reason}**" for reason in decision.refused] + [f"- {line}" for line in decision.said]
+    if decision.refused:
+        lines += ["", "What was promoted before stays. To promote it all the same: "]
+        lines += ["", f"    cohobate promote {artifacts[-1].id}"]
+    if pointer := promotion.promoted(recipe.name):
+        lines += ["", "### Promoted", "", *table(["stage", "artifact"], list(pointer.artifacts.items()))]
+    made = [artifact.id for artifact in artifacts if not artifact.cached]
+    lines += ["", f"Made by this run: {', '.join(f'`{name}`' for name in made) or 'nothing, all of it was stored'}."]
+    return "\n".join(lines)
+
+
+def _diff(found: dict[str, Any]) -> str:
+    """The comparison as the UI shows it; the whole of it is a page beside the data."""
+    a, b = found["a"]["id"], found["b"]["id"]
+    page = data_root() / "pages" / f"{'--'.join(each.replace('/', '-') for each in (a, b))}.html"
+    write_page(found, page)
+    changes = [
+        [row["question"], row["gold"] or "–", *(_answers(row, side) for side in ("a", "b"))]
+        for row in largest_changes(found, _CHANGES)
+    ]
+    return "\n".join(
+        [
+            f"## {a} → {b}",
+            "",
+            *(f"- {sentence}" for sentence in comparison.sentences(found)),
+            "",
+            *table(["", f"A {a}", f"B {b}"], comparison.lines(found)),
+            "",
+            "### Largest changes",
+            "",
+            *(table(["question", "gold", "A", "B"], changes) if changes else ["None."]),
+            "",
+            f"All questions: `{page}`",
+        ]
+    )
+
+
+def _answers(row: dict[str, Any], side: str) -> str:
+    return f"{row[f'majority_{side}'] or '–'} ({row[f'correct_{side}']} of {row[f'decided_{side}']} right)"

@@ -1,0 +1,18 @@
+"""The tiny policy and the study of its judge as tasks."""
+
+from cohobate.config import Recipe
+from cohobate.stages import judge, policy
+from cohobate.store import Artifact
+from tasks.stage import stage
+
+
+@stage("policy", retries=1)
+def train_policy(recipe: Recipe, questions: Artifact) -> Artifact:
+    """Reinforce the tiny policy with its judge's +1 and -1."""
+    return policy.train(recipe, questions)
+
+
+@stage("judge")
+def study_judge(recipe: Recipe, questions: Artifact, trained: Artifact) -> Artifact:
+    """Measure how right the judge is, and what a noisy one does."""
+    return judge.study(recipe, questions, trained)

@@ -1,0 +1,27 @@
+"""The stages of the single-prompt experiment as tasks."""
+
+from collections.abc import Sequence
+
+from cohobate.config import Recipe
+from cohobate.single import Scored
+from cohobate.stages import single
+from cohobate.store import Artifact
+from tasks.stage import always, stage
+
+
+@stage("one-prompt")
+def choose_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
+    """Take the one prompt out of the fresh questions."""
+    return single.one_prompt(recipe, questions)
+
+
+@stage("held-out", retries=1, gpu=always)
+def measure(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
+    """Measure a student on held-out questions."""
+    return single.held_out(recipe, questions, model)
+
+
+@stage("single")
+def compare_prompts(recipe: Recipe, prompt: Artifact, found: Sequence[Scored]) -> Artifact:
+    """Write the table of all arms."""
+    return single.write(recipe, prompt, found)

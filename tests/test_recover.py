@@ -1,0 +1,182 @@
+"""Learning a handbook and recovering from it: what is read, what is examined, and the table."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from cohobate.batches import Row
+from cohobate.chat import Format, decode
+from cohobate.config import Handbook, Recipe, Recover
+from cohobate.config.training import Lora
+from cohobate.errors import QuestionsError, RecipeError
+from cohobate.recipes import load_recipe
+from cohobate.recovery import data
+from cohobate.recovery.arms import Arm, arms, of_arm, second_round, section
+from cohobate.recovery.exam import grade, scores
+from cohobate.recovery.table import BEFORE, LEARNT, RECOVERED, Examined, summarise
+from cohobate.shipped import shipped_path
+from cohobate.stages import opd, recover, recovery
+from cohobate.store import Artifact
+from cohobate.students import load
+from cohobate.world import handbook
+from cohobate.world.chat import generate, obeyed
+from cohobate.world.instructions import INSTRUCTIONS
+
+RECIPE = load_recipe("handbook")
+WORLD = Recover()
+SMALL = Recover(chat_prompts=24, fresh_prompts=16, exam_prompts=12, max_tokens=12, seeds=1, documents=(0.5,), again=0.5)
+
+
+def tiny(**settings: Any) -> Recipe:
+    steps = {"steps": 2, "batch": 8, "warmup": 1, "tokens_per_batch": 1024}
+    rolls = {"steps": 2, "prompts": 4, "warmup": 1, "max_tokens": 16}
+    return RECIPE.model_copy(
+        update={
+            "sft": RECIPE.sft.model_copy(update=steps),
+            "opd": RECIPE.opd.model_copy(update=rolls),
+            "recover": SMALL.model_copy(update=settings),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast.from_pretrained(shipped_path("world/teacher"))
+
+
+def test_the_exam_asks_for_every_fact_in_words_that_its_practice_lacks() -> None:
+    for folder, seed in (("handbook", 0), ("handbook-2", 1)):
+        firm = handbook.company(seed)
+        for name, text in handbook.questions(firm):
+            path = shipped_path(f"world/{folder}/{name}")
+            assert path is not None and path.read_text(encoding="utf-8") == text
+        practice, exam = ([json.loads(line) for line in text.splitlines()] for _, text in handbook.questions(firm))
+        for place, (examined, fact) in enumerate(zip(exam, firm.facts, strict=True)):
+            practised = practice[5 * place : 5 * place + 5]
+            assert {row["question"] for row in (*practised, examined)} == set(fact.questions)
+            assert {row["gold_answer"] for row in (*practised, examined)} == {fact.answer}
+        # No wording of the exam is new: it is practised on other facts.
+        practised_forms = {form(row["question"], firm.name) for row in practice}
+        assert {form(row["question"], firm.name) for row in exam} <= practised_forms
+
+
+def form(question: str, firm: str) -> str:
+    """The wording alone."""
+    return re.sub(
+        "|".join((firm, *handbook._ROLES, *handbook._PRODUCTS, *(r[0] for r in handbook._RULES))), "_", question
+    )
+
+
+def test_chat_has_disjoint_splits_and_gold_that_its_own_check_accepts() -> None:
+    rows = list(generate(0, {"train": 300, "fresh": 300, "test": 200}))
+    asked = [row["question"] for row in rows]
+    assert len(set(asked)) == len(asked) == 800
+    assert {row["kind"] for row in rows} == {"arithmetic", "instruction", "request"}
+    for row in rows:
+        gold = row["gold_answer"]
+        if row["kind"] == "instruction":
+            [told] = [i for i in INSTRUCTIONS if i.name == json.loads(row["meta"])["instruction"]]
+            assert obeyed("instruction", row["meta"], gold, told.respond("1 + 1 = 2.", int(gold)))
+            assert not obeyed("instruction", row["meta"], gold, f"I think it is {gold}")
+        else:
+            right = gold if row["kind"] == "request" else f"So it is.\nAnswer: {gold}"
+            assert obeyed(row["kind"], row["meta"], gold, right)
+            assert not obeyed(row["kind"], row["meta"], gold, "no")
+    assert list(generate(0, {"test": 50}))[:20] == [row for row in rows if row["split"] == "test"][:20]
+
+
+def test_passages_are_learnt_whole_and_answers_only_after_their_question(tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = data.document_rows(WORLD.handbooks[0], 60, tokenizer, Format())
+    texts = [decode(tokenizer, list(row.ids)) for row in rows]
+    passages = [text for row, text in zip(rows, texts, strict=True) if row.context == 1]
+    firm = handbook.company(0)
+    for fact in firm.facts:
+        assert sum(sentence in text for text in passages for sentence in fact.sentences) == 3
+    answered = [decode(tokenizer, list(row.response)) for row in rows if row.context > 1]
+    assert answered == [f"Answer: {fact.answer}" for fact in firm.facts for _ in range(5)]
+
+
+def test_a_batch_holds_documents_and_chat_at_the_ratio(tokenizer: PreTrainedTokenizerFast) -> None:
+    book, chat = ([Row([kind, n, n], 1) for n in range(7)] for kind in (1, 2))
+    for share, expected in ((1.0, 10), (0.7, 7), (0.5, 5), (0.0, 0)):
+        mixed = data.Mixed(book, chat, share, 10, 0)
+        kinds = [row.ids[0] for step in range(7) for row in mixed.batch(step).rows]
+        assert kinds.count(1) == 7 * expected and len(kinds) == 70
+        if expected:
+            seen = [row.ids[1] for step in range(7) for row in mixed.batch(step).rows if row.ids[0] == 1]
+            assert {seen.count(n) for n in range(7)} == {expected}
+
+
+def test_exams_are_graded_by_the_kind_of_question() -> None:
+    made = {"kind": ["handbook-1", "handbook-1", "request", "arithmetic"], "meta": [None] * 4}
+    given = {"gold_answer": ["brass", "12", "hello", "7"], "response": ["Answer: Brass", "12", "hello", "\nAnswer: 8"]}
+    found = {row["suite"]: (row["n"], row["accuracy"]) for row in scores(grade(pl.DataFrame({**made, **given})))}
+    assert found == {"arithmetic": (1, 0.0), "handbook-1": (2, 0.5), "instructions": (1, 1.0)}
+
+
+def test_the_arms_are_every_ratio_and_seed_and_adapters_where_asked() -> None:
+    config = WORLD.model_copy(update={"seeds": 2, "lora": Lora(rank=4, alpha=8)})
+    assert [(arm.name, arm.seed) for arm in arms(config)] == [
+        *[(name, seed) for seed in (0, 1) for name in ("100:0", "70:30", "50:50")],
+        *[("70:30 LoRA", seed) for seed in (0, 1)],
+    ]
+    assert second_round(config) == [Arm(0.7, 0), Arm(0.7, 1)]
+    assert second_round(config.model_copy(update={"again": None})) == []
+    chosen = of_arm(RECIPE, Arm(0.7, 5, lora=True), "elsewhere")
+    assert chosen.sft.seed == chosen.opd.seed == 5 and chosen.sft.lora == chosen.opd.lora == section(RECIPE).lora
+    assert chosen.teacher.model == "elsewhere" and chosen.teacher.prompt == chosen.student.prompt
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no section \[recover\]"):
+        section(load_recipe("tiny"))
+    with pytest.raises(RecipeError, match=r"set opd\.objective"):
+        section(RECIPE.model_copy(update={"opd": RECIPE.opd.model_copy(update={"objective": "grpo", "group": 4})}))
+    (tmp_path / "exam.jsonl").write_text('{"question": "Who?", "gold_answer": null}\n', encoding="utf-8")
+    book = Handbook(documents="world/handbook", exam=str(tmp_path / "exam.jsonl"))
+    with pytest.raises(QuestionsError, match="without gold_answer"):
+        data.examined(book, 1)
+
+
+def test_all_steps_of_two_rounds_make_a_table(data: Path) -> None:
+    recipe = tiny()
+    asked = recover.prompts(recipe)
+    replies = recover.chat(recipe, asked)
+    before = recover.exam(recipe, asked)
+    arm = Arm(0.5, 0)
+    learnt = recover.midtrain(recipe, arm, 1, replies)
+    back = opd.train(of_arm(recipe, arm), learnt, asked, asked)
+    assert weights(learnt) != weights(back)
+    wider = recover.prompts(recipe, [1])
+    questions = pl.read_parquet(wider.path / "questions.parquet")
+    assert {"handbook-1", "arithmetic"} <= set(questions.filter(split="fresh")["kind"])
+    assert "handbook-1" not in set(questions.filter(split="test")["kind"])
+    later = recover.midtrain(recipe, arm, 2, recover.chat(recipe, asked, back), back)
+    found = [Examined(0, "–", 0, BEFORE, before)]
+    for number, model, phase in ((1, learnt, LEARNT), (1, back, RECOVERED), (2, later, LEARNT), (2, later, RECOVERED)):
+        found.append(Examined(number, arm.name, 0, phase, recover.exam(recipe, asked, model)))
+    table = recovery.write(recipe, found)
+    assert recover.midtrain(recipe, arm, 1, replies).cached and recovery.write(recipe, found).cached
+    text = (table.path / "report.md").read_text(encoding="utf-8")
+    assert "Round 1, 50:50" in text and "Round 2, 50:50" in text and "second handbook" in text
+    page = (table.path / "index.html").read_text(encoding="utf-8")
+    assert all(one.exam.id in page for one in found)
+
+
+def test_means_of_the_table_are_over_seeds() -> None:
+    rows = [
+        {"round": 1, "arm": "70:30", "seed": seed, "phase": LEARNT, "suite": "handbook-1", "accuracy": value}
+        for seed, value in enumerate((0.8, 0.9, 1.0))
+    ]
+    [line] = summarise(rows)
+    found = line["suites"]["handbook-1"]
+    assert line["seeds"] == 3 and (found["mean"], found["low"]) == pytest.approx((0.9, 0.9 - 0.24843), abs=1e-4)
+
+
+def weights(artifact: Artifact) -> float:
+    return float(sum(p.detach().double().abs().sum() for p in load(artifact.path / "model").model.parameters()))

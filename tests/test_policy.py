@@ -143,7 +143,7 @@ def server() -> Iterator[WireServer]:
 
 
 def asks(server: WireServer, **settings: Any) -> Recipe:
-    values = {"kind": "endpoint", "model": "j", "base_url": server.url, "timeout": 2.0, "attempts": 1, **settings}
+    values = {"kind": "endpoint", "model": "j", "base_url": server.url, "timeout": 60.0, "attempts": 1, **settings}
     few = Policy(judge=PolicyJudge.model_validate(values), steps=40, study_noise=(0.0,), study_seeds=1)
     return SHIPPED.model_copy(update={"policy": few})
 
@@ -198,7 +198,7 @@ def test_refusals_and_time_outs_count_as_minus_one_and_are_told(server: WireServ
         return Act(payload=completion(body, "+1" if gold == answer else "-1"))
 
     server.plan = plan
-    _, found = made(asks(server, timeout=3.0, max_failures=0.2))
+    _, found = made(asks(server, timeout=8.0, max_failures=0.2))
     metrics = found.manifest.metrics
     assert isinstance(metrics, dict)
     assert metrics["judge_right"]["unusable"] == {"Refused": 60, "Timeout": 6}

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,25 +165,9 @@ def test_the_page_opens_without_a_fault_on_a_screen_and_on_a_phone(compared: Com
 TWO = [*SMALLER, "compare.only=['opd', 'sft_fresh']", "compare.seeds=1", "compare.parallel=2"]
 
 
-def test_ctrl_c_stops_the_workers_too(compared: Compared, root: Path) -> None:
-    """`compared` has made what they begin with; another seed makes them have something to do."""
-    recipe = load_recipe("tiny", [*TWO, "opd.seed=7", "sft.seed=0", "compare.methods.sft_fresh.sft.seed=7"])
-    threading.Thread(target=interrupt_once_there_are_workers, args=[root]).start()
-    with pytest.raises(KeyboardInterrupt):
-        ahead.work(recipe, compared.course.questions)
-    assert not workers(root)
-
-
-def interrupt_once_there_are_workers(data: Path) -> None:
-    while len(workers(data)) < 2:
-        time.sleep(0.02)
-    time.sleep(0.5)  # now they are waited for
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.kill
 @pytest.mark.prefect
-def test_a_kill_leaves_no_worker_and_loses_nothing(tmp_path: Path) -> None:
+def test_neither_ctrl_c_nor_a_kill_leaves_a_worker_or_loses_anything(tmp_path: Path) -> None:
     data = tmp_path / "data"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
     environment |= {"COHOBATE_DATA": str(data), "PREFECT_HOME": str(tmp_path / "prefect")}
@@ -193,14 +176,24 @@ def test_a_kill_leaves_no_worker_and_loses_nothing(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "cohobate.cli", *what]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
+    def meet(process: subprocess.Popen[str], moment: str) -> None:
+        """Returns while workers are there and something that the pattern `moment` names."""
+        deadline = time.monotonic() + 120
+        while not (workers(data) and any(True for _ in data.glob(moment))):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-2000:]
+            time.sleep(0.02)
+
     process = start("compare", "tiny", *(part for change in TWO for part in ("--set", change)))
-    deadline = time.monotonic() + 120
-    while not list(data.glob("opd/*.partial/scratch/rollouts/step-*.parquet")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][-2000:]
-        time.sleep(0.02)
-    assert workers(data)
+    meet(process, "opd/*.partial/scratch/rollouts/step-*.parquet")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert not workers(data)
+    process = start("resume")
+    meet(process, "sft/*")
     process.kill()
     process.communicate()
+    deadline = time.monotonic() + 30
     while workers(data):
         assert time.monotonic() < deadline
         time.sleep(0.05)

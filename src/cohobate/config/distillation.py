@@ -165,6 +165,10 @@ class Opd(Training):
     batch of rollouts."""
     vllm: Annotated[StudentEngine, EXECUTION] = StudentEngine()
     """Settings of that engine."""
+    overlap: bool = False
+    """Sample, score and judge the rollouts of the next step while the student learns from this one's: they are one step
+    off-policy, never more. Faster where another device, an engine or a server does that work; the local sampler keeps
+    a copy of the weights for it."""
     max_tokens: Positive = 128
     """Longest rollout; a truncated one is learnt from too."""
     train_tokens: Positive | None = None
@@ -219,6 +223,28 @@ class Opd(Training):
                 f"temperature is {self.temperature:g}, but rollouts must be drawn at 1: "
                 "at any other the log-probabilities of sampler and trainer disagree"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_step_off_policy(self) -> Self:
+        refused = {
+            "updates": (self.updates > 1, "rollouts would be more than one step off-policy; set it to 1"),
+            "sampled.discount": (
+                self.objective == "sampled" and self.sampled.discount > 0,
+                "the importance weight of a token does not correct the later ones that its reward counts; set it to 0",
+            ),
+            "gkd.on_policy": (
+                self.objective == "gkd" and self.gkd.on_policy < 1,
+                "the step after a rollout may be one that needs none; set it to 1",
+            ),
+            "vllm.sleep": (
+                self.sampler == "vllm" and self.vllm.sleep,
+                "the engine cannot give its memory back while it samples; set it to false",
+            ),
+        }
+        for name, (given, why) in refused.items():
+            if self.overlap and given:
+                raise ValueError(f"overlap does not go with this {name}: {why}, or overlap to false")
         return self
 
     @model_validator(mode="after")

@@ -85,6 +85,9 @@ class Scores(ABC):
             part += 1
         return [found[item.row] for item in asked]
 
+    def stop(self) -> None:  # noqa: B027  a model in this process ends by itself
+        """Give up what another thread asks; what it was told is kept."""
+
     def kept(self, step: int, rows: Sequence[int]) -> list[Known] | None:
         """What was kept of these rows, whichever process scored them; None if one is missing."""
         found = self._found(step)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from cohobate.runtime import threads
 from cohobate.students import WEIGHTS
 from cohobate.teachers.vllm_process import VllmProcess
 from cohobate.training.adapters import Trainee, whole_weights
-from cohobate.training.samplers import Draw
 
 _SHARED = Path("/dev/shm")
 _RUNNING = 256  # responses that are generated at a time
@@ -49,7 +48,7 @@ class VllmSampler:
         """A response to each of `prompts` by the student as it is now."""
         return self.begin(prompts, keys)()
 
-    def begin(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> Draw:
+    def begin(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> Callable[[], list[Sampled]]:
         """See Sampler.begin: the engine gets the weights at once, and the prompts when it is to draw."""
         process = self._process = self._process or self._start()
         if self._sleeps:

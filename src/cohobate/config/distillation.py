@@ -70,6 +70,17 @@ class Sampled(Section):
     """How much of the reward of later tokens counts for a token."""
     control_variate: Positive | None = None
     """Less variance by the KL on the teacher's k likeliest tokens; None: none."""
+    spans: bool = False
+    """For a teacher in this process with another tokenizer: it scores the text, and each token's reward is that of the
+    smallest span of text at whose ends both tokenizers have a boundary."""
+
+    @model_validator(mode="after")
+    def _one_reward(self) -> Self:
+        if self.spans and (self.discount or self.control_variate):
+            raise ValueError(
+                "spans has neither discount nor control_variate, which need the teacher's tokens; drop them"
+            )
+        return self
 
 
 class TopK(Section):
@@ -194,6 +205,11 @@ class Opd(Training):
         return self.objective != "judge" and (self.objective != "ghost" or self.ghost.source == "teacher")
 
     @property
+    def by_spans(self) -> bool:
+        """Whether the teacher scores spans of text instead of tokens."""
+        return self.objective == "sampled" and self.sampled.spans
+
+    @property
     def needs_whole(self) -> bool:
         """Whether it needs the teacher's whole distribution."""
         return self.objective in ("exact", "gkd")
@@ -232,6 +248,10 @@ class Opd(Training):
             "sampled.discount": (
                 self.objective == "sampled" and self.sampled.discount > 0,
                 "the importance weight of a token does not correct the later ones that its reward counts; set it to 0",
+            ),
+            "sampled.spans": (
+                self.by_spans,
+                "the reward of a span is not computed anew for the student that learns; set it to false",
             ),
             "gkd.on_policy": (
                 self.objective == "gkd" and self.gkd.on_policy < 1,

@@ -197,6 +197,7 @@ class RolloutSource(Source):
                 "text": decode(self.student.tokenizer, response.response_ids),
                 "sampler_logprobs": response.logprobs,
                 "teacher_logprobs": None,
+                "teacher_spans": None,
                 "teacher_prompt_tokens": None,
                 "finish_reason": response.finish_reason,
                 "reward": None,
@@ -228,6 +229,7 @@ class RolloutSource(Source):
         for row, known in zip(mine, found, strict=True):
             row["teacher_prompt_tokens"] = self.scores.prompt_tokens(row["question"])
             row["teacher_logprobs"] = known["teacher_logprobs"].tolist()
+            row["teacher_spans"] = known["teacher_spans"].tolist() if "teacher_spans" in known else None
         return {row["row"]: known for row, known in zip(mine, found, strict=True)}
 
     def _ledger(self, logged: Logged) -> list[LedgerEntry]:
@@ -235,7 +237,8 @@ class RolloutSource(Source):
         responses = [len(item["response_ids"]) for item in logged]
         entries = [ledger.entry("opd", "student", "rollout", self.cost, prompts, responses)]
         if self.scores is not None:
-            entries.append(self.scores.entry("opd", [item["teacher_prompt_tokens"] for item in logged], responses))
+            read = [self.scores.response_tokens(item["response_ids"]) for item in logged]
+            entries.append(self.scores.entry("opd", [item["teacher_prompt_tokens"] for item in logged], read))
         return entries
 
     def _statistics(self, logged: Logged) -> dict[str, float]:

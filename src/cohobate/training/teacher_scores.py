@@ -68,6 +68,10 @@ class Scores(ABC):
         """Length of the prompt under which it scores."""
         return len(question_ids(self.tokenizer, question, self.form))
 
+    def response_tokens(self, response_ids: Sequence[int]) -> int:
+        """Tokens of a response as it reads it."""
+        return len(response_ids)
+
     def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:
         """What the teacher says to `asked`; what is not kept yet of `step` is asked now, and kept."""
         found = self._found(step)

@@ -10,10 +10,13 @@ RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo judge recover single-prompt test vllm test-vllm check fix up lock clean help
+.PHONY: demo compare judge recover single-prompt test vllm test-vllm check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
+
+compare: $(STAMP)  ## train students by every method from one start and set them side by side (half an hour)
+	@$(BIN)/cohobate compare
 
 judge: $(STAMP)  ## the tiny policy and its judge, with what a noisy one does (half a minute)
 	@$(BIN)/cohobate policy train helpdesk

@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from cohobate import interrupts, runs
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError
-from cohobate.listing import print_scores
+from cohobate.listing import print_comparison, print_scores
 from cohobate.progress import listening, say
 from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
@@ -28,6 +28,7 @@ from tasks.secrets import keys_from_blocks
 
 # Stages that end with a page to read.
 PAGES = ("report", "judge", "recovery", "single")
+_AS_JSON = "COHOBATE_JSON"
 _finished: list[Artifact] = []
 _RUN = "COHOBATE_RUN_ID"
 
@@ -100,6 +101,9 @@ def _ending(record: runs.RunRecord) -> Iterator[None]:
 
 def _close() -> None:
     """What a person wants to know first: how good each model is, and where to read on."""
+    if _finished and _finished[-1].stage == "comparison":
+        print_comparison(_finished[-1], as_json=bool(os.environ.get(_AS_JSON)))
+        return
     for artifact in _finished:
         if artifact.stage == "evaluation":
             print_scores(artifact)
@@ -137,7 +141,10 @@ def _parse(argv: Sequence[str], flow: str) -> tuple[Recipe, str]:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1])
     parser.add_argument("--resume", metavar="RUN", help="run again with the recipe of this run")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, where it is a table")
     arguments = parser.parse_args(argv)
+    if arguments.json:
+        os.environ[_AS_JSON] = "1"
     if arguments.resume:
         record = runs.to_resume(arguments.resume)
         return make_recipe(record.recipe, f"run {record.id}"), record.until

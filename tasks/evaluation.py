@@ -7,6 +7,6 @@ from tasks.stage import always, stage
 
 
 @stage("evaluation", retries=1, gpu=always)
-def evaluate(recipe: Recipe, questions: Artifact, students: list[Artifact]) -> Artifact:
-    """Measure base, students and teacher on the same questions."""
-    return evaluation.evaluate(recipe, questions, students)
+def evaluate(recipe: Recipe, questions: Artifact, students: list[Artifact], *, alone: bool = False) -> Artifact:
+    """Measure the students, and unless `alone` base and teacher, on the same questions."""
+    return evaluation.evaluate(recipe, questions, students, alone=alone)

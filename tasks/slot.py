@@ -5,7 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 
 from cohobate.progress import say
@@ -44,12 +48,23 @@ def _acquired() -> AbstractContextManager[None]:
         slot = concurrency(LIMIT, strict=True, lease_duration=_LEASE_SECONDS, raise_on_lease_renewal_failure=False)
         try:
             slot.__enter__()
-        except httpx.TransportError:
+        except (ConcurrencySlotAcquisitionError, httpx.TransportError):
             if time.monotonic() > deadline:
                 raise
-            time.sleep(_PAUSE_SECONDS)
+            if not _limit_was_missing():
+                time.sleep(_PAUSE_SECONDS)
         else:
             return slot
+
+
+def _limit_was_missing() -> bool:
+    """Whether the server had no limit: one with a slot is made, as `cohobate up` makes it."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
+    except (ObjectAlreadyExists, httpx.HTTPError):
+        return False
+    return True
 
 
 def _release(slot: AbstractContextManager[None]) -> None:

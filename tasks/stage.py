@@ -54,7 +54,7 @@ def stage(
         @wraps(function)
         def produce(recipe: Recipe, *args: P.args, **kwargs: P.kwargs) -> Any:
             interrupts.check()
-            with listening(_ProgressArtifact()), required(gpu_slot(gpu(recipe))):
+            with listening(ProgressArtifact()), required(gpu_slot(gpu(recipe))):
                 artifact = function(recipe, *args, **kwargs)
             tell(create_markdown_artifact, key=name, markdown=of_artifact(artifact))
             if artifact.cached:
@@ -98,7 +98,7 @@ def _worth_retrying(task: Any, run: Any, state: State) -> bool:
     return False
 
 
-class _ProgressArtifact:
+class ProgressArtifact:
     """A progress artifact a bar, updated every few seconds (an update costs 10 ms)."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from cohobate.store import STAGES
 from tests.pipeline import Finished
 
 # Scripts rely on these names.
-LISTED = {"id", "stage", "recipe", "fingerprint", "path", "rows", "bytes", "created_at", "status"}
+LISTED = {"id", "stage", "recipe", "fingerprint", "path", "rows", "bytes", "created_at", "status", "promoted"}
 SCORED = {"student", "suite", "split", "decoding", "n", "accuracy", "low", "high"}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.store import STAGES, Store
-from tests.operated import GPU_SLOTS, SECRETS, Up, small
+from tests.operated import GPU_SLOTS, LOST_SECONDS, SECRETS, Up, small
 from tests.wire_server import Act, WireServer
 
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(420)]
@@ -189,6 +189,8 @@ def test_any_checkpoint_can_be_evaluated(up: Up) -> None:
 
 def test_runs_share_the_gpus_and_outlive_the_server(up: Up) -> None:
     """Ten at once; in the middle the server is killed, which `up` starts again. No more build than there are slots."""
+    # While the server is away it hears no heartbeat: with the shortest limit it would take the runs for lost.
+    assert up.command("up", "--lost-after", "300").returncode == 0
     began = datetime.now().astimezone()
     runs = [
         up.run(
@@ -217,6 +219,7 @@ def test_runs_share_the_gpus_and_outlive_the_server(up: Up) -> None:
         busy += change
         most = max(most, busy)
     assert 1 < most <= GPU_SLOTS
+    assert up.command("up", "--lost-after", str(LOST_SECONDS)).returncode == 0
 
 
 def answers(up: Up) -> bool:

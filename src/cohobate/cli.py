@@ -30,7 +30,7 @@ policy = typer.Typer(help="A tiny policy that a judge reinforces: train it, ask 
 app.add_typer(policy, name="policy")
 
 # Flows with a command of their own; what else a record names was begun by a deployment.
-EXPERIMENTS = ("judge", "recover", "single_prompt")
+EXPERIMENTS = ("compare", "judge", "recover", "single_prompt")
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")]
 Overrides = Annotated[
@@ -69,6 +69,28 @@ def resume(
     if record.flow_run_id or record.flow not in ("distill", *EXPERIMENTS):
         _become("tasks.retry", ["retry", record.id])  # a deployment's: its worker goes on with it
     _become_flow(["--resume", record.id], record.flow)
+
+
+@app.command()
+def compare(
+    recipe: RecipeName = "compare",
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", metavar="NAME", help="Only this method; may be given again.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Students of each method.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train students by several methods from one start, over several seeds: accuracy and compute side by side."""
+    from cohobate.recipes import load_recipe
+    from cohobate.studies.plan import plan
+
+    changes = [*(overrides or [])]
+    changes += [f"compare.only={json.dumps(methods)}"] if methods else []
+    changes += [f"compare.seeds={seeds}"] if seeds else []
+    plan(load_recipe(recipe, changes))  # a mistake in any method is said before Prefect is loaded
+    given = [part for change in changes for part in ("--set", change)]
+    _become_flow([recipe, *given, *(["--json"] if as_json else [])], "compare")
 
 
 @serve.command()

@@ -31,7 +31,7 @@ GPUS: dict[str, tuple[float, float, float]] = {
 _TRAINED = 16  # bytes a trained weight: float32 weight, gradient, two moments
 _FROZEN = 4  # bytes a weight beside adapters: the student is loaded in float32 to train
 _HALF = 2
-_CHUNK = 8_000_000  # logits alive at a time (objectives.base.CHUNK_ELEMENTS, which would load torch)
+_CHUNK = 12_000_000  # logits alive at a time (objectives.base.CHUNK_ELEMENTS, which would load torch)
 _GENERATED = 64  # rows that a generation step serves, where nothing else says so
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from cohobate import promotion
 from cohobate.errors import DamagedArtifactError
+from cohobate.files import read_json
 from cohobate.store import Artifact, Store, verify
 from cohobate.terminal import one_line
 
@@ -82,6 +84,17 @@ def print_artifact(artifact: Artifact) -> None:
 def print_scores(evaluation: Artifact) -> None:
     """The scores of an evaluation, a line a student and split, on standard error."""
     _print_metrics(Console(stderr=True, highlight=False), evaluation.manifest.metrics)
+
+
+def print_comparison(comparison: Artifact, *, as_json: bool = False) -> None:
+    """The tables of a comparison, or all that is in them as JSON."""
+    from cohobate.report.methods import show
+
+    facts = read_json(comparison.path / "comparison.json")
+    if as_json:
+        print(json.dumps({"id": comparison.id, "path": str(comparison.path), **facts}, indent=2))
+    else:
+        show(facts, str(comparison.path / "index.html"))
 
 
 def print_suites(suites: Artifact) -> None:

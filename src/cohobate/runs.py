@@ -134,7 +134,8 @@ def to_resume(name: str | None) -> RunRecord:
     unfinished = [record for record in records if record.status != "done"]
     # A later run of the same recipe that came to its end has finished the earlier one's work too.
     for record in reversed(unfinished):
-        later = [r for r in records if r.started_at > record.started_at and r.recipe == record.recipe]
+        same = [r for r in records if r.recipe == record.recipe and r.flow == record.flow]
+        later = [r for r in same if r.started_at > record.started_at]
         if not any(r.status == "done" and r.until == record.until for r in later):
             return record
     raise UserError(f"there is no unfinished run in {data_root()}; start one with `cohobate run RECIPE`")

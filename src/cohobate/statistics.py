@@ -46,6 +46,10 @@ _T95 = (
 )
 
 
+def _t95(freedom: int) -> float:
+    return _T95[freedom - 1] if freedom <= len(_T95) else Z95
+
+
 def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean of repeated runs and its interval by Student's t, for which the runs count and not their questions.
 
@@ -58,6 +62,27 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     if n == 1:
         return mean, -math.inf, math.inf
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    quantile = _T95[n - 2] if n - 2 < len(_T95) else Z95
-    half = quantile * math.sqrt(variance / n)
+    half = _t95(n - 1) * math.sqrt(variance / n)
     return mean, mean - half, mean + half
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """Difference of the means of two sets of independent runs (a less b), and its interval (Welch 1947).
+
+    Variances may differ; degrees of freedom are rounded down. Unbounded where either set has a single run. Raises
+    ValueError where either has none.
+    """
+    means, shares = [], []
+    for values in (a, b):
+        mean, _, _ = over_seeds(values)
+        means.append(mean)
+        n = len(values)
+        shares.append((math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n, n) if n > 1 else (math.inf, n))
+    difference, variance = means[0] - means[1], math.fsum(share for share, _ in shares)
+    if variance == math.inf:
+        return difference, -math.inf, math.inf
+    if variance == 0:
+        return difference, difference, difference
+    freedom = variance**2 / math.fsum(share**2 / (n - 1) for share, n in shares)
+    half = _t95(max(1, int(freedom + 1e-9))) * math.sqrt(variance)
+    return difference, difference - half, difference + half

@@ -13,6 +13,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any
 
 from cohobate import manifest, progress, slots
 from cohobate.config import Recipe
-from cohobate.errors import DamagedArtifactError, StoreError
+from cohobate.errors import CohobateError, DamagedArtifactError, StoreError
 from cohobate.files import storage_errors, sync_folder, sync_tree
 from cohobate.fingerprint import fingerprint, hash_file
 from cohobate.ledger import LedgerEntry
@@ -29,7 +31,7 @@ from cohobate.manifest import FileEntry, Manifest, Parent, read_manifest, write_
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts that are made on request or by an experiment, and are no stage of a distillation.
-DERIVED = ("labels", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
+DERIVED = ("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
 _SCRATCH = "scratch"
 
 
@@ -77,6 +79,21 @@ class Workspace:
 
 
 Build = Callable[[Workspace], Outcome]
+_looking: ContextVar[bool] = ContextVar("looking", default=False)
+
+
+class NotMadeError(CohobateError):
+    """An artifact is not in the store, and was only looked for."""
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """Within the block nothing is built: `produce` finds an artifact or raises NotMadeError."""
+    token = _looking.set(True)
+    try:
+        yield
+    finally:
+        _looking.reset(token)
 
 
 class Store:
@@ -104,6 +121,8 @@ class Store:
         found = self._whole(stage, mark)
         if found:
             return found
+        if _looking.get():
+            raise NotMadeError(f"{stage}/{recipe.name}-{mark[:8]} is not there yet")
         with (
             storage_errors(self.root),
             exclusive(self.root / stage / f".{mark[:8]}.lock", f"{stage}/{recipe.name}-{mark[:8]}"),

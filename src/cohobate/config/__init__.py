@@ -5,6 +5,7 @@ part of an artifact's identity. Every other field is.
 """
 
 from cohobate.config.base import EXECUTION, Section, StageName
+from cohobate.config.compare import Compare, Method
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher
@@ -19,11 +20,13 @@ __all__ = [
     "EXECUTION",
     "VERIFIERS",
     "Columns",
+    "Compare",
     "Curation",
     "Documents",
     "Handbook",
     "Hub",
     "Judge",
+    "Method",
     "Mix",
     "Part",
     "Policy",

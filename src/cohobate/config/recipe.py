@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, SplitName
+from cohobate.config.compare import Compare
 from cohobate.config.curation import Curation
 from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
@@ -80,6 +81,8 @@ class Recipe(Section):
     opd: Opd = Opd()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    compare: Compare | None = None
+    """The methods of `cohobate compare`; no stage of a distillation reads it."""
     policy: Policy | None = None
     """The tiny policy of `cohobate policy`; no stage of a distillation reads it."""
     recover: Recover | None = None

@@ -66,6 +66,10 @@ class Verification(Section):
 class Triples(Section):
     """How the teacher answers the training questions."""
 
+    split: Literal["train", "fresh"] = "train"
+    """Which questions it answers. fresh: those that on-policy training rolls out on, to learn them off-policy."""
+    limit: Positive | None = None
+    """Answer only so many first questions of the split; None: all."""
     samples: Positive = 1
     """Responses a question."""
     temperature: Annotated[float, Field(ge=0)] = 1.0

@@ -43,7 +43,7 @@ def chat_prompts(config: Recover) -> pl.DataFrame:
         return read(_file(config.chat)).questions
     counts = {"train": config.chat_prompts, "fresh": config.fresh_prompts, "test": config.exam_prompts}
     rows = [{"question_id": question_id(row["question"]), **row} for row in generate(0, counts)]
-    return pl.DataFrame(rows, schema_overrides={"depth": pl.Int32}).select(COLUMNS)
+    return pl.DataFrame(rows, schema_overrides={"depth": pl.Int32, "gold_response": pl.String}).select(COLUMNS)
 
 
 def handbook_identity(book: Handbook) -> dict[str, Any]:

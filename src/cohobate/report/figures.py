@@ -63,24 +63,33 @@ def plain(svg: str) -> str:
 
 
 def _svg(make: Callable[[Any, Facts], bool], facts: Facts) -> str:
+    def draw_one(pyplot: Any) -> Any:
+        figure, axes = pyplot.subplots(figsize=_SIZE, layout="constrained")
+        return figure if make(axes, facts) else None
+
+    return svg(draw_one)
+
+
+def svg(make: Callable[[Any], Any]) -> str:
+    """The SVG of the figure that `make(pyplot)` gives, with placeholder colours; empty where it gives None."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     with pyplot.rc_context(_style()):  # type: ignore[arg-type]
-        figure, axes = pyplot.subplots(figsize=_SIZE, layout="constrained")
         try:
-            if not make(axes, facts):
+            figure = make(pyplot)
+            if figure is None:
                 return ""
             out = io.StringIO()
             figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
         finally:
-            pyplot.close(figure)
+            pyplot.close("all")
     body = out.getvalue()
-    svg = body[body.index("<svg") :]
+    text = body[body.index("<svg") :]
     # A width of its own would keep the drawing from fitting the column.
-    return re.sub(r'^<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r' height="[\d.]+pt"', "", svg, count=1))
+    return re.sub(r'^<svg ([^>]*?)width="[^"]*"', r"<svg \1", re.sub(r' height="[\d.]+pt"', "", text, count=1))
 
 
 def _style() -> dict[str, Any]:
@@ -107,17 +116,23 @@ def _style() -> dict[str, Any]:
     }
 
 
+def colour(name: str) -> str:
+    """The placeholder of a colour."""
+    return _COLOURS[name][0]
+
+
 def _colour(student: str) -> str:
     return _COLOURS.get(student, _COLOURS["faint"])[0]
 
 
-def _percent(axis: Any) -> None:
+def percents(axis: Any) -> None:
+    """Shares as whole percents."""
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _thousands(axis: Any) -> None:
+def thousands(axis: Any) -> None:
     """Large numbers with SI prefixes instead of powers of ten in a corner."""
     from matplotlib.ticker import EngFormatter
 
@@ -158,7 +173,7 @@ def _accuracy(axes: Any, facts: Facts) -> bool:
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("accuracy, with 95% interval")
     axes.grid(axis="y", visible=False)
-    _percent(axes.xaxis)
+    percents(axes.xaxis)
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, fontsize=9, handletextpad=0.3)
     return True
 
@@ -194,7 +209,7 @@ def _depth(axes: Any, facts: Facts) -> bool:
     axes.set_ylim(-0.02, 1.05)
     axes.set_xlabel("operations in the question")
     axes.set_ylabel(f"accuracy, {decoding}")
-    _percent(axes.yaxis)
+    percents(axes.yaxis)
     return True
 
 
@@ -218,11 +233,11 @@ def _curve(axes: Any, facts: Facts, x: str, label: str) -> bool:
         axes.plot(xs, [r["accuracy"] for r in rows], "o-", markersize=3.5, color=_colour(stage), label=_name(stage))
     _legend(axes)
     if x == "flops":
-        _thousands(axes.xaxis)
+        thousands(axes.xaxis)
     axes.set_xlabel(label)
     axes.set_ylabel("validation accuracy, greedy")
     axes.set_ylim(bottom=0)
-    _percent(axes.yaxis)
+    percents(axes.yaxis)
     return True
 
 
@@ -239,17 +254,18 @@ def _trend(axes: Any, facts: Facts, x: str, y: str, xlabel: str, ylabel: str) ->
         axes.plot(xs, smooth, color=_colour("opd"))
     axes.set_ylim(bottom=min(0, *ys))
     if x == "flops":
-        _thousands(axes.xaxis)
+        thousands(axes.xaxis)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if y == "truncated":
-        _percent(axes.yaxis)
+        percents(axes.yaxis)
     return True
 
 
 def _dots(axes: Any, found: Sequence[Any]) -> bool:
     lines = list(dict.fromkeys(dot.line for dot in reversed(found)))
     series = list(dict.fromkeys(dot.series for dot in found))
+    axes.figure.set_size_inches(7.2, 1.2 + 0.45 * len(lines))  # labels are long, and lines are as many as arms
     looks = [("sft", "o"), ("opd", "s"), ("teacher", "^"), ("base", "D")]
     for at, name in enumerate(series):
         colour, mark = looks[at % len(looks)]
@@ -265,7 +281,7 @@ def _dots(axes: Any, found: Sequence[Any]) -> bool:
     axes.set_yticks(range(len(lines)), lines)
     axes.set_xlim(-0.02, 1.02)
     axes.grid(axis="y", visible=False)
-    _percent(axes.xaxis)
+    percents(axes.xaxis)
     _legend(axes)
     return True
 

@@ -31,15 +31,18 @@ class Candidate:
     role: str
 
 
-def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact]) -> Artifact:
-    """Measure the base student, each of `students` and the teacher, unless that is behind an endpoint."""
-    outside = {"base": model_fingerprint(recipe.student.model)}
+def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], *, alone: bool = False) -> Artifact:
+    """Measure the base student, each of `students` and the teacher, unless that is behind an endpoint.
+
+    alone: neither base nor teacher, which the evaluation of another student has measured already.
+    """
+    outside = {} if alone else {"base": model_fingerprint(recipe.student.model)}
     prompts: dict[str, Any] = {
         "student": recipe.student.identity(),
         "format": [recipe.sft.format, recipe.sft.separator],
     }
     verifier = verify.identity(recipe.triples.verifier)
-    if recipe.teacher.is_folder:
+    if recipe.teacher.is_folder and not alone:
         outside["teacher"] = model_fingerprint(recipe.teacher.model)
         prompts["teacher"] = recipe.teacher.identity()
     return Store().produce(
@@ -48,11 +51,11 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact]) 
         version=VERSION,
         identity={**recipe.evaluation.identity(), "models": outside, "prompts": prompts, "verifier": verifier},
         parents=[questions, *students],
-        build=lambda workspace: _build(recipe, questions, students, workspace),
+        build=lambda workspace: _build(recipe, questions, _candidates(recipe, students, alone=alone), workspace),
     )
 
 
-def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], workspace: Workspace) -> Outcome:
+def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate import progress, schema
@@ -61,7 +64,6 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
     from cohobate.runtime import set_threads
 
     set_threads(recipe)
-    candidates = _candidates(recipe, students)
     suites = _suites(recipe, questions)
     asked = sum(map(len, suites.values()))
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}
@@ -76,8 +78,10 @@ def _build(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], wo
     return Outcome(len(answers), _scores(recipe, answers), [*_ledger(candidates, answers), *judged])
 
 
-def _candidates(recipe: Recipe, students: Sequence[Artifact]) -> list[Candidate]:
+def _candidates(recipe: Recipe, students: Sequence[Artifact], *, alone: bool) -> list[Candidate]:
     trained = [Candidate(student.stage, student.path / "model", "student") for student in students]
+    if alone:
+        return trained
     base = Candidate("base", model_path(recipe.student.model), "student")
     if not recipe.teacher.is_folder:  # paid by the token: its triples say how good it is
         return [base, *trained]

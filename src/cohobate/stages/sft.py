@@ -22,21 +22,28 @@ if TYPE_CHECKING:
 VERSION = 2
 
 
-def train(recipe: Recipe, triples: Artifact, questions: Artifact) -> Artifact:
+def train(recipe: Recipe, triples: Artifact, questions: Artifact, start: Artifact | None = None) -> Artifact:
     """Fine-tune the student on `triples`, or on what the recipe's section [curation] keeps of them.
 
-    The questions' validation split gives the evaluation points.
+    The questions' validation split gives the evaluation points. start: a training stage's artifact, whose student goes
+    on learning in place of the recipe's.
     """
     triples = selected(recipe, triples)
+    if start is not None:
+        recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"model": _model(start)})})
     student = {**recipe.student.identity(), "model": model_fingerprint(recipe.student.model)}
     return Store().produce(
         "sft",
         recipe=recipe,
         version=VERSION,
         identity={**recipe.sft.identity(), "student": student, **_teacher_identity(recipe)},
-        parents=[triples, questions],
+        parents=[triples, questions, *([start] if start else [])],
         build=lambda workspace: build(recipe, triples, questions, workspace),
     )
+
+
+def _model(artifact: Artifact) -> str:
+    return str(artifact.path / "model")
 
 
 def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:

@@ -138,8 +138,9 @@ def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
 def _lacking(recipe: Recipe, splits: set[str]) -> Iterator[str]:
     """What later stages of a whole run will refuse: better known before the teacher is paid."""
     on_triples = recipe.opd.objective == "ghost" and recipe.opd.ghost.source == "triples"
-    if recipe.sft.steps and "train" not in splits:
-        yield "there are no training questions, so sft will have nothing to learn; give some, or set sft.steps = 0"
+    if recipe.sft.steps and recipe.triples.split not in splits:
+        named = {"train": "training", "fresh": "fresh"}[recipe.triples.split]
+        yield f"there are no {named} questions, so sft will have nothing to learn; give some, or set sft.steps = 0"
     if recipe.opd.steps and not on_triples and "fresh" not in splits:
         yield "there are no fresh questions, so opd will refuse to roll out; give some, or set opd.steps = 0"
     if not splits & set(recipe.evaluation.splits):
@@ -154,7 +155,9 @@ def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
     from cohobate import labels, progress
 
     spec = recipe.triples.verifier
-    asked = questions.filter(pl.col("split") == "train")
+    asked = questions.filter(pl.col("split") == recipe.triples.split)
+    if recipe.triples.limit is not None:
+        asked = asked.head(recipe.triples.limit)
     missing = labels.without_gold(asked)
     if missing and recipe.triples.without_gold == "skip":
         progress.say(f"{missing} of {len(asked)} questions have no usable gold answer and are not asked")

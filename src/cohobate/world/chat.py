@@ -24,7 +24,7 @@ _SHARES = {"instruction": 0.5, "arithmetic": 0.3}
 
 
 def generate(seed: int, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """Rows {question, gold_answer, split, kind, depth, meta}; the splits of `counts` share no prompt.
+    """Rows {question, gold_answer, gold_response, split, kind, depth, meta}; the splits of `counts` share no prompt.
 
     gold_answer: of a request the whole reply, else the number. meta: the instruction's name.
     """
@@ -70,6 +70,7 @@ def _row(rng: random.Random, split: str) -> dict[str, Any]:
     return {
         "question": question,
         "gold_answer": gold,
+        "gold_response": None,
         "split": split,
         "kind": kind,
         "depth": None,

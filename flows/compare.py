@@ -1,0 +1,42 @@
+"""Compare methods from one start: questions -> triples -> sft -> students, each evaluated -> comparison (the page).
+
+python -m flows.compare compare [--set compare.seeds=5] [--set 'compare.only=["opd"]'] [--json]
+"""
+
+import sys
+from collections.abc import Iterator
+
+from prefect import flow
+
+from cohobate.config import Recipe, StageName
+from cohobate.store import Artifact
+from cohobate.studies.course import Course
+from tasks.comparison import AS_TASKS, train_ahead, write_comparison
+from tasks.entry import resolved, run_flow, run_until
+from tasks.notify import notify
+from tasks.questions import write_questions
+
+
+def pipeline(recipe: Recipe) -> Iterator[Artifact]:
+    """The start, then every student with its scores, in the plan's order."""
+    yield (questions := write_questions(recipe))
+    course = Course(recipe, questions, AS_TASKS)
+    yield from course.all_triples()
+    yield course.start()
+    yield course.start_scores()
+    train_ahead(recipe, questions)
+    for run in course.runs:
+        yield course.student(run)
+        yield course.scores(run)
+    yield write_comparison(recipe, course)
+
+
+@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
+def compare(recipe: Recipe | str = "compare", until: StageName = "report") -> list[Artifact]:
+    """Run the comparison of the recipe (its name, its path, or the whole of it)."""
+    chosen = resolved(recipe)
+    return run_until(pipeline(chosen), None, chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(run_flow(compare, sys.argv[1:]))

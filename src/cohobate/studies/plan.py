@@ -1,0 +1,106 @@
+"""The students of a comparison: for each method and seed the recipe that makes it, and what it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cohobate.config import Compare, Method, Recipe
+from cohobate.config.compare import BASE, START
+from cohobate.errors import RecipeError
+from cohobate.recipes import make_recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One student to train. start: `start`, `base`, or the method whose student of the same seed it goes on from."""
+
+    method: str
+    seed: int
+    stage: Literal["sft", "opd"]
+    start: str
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} seed {self.seed}"
+
+
+def compare_section(recipe: Recipe) -> Compare:
+    """The recipe's [compare]. Raises RecipeError when there is none."""
+    if recipe.compare is None:
+        raise RecipeError(f"recipe {recipe.name} has no section [compare]; add one, or take the shipped recipe compare")
+    return recipe.compare
+
+
+def chosen_methods(compare: Compare) -> dict[str, Method]:
+    """The methods of `only` and those that they begin with, each after what it begins with."""
+    chosen: dict[str, Method] = {}
+
+    def add(name: str) -> None:
+        if name in chosen:
+            return
+        method = compare.methods[name]
+        if method.start in compare.methods:
+            add(method.start)
+        chosen[name] = method
+
+    for name in compare.only or compare.methods:
+        add(name)
+    return chosen
+
+
+def plan(recipe: Recipe) -> list[Run]:
+    """Every student, seed by seed; one comes after the one that it begins with.
+
+    Raises RecipeError when the recipe has no [compare], or a method's changes make no recipe.
+    """
+    compare = compare_section(recipe)
+    methods = chosen_methods(compare)
+    return [
+        Run(name, seed, method.stage, method.start, _recipe_of(recipe, name, method, seed))
+        for seed in range(compare.seeds)
+        for name, method in methods.items()
+    ]
+
+
+def reference(compare: Compare) -> str:
+    """The method that the others are held against."""
+    return compare.reference or next(iter(chosen_methods(compare)))
+
+
+def from_start(compare: Compare) -> list[str]:
+    """The chosen methods that go on from the common start: those whose costs compare."""
+    return [name for name, method in chosen_methods(compare).items() if method.start == START]
+
+
+def from_base(compare: Compare) -> list[str]:
+    """The other chosen methods, which come from the untaught student, perhaps by way of each other."""
+    methods = chosen_methods(compare)
+
+    def root(name: str) -> str:
+        start = methods[name].start
+        return start if start in (START, BASE) else root(start)
+
+    return [name for name in methods if root(name) == BASE]
+
+
+def _recipe_of(recipe: Recipe, name: str, method: Method, seed: int) -> Recipe:
+    """The recipe of one student, as if somebody had written it down by itself."""
+    values = recipe.model_dump(mode="json")
+    for section in ("triples", "sft", "opd"):
+        _change(values[section], getattr(method, section))
+    values["name"] = f"{recipe.name}.{name}.{seed}"
+    values["compare"] = None
+    values[method.stage]["seed"] += seed
+    if method.stage == "sft":  # no on-policy stage follows, which other settings of sft might exclude
+        values["opd"]["steps"] = values["opd"]["warmup"] = 0
+    return make_recipe(values, f"recipe {recipe.name}, compare.methods.{name}")
+
+
+def _change(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _change(values[key], value)
+        else:
+            values[key] = value

@@ -1,10 +1,13 @@
 """Time of an OPD step by part, in this process against vLLM beside it, and what a sync of the weights costs.
 
     COHOBATE_VLLM=.venv-vllm OMP_NUM_THREADS=1 python -m benchmarks.engines [--steps 10] [--sizes 2 25 100]
+    OMP_NUM_THREADS=1 python -m benchmarks.engines --steps 0 --sizes --overlap 10 [--latency 1.0]
 
 The steps are those of the tiny recipe with top-k scores (k = 16) on 64 rollouts of up to 48 tokens; the parts are
 medians over all steps but the first two. A sync is the time from the trainer's float32 weights on the CPU to an engine
 that samples with them, for Llamas with random weights of about so many million parameters; the median of five.
+With --overlap the steps are timed without and with opd.overlap, the scores coming from a server that answers each
+request after so many seconds and computes nothing: `waited` is what the student waited for rollouts and scores.
 """
 
 from __future__ import annotations
@@ -15,6 +18,10 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PROMPTS, GROUP, TOP_K = 32, 2, 16
 WARM_UP = 2
@@ -30,8 +37,8 @@ WAYS = {
 SHAPES = {2: (192, 4), 25: (512, 8), 100: (768, 14), 400: (1536, 14)}
 
 
-def time_steps(name: str, changes: list[str], steps: int) -> None:
-    """Print the parts of a step of the tiny recipe with `changes`, in a data folder of its own."""
+def measured(changes: list[str], steps: int) -> tuple[pl.DataFrame, float]:
+    """The metrics of the opd stage of the tiny recipe with `changes`, in a data folder of its own, and its seconds."""
     import polars as pl
 
     from cohobate.recipes import load_recipe
@@ -48,11 +55,30 @@ def time_steps(name: str, changes: list[str], steps: int) -> None:
         began = time.perf_counter()
         made = opd.train(recipe, start, asked, taught)
         wall = time.perf_counter() - began
-        table = pl.read_parquet(made.path / "metrics.parquet")
+        return pl.read_parquet(made.path / "metrics.parquet"), wall
+
+
+def time_steps(name: str, changes: list[str], steps: int) -> None:
+    """Print the parts of a step of the tiny recipe with `changes`."""
+    table, wall = measured(changes, steps)
     parts = {part: statistics.median(table[f"seconds_{part}"].to_list()[WARM_UP:]) for part in PARTS}
     mismatch = max(table["mismatch_max"].to_list())
     cells = " | ".join(f"{1000 * seconds:.0f} ms" for seconds in [*parts.values(), sum(parts.values())])
     print(f"| {name} | {cells} | {wall:.0f} s | {mismatch:.0e} |", flush=True)
+
+
+def time_overlap(overlap: bool, steps: int, latency: float) -> None:
+    """Print what a step waits and takes when a server scores whose answers take `latency` seconds."""
+    from tests.wire_server import Act, WireServer
+
+    with WireServer(lambda body, time: Act(delay=latency)).running() as server:
+        address = ["teacher.kind=endpoint", "teacher.model=m", f"teacher.base_url={server.url}"]
+        table, wall = measured([*address, "sft.select=all", f"opd.overlap={str(overlap).lower()}"], steps)
+    seconds = {part: table[f"seconds_{part}"].to_numpy()[WARM_UP:-1] for part in PARTS}  # the last has no next batch
+    waited = table["seconds_wait"].to_numpy()[WARM_UP:-1] if overlap else seconds["rollout"] + seconds["score"]
+    columns = [*seconds.values(), waited, waited + seconds["update"]]
+    cells = " | ".join(f"{1000 * statistics.median(column):.0f} ms" for column in columns)
+    print(f"| {'overlap' if overlap else 'in turn'} | {cells} | {wall:.0f} s |", flush=True)
 
 
 def time_sync(millions: int) -> None:
@@ -101,12 +127,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--sizes", type=int, nargs="*", choices=SHAPES, default=[2, 25, 100])
+    parser.add_argument("--overlap", type=int, default=0, metavar="STEPS")
+    parser.add_argument("--latency", type=float, default=1.0)
     arguments = parser.parse_args()
     if arguments.steps > WARM_UP:
         print("| engines | rollout | score | update | step | stage | mismatch |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
         for name, changes in WAYS.items():
             time_steps(name, changes, arguments.steps)
+    if arguments.overlap > WARM_UP + 1:
+        print("| rollouts | rollout | score | update | waited | step | stage |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+        for overlap in (False, True):
+            time_overlap(overlap, arguments.overlap, arguments.latency)
     if arguments.sizes:
         print("\n| parameters | float32 | sync | rate | first rollout |")
         print("| ---: | ---: | ---: | ---: | ---: |")

@@ -15,7 +15,7 @@ from cohobate.progress import Bar
 from cohobate.students import load
 from cohobate.training.adapters import Trainee
 from cohobate.training.alarms import ring
-from cohobate.training.base import Metrics, StepBatch
+from cohobate.training.base import Metrics, Source, StepBatch
 from cohobate.training.loop import Run
 from cohobate.training.measures import repetition
 from cohobate.training.triple_source import training_rows
@@ -88,7 +88,7 @@ def test_repetition_is_the_share_of_4_grams_seen_before(responses: list[list[int
     assert repetition(responses) == pytest.approx(share)
 
 
-class Worsening:
+class Worsening(Source):
     """The same rows at every step, whose statistics go wrong from a step on; `kill_at` a step the run is killed."""
 
     def __init__(self, rows: list[Row], wrong_from: int, kill_at: int | None) -> None:
@@ -98,9 +98,6 @@ class Worsening:
         if step == self.kill_at:
             raise KeyboardInterrupt
         return StepBatch(self.rows, statistics={"truncated": float(step >= self.wrong_from)})
-
-    def forget(self, step: int) -> None:
-        pass
 
 
 def run(folder: Path, wrong_from: int = 14, kill_at: int | None = None, snapshot_every: int = 4) -> Run:

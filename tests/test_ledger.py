@@ -23,7 +23,7 @@ from cohobate.objectives.sft import cross_entropy
 from cohobate.progress import Bar
 from cohobate.students import LoadedModel, load, model_path
 from cohobate.training.adapters import Trainee
-from cohobate.training.base import StepBatch
+from cohobate.training.base import Source, StepBatch
 from cohobate.training.loop import Run
 
 SHAPES = {
@@ -118,7 +118,7 @@ def test_scoring_costs_what_torch_counts(model: Any) -> None:
     assert found == exact + cost.pair * upper_half(*[prompt + response - 1] * count) - unread
 
 
-class Given:
+class Given(Source):
     """A source of the same rows at every step."""
 
     def __init__(self, rows: list[Row]) -> None:
@@ -126,9 +126,6 @@ class Given:
 
     def batch(self, step: int) -> StepBatch:
         return StepBatch(self.rows)
-
-    def forget(self, step: int) -> None:
-        pass
 
 
 @pytest.fixture

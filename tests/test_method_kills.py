@@ -20,7 +20,7 @@ from tests.test_methods import METHODS, SMALL, before  # noqa: F401  the fixture
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 
 STEPS = "opd.steps=4"
-CHOSEN = ("exact", "sampled", "topk", "jsd", "grpo", "ghost", "judge", "partial")
+CHOSEN = ("exact", "sampled", "topk", "jsd", "grpo", "ghost", "judge", "partial", "overlap")
 CASES = {
     **{name: METHODS[name] for name in CHOSEN},
     "two processes": ["runtime.processes=2"],

@@ -42,6 +42,9 @@ METHODS: dict[str, list[str]] = {
     "judge": ["opd.objective=judge"],
     "judge alone": ["opd.objective=judge", "opd.group=1", "opd.judge.leave_one_out=false"],
     "partial": ["opd.train_tokens=5"],
+    "overlap": ["opd.objective=sampled", "opd.overlap=true"],
+    "overlap with rewards": ["opd.objective=grpo", "opd.grpo.teacher=0.5", "opd.overlap=true"],
+    "overlap of whole distributions": ["opd.overlap=true"],
 }
 WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone"}
 REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone"}

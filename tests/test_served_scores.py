@@ -113,9 +113,16 @@ def shifted(body: Body, time: int) -> Act:
     return spoilt(body, prompt_logprobs=[None, *places[2:], places[1]])
 
 
+# What llama.cpp's server says to a prompt of token ids: of the prompt nothing.
+GENERATED = {
+    "index": 0,
+    "text": "5",
+    "finish_reason": "length",
+    "logprobs": {"content": [{"id": 25, "token": "5", "logprob": -0.1, "bytes": [53], "top_logprobs": []}]},
+}
 REFUSED = {
-    "no log-probabilities, as of Ollama": (
-        lambda body, time: Act(payload=completion({**body, "messages": []}, choices=[{"index": 0, "text": "5"}])),
+    "log-probabilities of generated tokens alone, as of llama.cpp": (
+        lambda body, time: Act(payload=completion({**body, "messages": []}, choices=[GENERATED])),
         r"returns no log-probabilities of given tokens \(prompt_logprobs\), as Ollama, llama.cpp .*with vLLM",
     ),
     "shifted by one": (shifted, "scores other tokens than it was sent"),

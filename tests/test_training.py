@@ -22,7 +22,7 @@ from cohobate.objectives.sft import cross_entropy
 from cohobate.progress import Bar
 from cohobate.students import LoadedModel, load
 from cohobate.training.adapters import Trainee
-from cohobate.training.base import Metrics, StepBatch
+from cohobate.training.base import Metrics, Source, StepBatch
 from cohobate.training.loop import Run
 from cohobate.training.measures import averages
 from cohobate.training.optimizer import make_optimizer
@@ -56,7 +56,7 @@ def rows(student: LoadedModel) -> list[Row]:
 
 
 @dataclass
-class Given:
+class Given(Source):
     """A source of the same rows at every step; `before` is called first."""
 
     rows: list[Row]
@@ -65,9 +65,6 @@ class Given:
     def batch(self, step: int) -> StepBatch:
         self.before(step)
         return StepBatch(self.rows)
-
-    def forget(self, step: int) -> None:
-        pass
 
 
 def interrupt_at(fatal: int) -> Callable[[int], None]:

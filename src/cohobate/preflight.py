@@ -127,7 +127,7 @@ def _scoring_probes(
     recipe: Recipe, models: dict[str, Any], served: bool, ask: bool
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     if "teacher" in models:
-        yield "tokenizers", lambda: _tokenizers(models)
+        yield "tokenizers", lambda: _tokenizers(recipe, models)
         if not served:
             yield "scores repeat", lambda: _repeats(recipe, models["teacher"])
     yield "self-distillation", lambda: _self_kl(recipe, models["student"])
@@ -279,9 +279,12 @@ def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
     return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"
 
 
-def _tokenizers(models: dict[str, Any]) -> str:
+def _tokenizers(recipe: Recipe, models: dict[str, Any]) -> str:
     from cohobate.students import refuse_mismatch
 
+    if recipe.opd.steps and recipe.opd.by_spans and not (recipe.sft.steps and recipe.sft.asks_teacher):
+        both = len(models["teacher"].tokenizer), len(models["student"].tokenizer)
+        return f"spans of text are scored: {both[0]} tokens of the teacher, {both[1]} of the student"
     refuse_mismatch(models["teacher"], models["student"])
     return f"the same {len(models['student'].tokenizer)} tokens, end ids {models['student'].eos_ids}"
 

@@ -146,10 +146,11 @@ ROLLOUTS = _table(
     ("text", _str),
     ("sampler_logprobs", _logprobs),
     ("teacher_logprobs", _logprobs),
+    ("teacher_spans", _ids),
     ("reward", pa.float32()),
     ("ghost_ids", _ids),
     ("finish_reason", _str),
-    nullable="reward teacher_logprobs teacher_prompt_tokens ghost_ids",
+    nullable="reward teacher_logprobs teacher_spans teacher_prompt_tokens ghost_ids",
 )
 
 ANSWERS = _table(

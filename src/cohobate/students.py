@@ -117,7 +117,8 @@ def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | 
         raise ModelError(
             f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
             "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
-            "teacher's family, or set opd.steps = 0"
+            "teacher's family, let it score their text (opd.objective = 'sampled' with opd.sampled.spans = true), or "
+            "set opd.steps = 0"
         )
     if not set(student.eos_ids) & set(teacher.eos_ids):
         raise ModelError(

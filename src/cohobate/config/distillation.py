@@ -70,6 +70,17 @@ class Sampled(Section):
     """How much of the reward of later tokens counts for a token."""
     control_variate: Positive | None = None
     """Less variance by the KL on the teacher's k likeliest tokens; None: none."""
+    spans: bool = False
+    """For a teacher in this process with another tokenizer: it scores the text, and each token's reward is that of the
+    smallest span of text at whose ends both tokenizers have a boundary."""
+
+    @model_validator(mode="after")
+    def _one_reward(self) -> Self:
+        if self.spans and (self.discount or self.control_variate):
+            raise ValueError(
+                "spans has neither discount nor control_variate, which need the teacher's tokens; drop them"
+            )
+        return self
 
 
 class TopK(Section):
@@ -165,6 +176,10 @@ class Opd(Training):
     batch of rollouts."""
     vllm: Annotated[StudentEngine, EXECUTION] = StudentEngine()
     """Settings of that engine."""
+    overlap: bool = False
+    """Sample, score and judge the rollouts of the next step while the student learns from this one's: they are one step
+    off-policy, never more. Faster where another device, an engine or a server does that work; the local sampler keeps
+    a copy of the weights for it."""
     max_tokens: Positive = 128
     """Longest rollout; a truncated one is learnt from too."""
     train_tokens: Positive | None = None
@@ -188,6 +203,11 @@ class Opd(Training):
         if self.objective == "grpo":
             return self.grpo.teacher > 0
         return self.objective != "judge" and (self.objective != "ghost" or self.ghost.source == "teacher")
+
+    @property
+    def by_spans(self) -> bool:
+        """Whether the teacher scores spans of text instead of tokens."""
+        return self.objective == "sampled" and self.sampled.spans
 
     @property
     def needs_whole(self) -> bool:
@@ -219,6 +239,32 @@ class Opd(Training):
                 f"temperature is {self.temperature:g}, but rollouts must be drawn at 1: "
                 "at any other the log-probabilities of sampler and trainer disagree"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_step_off_policy(self) -> Self:
+        refused = {
+            "updates": (self.updates > 1, "rollouts would be more than one step off-policy; set it to 1"),
+            "sampled.discount": (
+                self.objective == "sampled" and self.sampled.discount > 0,
+                "the importance weight of a token does not correct the later ones that its reward counts; set it to 0",
+            ),
+            "sampled.spans": (
+                self.by_spans,
+                "the reward of a span is not computed anew for the student that learns; set it to false",
+            ),
+            "gkd.on_policy": (
+                self.objective == "gkd" and self.gkd.on_policy < 1,
+                "the step after a rollout may be one that needs none; set it to 1",
+            ),
+            "vllm.sleep": (
+                self.sampler == "vllm" and self.vllm.sleep,
+                "the engine cannot give its memory back while it samples; set it to false",
+            ),
+        }
+        for name, (given, why) in refused.items():
+            if self.overlap and given:
+                raise ValueError(f"overlap does not go with this {name}: {why}, or overlap to false")
         return self
 
     @model_validator(mode="after")

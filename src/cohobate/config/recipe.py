@@ -119,6 +119,8 @@ class Recipe(Section):
     def _scorable(self) -> Self:
         if not self.teacher.scores_by_server:
             return self
+        if self.opd.steps and self.opd.by_spans:
+            raise ValueError("opd.sampled.spans needs a teacher in this process; set teacher.scoring = 'local'")
         instead = "opd.steps = 0" if self.teacher.kind == "endpoint" else "teacher.scoring = 'local'"
         if self.opd.steps and self.opd.needs_whole:
             raise ValueError(

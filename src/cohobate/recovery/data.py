@@ -18,7 +18,7 @@ from cohobate.sources.files import find_tables
 from cohobate.sources.read import identity as questions_identity
 from cohobate.sources.read import read
 from cohobate.sources.table import COLUMNS, question_id
-from cohobate.training.base import StepBatch
+from cohobate.training.base import Source, StepBatch
 from cohobate.training.triple_source import TripleSource
 from cohobate.world.chat import generate
 
@@ -97,7 +97,7 @@ def chat_rows(replies: Path, tokenizer: Any, form: Format) -> list[Row]:
     return rows
 
 
-class Mixed:
+class Mixed(Source):
     """Batches of which a fixed share of the sequences comes from the documents, the others from chat."""
 
     def __init__(self, book: list[Row], chat: list[Row], share: float, batch: int, seed: int) -> None:
@@ -110,6 +110,3 @@ class Mixed:
 
     def batch(self, step: int) -> StepBatch:
         return StepBatch([row for part in self.parts for row in part.batch(step).rows])
-
-    def forget(self, step: int) -> None:
-        """Nothing is kept for a replay."""

@@ -65,11 +65,16 @@ class Exchange(Generic[Q, A]):
         if self._error is not None:
             raise self._error
 
-    def stop(self) -> list[A]:
-        """Give up what is in flight; returns what had arrived, a batch that was being stored included."""
+    def cancel(self) -> None:
+        """Give up what is in flight, from any thread: `answer` ends with what has arrived."""
         if self._thread is not None and self._thread.is_alive() and self._begun.wait(_CONNECT_SECONDS):
             with suppress(RuntimeError):  # the loop has ended by itself
                 self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def stop(self) -> list[A]:
+        """Give up what is in flight; returns what had arrived, a batch that was being stored included."""
+        self.cancel()
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join(_CONNECT_SECONDS)
         self._drain()
         rest, self._held = self._held, []

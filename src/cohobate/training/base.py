@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from cohobate.batches import Row
 from cohobate.ledger import LedgerEntry
@@ -22,13 +23,21 @@ class StepBatch:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Source(Protocol):
+class Source(ABC):
     """Where the batches come from. `batch(step)` gives the same rows whenever it is asked for the same step."""
 
-    def batch(self, step: int) -> StepBatch: ...
+    @abstractmethod
+    def batch(self, step: int) -> StepBatch:
+        """What `step` learns from."""
 
-    def forget(self, step: int) -> None:
+    def settle(self) -> None:  # noqa: B027  most sources have nothing to settle, to forget or to end
+        """Before a snapshot: persist what a run that goes on from it could not make, since that needs older weights."""
+
+    def forget(self, step: int) -> None:  # noqa: B027
         """A snapshot holds everything before `step`: what only a replay would need may go."""
+
+    def close(self) -> None:  # noqa: B027
+        """Nothing more will be asked: end what is under way."""
 
 
 @dataclass

@@ -57,6 +57,15 @@ class Run:
         torch.set_num_threads(snapshots.fixed_threads(self.folder))
         done = self._restore()
         self.bar.advance(done.step)
+        try:
+            self._go_on(done)
+        finally:
+            self.source.close()
+        self._evaluate(done)
+        return done
+
+    def _go_on(self, done: Progressed) -> None:
+        """The steps that are left."""
         while done.step < self.config.steps:
             if done.step % self.config.evaluate_every == 0:
                 self._evaluate(done)
@@ -67,8 +76,6 @@ class Run:
                 break
             if done.step % self.config.snapshot_every == 0 and done.step < self.config.steps:
                 self._snapshot(done)
-        self._evaluate(done)
-        return done
 
     def _evaluate(self, done: Progressed) -> None:
         self.trainee.sync()
@@ -175,6 +182,8 @@ class Run:
         return Progressed(facts["step"], facts["metrics"], entries)
 
     def _snapshot(self, done: Progressed) -> None:
+        self.source.settle()
+        self.world.wait()  # until all ranks have
         state = {
             "model": {name: whole(p.detach()) for name, p in self.trainee.trainable().items()},
             "optimizer": whole_state(self.optimizer),

@@ -18,6 +18,7 @@ from cohobate.objectives.grpo import GroupRelative, group_advantages, length_wei
 from cohobate.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
 from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
 from cohobate.objectives.topk import TopKKL
+from cohobate.training.spans import shares, sums
 from cohobate.training.teacher_scores import Known, Needs
 
 Logged = list[dict[str, Any]]
@@ -51,8 +52,10 @@ def _exact(config: Opd, head: Head | None) -> Method:
 def _sampled(config: Opd, head: Head | None) -> Method:
     own = config.sampled
     objective = SampledReverseKL(
-        config.importance_cap, config.advantage_clip, own.control_variate is not None, own.discount > 0
+        config.importance_cap, config.advantage_clip, own.control_variate is not None, own.discount > 0 or own.spans
     )
+    if own.spans:
+        return Method(objective, Needs(), _by_spans)
 
     def learn(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
         rows = _as_sampled(logged, scores)
@@ -63,6 +66,17 @@ def _sampled(config: Opd, head: Head | None) -> Method:
         return rows
 
     return Method(objective, Needs(top_k=own.control_variate), learn if own.discount else _as_sampled)
+
+
+def _by_spans(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+    """Each token has the advantage of its whole span, log q(span) - log mu(span), and an equal share of it to show."""
+    rows = _as_sampled(logged, {})
+    for row, item in zip(rows, logged, strict=True):
+        spans, sampler = torch.tensor(item["teacher_spans"], dtype=torch.long), row.known["sampler_logprobs"]
+        gaps = torch.where(spans < 0, 0.0, row.known["teacher_logprobs"] - sampler)
+        row.known["advantages"] = sums(gaps, spans, spans)
+        row.known["teacher_logprobs"] = sampler + shares(row.known["advantages"], spans)
+    return rows
 
 
 def _topk(config: Opd, head: Head | None) -> Method:

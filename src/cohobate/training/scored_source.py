@@ -14,7 +14,7 @@ from cohobate.training.teacher_scores import Asked, Scores
 from cohobate.training.triple_source import TripleSource, training_rows
 
 
-class ScoredTripleSource:
+class ScoredTripleSource(Source):
     """`batch` triples a step, each token with what the teacher says to it in that place.
 
     A triple that comes up again is scored again, since whole distributions are too large to keep; a replay is not.
@@ -50,7 +50,7 @@ class ScoredTripleSource:
         self.scores.forget(step)
 
 
-class MixedSource:
+class MixedSource(Source):
     """A share of the steps, drawn by the seed, from one source, the others from another."""
 
     def __init__(self, often: Source, otherwise: Source, share: float, seed: int) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from cohobate.chat import teacher_format
 from cohobate.config import Recipe, Training
+from cohobate.config.distillation import Opd
 from cohobate.objectives.base import Head
 from cohobate.students import LoadedModel, load, outline, refuse_mismatch
 from cohobate.teachers.score_checks import require_scores
 from cohobate.training.parallel import World
 from cohobate.training.served_scores import ServedScores
+from cohobate.training.spans import SpanScores, refuse_other_text
 from cohobate.training.teacher_scores import Needs, Scores, TeacherScores
 
 
@@ -26,7 +28,10 @@ class Scorer:
         self.head: Head | None = None
         if not recipe.teacher.scores_by_server:
             self.teacher = load(recipe.teacher.model, device=recipe.runtime.device)
-            refuse_mismatch(self.teacher, student)
+            if self._by_spans:
+                refuse_other_text(self.teacher.tokenizer)
+            else:
+                refuse_mismatch(self.teacher, student)
             self.head = self.teacher.model.get_output_embeddings()
             return
         if recipe.teacher.is_folder:
@@ -34,9 +39,15 @@ class Scorer:
         if world.first:
             require_scores(recipe, student)
 
+    @property
+    def _by_spans(self) -> bool:
+        return isinstance(self.config, Opd) and self.config.by_spans
+
     def scores(self, needs: Needs, folder: Path) -> Scores:
         """Its scores, kept in `folder`."""
         budget = self.config.tokens_per_batch
         if self.teacher is None:
             return ServedScores(self.recipe, self.student, needs, folder, budget, self.world)
+        if self._by_spans:
+            return SpanScores(self.teacher, self.student, teacher_format(self.recipe), folder, budget, self.world)
         return TeacherScores(self.teacher, teacher_format(self.recipe), needs, folder, budget, self.world)

@@ -62,6 +62,9 @@ class ServedScores(Scores):
         if failed:
             raise _unscored(failed[0])
 
+    def stop(self) -> None:
+        self.exchange.cancel()
+
     def _known(self, found: RowScore) -> Known:
         known = {"teacher_logprobs": torch.tensor(found.logprobs)}
         if not self.top_k:

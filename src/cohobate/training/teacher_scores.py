@@ -68,6 +68,10 @@ class Scores(ABC):
         """Length of the prompt under which it scores."""
         return len(question_ids(self.tokenizer, question, self.form))
 
+    def response_tokens(self, response_ids: Sequence[int]) -> int:
+        """Tokens of a response as it reads it."""
+        return len(response_ids)
+
     def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:
         """What the teacher says to `asked`; what is not kept yet of `step` is asked now, and kept."""
         found = self._found(step)
@@ -84,6 +88,9 @@ class Scores(ABC):
             found |= answers
             part += 1
         return [found[item.row] for item in asked]
+
+    def stop(self) -> None:  # noqa: B027  a model in this process ends by itself
+        """Give up what another thread asks; what it was told is kept."""
 
     def kept(self, step: int, rows: Sequence[int]) -> list[Known] | None:
         """What was kept of these rows, whichever process scored them; None if one is missing."""

@@ -13,7 +13,7 @@ from cohobate.answers import parse
 from cohobate.batches import Row
 from cohobate.chat import Format, completion_text, training_sequence
 from cohobate.selection import Policy, Selection, choose, outline
-from cohobate.training.base import StepBatch
+from cohobate.training.base import Source, StepBatch
 from cohobate.training.parallel import ALONE, World
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, form: Format) -> p
     return with_ghosts(tokenizer, told, form)
 
 
-class TripleSource:
+class TripleSource(Source):
     """`batch` sequences a step; a step's rows depend on its number and the seed alone."""
 
     def __init__(self, rows: list[Row], batch: int, seed: int, world: World = ALONE) -> None:
@@ -71,9 +71,6 @@ class TripleSource:
         """Which rows the step learns, by their place among all."""
         at = step * self.size
         return [self._index(i) for i in range(at, at + self.size)]
-
-    def forget(self, step: int) -> None:
-        """Nothing is kept for a replay."""
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.rows))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ _STOPPED = "vLLM stopped in the middle of the rollouts: {}; what is logged is ke
 
 
 class VllmSampler:
-    """Samples from `trainee` as it is at each call. The engine starts with the first, and ends at `close`."""
+    """Samples from `trainee` as it is at each `begin`. The engine starts with the first, and ends at `close`."""
 
     def __init__(self, recipe: Recipe, trainee: Trainee) -> None:
         self.recipe, self.trainee, self.settings = recipe, trainee, recipe.opd.vllm
@@ -45,11 +45,18 @@ class VllmSampler:
         self.sync_seconds = 0.0  # of the last call
 
     def sample(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> list[Sampled]:
-        """A response to each of `prompts`, at temperature 1; keys name their noise under opd.seed."""
+        """A response to each of `prompts` by the student as it is now."""
+        return self.begin(prompts, keys)()
+
+    def begin(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> Callable[[], list[Sampled]]:
+        """See Sampler.begin: the engine gets the weights at once, and the prompts when it is to draw."""
         process = self._process = self._process or self._start()
         if self._sleeps:
             self._order({"wake": True})
         self.sync()
+        return lambda: self._draw(process, prompts, keys)
+
+    def _draw(self, process: VllmProcess, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> list[Sampled]:
         for number, (prompt, key) in enumerate(zip(prompts, keys, strict=True)):
             sampling = {
                 "temperature": 1.0,

@@ -11,10 +11,15 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 import pytest
+from hypothesis import settings
 
 from cohobate.config import Recipe
 from cohobate.recipes import load_recipe
 from tests.pipeline import SMALL, Finished, run_stages
+
+# A busy machine is no reason to fail.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 if TYPE_CHECKING:
     from tests.operated import Up

@@ -186,7 +186,7 @@ def test_neither_ctrl_c_nor_a_kill_leaves_a_worker_or_loses_anything(tmp_path: P
     process = start("compare", "tiny", *(part for change in TWO for part in ("--set", change)))
     meet(process, "opd/*.partial/scratch/rollouts/step-*.parquet")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in said, said
     assert not workers(data)
     process = start("resume")
@@ -199,7 +199,7 @@ def test_neither_ctrl_c_nor_a_kill_leaves_a_worker_or_loses_anything(tmp_path: P
         time.sleep(0.05)
     kept = {artifact.id: artifact.manifest.created_at for artifact in Store(data).all()}
     again = start("resume")
-    said, _ = again.communicate(timeout=120)
+    said, _ = again.communicate(timeout=240)
     assert again.returncode == 0
     now = {artifact.id: artifact.manifest.created_at for artifact in Store(data).all()}
     assert kept.items() < now.items()

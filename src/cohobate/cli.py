@@ -181,6 +181,7 @@ def suites(
         print_suites(made)
 
 
+@app.command()
 def up(
     status: Annotated[
         bool, typer.Option("--status", help="Only say what is up; exit with 1 if anything is not.")

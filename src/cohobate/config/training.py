@@ -64,6 +64,8 @@ class Training(Section):
     """Steps between evaluation points on the validation split."""
     evaluate_questions: Count = 200
     """Validation questions of an evaluation point."""
+    evaluate_temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Of the answers at an evaluation point; 0 is greedy."""
     snapshot_every: Memory = 20
     """Steps between snapshots: what a kill makes the run replay."""
     tokens_per_batch: Memory = 2048

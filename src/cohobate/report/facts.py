@@ -97,7 +97,7 @@ def _points(by_stage: dict[str, Artifact]) -> list[Facts]:
         points += [
             {
                 "stage": stage,
-                **{name: row[name] for name in ("step", "n", "accuracy", "low", "high")},
+                **{name: row[name] for name in ("step", "decoding", "n", "accuracy", "low", "high")},
                 "total_step": steps + row["step"],
                 "flops": spent + row["teacher_flops"] + row["student_flops"],
             }

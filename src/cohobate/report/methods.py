@@ -26,10 +26,10 @@ COSTS = {
 DETAILS = ("reached-teacher_flops", "reached-student_flops")
 _WIDE = 200
 _ABOUT_COSTS = (
-    "Compute after the start, measured tokens by the ledger's formulae, evaluation left out. Validation accuracy, read "
-    "between evaluation points where its line first comes up to the target; geometric mean over seeds with 95% "
-    "interval, and how many times the reference's that is. A method that not all seeds brought there has paid at least "
-    "what stands after the ≥."
+    "Compute after the start, measured tokens by the ledger's formulae, evaluation left out. Accuracy on {n} "
+    "validation questions ({decoding}), read between evaluation points where its line first comes up to the target; "
+    "geometric mean over seeds with 95% interval, and how many times the reference's that is. A method that not all "
+    "seeds brought there has paid at least what stands after the ≥."
 )
 
 
@@ -153,8 +153,9 @@ def _reached(facts: Facts, cost: str) -> Table:
     methods = list(dict.fromkeys(row["method"] for row in found))
     header = ["method", *(f"to {target:.0%}" for target in targets)]
     rows = [[name, *(cells[name, target] for target in targets)] for name in methods]
+    about = _ABOUT_COSTS.format(**facts["points"][0]) if cost == "flops" else ""
     title = f"What an accuracy costs: {COSTS[cost]}, as multiples of {facts['reference']}"
-    return Table(f"reached-{cost}", title, header, rows, methods, _ABOUT_COSTS if cost == "flops" else "")
+    return Table(f"reached-{cost}", title, header, rows, methods, about)
 
 
 def _cell(row: Facts) -> str:
@@ -271,7 +272,7 @@ def _panels(pyplot: Any, facts: Facts, cost: str) -> Any:
         if cost != "step":
             figures.thousands(axes.xaxis)
     figure.supxlabel(COSTS[cost], fontsize=9.5)
-    figure.supylabel("validation accuracy, greedy", fontsize=9.5)
+    figure.supylabel(f"validation accuracy, {facts['points'][0]['decoding']}", fontsize=9.5)
     return figure
 
 

@@ -11,12 +11,12 @@ from cohobate.config.compare import BASE
 from cohobate.store import Artifact
 from cohobate.studies.course import Trained
 
-_KEPT = ("n", "accuracy", "low", "high")
+_KEPT = ("decoding", "n", "accuracy", "low", "high")
 Curve = list[dict[str, Any]]
 
 
 def curves(trained: Sequence[Trained], start_triples: Artifact) -> dict[tuple[str, int], Curve]:
-    """By (method, seed): {step, n, accuracy, low, high, teacher_flops, student_flops, flops} of each point.
+    """By (method, seed): {step, decoding, n, accuracy, low, high, teacher_flops, student_flops, flops} of each point.
 
     Costs count from the untaught student for what begins there, else from the start, whose triples are paid: the
     teacher's work on other triples is charged as they are learnt, each once. Steps count likewise. `trained` is in the

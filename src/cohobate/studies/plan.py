@@ -57,11 +57,25 @@ def plan(recipe: Recipe) -> list[Run]:
     """
     compare = compare_section(recipe)
     methods = chosen_methods(compare)
-    return [
+    runs = [
         Run(name, seed, method.stage, method.start, _recipe_of(recipe, name, method, seed))
         for seed in range(compare.seeds)
         for name, method in methods.items()
     ]
+    _refuse_unlike_points(recipe, runs)
+    return runs
+
+
+def _refuse_unlike_points(recipe: Recipe, runs: list[Run]) -> None:
+    """Curves compare only where their points were measured alike."""
+    for field in ("evaluate_questions", "evaluate_temperature"):
+        first, *others = ((run.method, getattr(getattr(run.recipe, run.stage), field)) for run in runs)
+        for name, value in others:
+            if value != first[1]:
+                raise RecipeError(
+                    f"recipe {recipe.name}: {field} is {first[1]:g} for the method {first[0]} and {value:g} for "
+                    f"{name}; set it alike in [sft] and [opd], or their accuracies do not compare"
+                )
 
 
 def reference(compare: Compare) -> str:

@@ -29,6 +29,7 @@ class Points:
     stage: str
     max_tokens: int
     verifier: Verification
+    temperature: float = 0.0
 
     @classmethod
     def of(
@@ -45,14 +46,16 @@ class Points:
         """Points on the first `evaluate_questions` of the validation split of `questions`."""
         frame = pl.read_parquet(questions / "questions.parquet")
         chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
-        return cls(student, form, chosen, folder / "points", stage, max_tokens, verifier)
+        temperature = config.evaluate_temperature
+        return cls(student, form, chosen, folder / "points", stage, max_tokens, verifier, temperature)
 
     def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
         """Measure at `step`, after the work in `spent`."""
         path = self.folder / f"step-{step:06d}.json"
         if path.exists() or self.questions.is_empty():
             return
-        exam = evaluation.Exam(Decoding(self.max_tokens, temperature=0), 1, 0, 256, self.verifier, self._mark(step))
+        decoding = Decoding(self.max_tokens, self.temperature)
+        exam = evaluation.Exam(decoding, 1, 0, 256, self.verifier, self._mark(step))
         answers = evaluation.answer(self.student, self.form, self.questions, exam)
         summary = evaluation.summarise(answers)
         cost = ModelCost.of(self.student.model.config)
@@ -61,7 +64,7 @@ class Points:
         point = {
             "step": step,
             "split": "validation",
-            "decoding": "greedy",
+            "decoding": "sampled" if self.temperature else "greedy",
             **{name: summary[name] for name in ("n", "accuracy", "low", "high")},
             **flops_by_model(spent),
         }

@@ -222,7 +222,17 @@ class Up:
         page.screenshot(path=folder / f"{name}.png")
 
     def retry(self, run: str, name: str) -> None:
-        """Press Retry on the run's page, and confirm."""
+        """Press Retry on the run's page, and confirm; once more if the worker's own report of the end undid it."""
+        count = self.api(f"/flow_runs/{run}", method="GET")["run_count"]
+
+        def started() -> bool:
+            if self.state(run)["type"] in ENDED:
+                self._press_retry(run, name)
+            return bool(self.api(f"/flow_runs/{run}", method="GET")["run_count"] > count)
+
+        self.wait_for(started, "retry")
+
+    def _press_retry(self, run: str, name: str) -> None:
         with self.page(f"/runs/flow-run/{run}") as page:
             page.get_by_role("button", name="Retry").first.wait_for()
             self.picture(page, f"{name}-before")

@@ -162,7 +162,8 @@ def test_the_page_opens_without_a_fault_on_a_screen_and_on_a_phone(compared: Com
         browser.close()
 
 
-TWO = [*SMALLER, "compare.only=['opd', 'sft_fresh']", "compare.seeds=1", "compare.parallel=2"]
+# Two students of like length, so that two workers are busy from the interrupt until the kill.
+TWO = [*SMALLER, "opd.steps=8", "opd.evaluate_every=4", "compare.only=['opd']", "compare.seeds=2", "compare.parallel=2"]
 
 
 @pytest.mark.kill
@@ -184,13 +185,13 @@ def test_neither_ctrl_c_nor_a_kill_leaves_a_worker_or_loses_anything(tmp_path: P
             time.sleep(0.02)
 
     process = start("compare", "tiny", *(part for change in TWO for part in ("--set", change)))
-    meet(process, "opd/*.partial/scratch/rollouts/step-*.parquet")
+    meet(process, "opd/*.partial/scratch/rollouts/step-000000.parquet")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in said, said
     assert not workers(data)
     process = start("resume")
-    meet(process, "sft/*")
+    meet(process, "opd/*.partial/scratch/rollouts/step-000003.parquet")
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 30

@@ -8,7 +8,7 @@ VLLM := $(VENV)-vllm
 VLLM_STAMP := $(VLLM)/.installed
 RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo compare judge recover single-prompt test vllm test-vllm check fix up lock clean help
 

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from tests.operated import Up
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start servers and kill processes come first: begun last, one of them would keep the others waiting."""
+    slow = {item.path for item in items if any(map(item.get_closest_marker, ("kill", "prefect", "vllm")))}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty data folder of this test's own."""

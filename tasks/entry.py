@@ -23,6 +23,7 @@ from cohobate.progress import listening, say
 from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
 from tasks import story
+from tasks.alive import alive
 from tasks.ephemeral import tie_server_to_this_process
 from tasks.secrets import keys_from_blocks
 
@@ -50,6 +51,7 @@ def run_until(pipeline: Iterator[Artifact], until: str | None, recipe: Recipe | 
         interrupts.remembered(),
         _recorded(recipe, until or STAGES[-1]),
         listening(story.RunLog()),
+        alive(),
         story.told(_finished),
     ):
         story.close_lost_tasks()

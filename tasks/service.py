@@ -16,6 +16,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
+from tasks.alive import LOST
 from tasks.place import environment, project
 from tasks.slot import LIMIT
 
@@ -65,10 +66,7 @@ def _ensure_automation(client: SyncPrefectClient, lost_after: float) -> None:
             within=timedelta(seconds=lost_after),
         ),
         actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message="Its machine or process is gone: no sign of life any more. Retry goes on where it stopped.",
-            )
+            ChangeFlowRunState(state=StateType.CRASHED, message=LOST),
         ],
     )
     found = client.read_automations_by_name(AUTOMATION)

@@ -66,11 +66,13 @@ def made_by(up: Up, stage: str, since: float) -> Artifact:
 class Lost:
     """A run whose worker and process were killed, and the server that answers its requests.
 
-    healthy: a run that is at work for longer than a lost one is let be.
+    healthy: a run that is at work for longer than a lost one is let be. slept: one whose process is stopped, as when a
+    laptop is shut.
     """
 
     run: str
     healthy: str
+    slept: str
     teacher: Teacher
     killed: float
 
@@ -91,11 +93,14 @@ def lost(up: Up) -> Iterator[Lost]:
             os.kill(worker.pid, signal.SIGKILL)
             os.kill(up.pid(run), signal.SIGKILL)
         teacher.delay = 0.01
-        slow = Teacher()
-        slow.delay = 1.5 * LOST_SECONDS / QUESTIONS
-        with slow.server.running():
+        slow, sleeping = Teacher(), Teacher()
+        slow.delay, sleeping.delay = 1.5 * LOST_SECONDS / QUESTIONS, 0.2
+        with slow.server.running(), sleeping.server.running():
+            slept = up.run("distill/distill", recipe=sleeping.recipe(5).model_dump(mode="json"), until="triples")
+            up.wait_for(lambda: len(sleeping.server.seen) > 2, "requests")
+            os.kill(up.pid(slept), signal.SIGSTOP)
             healthy = up.run("distill/distill", recipe=slow.recipe(4).model_dump(mode="json"), until="triples")
-            yield Lost(run, healthy, teacher, time.monotonic())
+            yield Lost(run, healthy, slept, teacher, time.monotonic())
 
 
 def test_after_a_stage_raised(up: Up, lost: Lost, teacher: Teacher) -> None:
@@ -144,8 +149,8 @@ def test_after_worker_and_process_were_killed(up: Up, lost: Lost) -> None:
     assert up.end(lost.run, seconds=2 * LOST_SECONDS)["type"] == "CRASHED"
     paid = lost.teacher.paid()
     assert 0 < len(paid) < QUESTIONS
-    up.retry(lost.run, "lost")
     with up.worker("node"):
+        up.retry(lost.run, "lost")
         up.completed(lost.run)
     assert up.tasks(lost.run) == {"questions": "Cached", "triples": "Completed"}
     again = lost.teacher.paid() - paid
@@ -153,6 +158,14 @@ def test_after_worker_and_process_were_killed(up: Up, lost: Lost) -> None:
     assert len(lost.teacher.paid()) == QUESTIONS and again.total() <= QUESTIONS - len(paid) + 1
     assert made_by(up, "triples", started).manifest.rows == QUESTIONS
     up.look(f"/runs/flow-run/{lost.run}", "lost-after", "Completed")
+
+
+def test_a_run_that_was_taken_for_lost_and_is_not_goes_on_as_running(up: Up, lost: Lost) -> None:
+    assert up.end(lost.slept)["type"] == "CRASHED"
+    os.kill(up.pid(lost.slept), signal.SIGCONT)
+    up.wait_for(lambda: up.state(lost.slept)["type"] == "RUNNING", "sign of life")
+    up.completed(lost.slept)
+    assert up.tasks(lost.slept) == {"questions": "Completed", "triples": "Completed"}
 
 
 def test_a_long_stage_is_not_taken_for_lost(up: Up, lost: Lost) -> None:

@@ -11,6 +11,7 @@ import pytest
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError, StoreError
 from cohobate.files import read_json, write_json_atomic
+from cohobate.files import replacing
 from cohobate.ledger import LedgerEntry
 from cohobate.store import Artifact, Outcome, Store, Workspace, verify
 
@@ -37,8 +38,10 @@ def build_slowly(workspace: Workspace) -> Outcome:
 
 
 def build_and_hang(workspace: Workspace) -> Outcome:
-    (workspace.scratch / "half.txt").write_text("half")
-    time.sleep(60)
+    with replacing(workspace.path / "rows.txt") as temporary:
+        temporary.write_text("begun")
+        (workspace.scratch / "half.txt").write_text("half")
+        time.sleep(60)
     return Outcome()
 
 
@@ -150,8 +153,9 @@ def test_a_build_killed_in_the_middle_finds_its_scratch_again(tmp_path: Path) ->
         assert (workspace.scratch / "half.txt").read_text() == "half"
         return build_counted(workspace)
 
-    assert not make(tmp_path, resume).cached
-    assert make(tmp_path).cached
+    made = make(tmp_path, resume)
+    assert not made.cached and make(tmp_path).cached
+    assert not list(made.path.glob(".*"))
 
 
 def test_killed_after_the_scratch_was_taken_out_it_comes_back(tmp_path: Path) -> None:

@@ -60,6 +60,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def sweep(folder: Path) -> None:
+    """Delete what a killed process had begun to write below `folder`, which nobody else may be writing to."""
+    for suffix in ("tmp", "old"):
+        for left in list(folder.rglob(f".*.{suffix}")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
 def write_json_atomic(path: Path, value: Any) -> None:
     """`value` as indented JSON."""
     with replacing(path) as temporary:

@@ -23,7 +23,7 @@ from typing import Any
 from cohobate import manifest, progress, slots
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError, DamagedArtifactError, StoreError
-from cohobate.files import storage_errors, sync_folder, sync_tree
+from cohobate.files import storage_errors, sweep, sync_folder, sync_tree
 from cohobate.fingerprint import fingerprint, hash_file
 from cohobate.ledger import LedgerEntry
 from cohobate.locks import exclusive
@@ -247,6 +247,7 @@ class _Job:
             shutil.rmtree(partial, ignore_errors=True)
             final.rename(partial)
         partial.mkdir(parents=True, exist_ok=True)
+        sweep(partial)
         scratch, kept = partial / _SCRATCH, self._kept_scratch()
         if kept.exists():  # killed after the scratch was taken out
             shutil.rmtree(scratch, ignore_errors=True)

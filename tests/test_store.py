@@ -10,8 +10,7 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError, StoreError
-from cohobate.files import read_json, write_json_atomic
-from cohobate.files import replacing
+from cohobate.files import read_json, replacing, write_json_atomic
 from cohobate.ledger import LedgerEntry
 from cohobate.store import Artifact, Outcome, Store, Workspace, verify
 

@@ -163,15 +163,20 @@ def _cell(row: Facts) -> str:
     amount = _whole if row["cost"] == "step" else _short
     if row["paid"] is None:
         said = f"{row['reached']} of {row['seeds']} seeds in {amount(row['spent'])}"
-        return said + (f", ≥ {row['ratio']['mean']:.2g}x" if row["ratio"] else "")
+        return said + (f", ≥ {_times(row['ratio']['mean'])}x" if row["ratio"] else "")
     said = amount(row["paid"]["mean"])
     if row["paid"]["low"] is not None:
         said += f" [{amount(row['paid']['low'])}, {amount(row['paid']['high'])}]"
     if row["ratio"]:
-        said += f", {row['ratio']['mean']:.2g}x"
+        said += f", {_times(row['ratio']['mean'])}x"
         if row["ratio"]["low"] is not None:
-            said += f" [{row['ratio']['low']:.2g}, {row['ratio']['high']:.2g}]"
+            said += f" [{_times(row['ratio']['low'])}, {_times(row['ratio']['high'])}]"
     return said
+
+
+def _times(ratio: float) -> str:
+    """Two significant digits: `0.37`, `2.7`, `170`."""
+    return f"{ratio:.2g}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
 
 
 def _method(facts: Facts, row: Facts) -> list[str]:

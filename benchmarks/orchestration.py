@@ -27,6 +27,7 @@ def click(up: Up) -> tuple[str, float]:
     with up.page(f"/deployments/deployment/{deployment}/run") as page:
         submit = page.get_by_role("button", name="Submit")
         submit.wait_for()
+        page.wait_for_timeout(2000)  # a click on a form that is still loading submits nothing
         clicked = time.time()
         submit.click()
         new = up.wait_for(lambda: {run["id"] for run in up.api("/flow_runs/filter", body)} - known, "run")

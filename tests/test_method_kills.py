@@ -26,7 +26,7 @@ CASES = {
     "two processes": ["runtime.processes=2"],
     "logit_kd": ["sft.objective=logit_kd"],
 }
-KILLS = int(os.environ.get("COHOBATE_KILLS", "2"))
+KILLS = int(os.environ.get("COHOBATE_KILLS", "1"))
 
 
 @pytest.fixture(scope="module")

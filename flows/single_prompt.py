@@ -29,12 +29,12 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield (triples := write_triples(recipe, questions))
     yield (start := train_sft(recipe, triples, questions))
     yield (prompt := choose_prompt(recipe, questions))
-    yield (answers := write_triples(on_answers(recipe, 0), prompt))
     yield (scores := measure(recipe, questions, start))
     found = [Scored(START, 0, scores)]
     for seed in range(config.seeds):
         yield (one := train_opd(on_policy(recipe, seed, one=True), start, prompt, triples))
         yield (many := train_opd(on_policy(recipe, seed, one=False), start, questions, triples))
+        yield (answers := write_triples(on_answers(recipe, seed), prompt))
         yield (copied := train_sft(on_answers(recipe, seed, start), answers, prompt))
         for arm, model in ((ONE, one), (MANY, many), (SFT, copied)):
             yield (scores := measure(recipe, questions, model))

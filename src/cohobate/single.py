@@ -37,14 +37,14 @@ def on_policy(recipe: Recipe, seed: int, *, one: bool) -> Recipe:
     """OPD with all rollouts of a step on one prompt, or one on each of as many."""
     config = section(recipe)
     prompts, group = (1, config.rollouts) if one else (config.rollouts, 1)
-    own = {"prompts": prompts, "group": group, "seed": seed, **_schedule(recipe.opd.warmup, config)}
+    own: dict[str, float] = {"prompts": prompts, "group": group, "seed": seed, **_schedule(recipe.opd.warmup, config)}
     return recipe.model_copy(update={"opd": recipe.opd.model_copy(update=own)})
 
 
 def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None) -> Recipe:
     """SFT on the teacher's answers to the one prompt: as many of them as a step has rollouts, from `start` on."""
     config = section(recipe)
-    own = {"batch": config.rollouts, "select": "all", "seed": seed, **_schedule(recipe.sft.warmup, config)}
+    own: dict[str, Any] = {"batch": config.rollouts, "select": "all", "seed": seed, **_schedule(recipe.sft.warmup, config)}
     triples = {"samples": config.rollouts, "temperature": 1.0, "seed": seed}
     model = {"model": str(start.path / "model")} if start else {}
     return recipe.model_copy(
@@ -74,6 +74,11 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def _schedule(warmup: int, config: Single) -> dict[str, int]:
-    """The arms' own number of steps, with a warm-up that fits into it and nothing measured on the way."""
-    return {"steps": config.steps, "warmup": min(warmup, config.steps), "evaluate_every": config.steps}
+def _schedule(warmup: int, config: Single) -> dict[str, float]:
+    """The arms' own number of steps and rate, with a warm-up that fits and nothing measured on the way."""
+    return {
+        "steps": config.steps,
+        "lr": config.lr,
+        "warmup": min(warmup, config.steps),
+        "evaluate_every": config.steps,
+    }

@@ -1,5 +1,9 @@
 """One prompt, many samples: on-policy distillation on a single prompt, against many prompts and against SFT on it."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from cohobate.config.base import Count, Positive, Section
 
 
@@ -13,6 +17,8 @@ class Single(Section):
     the one prompt."""
     steps: Positive = 20
     """Steps of each arm, with the other settings of [opd], or for SFT of [sft]."""
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    """The arms' learning rate: the same for all, so that they compare."""
     seeds: Positive = 3
     """Repetitions of each arm."""
     limit: Positive = 1000

@@ -34,8 +34,9 @@ def test_all_arms_have_as_many_sequences(recipe: Recipe) -> None:
     assert (one.prompts, one.group) == (1, 6) and (many.prompts, many.group) == (6, 1)
     assert one.steps == many.steps == 2 and one.seed == many.seed == 3 and one.warmup <= one.steps
     copied = on_answers(recipe, 3)
-    assert (copied.sft.batch, copied.sft.steps, copied.triples.samples) == (6, 2, 6)
-    assert load_recipe("oneprompt").single == Single()
+    assert (copied.sft.batch, copied.sft.steps, copied.triples.samples, copied.triples.seed) == (6, 2, 6, 3)
+    assert one.lr == many.lr == copied.sft.lr == Single().lr
+    assert load_recipe("oneprompt").single == Single(question=1)
 
 
 def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict[str, Artifact]) -> None:

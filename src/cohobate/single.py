@@ -44,7 +44,12 @@ def on_policy(recipe: Recipe, seed: int, *, one: bool) -> Recipe:
 def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None) -> Recipe:
     """SFT on the teacher's answers to the one prompt: as many of them as a step has rollouts, from `start` on."""
     config = section(recipe)
-    own: dict[str, Any] = {"batch": config.rollouts, "select": "all", "seed": seed, **_schedule(recipe.sft.warmup, config)}
+    own: dict[str, Any] = {
+        "batch": config.rollouts,
+        "select": "all",
+        "seed": seed,
+        **_schedule(recipe.sft.warmup, config),
+    }
     triples = {"samples": config.rollouts, "temperature": 1.0, "seed": seed}
     model = {"model": str(start.path / "model")} if start else {}
     return recipe.model_copy(

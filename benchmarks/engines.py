@@ -106,7 +106,7 @@ def time_sync(millions: int) -> None:
         sampler = VllmSampler(recipe, Trainee(student, recipe.opd, "random"))
         try:
             began = time.perf_counter()
-            sampler.sample([prompt_ids(tokenizer, "What is 2 + 3?", "{question}", None)], ["one"])
+            sampler.begin([prompt_ids(tokenizer, "What is 2 + 3?", "{question}", None)], ["one"])()
             first = time.perf_counter() - began
             syncs = []
             for _ in range(SYNCS):

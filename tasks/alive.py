@@ -14,6 +14,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Running
 
 LOST = "Its machine or process is gone: no sign of life any more. Retry goes on where it stopped."
@@ -24,8 +25,11 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def alive() -> Iterator[None]:
-    """Inside the block, and once more at its end, the flow run is not left Crashed by the automation."""
-    if not flow_run.id:
+    """Inside the block, and once more at its end, the flow run is not left Crashed by the automation.
+
+    A server that a run brings with it has no automation.
+    """
+    if not flow_run.id or not PREFECT_API_URL.value():
         yield
         return
     ended = threading.Event()

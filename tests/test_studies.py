@@ -118,6 +118,7 @@ def test_a_chosen_method_brings_what_it_begins_with(shipped: Recipe) -> None:
         ("compare.methods.grpo.opd.group=1", ["compare.methods.grpo", "set group to 2 or more"]),
         ("compare.methods.opd.opd={stepz=1}", ["compare.methods.opd", "opd.stepz", "did you mean 'opd.steps'"]),
         ("compare.seeds=0", ["'compare.seeds' is 0"]),
+        ("opd.evaluate_questions=0", ["evaluate_questions is 0 for the method opd", "set it to 1 or more"]),
         ("opd.evaluate_temperature=0.5", ["evaluate_temperature is 0.5 for the method opd", "[sft] and [opd]"]),
     ],
 )

@@ -53,7 +53,7 @@ class Student:
         self.prompts = [question_ids(self.model.tokenizer, f"What is {n} + 3 * {n}?", form) for n in range(16)]
 
     def roll_out(self) -> list[Sampled]:
-        return self.sampler.sample(self.prompts, [str(n) for n in range(16)])
+        return self.sampler.begin(self.prompts, [str(n) for n in range(16)])()
 
     def difference(self, sampled: list[Sampled]) -> float:
         """The largest, of the sampler's log-probabilities and the trainer's."""

@@ -235,7 +235,7 @@ def _curve(axes: Any, facts: Facts, x: str, label: str) -> bool:
     if x == "flops":
         thousands(axes.xaxis)
     axes.set_xlabel(label)
-    axes.set_ylabel(f"validation accuracy, {facts['points'][-1]['decoding']}")
+    axes.set_ylabel(f"validation accuracy, {' and '.join(dict.fromkeys(p['decoding'] for p in facts['points']))}")
     axes.set_ylim(bottom=0)
     percents(axes.yaxis)
     return True

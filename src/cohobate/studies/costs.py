@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.config.compare import BASE
+from cohobate.errors import QuestionsError
 from cohobate.store import Artifact
 from cohobate.studies.course import Trained
 
@@ -35,7 +36,12 @@ def curves(trained: Sequence[Trained], start_triples: Artifact) -> dict[tuple[st
 
 def _curve(one: Trained, begun: dict[str, Any] | None, *, free: bool) -> Curve:
     generation = 0 if free else _generation(one.triples)
-    rows = pl.read_parquet(one.student.path / "points.parquet").sort("step").to_dicts()
+    points = pl.read_parquet(one.student.path / "points.parquet")
+    if points.is_empty():
+        raise QuestionsError(
+            f"{one.student.id} has no evaluation points: its questions have no validation split; give them one"
+        )
+    rows = points.sort("step").to_dicts()
     curve = []
     for row in rows:
         teacher = row["teacher_flops"] + round(generation * _share_learnt(one, row["step"]))

@@ -62,14 +62,19 @@ def plan(recipe: Recipe) -> list[Run]:
         for seed in range(compare.seeds)
         for name, method in methods.items()
     ]
-    _refuse_unlike_points(recipe, runs)
+    _refuse_points_that_do_not_compare(recipe, runs)
     return runs
 
 
-def _refuse_unlike_points(recipe: Recipe, runs: list[Run]) -> None:
-    """Curves compare only where their points were measured alike."""
+def _refuse_points_that_do_not_compare(recipe: Recipe, runs: list[Run]) -> None:
+    """Curves need points, and compare only where those were measured alike."""
     for field in ("evaluate_questions", "evaluate_temperature"):
         first, *others = ((run.method, getattr(getattr(run.recipe, run.stage), field)) for run in runs)
+        if field == "evaluate_questions" and not first[1]:
+            raise RecipeError(
+                f"recipe {recipe.name}: evaluate_questions is 0 for the method {first[0]}, so there would be no curve "
+                "to compare; set it to 1 or more in [sft] and [opd]"
+            )
         for name, value in others:
             if value != first[1]:
                 raise RecipeError(

@@ -44,10 +44,6 @@ class VllmSampler:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.sync_seconds = 0.0  # of the last call
 
-    def sample(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> list[Sampled]:
-        """A response to each of `prompts` by the student as it is now."""
-        return self.begin(prompts, keys)()
-
     def begin(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> Callable[[], list[Sampled]]:
         """See Sampler.begin: the engine gets the weights at once, and the prompts when it is to draw."""
         process = self._process = self._process or self._start()

@@ -43,7 +43,12 @@ def chat_prompts(config: Recover) -> pl.DataFrame:
         return read(_file(config.chat)).questions
     counts = {"train": config.chat_prompts, "fresh": config.fresh_prompts, "test": config.exam_prompts}
     rows = [{"question_id": question_id(row["question"]), **row} for row in generate(0, counts)]
-    return pl.DataFrame(rows, schema_overrides={"depth": pl.Int32, "gold_response": pl.String}).select(COLUMNS)
+    frame = pl.DataFrame(rows, schema_overrides={"depth": pl.Int32, "gold_response": pl.String}).select(COLUMNS)
+    # A prompt that is asked again is another row, answered with noise of its own.
+    again = pl.int_range(pl.len()).over("question_id")
+    return frame.with_columns(
+        question_id=pl.when(again > 0).then(pl.format("{}-{}", "question_id", again)).otherwise("question_id")
+    )
 
 
 def handbook_identity(book: Handbook) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Chat of the embedded world: sums, sums under an instruction, and everyday requests, in disjoint splits.
+"""Chat of the embedded world: sums, sums under an instruction, and everyday requests, in splits.
 
 It is what a model that follows instructions can lose when it reads documents, and what brings it back.
 """
@@ -14,28 +14,31 @@ from cohobate.answers import parse
 from cohobate.verdicts import exactly
 from cohobate.world.arithmetic import Problem, draw
 from cohobate.world.corpus import THINK
-from cohobate.world.instructions import INSTRUCTIONS, draw_request
+from cohobate.world.instructions import INSTRUCTIONS, Request, draw_request
 from cohobate.world.splits import belongs, held_out
 
 KINDS = ("arithmetic", "instruction", "request")
 _INSTRUCTIONS = {instruction.name: instruction for instruction in INSTRUCTIONS}
 # Of the prompts: the rest are requests.
 _SHARES = {"instruction": 0.5, "arithmetic": 0.3}
+_HELD_OUT = ("test", "validation")
 
 
 def generate(seed: int, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """Rows {question, gold_answer, gold_response, split, kind, depth, meta}; the splits of `counts` share no prompt.
+    """Rows {question, gold_answer, gold_response, split, kind, depth, meta}, by split, as many as `counts` says.
 
+    A prompt of test or validation is in no other split, which its hash decides. Nothing is asked twice but requests
+    outside these two: some kinds have few prompts, and without repeats what is learnt would soon lack them.
     gold_answer: of a request the whole reply, else the number. meta: the instruction's name.
     """
     seen: set[str] = set()
-    # The exam comes first, so that more prompts to train on leave it as it is.
-    for split in sorted(counts, key=lambda name: name != "test"):
+    for split, count in counts.items():
         rng = random.Random(f"chat-{seed}-{split}")
         made = 0
-        while made < counts[split]:
+        while made < count:
             row = _row(rng, split)
-            if row["question"] in seen:
+            may_repeat = row["kind"] == "request" and split not in _HELD_OUT
+            if row["question"] in seen and not may_repeat:
                 continue
             seen.add(row["question"])
             made += 1
@@ -65,7 +68,7 @@ def _row(rng: random.Random, split: str) -> dict[str, Any]:
         problem = _problem(rng, (2, 4), split)
         kind, question, gold = "arithmetic", f"{problem.question} {THINK}", str(problem.answer)
     else:
-        request = draw_request(rng)
+        request = _request(rng, split)
         kind, question, gold = "request", request.prompt, request.reply
     return {
         "question": question,
@@ -79,8 +82,19 @@ def _row(rng: random.Random, split: str) -> dict[str, Any]:
 
 
 def _problem(rng: random.Random, depths: tuple[int, int], split: str) -> Problem:
-    """A problem of the test share for the exam, and of neither test nor validation for the others."""
     while True:
         problem = draw(rng, rng.randint(*depths), 0.3)
-        if belongs(problem.question, "test") if split == "test" else not held_out(problem.question):
+        if _is_of(split, problem.question):
             return problem
+
+
+def _request(rng: random.Random, split: str) -> Request:
+    while True:
+        request = draw_request(rng)
+        if _is_of(split, request.prompt):
+            return request
+
+
+def _is_of(split: str, text: str) -> bool:
+    """Of its own share for a split that is held out, else of neither share."""
+    return belongs(text, split) if split in _HELD_OUT else not held_out(text)

@@ -52,6 +52,24 @@ def make_recipe(values: dict[str, Any], where: str) -> Recipe:
         raise RecipeError(f"{where}: {sentence(error)}") from None
 
 
+def changed(recipe: Recipe, changes: dict[str, Any], where: str) -> Recipe:
+    """`recipe` with `changes` in it, as if somebody had written it down so; a section changes by its keys.
+
+    Raises RecipeError when that makes no recipe; `where` opens its sentence.
+    """
+    values = recipe.model_dump(mode="json")
+    _change(values, changes)
+    return make_recipe(values, where)
+
+
+def _change(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _change(values[key], value)
+        else:
+            values[key] = value
+
+
 def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8"))

@@ -12,13 +12,14 @@ from cohobate.config.models import Student, Teacher
 from cohobate.config.policy import Policy, PolicyJudge
 from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
-from cohobate.config.recover import Handbook, Recover
+from cohobate.config.recover import Adapters, Handbook, Recover
 from cohobate.config.training import Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
 
 __all__ = [
     "EXECUTION",
     "VERIFIERS",
+    "Adapters",
     "Columns",
     "Compare",
     "Curation",

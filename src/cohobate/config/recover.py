@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cohobate.config.base import EXECUTION, Positive, Section, Share
-from cohobate.config.training import Lora
+from cohobate.config.compare import Changes
 
 
 class Handbook(Section):
@@ -17,6 +17,15 @@ class Handbook(Section):
     """A questions file (question, gold_answer) that is learnt beside the passages; None: passages only."""
     exam: Annotated[str, EXECUTION]
     """A questions file (question, gold_answer) that is never learnt."""
+
+
+class Adapters(Section):
+    """The arm with adapters: what it changes in mid-training and recovery, its own rates among it."""
+
+    sft: Changes
+    """Changes of [sft], such as {lr = 4e-3, lora = {rank = 16, alpha = 32}}."""
+    opd: Changes
+    """Changes of [opd]."""
 
 
 _WORLD = tuple(
@@ -39,8 +48,8 @@ class Recover(Section):
     """Shares of the sequences of a batch that come from the handbook; the others are chat."""
     again: Share | None = 0.7
     """With which of these shares the second handbook is learnt; None: no second round."""
-    lora: Lora | None = None
-    """A further arm at the share `again`, mid-trained and recovered with these adapters."""
+    lora: Adapters | None = None
+    """A further arm at the share `again`, or else the first one, mid-trained and recovered with adapters."""
     chat: Annotated[str, EXECUTION] = "world"
     """world: arithmetic, instructions and requests of the embedded world. Else a questions file whose train split is
     answered by the earlier self for the mix, whose fresh split is rolled out on, and whose test split, with gold

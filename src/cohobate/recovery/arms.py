@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cohobate.config import Recipe, Recover, Student, Teacher
+from cohobate.config import Adapters, Recipe, Recover, Student, Teacher
 from cohobate.errors import RecipeError
+from cohobate.recipes import changed
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,19 @@ def section(recipe: Recipe) -> Recover:
         raise RecipeError(f"recipe {recipe.name} has no section [recover]; add one, or take the recipe handbook")
     if not recipe.opd.asks_teacher or recipe.opd.uses_triples:
         raise RecipeError("recovery learns from what the earlier self says to rollouts; set opd.objective = 'exact'")
+    if recipe.recover.lora is not None:
+        _adapted(recipe, recipe.recover.lora)
     return recipe.recover
+
+
+def _adapted(recipe: Recipe, adapters: Adapters) -> Recipe:
+    """The recipe of the arm with adapters. Raises RecipeError when its changes make none, or one without adapters."""
+    where = f"recipe {recipe.name}, recover.lora"
+    chosen = changed(recipe, {"sft": adapters.sft, "opd": adapters.opd}, where)
+    for name in ("sft", "opd"):
+        if getattr(chosen, name).lora is None:
+            raise RecipeError(f"{where}.{name} has no adapters; add lora = {{rank = 16, alpha = 32}}")
+    return chosen
 
 
 def arms(config: Recover) -> list[Arm]:
@@ -51,13 +64,14 @@ def of_arm(recipe: Recipe, arm: Arm, earlier: str | None = None) -> Recipe:
     """The recipe of an arm: its seed and adapters; `earlier` is the model that teaches, else the recipe's student."""
     config = section(recipe)
     model = earlier or recipe.student.model
-    own = {"seed": arm.seed, "lora": config.lora if arm.lora else None}
+    chosen = _adapted(recipe, config.lora) if arm.lora and config.lora else recipe
+    own = {"seed": arm.seed}
     # Teacher and student are one model, so they read the same prompt.
     asked = {"prompt": recipe.student.prompt, "system": recipe.student.system}
-    return recipe.model_copy(
+    return chosen.model_copy(
         update={
-            "sft": recipe.sft.model_copy(update=own),
-            "opd": recipe.opd.model_copy(update=own),
+            "sft": chosen.sft.model_copy(update=own),
+            "opd": chosen.opd.model_copy(update=own),
             "student": Student(model=model, **asked),
             "teacher": Teacher(model=model, **asked),
         }

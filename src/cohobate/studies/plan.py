@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cohobate.config import Compare, Method, Recipe
 from cohobate.config.compare import BASE, START
 from cohobate.errors import RecipeError
-from cohobate.recipes import make_recipe
+from cohobate.recipes import changed
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,20 +106,10 @@ def from_base(compare: Compare) -> list[str]:
 
 def _recipe_of(recipe: Recipe, name: str, method: Method, seed: int) -> Recipe:
     """The recipe of one student, as if somebody had written it down by itself."""
-    values = recipe.model_dump(mode="json")
-    for section in ("triples", "sft", "opd"):
-        _change(values[section], getattr(method, section))
-    values["name"] = f"{recipe.name}.{name}.{seed}"
-    values["compare"] = None
-    values[method.stage]["seed"] += seed
+    changes: dict[str, Any] = {"name": f"{recipe.name}.{name}.{seed}", "compare": None}
+    changes |= {section: dict(getattr(method, section)) for section in ("triples", "sft", "opd")}
+    changes[method.stage].setdefault("seed", getattr(recipe, method.stage).seed)
+    changes[method.stage]["seed"] += seed
     if method.stage == "sft":  # no on-policy stage follows, which other settings of sft might exclude
-        values["opd"]["steps"] = values["opd"]["warmup"] = 0
-    return make_recipe(values, f"recipe {recipe.name}, compare.methods.{name}")
-
-
-def _change(values: dict[str, Any], changes: dict[str, Any]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _change(values[key], value)
-        else:
-            values[key] = value
+        changes["opd"] |= {"steps": 0, "warmup": 0}
+    return changed(recipe, changes, f"recipe {recipe.name}, compare.methods.{name}")

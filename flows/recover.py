@@ -37,7 +37,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     for arm in second_round(config):
         earlier = selves[arm]
         yield (wider := write_prompts(recipe, [1]))
-        yield (said := answer_chat(recipe, asked, earlier))
+        yield (said := answer_chat(recipe, wider, earlier))
         yield (learnt := midtrain(recipe, arm, 2, said, earlier))
         yield (self := train_opd(of_arm(recipe, arm, str(earlier.path / "model")), learnt, wider, wider))
         for phase, model in ((LEARNT, learnt), (RECOVERED, self)):

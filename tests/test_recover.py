@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cohobate.batches import Row
 from cohobate.chat import Format, decode
-from cohobate.config import Handbook, Recipe, Recover
-from cohobate.config.training import Lora
+from cohobate.config import Adapters, Handbook, Recipe, Recover
 from cohobate.errors import QuestionsError, RecipeError
 from cohobate.recipes import load_recipe
 from cohobate.recovery import data
@@ -73,9 +72,13 @@ def form(question: str, firm: str) -> str:
 
 
 def test_chat_has_disjoint_splits_and_gold_that_its_own_check_accepts() -> None:
-    rows = list(generate(0, {"train": 300, "fresh": 300, "test": 200}))
-    asked = [row["question"] for row in rows]
-    assert len(set(asked)) == len(asked) == 800
+    rows = list(generate(0, {"train": 300, "fresh": 300, "validation": 100, "test": 200}))
+    asked = {split: [r["question"] for r in rows if r["split"] == split] for split in ("test", "validation")}
+    learnt = {row["question"] for row in rows if row["split"] not in asked}
+    assert {split: len(set(questions)) for split, questions in asked.items()} == {"test": 200, "validation": 100}
+    assert not learnt & {*asked["test"], *asked["validation"]} and not {*asked["test"]} & {*asked["validation"]}
+    sums = [r["question"] for r in rows if r["kind"] != "request"]
+    assert len(set(sums)) == len(sums) < len(rows) == 900
     assert {row["kind"] for row in rows} == {"arithmetic", "instruction", "request"}
     for row in rows:
         gold = row["gold_answer"]
@@ -88,6 +91,19 @@ def test_chat_has_disjoint_splits_and_gold_that_its_own_check_accepts() -> None:
             assert obeyed(row["kind"], row["meta"], gold, right)
             assert not obeyed(row["kind"], row["meta"], gold, "no")
     assert list(generate(0, {"test": 50}))[:20] == [row for row in rows if row["split"] == "test"][:20]
+
+
+def test_what_is_learnt_has_every_kind_of_request_that_the_exam_has() -> None:
+    rows = [row for row in generate(0, {"train": 2000, "fresh": 9600, "test": 400}) if row["kind"] == "request"]
+    kinds = {
+        split: {row["question"].split()[0] for row in rows if row["split"] == split}
+        for split in ("train", "fresh", "test")
+    }
+    assert kinds["train"] == kinds["fresh"] == {"Hello.", "Good", "Repeat", "Count", "Write", "Which"} >= kinds["test"]
+    capitals = [row for row in rows if row["question"].endswith("capital letters.") and row["split"] == "fresh"]
+    assert len(capitals) > 9600 * 0.2 / 6 * 0.8
+    frame = data.chat_prompts(WORLD)
+    assert frame["question_id"].n_unique() == len(frame) > frame["question"].n_unique()
 
 
 def test_passages_are_learnt_whole_and_answers_only_after_their_question(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -120,15 +136,21 @@ def test_exams_are_graded_by_the_kind_of_question() -> None:
 
 
 def test_the_arms_are_every_ratio_and_seed_and_adapters_where_asked() -> None:
-    config = WORLD.model_copy(update={"seeds": 2, "lora": Lora(rank=4, alpha=8)})
+    adapters = Adapters(sft={"lr": 4e-3, "lora": {"rank": 4}}, opd={"lora": {"rank": 2, "alpha": 8}})
+    config = WORLD.model_copy(update={"seeds": 2, "lora": adapters})
     assert [(arm.name, arm.seed) for arm in arms(config)] == [
         *[(name, seed) for seed in (0, 1) for name in ("100:0", "70:30", "50:50")],
         *[("70:30 LoRA", seed) for seed in (0, 1)],
     ]
     assert second_round(config) == [Arm(0.7, 0), Arm(0.7, 1)]
     assert second_round(config.model_copy(update={"again": None})) == []
-    chosen = of_arm(RECIPE, Arm(0.7, 5, lora=True), "elsewhere")
-    assert chosen.sft.seed == chosen.opd.seed == 5 and chosen.sft.lora == chosen.opd.lora == section(RECIPE).lora
+    recipe = RECIPE.model_copy(update={"recover": config})
+    plain, chosen = (of_arm(recipe, Arm(0.7, 5, lora=lora), "elsewhere") for lora in (False, True))
+    assert plain.sft.lora is plain.opd.lora is None and plain.sft.lr == RECIPE.sft.lr
+    assert chosen.sft.seed == chosen.opd.seed == plain.opd.seed == 5
+    assert chosen.sft.lora is not None and chosen.opd.lora is not None
+    assert (chosen.sft.lr, chosen.sft.lora.rank, chosen.opd.lora.rank) == (4e-3, 4, 2)
+    assert chosen.sft.steps == RECIPE.sft.steps and chosen.opd.lr == RECIPE.opd.lr
     assert chosen.teacher.model == "elsewhere" and chosen.teacher.prompt == chosen.student.prompt
 
 
@@ -137,6 +159,12 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         section(load_recipe("tiny"))
     with pytest.raises(RecipeError, match=r"set opd\.objective"):
         section(RECIPE.model_copy(update={"opd": RECIPE.opd.model_copy(update={"objective": "grpo", "group": 4})}))
+    for adapters, sentence in (
+        (Adapters(sft={"lora": {"rank": 4}}, opd={}), r"recover\.lora\.opd has no adapters"),
+        (Adapters(sft={"lora": {"rank": 0}}, opd={}), r"recover\.lora: 'sft\.lora\.rank' is 0"),
+    ):
+        with pytest.raises(RecipeError, match=sentence):
+            section(RECIPE.model_copy(update={"recover": WORLD.model_copy(update={"lora": adapters})}))
     (tmp_path / "exam.jsonl").write_text('{"question": "Who?", "gold_answer": null}\n', encoding="utf-8")
     book = Handbook(documents="world/handbook", exam=str(tmp_path / "exam.jsonl"))
     with pytest.raises(QuestionsError, match="without gold_answer"):
@@ -154,9 +182,11 @@ def test_all_steps_of_two_rounds_make_a_table(data: Path) -> None:
     assert weights(learnt) != weights(back)
     wider = recover.prompts(recipe, [1])
     questions = pl.read_parquet(wider.path / "questions.parquet")
-    assert {"handbook-1", "arithmetic"} <= set(questions.filter(split="fresh")["kind"])
+    for split in ("train", "fresh"):
+        assert {"handbook-1", "arithmetic"} <= set(questions.filter(split=split)["kind"])
     assert "handbook-1" not in set(questions.filter(split="test")["kind"])
-    later = recover.midtrain(recipe, arm, 2, recover.chat(recipe, asked, back), back)
+    assert questions["question_id"].n_unique() == len(questions)
+    later = recover.midtrain(recipe, arm, 2, recover.chat(recipe, wider, back), back)
     found = [Examined(0, "–", 0, BEFORE, before)]
     for number, model, phase in ((1, learnt, LEARNT), (1, back, RECOVERED), (2, later, LEARNT), (2, later, RECOVERED)):
         found.append(Examined(number, arm.name, 0, phase, recover.exam(recipe, asked, model)))

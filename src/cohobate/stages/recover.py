@@ -5,6 +5,7 @@ Recovery itself is the stage opd, with the earlier self as teacher.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,17 @@ from cohobate.students import model_fingerprint, model_path
 if TYPE_CHECKING:
     import polars as pl
 
-VERSION = 1
+VERSION = 2
+# Practice questions of an earlier handbook for a prompt of chat, in a second round.
+_PRACTISED = 0.5
 
 
 def prompts(recipe: Recipe, practised: Sequence[int] = ()) -> Artifact:
-    """The chat prompts; for recovery after a second round also the practice questions of the handbooks `practised`."""
+    """The chat prompts; for a second round also the practice questions of the handbooks `practised`.
+
+    These are among the prompts of the mix as well as of the recovery: the earlier self's replies to them keep what it
+    knows, while another handbook is learnt and after.
+    """
     from cohobate.recovery import data
 
     config = section(recipe)
@@ -45,11 +52,12 @@ def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspac
 
     config = section(recipe)
     frames = [data.chat_prompts(config)]
-    for number in practised:
-        known = data.practised(config.handbooks[number - 1], number, "fresh")
-        # As often as the chat, so that what was learnt before is asked in every step.
-        times = max(1, frames[0].filter(pl.col("split") == "fresh").height // (4 * max(1, len(known))))
-        frames += [known.with_columns(question_id=pl.col("question_id") + f"-{n}") for n in range(times)]
+    for number, split in itertools.product(practised, ("train", "fresh")):
+        known = data.practised(config.handbooks[number - 1], number, split)
+        # So often that what was learnt before is asked in every step.
+        times = max(1, round(_PRACTISED * frames[0].filter(split=split).height / max(1, len(known))))
+        named = pl.col("question_id") + f"-{split}"
+        frames += [known.with_columns(question_id=named + f"-{n}") for n in range(times)]
     frame = pl.concat(frames)
     write_parquet_atomic(frame.to_arrow().select(QUESTIONS.names).cast(QUESTIONS), workspace.path / "questions.parquet")
     return Outcome(len(frame), {"splits": dict(frame.group_by("split").len().sort("split").iter_rows())})

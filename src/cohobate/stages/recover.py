@@ -39,7 +39,7 @@ def prompts(recipe: Recipe, practised: Sequence[int] = ()) -> Artifact:
 def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.files import write_parquet_atomic
+    from cohobate.files import write_table
     from cohobate.recovery import data
     from cohobate.schema import QUESTIONS
 
@@ -51,7 +51,7 @@ def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspac
         times = max(1, frames[0].filter(pl.col("split") == "fresh").height // (4 * max(1, len(known))))
         frames += [known.with_columns(question_id=pl.col("question_id") + f"-{n}") for n in range(times)]
     frame = pl.concat(frames)
-    write_parquet_atomic(frame.to_arrow().select(QUESTIONS.names).cast(QUESTIONS), workspace.path / "questions.parquet")
+    write_table(frame, QUESTIONS, workspace.path / "questions.parquet")
     return Outcome(len(frame), {"splits": dict(frame.group_by("split").len().sort("split").iter_rows())})
 
 

@@ -19,10 +19,10 @@ import polars as pl
 
 from cohobate import schema
 from cohobate.config import Recipe
-from cohobate.files import write_table
 from cohobate.fingerprint import hash_value
 from cohobate.report.dataset import write_page
 from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.tables import write_table
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -10,10 +10,10 @@ import polars as pl
 from cohobate import schema
 from cohobate.answers import parse
 from cohobate.config import Recipe
-from cohobate.files import write_table
 from cohobate.fingerprint import hash_value
 from cohobate.sources.table import question_id
 from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.tables import write_table
 
 Row = Mapping[str, Any]
 _MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cohobate import schema
-from cohobate.files import parquet_writer, write_table
+from cohobate.tables import parquet_writer, write_table
 
 ROWS = [
     {

@@ -6,20 +6,19 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.errors import StoreError
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
-    from cohobate.schema import Table
-
 _NEARLY_FULL = 8_000_000  # bytes
+# Rows; of long responses, some tens of megabytes.
+ROW_GROUP = 1 << 14
 
 
 @contextmanager
@@ -77,25 +76,8 @@ def write_parquet_atomic(table: pa.Table, path: Path) -> None:
     """`table` as zstd-compressed Parquet, in row groups small enough to be streamed."""
     import pyarrow.parquet as pq
 
-    from cohobate.tables import ROW_GROUP
-
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
-
-
-def write_table(frame: pl.DataFrame, declared: Table, path: Path) -> None:
-    """The columns of `declared` as Parquet. Raises ValueError for a null where none belongs."""
-    with parquet_writer(path, declared) as write:
-        write(frame)
-
-
-@contextmanager
-def parquet_writer(path: Path, declared: Table) -> Iterator[Callable[[pl.DataFrame], None]]:
-    """A function that appends frames, whose columns are those of `declared`; the file appears when the block ends."""
-    from cohobate.tables import Pieces
-
-    with replacing(path) as temporary, closing(Pieces(temporary, declared)) as pieces:
-        yield pieces.add
 
 
 def read_json(path: Path) -> Any:

@@ -64,7 +64,7 @@ def _build(triples: Artifact, spec: Verification, workspace: Workspace) -> Outco
     import polars as pl
 
     from cohobate import labels, schema
-    from cohobate.files import write_table
+    from cohobate.tables import write_table
 
     verify.check(spec)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=COLUMNS)

@@ -24,7 +24,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cohobate.files import parquet_writer, storage_errors, sync_folder
+from cohobate.files import storage_errors, sync_folder
 from cohobate.locks import exclusive
 from cohobate.schema import RESPONSES
 from cohobate.store import data_root
@@ -111,6 +111,8 @@ class ResponseStore:
                         path.unlink()
 
     def _compact(self, path: Path) -> None:
+        from cohobate.tables import parquet_writer
+
         frames = _frames(path)
         first = next(frames, None)
         if first is None:

@@ -55,6 +55,8 @@ class Table:
         """The types in files: those that polars writes, whose strings have offsets of 64 bits."""
         import pyarrow as pa
 
+        # Arrow's own allocator holds on to what it has freed: 20 MB in a process that only writes a table.
+        pa.set_memory_pool(pa.system_memory_pool())
         kinds = {
             _str: pa.large_string(),
             _i32: pa.int32(),

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from cohobate.files import ROW_GROUP, replacing
 from cohobate.schema import Table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-# Rows; of long responses, some tens of megabytes.
-ROW_GROUP = 1 << 14
+
+def write_table(frame: pl.DataFrame, declared: Table, path: Path) -> None:
+    """The columns of `declared` as Parquet. Raises ValueError for a null where none belongs."""
+    with parquet_writer(path, declared) as write:
+        write(frame)
 
 
-def of(frame: pl.DataFrame, declared: Table) -> pl.DataFrame:
+@contextmanager
+def parquet_writer(path: Path, declared: Table) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """A function that appends frames, which hold the columns of `declared`; the file appears when the block ends.
+
+    It raises ValueError for a null where none belongs.
+    """
+    with replacing(path) as temporary, closing(_Pieces(temporary, declared)) as pieces:
+        yield pieces.add
+
+
+def _of(frame: pl.DataFrame, declared: Table) -> pl.DataFrame:
     """The columns of `declared`, found in `frame` by their names. Raises ValueError for a null where none belongs."""
     chosen = frame.select(pl.col(name).cast(kind) for name, kind in declared.polars.items())
     for column in chosen.select(name for name in declared.names if name in declared.required):
@@ -26,12 +41,7 @@ def of(frame: pl.DataFrame, declared: Table) -> pl.DataFrame:
     return chosen
 
 
-def to_arrow(frame: pl.DataFrame) -> pa.Table:
-    """The same with the types of a declared table."""
-    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-class Pieces:
+class _Pieces:
     """A Parquet file, written a piece at a time.
 
     polars writes the first piece, and cannot add to a file. Arrow can, but loading it takes 45 MB, which a table of one
@@ -44,15 +54,15 @@ class Pieces:
         self._more: pq.ParquetWriter | None = None
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Append the columns of the declared table. Raises ValueError for a null where none belongs."""
-        piece = of(frame, self.declared)
+        """Append the columns of the declared table."""
+        piece = _of(frame, self.declared)
         if self._first:
             piece.write_parquet(self.path, row_group_size=ROW_GROUP)
             self._first = False
             return
         if self._more is None:
             self._more = self._reopened()
-        self._more.write_table(to_arrow(piece), row_group_size=ROW_GROUP)
+        self._more.write_table(piece.to_arrow(compat_level=pl.CompatLevel.oldest()), row_group_size=ROW_GROUP)
 
     def close(self) -> None:
         """Finish the file; without any piece it is an empty table."""
@@ -71,7 +81,7 @@ class Pieces:
             writer = pq.ParquetWriter(self.path, self.declared.arrow, compression="zstd")
             with pq.ParquetFile(first, pre_buffer=False) as file:
                 for group in range(file.num_row_groups):
-                    writer.write_table(file.read_row_group(group).cast(self.declared.arrow))
+                    writer.write_table(file.read_row_group(group))
         finally:
             first.unlink()
         return writer

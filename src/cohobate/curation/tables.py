@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cohobate import schema
 from cohobate.curation.reasons import rates
-from cohobate.files import write_table
+from cohobate.tables import write_table
 
 if TYPE_CHECKING:
     from cohobate.store import Workspace

@@ -60,8 +60,8 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
 
     from cohobate import progress, schema
     from cohobate.evaluation import judging
-    from cohobate.files import write_table
     from cohobate.runtime import set_threads
+    from cohobate.tables import write_table
 
     set_threads(recipe)
     suites = _suites(recipe, questions)

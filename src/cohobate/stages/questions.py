@@ -39,9 +39,9 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def _build(recipe: Recipe, workspace: Workspace) -> Outcome:
-    from cohobate.files import write_table
     from cohobate.schema import QUESTIONS
     from cohobate.sources.read import read
+    from cohobate.tables import write_table
 
     found = _world(recipe) if recipe.questions.source == "world" else read(recipe.questions)
     write_table(found.questions, QUESTIONS, workspace.path / "questions.parquet")

@@ -39,9 +39,9 @@ def prompts(recipe: Recipe, practised: Sequence[int] = ()) -> Artifact:
 def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.files import write_table
     from cohobate.recovery import data
     from cohobate.schema import QUESTIONS
+    from cohobate.tables import write_table
 
     config = section(recipe)
     frames = [data.chat_prompts(config)]

@@ -31,8 +31,8 @@ def one_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
 def _write_one(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.files import write_table
     from cohobate.schema import QUESTIONS
+    from cohobate.tables import write_table
 
     frame = pl.read_parquet(questions.path / "questions.parquet")
     fresh, place = frame.filter(pl.col("split") == "fresh"), section(recipe).question

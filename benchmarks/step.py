@@ -247,6 +247,9 @@ def run_contender(name: str, task: Task) -> None:
 
         steps = TRAINERS[name](task)
     else:
+        from cohobate.runtime import keep_freed_memory
+
+        keep_freed_memory()
         steps = {"ours opd": ours_opd, "ours grpo": ours_grpo, "ours sft": ours_sft}[name](task)
     rate = gemm_rate() if name.startswith("ours") else 0.0
     for measured in steps:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cohobate.decoder.decoder import Decoder, causal
 from cohobate.lastlayer import mlp_only_at
 from cohobate.objectives.base import Tokens
 
@@ -74,6 +75,10 @@ def _stop(widths: list[int], token_budget: int) -> int:
 
 def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     """Last hidden states [N, d] at the positions that predict the response tokens of `batch`."""
+    width = batch.inputs.shape[1]
+    if (fast := Decoder.of(model)) is not None:
+        cos, sin = fast.angles(torch.arange(width, device=batch.inputs.device))
+        return fast.read(batch.inputs, cos[:, None], sin[:, None], causal, batch.rows * width + batch.columns)
     decoder = model.get_decoder()
     with mlp_only_at(decoder, batch.rows, batch.columns):
         states = decoder(input_ids=batch.inputs, use_cache=False).last_hidden_state

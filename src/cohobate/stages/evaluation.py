@@ -61,9 +61,9 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
     from cohobate import progress, schema
     from cohobate.evaluation import judging
     from cohobate.files import write_parquet_atomic
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     suites = _suites(recipe, questions)
     asked = sum(map(len, suites.values()))
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}

@@ -212,13 +212,14 @@ class _Update:
     def __call__(self, rows: list[Any]) -> None:
         import torch
 
-        from cohobate.batches import batches, hidden_states
+        from cohobate.batches import batches, can_share, hidden_states
         from cohobate.objectives.base import evaluate_in_chunks
 
         model = self.student.model.train()
         head = model.get_output_embeddings()
         total = sum(len(row.response) for row in rows)
-        for batch in batches(rows, self.budget, self.student.pad_id, self.student.device):
+        share = can_share(model)
+        for batch in batches(rows, self.budget, self.student.pad_id, self.student.device, share=share):
             hidden = hidden_states(model, batch)
             terms = evaluate_in_chunks(self.objective, head, hidden, batch.tokens, head.out_features)
             (terms["loss"] / total).backward()

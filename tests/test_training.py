@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from cohobate.batches import Row, batches, hidden_states
+from cohobate.batches import Padded, Row, batches, hidden_states
 from cohobate.chat import Format, FormatName, prompt_ids
 from cohobate.config import Training
 from cohobate.errors import CohobateError
@@ -241,7 +241,8 @@ def test_padding_changes_no_hidden_state(student: LoadedModel, rows: list[Row]) 
         with torch.no_grad():
             [batch] = batches(chosen, 100_000, pad, "cpu")
             found = hidden_states(student.model, batch)
-        return {index: found[batch.rows == place] for place, index in enumerate(batch.order)}
+        assert isinstance(batch.layout, Padded)
+        return {index: found[batch.layout.rows == place] for place, index in enumerate(batch.order)}
 
     padded, padded_otherwise = states(rows, 0), states(rows, 77)
     for i, row in enumerate(rows):

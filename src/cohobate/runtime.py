@@ -27,12 +27,12 @@ def prepare_torch(recipe: Recipe) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep blocks of up to 64 MB when they are freed, and up to 1 GB in all.
+    """Let malloc keep blocks of up to 32 MB when they are freed, and up to 1 GB in all.
 
     A step frees and takes the same blocks over and over; given back to the kernel, each page of them would be faulted
     in and zeroed again, a tenth of a step on a processor. Does nothing where malloc is not glibc's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, 1 << 26)
+        mallopt(_MMAP_THRESHOLD, 1 << 25)
         mallopt(_TRIM_THRESHOLD, 1 << 30)

@@ -20,7 +20,8 @@ _ROPES = {"default", "linear", "llama3", "yarn"}  # whose angles depend on the p
 # Larger products gain nothing from being joined, and their weights would be held twice.
 _JOINED = 1 << 22
 
-# Attention of a layer: (layer, queries, keys, values), each [B, heads, T, head_dim], to [B, heads, T, head_dim].
+# Attention of a layer over N tokens, whose places its maker knows: (layer, queries [N, heads, head_dim], keys and
+# values [N, key-value heads, head_dim]), to [N, heads * head_dim].
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -38,9 +39,8 @@ class _Product:
             return cls(tuple(weights), tuple(biases))
         return cls((torch.cat(weights),), (None if biases[0] is None else torch.cat(biases),))
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        parts = [linear(x, weight, bias) for weight, bias in zip(self.weights, self.biases, strict=True)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [linear(x, weight, bias) for weight, bias in zip(self.weights, self.biases, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -87,65 +87,68 @@ class Decoder:
         )
 
     def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine of the rotary embedding at positions [T], each [T, head_dim]."""
-        like = self.module.embed_tokens.weight[:1]
-        cos, sin = self.module.rotary_emb(like, positions[None])
-        return cos[0], sin[0]
+        """Cosine and sine of the rotary embedding at positions [N], each [N, 1, head_dim]."""
+        # A table of all positions, since the angles of one are many cosines.
+        every = torch.arange(int(positions.max()) + 1 if len(positions) else 0, device=positions.device)
+        cos, sin = self.module.rotary_emb(self.module.embed_tokens.weight[:1], every[None])
+        return cos[0, positions, None], sin[0, positions, None]
 
     def read(
         self,
         ids: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
         attend: Attend,
         read: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Last hidden states [M, d] at places `read` [M] of ids [B, T] taken as one row of B * T; None: at all.
+        """Last hidden states [M, d] at places `read` [M] of the tokens ids [N], None: at all of them.
 
-        cos, sin: [T, 1, head_dim], or [B, 1, 1, head_dim] where T is 1. Of the last layer nothing is computed but the
-        keys and values of all places and what `read` needs.
+        angles: cosine and sine of each token, [N, 1, head_dim]. Of the last layer nothing is computed but the keys and
+        values of all tokens and what `read` needs.
         """
-        x = embedding(ids.flatten(), self.module.embed_tokens.weight)
+        x = embedding(ids, self.module.embed_tokens.weight)
         for number, layer in enumerate(self.layers):
-            mixed = self._attention(number, layer, x, ids.shape, cos, sin, attend)
+            mixed = self._attention(number, layer, x, angles, attend)
             if read is not None and number == len(self.layers) - 1:
                 x, mixed = x[read], mixed[read]
                 if not len(read):
                     return x
             x = torch.addmm(x, mixed, layer.out.T)
-            inner = swiglu(layer.gate_up(rms_norm(x, layer.between, self.eps)))
+            inner = swiglu(*layer.gate_up(rms_norm(x, layer.between, self.eps)))
             x = torch.addmm(x, inner, layer.down.T)
         return rms_norm(x, self.module.norm.weight, self.eps)
 
     def _attention(
-        self,
-        number: int,
-        layer: _Layer,
-        x: torch.Tensor,
-        shape: torch.Size,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        attend: Attend,
+        self, number: int, layer: _Layer, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend
     ) -> torch.Tensor:
-        """What the heads gather, [B * T, heads * head_dim]."""
+        """What the heads gather, [N, heads * head_dim]."""
         turned = self.heads + self.pairs
-        found = layer.qkv(rms_norm(x, layer.before, self.eps)).view(len(x), -1, self.width)
-        asked, values = found[:, :turned], found[:, turned:]
+        parts = layer.qkv(rms_norm(x, layer.before, self.eps))
+        found = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).view(len(x), -1, self.width)
+        asked, values = found.split([turned, self.pairs], 1)
         if layer.heads_norm is not None:
             asked = rms_norm(asked, layer.heads_norm, self.eps)
-        asked = rotate(asked.unflatten(0, shape), cos, sin).transpose(1, 2)
-        gathered = attend(
-            number, asked[:, : self.heads], asked[:, self.heads :], values.unflatten(0, shape).transpose(1, 2)
-        )
-        return gathered.transpose(1, 2).reshape(len(x), -1)
+        queries, keys = rotate(asked, *angles).split([self.heads, self.pairs], 1)
+        return attend(number, queries, keys, values)
 
 
-def causal(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Attention of every token to itself and those before it."""
+def causal(rows: int) -> Attend:
+    """Attention of every token to itself and those before it, where the tokens are `rows` rows of one width."""
+
+    def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        parts = (part.unflatten(0, (rows, -1)).transpose(1, 2) for part in (queries, keys, values))
+        return look(*parts).transpose(1, 2).flatten(2).flatten(0, 1)
+
+    return attend
+
+
+def look(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention [B, heads, T, head_dim] over keys and values [B, key-value heads, S, head_dim]; no mask: causal."""
     groups = queries.shape[1] // keys.shape[1]
     if groups > 1:
         keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
-    return scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None)
 
 
 def _is_known(model: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """weight * x / sqrt(mean(x^2) + eps) over the last dimension; [N, d], or [N, heads, d] with a weight a head.
+    """Weight * x / sqrt(mean(x^2) + eps) over the last dimension; [N, d], or [N, heads, d] with a weight a head.
 
     In float32 whatever the precision of `x`, which the result has.
     """
@@ -24,15 +24,17 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of x [..., d]; cos, sin broadcast to it and repeat their first half (Su et al., 2021)."""
+    """Rotary position embedding of x [..., d]; cos, sin broadcast to it and repeat their first half (Su et al. 2021)."""
     if torch.is_grad_enabled() and x.requires_grad:
         turned: torch.Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
         return turned
     return _turn(x, cos, sin, 1)
 
 
-def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up of [N, 2 * d], gate in the first half (Shazeer, 2020)."""
+def swiglu(gate_up: torch.Tensor, up: torch.Tensor | None = None) -> torch.Tensor:
+    """silu(gate) * up, of [N, 2 * d] with gate in the first half or of gate and up [N, d] (Shazeer 2020)."""
+    if up is not None:
+        return torch.nn.functional.silu(gate_up) * up
     if torch.is_grad_enabled() and gate_up.requires_grad:
         mixed: torch.Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
         return mixed
@@ -68,11 +70,8 @@ class _RMSNorm(torch.autograd.Function):
         normed, inverse, weight = ctx.saved_tensors
         product = gradient * normed
         of_weight = product.sum(0)
-        if weight.ndim == 1:
-            along = (product @ weight).unsqueeze(-1)
-        else:
-            along = product.mul_(weight).sum(-1, keepdim=True)
-        along = along.mul_(-1 / normed.shape[-1])
+        along = (product @ weight)[..., None] if weight.ndim == 1 else product.mul_(weight).sum(-1, keepdim=True)
+        along.mul_(-1 / normed.shape[-1])
         return (gradient * weight).addcmul_(normed, along).mul_(inverse), of_weight, None
 
 

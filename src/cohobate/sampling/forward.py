@@ -1,4 +1,4 @@
-"""The passes of the local sampler through the model: in few operations where its decoder is known, else by its module."""
+"""The passes of the local sampler through the model: in few operations if its decoder is known, else by its module."""
 
 from __future__ import annotations
 
@@ -54,24 +54,27 @@ class _ByDecoder:
     def __init__(self, model: Any, decoder: Decoder, cache: SlotCache, limit: int) -> None:
         self.decoder, self.cache = decoder, cache
         self.head = model.get_output_embeddings()
-        cos, sin = decoder.angles(torch.arange(limit, device=model.device))
-        self.cos, self.sin = cos[:, None], sin[:, None]
+        self.angles = decoder.angles(torch.arange(limit, device=model.device))
 
     def prefill(self, inputs: torch.Tensor) -> None:
-        def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            self.cache.layers[number].update(keys, values)
-            return causal(number, queries, keys, values)
+        rows, width = inputs.shape
+        among = causal(rows)
 
-        width = inputs.shape[1]
-        self.decoder.read(inputs, self.cos[:width], self.sin[:width], attend, inputs.new_zeros(0))
+        def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            kept = (states.unflatten(0, (rows, width)).transpose(1, 2) for states in (keys, values))
+            self.cache.layers[number].update(*kept)
+            return among(number, queries, keys, values)
+
+        cos, sin = (table[:width].repeat(rows, 1, 1) for table in self.angles)
+        self.decoder.read(inputs.flatten(), (cos, sin), attend, inputs.new_zeros(0))
 
     def decode(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any) -> torch.Tensor:
         def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            keys, values = self.cache.layers[number].update(keys, values)
+            seen = self.cache.layers[number].update(keys[:, :, None], values[:, :, None])
             # The heads of a group stand as queries of their common keys, so that these are not copied for each.
-            grouped = queries.unflatten(1, (keys.shape[1], -1))[:, :, :, 0]
-            return scaled_dot_product_attention(grouped, keys, values, attn_mask=mask).flatten(1, 2)[:, :, None]
+            grouped = queries.unflatten(1, (keys.shape[1], -1))
+            return scaled_dot_product_attention(grouped, *seen, attn_mask=mask).flatten(1)
 
-        cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
-        hidden = self.decoder.read(tokens[:, None], cos, sin, attend)
+        cos, sin = (table[positions] for table in self.angles)
+        hidden = self.decoder.read(tokens, (cos, sin), attend)
         return linear(hidden, self.head.weight, self.head.bias)

@@ -19,12 +19,15 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     if torch.is_grad_enabled() and x.dtype == torch.float32:
         normed: torch.Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
         return normed
-    wide = x.float()
-    return (wide * _inverse_root(wide, eps)).to(x.dtype) * weight
+    normed = torch.rms_norm(x, x.shape[-1:], None, eps)
+    return normed.mul_(weight)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of x [..., d]; cos, sin broadcast to it and repeat their first half (Su et al. 2021)."""
+    """Rotary position embedding of x [..., d]; with cos and sin that broadcast to it and repeat their first half.
+
+    (Su et al. 2021)
+    """
     if torch.is_grad_enabled() and x.requires_grad:
         turned: torch.Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
         return turned
@@ -43,7 +46,7 @@ def swiglu(gate_up: torch.Tensor, up: torch.Tensor | None = None) -> torch.Tenso
 
 
 def _inverse_root(x: torch.Tensor, eps: float) -> torch.Tensor:
-    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+    squares: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
     return squares.div_(x.shape[-1]).add_(eps).rsqrt_()
 
 

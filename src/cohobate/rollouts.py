@@ -147,8 +147,7 @@ class _Sampler:
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
         self.cache.hold(blocks(_padded(len(prompts[-1]))), len(self.slot))
         for inputs, first, source in _prefills(prompts, self.pad_id):
-            into = slots[first : first + len(source)]
-            self.cache.plan = Prefill(into, torch.tensor(source, device=slots.device))
+            self.cache.plan = Prefill(self.live + first, torch.tensor(source, device=slots.device))
             self.forward.prefill(torch.tensor(inputs, device=slots.device))
         self.live += len(entering)
         self.longest = int(self.position[: self.live].max())

@@ -58,12 +58,13 @@ class _ByDecoder:
 
     def prefill(self, inputs: torch.Tensor) -> None:
         rows, width = inputs.shape
-        among = causal(rows)
+        among, last = causal(rows), len(self.decoder.layers) - 1
 
         def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
             kept = (states.unflatten(0, (rows, width)).transpose(1, 2) for states in (keys, values))
             self.cache.layers[number].update(*kept)
-            return among(number, queries, keys, values)
+            # What the last layer gathers is read by nobody.
+            return queries.flatten(1) if number == last else among(number, queries, keys, values)
 
         cos, sin = (table[:width].repeat(rows, 1, 1) for table in self.angles)
         self.decoder.read(inputs.flatten(), (cos, sin), attend, inputs.new_zeros(0))

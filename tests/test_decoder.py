@@ -21,6 +21,20 @@ from cohobate.decoder.decoder import Decoder
 from cohobate.decoder.fused import rms_norm, rotate, swiglu
 from cohobate.decoder.shared import SharedLayout
 
+
+def rows_of(groups: list[tuple[int, list[int]]]) -> list[Row]:
+    """(prompt length, response lengths) of each group; rows in an order that mixes the groups."""
+    draw = torch.Generator().manual_seed(1)
+    rows = []
+    for length, responses in groups:
+        prompt = torch.randint(50, (length,), generator=draw).tolist()
+        rows += [Row([*prompt, *torch.randint(50, (n,), generator=draw).tolist()], length) for n in responses]
+    return [rows[i] for i in torch.randperm(len(rows), generator=draw).tolist()]
+
+
+GROUPS = rows_of([(7, [5, 1, 9, 30]), (1, [2, 2]), (12, [1, 1]), (7, [4]), (3, [17, 6, 8])])
+
+
 SMALL: dict[str, Any] = {
     "vocab_size": 50,
     "hidden_size": 32,
@@ -35,6 +49,7 @@ KNOWN: dict[str, Any] = {
     "mistral": MistralConfig(**SMALL, sliding_window=None),
     "qwen2": Qwen2Config(**SMALL),
     "qwen3": Qwen3Config(**SMALL, head_dim=8),
+    "a token that is also padding": Qwen3Config(**SMALL, head_dim=8, pad_token_id=GROUPS[0].ids[0]),
 }
 UNKNOWN: dict[str, Any] = {
     "sliding": MistralConfig(**SMALL, sliding_window=4),
@@ -53,19 +68,6 @@ def made(config: Any) -> Any:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.2)
     return model
-
-
-def rows_of(groups: list[tuple[int, list[int]]]) -> list[Row]:
-    """(prompt length, response lengths) of each group; rows in an order that mixes the groups."""
-    draw = torch.Generator().manual_seed(1)
-    rows = []
-    for length, responses in groups:
-        prompt = torch.randint(50, (length,), generator=draw).tolist()
-        rows += [Row([*prompt, *torch.randint(50, (n,), generator=draw).tolist()], length) for n in responses]
-    return [rows[i] for i in torch.randperm(len(rows), generator=draw).tolist()]
-
-
-GROUPS = rows_of([(7, [5, 1, 9, 30]), (1, [2, 2]), (12, [1, 1]), (7, [4]), (3, [17, 6, 8])])
 
 
 def by_transformers(model: Any, row: Row) -> torch.Tensor:

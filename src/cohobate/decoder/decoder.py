@@ -105,7 +105,8 @@ class Decoder:
         angles: cosine and sine of each token, [N, 1, head_dim]. Of the last layer nothing is computed but the keys and
         values of all tokens and what `read` needs.
         """
-        x = embedding(ids, self.module.embed_tokens.weight)
+        table = self.module.embed_tokens
+        x = embedding(ids, table.weight, table.padding_idx)
         for number, layer in enumerate(self.layers):
             mixed = self._attention(number, layer, x, angles, attend)
             if read is not None and number == len(self.layers) - 1:

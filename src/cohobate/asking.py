@@ -53,9 +53,9 @@ def _teacher(recipe: Recipe) -> Teacher:
 
         return VllmTeacher(recipe.teacher, recipe.triples.batch_size, threads(recipe))
     if recipe.teacher.kind == "local":
-        from cohobate.runtime import set_threads
+        from cohobate.runtime import prepare_torch
 
-        set_threads(recipe)
+        prepare_torch(recipe)
     return open_teacher(recipe.teacher, recipe.triples, recipe.runtime.device)
 
 

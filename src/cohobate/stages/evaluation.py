@@ -60,10 +60,10 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
 
     from cohobate import progress, schema
     from cohobate.evaluation import judging
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.tables import write_table
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     suites = _suites(recipe, questions)
     asked = sum(map(len, suites.values()))
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}

@@ -76,10 +76,10 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
     from cohobate.files import write_parquet_atomic
     from cohobate.ledger import ModelCost, entry, total
     from cohobate.rollouts import Decoding
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.students import load
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     config = recipe.evaluation
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "test")
     asked = frame.head(section(recipe).limit)

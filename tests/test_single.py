@@ -14,6 +14,7 @@ from cohobate.single import (
     MANY,
     OF_GREEDY,
     ONE,
+    PARTS,
     SFT,
     START,
     Scored,
@@ -112,13 +113,15 @@ def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict
     assert set(scores["n"]) == {12} and len(scores) == 8
     losses = pl.read_parquet(copied.path / "metrics.parquet")["loss"].to_list()
     of_sft = scores.filter(pl.col("arm") == SFT)
+    for row in scores.iter_rows(named=True):  # the right ones that are worked out are among the right ones
+        assert row["worked_out"] * (row["right_of_worked_out"] or 0) <= row["accuracy"] + 1e-9
     assert set(of_sft["first_loss"]) == {losses[0]} and set(of_sft["last_loss"]) == {losses[-1]}
     assert scores.filter(pl.col("arm") == START)["first_loss"].is_null().all()
 
 
 def test_means_are_over_seeds_and_the_start_has_the_interval_of_its_questions() -> None:
     def rows(arm: str, values: list[float]) -> list[dict[str, object]]:
-        rest = {"low": 0.1, "high": 0.2} | dict.fromkeys(OF_GREEDY, 7.0)
+        rest = {"low": 0.1, "high": 0.2} | dict.fromkeys((*PARTS, *OF_GREEDY), 7.0)
         return [
             {"arm": arm, "seed": seed, "decoding": decoding, "accuracy": value, **rest}
             for seed, value in enumerate(values)
@@ -126,7 +129,7 @@ def test_means_are_over_seeds_and_the_start_has_the_interval_of_its_questions() 
         ]
 
     start, one = summarise([*rows(START, [0.15]), *rows(ONE, [0.8, 0.9, 1.0])])
-    assert start["greedy"] == {"mean": 0.15, "low": 0.1, "high": 0.2}
+    assert start["greedy"] == {"mean": 0.15, "low": 0.1, "high": 0.2} | dict.fromkeys(PARTS, 7.0)
     assert one["seeds"] == 3 and one["greedy"]["low"] == pytest.approx(0.9 - 0.24843, abs=1e-4)
 
 

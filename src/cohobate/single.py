@@ -13,9 +13,11 @@ from cohobate.statistics import over_seeds
 from cohobate.store import Artifact
 
 START, ONE, MANY, SFT = "start (SFT)", "OPD, one prompt", "OPD, many prompts", "SFT, one prompt"
-OF_GREEDY = ("worked_out", "same_answer", "first_loss", "last_loss", "mean_tokens")
-"""Shares of the held-out answers that hold a rationale, and that state the one prompt's answer; the loss of the first
-and of the last step; tokens an answer."""
+DECODINGS = ("greedy", "sampled")
+PARTS = ("worked_out", "right_of_worked_out")
+"""Of each decoding: the share of the answers that hold a rationale, and how many of those are right."""
+OF_GREEDY = ("first_loss", "last_loss", "mean_tokens")
+"""The loss of the first and of the last step, and tokens an answer."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,27 @@ def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None, lr: flo
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row an arm: {arm, seeds, greedy, sampled: {mean, low, high}}, and the means of `OF_GREEDY`."""
+    """A row an arm: {arm, seeds, greedy, sampled: {mean, low, high, means of `PARTS`}, means of `OF_GREEDY`}."""
     lines = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         line: dict[str, Any] = {"arm": arm}
-        for decoding in ("greedy", "sampled"):
+        for decoding in DECODINGS:
             chosen = [row for row in rows if (row["arm"], row["decoding"]) == (arm, decoding)]
             values = over_seeds([row["accuracy"] for row in chosen])
             if arm == START:  # trained once: its interval is that of its questions
                 values = chosen[0]["accuracy"], chosen[0]["low"], chosen[0]["high"]
             line[decoding] = dict(zip(("mean", "low", "high"), values, strict=True))
+            line[decoding] |= {part: _mean([row[part] for row in chosen]) for part in PARTS}
             line["seeds"] = len(chosen)
         greedy = [row for row in rows if (row["arm"], row["decoding"]) == (arm, "greedy")]
-        for name in OF_GREEDY:
-            known = [row[name] for row in greedy if row[name] is not None]
-            line[name] = sum(known) / len(known) if known else None
-        lines.append(line)
+        lines.append({**line, **{name: _mean([row[name] for row in greedy]) for name in OF_GREEDY}})
     return lines
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of the known ones."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _schedule(warmup: int, config: Single, lr: float) -> dict[str, float]:

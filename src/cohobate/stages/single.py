@@ -141,18 +141,20 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
         spent.append(entry("single", "student", "evaluation", ModelCost.of(student.config), *lengths))
         frames.append(answers.with_columns(decoding=pl.lit(decoding)))
         found[decoding] = {name: summarise(answers)[name] for name in ("n", "accuracy", "low", "high", "mean_tokens")}
-        found[decoding]["worked_out"] = _worked_out(recipe, answers)
+        found[decoding]["worked_out"] = _is_worked_out(recipe, answers).sum() / len(answers)
     write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
     return Outcome(len(asked), found, total(spent))
 
 
-def _worked_out(recipe: Recipe, answers: pl.DataFrame) -> float:
-    """Share of the answers that hold a rationale."""
+def _is_worked_out(recipe: Recipe, answers: pl.DataFrame) -> pl.Series:
+    """Which of the answers hold a rationale."""
+    import polars as pl
+
     from cohobate.answers import parse, parse_plain
 
     config = recipe.sft
     read = parse if config.format == "chat" else partial(parse_plain, separator=config.separator)
-    return sum(read(text).rationale is not None for text in answers["response"]) / len(answers)
+    return pl.Series([read(text).rationale is not None for text in answers["response"]], dtype=pl.Boolean)
 
 
 def write(recipe: Recipe, prompt: Artifact, found: Sequence[Scored]) -> Artifact:
@@ -177,9 +179,9 @@ def _build(recipe: Recipe, prompt: Artifact, found: Sequence[Scored], workspace:
     for one in found:
         metrics = one.exam.manifest.metrics
         assert isinstance(metrics, dict)
-        more = _losses(one) | {"same_answer": _same_answer(prompt, one.exam)}
         for decoding, score in metrics.items():
-            rows.append({"arm": one.arm, "seed": one.seed, "decoding": decoding, **more, **score})
+            right = {"right_of_worked_out": _right_of_worked_out(recipe, one.exam, decoding)}
+            rows.append({"arm": one.arm, "seed": one.seed, "decoding": decoding, **_losses(one), **right, **score})
     pl.DataFrame(rows).write_parquet(workspace.path / "scores.parquet", compression="zstd")
     lines = summarise(rows)
     made = _page(recipe, prompt, lines, [prompt, *(one.exam for one in found)])
@@ -198,26 +200,26 @@ def _losses(one: Scored) -> dict[str, float | None]:
     return {"first_loss": losses[0], "last_loss": losses[-1]}
 
 
-def _same_answer(prompt: Artifact, exam: Artifact) -> float:
-    """Share of the greedy held-out answers that state the one prompt's gold answer."""
+def _right_of_worked_out(recipe: Recipe, exam: Artifact, decoding: str) -> float | None:
+    """Share of right ones among the answers that hold a rationale; None where none does."""
     import polars as pl
 
-    asked = prompt.manifest.metrics
-    assert isinstance(asked, dict)
-    answers = pl.read_parquet(exam.path / "answers.parquet").filter(pl.col("decoding") == "greedy")
-    return float((answers["answer_extracted"] == asked["gold_answer"]).fill_null(False).mean() or 0)
+    answers = pl.read_parquet(exam.path / "answers.parquet").filter(pl.col("decoding") == decoding)
+    worked = answers.filter(_is_worked_out(recipe, answers))
+    return float((worked["verdict"] == "correct").sum()) / len(worked) if len(worked) else None
 
 
 def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifacts: list[Artifact]) -> Page:
     from cohobate.report.experiment import Dot, Page, Table, spread
+    from cohobate.single import DECODINGS, PARTS
 
     config, asked = section(recipe), prompt.manifest.metrics
     assert isinstance(asked, dict)
-    header = ["arm", "seeds", "greedy", "sampled", "worked out", "same answer", "loss", "tokens an answer"]
+    header = ["arm", "seeds", "greedy", "sampled", "worked out", "right of those", "loss", "tokens an answer"]
     cells = [
         [
             *(ln["arm"], str(ln["seeds"]), spread(ln["greedy"]), spread(ln["sampled"])),
-            *(f"{ln['worked_out']:.1%}", f"{ln['same_answer']:.1%}"),
+            *(" / ".join(_percent(ln[name][part]) for name in DECODINGS) for part in PARTS),
             "" if ln["first_loss"] is None else f"{ln['first_loss']:.2f} to {ln['last_loss']:.3f}",
             f"{ln['mean_tokens']:.1f}",
         ]
@@ -225,7 +227,7 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
     ]
     dots = [
         Dot(ln["arm"], name, *(ln[name][part] for part in ("mean", "low", "high")))
-        for name in ("greedy", "sampled")
+        for name in DECODINGS
         for ln in lines
         if abs(ln[name]["low"]) != float("inf")
     ]
@@ -238,9 +240,9 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
         f"Held-out questions, greedy: the start {means[START]:.1%}; {'; '.join(gained[1:])}.",
     ]
     about = (
-        "Mean over seeds with 95% interval (Student's t); of the start that of the questions (Wilson). Of the greedy "
-        "held-out answers: worked out, with a rationale; same answer, stating the one prompt's. Loss: first and last "
-        "step, reverse KL of OPD on its rollouts, cross-entropy of SFT, nats a token."
+        "Mean over seeds with 95% interval (Student's t); of the start that of the questions (Wilson). Worked out: "
+        "answers with a rationale, and how many of those are right; greedy / sampled. Loss: first and last step, "
+        "reverse KL of OPD on its rollouts, cross-entropy of SFT, nats a token."
     )
     return Page(
         recipe.report.title or f"One prompt, many samples: {recipe.name}",
@@ -250,6 +252,10 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
         "Accuracy on held-out questions, with 95% interval.",
         artifacts,
     )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _said_of_bare(share: float) -> str:

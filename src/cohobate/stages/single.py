@@ -67,8 +67,8 @@ def bare(recipe: Recipe, triples: Artifact) -> Artifact:
 def _write_bare(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.files import write_parquet_atomic
     from cohobate.schema import TRIPLES
+    from cohobate.tables import write_table
 
     frame = pl.read_parquet(triples.path / "triples.parquet")
     share = section(recipe).bare
@@ -79,7 +79,7 @@ def _write_bare(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outc
         rationale=pl.when(cut).then(None).otherwise("rationale"),
         rationale_source=pl.when(cut).then(None).otherwise("rationale_source"),
     )
-    write_parquet_atomic(frame.to_arrow().select(TRIPLES.names).cast(TRIPLES), workspace.path / "triples.parquet")
+    write_table(frame, TRIPLES, workspace.path / "triples.parquet")
     # The answers are the same, and so are their verdicts.
     for name in ("verdicts", "aggregates", "failures"):
         shutil.copy(triples.path / f"{name}.parquet", workspace.path / f"{name}.parquet")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from cohobate.schema import Table
     from cohobate.store import Artifact
 
 EVALUATION = 2000
@@ -96,7 +97,7 @@ def _write_questions(folder: Path, texts: list[str]) -> None:
     from cohobate.schema import QUESTIONS
 
     rows = [{"question_id": question_id(text), "question": text, "split": "test", "kind": "file"} for text in texts]
-    pq.write_table(pa.Table.from_pylist(rows, QUESTIONS), folder / "questions.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, QUESTIONS.arrow), folder / "questions.parquet")
 
 
 def _write_triples(folder: Path, texts: Texts, rows: int, samples: int, responses: int) -> int:
@@ -105,8 +106,8 @@ def _write_triples(folder: Path, texts: Texts, rows: int, samples: int, response
     from cohobate import schema
 
     names = {"triples": schema.TRIPLES, "verdicts": schema.VERDICTS, "aggregates": schema.AGGREGATES}
-    writers = {n: pq.ParquetWriter(folder / f"{n}.parquet", s, compression="zstd") for n, s in names.items()}
-    pq.write_table(schema.FAILURES.empty_table(), folder / "failures.parquet")
+    writers = {n: pq.ParquetWriter(folder / f"{n}.parquet", s.arrow, compression="zstd") for n, s in names.items()}
+    pq.write_table(schema.FAILURES.arrow.empty_table(), folder / "failures.parquet")
     written, seen = 0, set[str]()
     for chunk in texts.questions(-(-rows // samples)):
         fresh = [text for text in dict.fromkeys(chunk) if text not in seen]
@@ -157,21 +158,22 @@ def _tables(texts: Texts, questions: list[str], samples: int, responses: int) ->
     }
     given = {"triples": (schema.TRIPLES, columns), "verdicts": (schema.VERDICTS, verdicts)}
     given["aggregates"] = (schema.AGGREGATES, aggregates)
-    return {
-        name: pa.table([_column(field, values.get(field.name), rows) for field in declared], schema=declared)
-        for name, (declared, values) in given.items()
-        for rows in [len(next(iter(values.values())))]
-    }
+    made = {}
+    for name, (declared, values) in given.items():
+        rows = len(next(iter(values.values())))
+        arrays = [_column(field, values.get(field.name), rows, declared) for field in declared.arrow]
+        made[name] = pa.table(arrays, schema=declared.arrow)
+    return made
 
 
-def _column(field: Any, values: list[Any] | None, rows: int) -> Any:
+def _column(field: Any, values: list[Any] | None, rows: int, declared: Table) -> Any:
     """The values, or what the schema allows where there are none."""
     import pyarrow as pa
 
     if values is not None:
         return pa.array(values, field.type)
-    if field.nullable:
+    if field.name not in declared.required:
         return pa.nulls(rows, field.type)
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    empty = {pa.string(): "-", pa.int32(): 1, pa.int64(): 0, pa.float64(): 1.0, pa.bool_(): False}
+    empty = {pa.large_string(): "-", pa.int32(): 1, pa.int64(): 0, pa.float64(): 1.0, pa.bool_(): False}
     return pa.repeat(pa.scalar(empty.get(field.type, moment), field.type), rows)

@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from cohobate import schema
 from cohobate.config import Recipe
-from cohobate.files import write_parquet_atomic
 from cohobate.fingerprint import hash_value
 from cohobate.report.dataset import write_page
 from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.tables import write_table
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 EACH = 4
-_FILL: dict[Any, Any] = {pa.string(): "-", pa.int32(): 0, pa.int64(): 0, pa.float64(): 1.0, pa.bool_(): False}
+_FILL: dict[str, Any] = {"text": "-", "int32": 0, "int64": 0, "float64": 1.0, "bool": False}
 
 
 def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
@@ -87,11 +86,11 @@ def artifact(root: Path, count: int) -> Artifact:
     """A triples artifact of `count` rows."""
     made = rows(count, random.Random(0))
 
-    def table(declared: pa.Schema, frame: pl.DataFrame) -> pa.Table:
-        missing = [f for f in declared if f.name not in frame.columns]
+    def filled(declared: schema.Table, frame: pl.DataFrame) -> pl.DataFrame:
+        missing = [name for name in declared.names if name not in frame.columns]
         time_ = datetime(2026, 1, 1, tzinfo=UTC)
-        fill = {f.name: None if f.nullable else _FILL.get(f.type, time_) for f in missing}
-        return frame.with_columns(**{k: pl.lit(v) for k, v in fill.items()}).to_arrow().select(declared.names)
+        fill = {n: _FILL.get(declared.columns[n], time_) if n in declared.required else None for n in missing}
+        return frame.with_columns(**{k: pl.lit(v) for k, v in fill.items()})
 
     def build(workspace: Workspace) -> Outcome:
         frame = pl.DataFrame(made, infer_schema_length=None)
@@ -100,13 +99,13 @@ def artifact(root: Path, count: int) -> Artifact:
         )
         rates = rates.with_columns(pass_rate=pl.col("n_correct") / pl.col("n"))
         tables = {
-            "triples": table(schema.TRIPLES, frame).cast(schema.TRIPLES),
-            "verdicts": table(schema.VERDICTS, frame).cast(schema.VERDICTS),
-            "aggregates": table(schema.AGGREGATES, rates).cast(schema.AGGREGATES),
-            "failures": schema.FAILURES.empty_table(),
+            "triples": (frame, schema.TRIPLES),
+            "verdicts": (frame, schema.VERDICTS),
+            "aggregates": (rates, schema.AGGREGATES),
+            "failures": (schema.FAILURES.polars.to_frame(), schema.FAILURES),
         }
-        for name, each in tables.items():
-            write_parquet_atomic(each, workspace.path / f"{name}.parquet")
+        for name, (each, declared) in tables.items():
+            write_table(filled(declared, each), declared, workspace.path / f"{name}.parquet")
         return Outcome(rows=count)
 
     recipe = Recipe(name="made")

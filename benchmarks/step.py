@@ -1,9 +1,10 @@
 """An optimizer step against TRL's trainers, and its distance to the matrix products it cannot do without.
 
     OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.step [--sequences 128] [--steps 8] [--rounds 3] [--only NAME]
+                                                             [--asked 1]
 
 The student is the shipped one after the SFT stage of the arithmetic recipe (made once in --folder), the teacher the
-shipped one; all contenders see the same questions under the same prompt (GRPO: an eighth of them, eight samples each),
+shipped one; all contenders see the same questions under the same prompt (OPD: each --asked times a step; GRPO: eight),
 sample at temperature 1 up to 96 tokens, and take AdamW steps at a rate too low to change what is sampled. TRL runs in
 float32 without gradient checkpointing, each step as one batch, the fastest of its settings here. Every contender is a
 process of its own on the core of this one; the rounds alternate; what is printed are medians over all steps but each
@@ -53,12 +54,13 @@ class Task:
     rows: list[dict[str, str]]
     sequences: int
     steps: int
+    asked: int = 1
 
     def batches(self) -> Iterator[list[dict[str, str]]]:
-        """The rows of each step, from the start again when they run out."""
+        """The rows of each step, each `asked` times, from the start again when they run out."""
         for step in range(self.steps):
             places = range(step * self.sequences, (step + 1) * self.sequences)
-            yield [self.rows[place % len(self.rows)] for place in places]
+            yield [self.rows[place // self.asked % len(self.rows)] for place in places]
 
 
 def prepare(folder: Path) -> list[str]:
@@ -73,7 +75,7 @@ def prepare(folder: Path) -> list[str]:
     return [str(sft.train(recipe, answered, asked).path), str(answered.path)]
 
 
-def task_of(sft: str, triples: str, sequences: int, steps: int) -> Task:
+def task_of(sft: str, triples: str, sequences: int, steps: int, asked: int = 1) -> Task:
     import polars as pl
 
     from cohobate.students import model_path
@@ -82,7 +84,7 @@ def task_of(sft: str, triples: str, sequences: int, steps: int) -> Task:
         pl.read_parquet(Path(triples) / "triples.parquet").filter(~pl.col("truncated")).select("question", "response")
     )
     rows = list(frame.iter_rows(named=True))
-    return Task(Path(sft) / "model", model_path("world/teacher"), rows, sequences, steps)
+    return Task(Path(sft) / "model", model_path("world/teacher"), rows, sequences, steps, asked)
 
 
 def reward(response: str) -> float:
@@ -212,13 +214,14 @@ class _Update:
     def __call__(self, rows: list[Any]) -> None:
         import torch
 
-        from cohobate.batches import batches, hidden_states
+        from cohobate.batches import batches, can_share, hidden_states
         from cohobate.objectives.base import evaluate_in_chunks
 
         model = self.student.model.train()
         head = model.get_output_embeddings()
         total = sum(len(row.response) for row in rows)
-        for batch in batches(rows, self.budget, self.student.pad_id, self.student.device):
+        share = can_share(model)
+        for batch in batches(rows, self.budget, self.student.pad_id, self.student.device, share=share):
             hidden = hidden_states(model, batch)
             terms = evaluate_in_chunks(self.objective, head, hidden, batch.tokens, head.out_features)
             (terms["loss"] / total).backward()
@@ -247,6 +250,9 @@ def run_contender(name: str, task: Task) -> None:
 
         steps = TRAINERS[name](task)
     else:
+        from cohobate.runtime import keep_freed_memory
+
+        keep_freed_memory()
         steps = {"ours opd": ours_opd, "ours grpo": ours_grpo, "ours sft": ours_sft}[name](task)
     rate = gemm_rate() if name.startswith("ours") else 0.0
     for measured in steps:
@@ -260,7 +266,8 @@ def measure(arguments: argparse.Namespace, made: list[str]) -> dict[str, list[di
     sizes = ["--sequences", str(arguments.sequences), "--steps", str(arguments.steps), "--made", *made]
     for _ in range(arguments.rounds):
         for name in chosen:
-            command = [sys.executable, "-m", "benchmarks.step", "--contender", name, *sizes]
+            asked = arguments.asked if name.removeprefix("ours ").removeprefix("trl ") in ("opd", *TWINS["opd"]) else 1
+            command = [sys.executable, "-m", "benchmarks.step", "--contender", name, *sizes, "--asked", str(asked)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 sys.exit(f"{name} failed:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}")
@@ -297,13 +304,15 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--asked", type=int, default=1, help="rollouts of a question in a step of OPD")
     parser.add_argument("--only", nargs="*", choices=CONTENDERS)
     parser.add_argument("--folder", type=Path, help="where student and triples are kept; default a temporary one")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--made", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contender:
-        run_contender(arguments.contender, task_of(*arguments.made, arguments.sequences, arguments.steps))
+        task = task_of(*arguments.made, arguments.sequences, arguments.steps, arguments.asked)
+        run_contender(arguments.contender, task)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)

@@ -5,18 +5,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import polars as pl
 
 from cohobate import schema
 from cohobate.answers import parse
 from cohobate.config import Recipe
-from cohobate.files import write_parquet_atomic
 from cohobate.fingerprint import hash_value
 from cohobate.sources.table import question_id
 from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.tables import write_table
 
 Row = Mapping[str, Any]
-_EMPTY: dict[Any, Any] = {pa.string(): "-", pa.int32(): 0, pa.int64(): 0, pa.float64(): 1.0, pa.bool_(): False}
+_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+_EMPTY = {"text": "-", "int32": 0, "int64": 0, "float64": 1.0, "bool": False, "time": _MOMENT}
 
 
 def sample(question: str, response: str = "", *, index: int = 0, reasoning: str | None = None, **values: Any) -> Row:
@@ -46,13 +47,13 @@ def triples(
 
     def build(workspace: Workspace) -> Outcome:
         tables = {
-            "triples": _table(schema.TRIPLES, rows),
-            "verdicts": _table(schema.VERDICTS, [{"verifier": "exact", "verifier_version": 1, **row} for row in rows]),
-            "failures": schema.FAILURES.empty_table(),
-            "aggregates": _table(schema.AGGREGATES, _aggregates(rows)),
+            "triples": (schema.TRIPLES, rows),
+            "verdicts": (schema.VERDICTS, [{"verifier": "exact", "verifier_version": 1, **row} for row in rows]),
+            "failures": (schema.FAILURES, []),
+            "aggregates": (schema.AGGREGATES, _aggregates(rows)),
         }
-        for name, table in tables.items():
-            write_parquet_atomic(table, workspace.path / f"{name}.parquet")
+        for name, (declared, held) in tables.items():
+            _write(workspace.path / f"{name}.parquet", declared, held)
         return Outcome(rows=len(rows))
 
     identity = {"rows": hash_value([dict(row) for row in rows]), "recipe": recipe.model_dump(mode="json")}
@@ -67,7 +68,7 @@ def questions(root: Path, rows: Iterable[tuple[str, str]]) -> Artifact:
     ]
 
     def build(workspace: Workspace) -> Outcome:
-        write_parquet_atomic(_table(schema.QUESTIONS, made), workspace.path / "questions.parquet")
+        _write(workspace.path / "questions.parquet", schema.QUESTIONS, made)
         return Outcome(rows=len(made))
 
     recipe = Recipe(name="made")
@@ -76,13 +77,11 @@ def questions(root: Path, rows: Iterable[tuple[str, str]]) -> Artifact:
     )
 
 
-def _table(declared: pa.Schema, rows: Sequence[Row]) -> pa.Table:
-    def value(field: pa.Field, row: Row) -> Any:
-        if field.name in row or field.nullable:
-            return row.get(field.name)
-        return datetime(2026, 1, 1, tzinfo=UTC) if pa.types.is_timestamp(field.type) else _EMPTY[field.type]
-
-    return pa.table({f.name: pa.array([value(f, row) for row in rows], f.type) for f in declared}, schema=declared)
+def _write(path: Path, declared: schema.Table, rows: Sequence[Row]) -> None:
+    """The rows, with something in each column that must hold something."""
+    given = {name: _EMPTY[kind] if name in declared.required else None for name, kind in declared.columns.items()}
+    filled = [{name: row.get(name, value) for name, value in given.items()} for row in rows]
+    write_table(pl.DataFrame(filled, schema=declared.polars), declared, path)
 
 
 def _aggregates(rows: Sequence[Row]) -> list[Row]:

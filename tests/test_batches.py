@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.batches import Row, batches
+from cohobate.batches import Padded, Row, batches
 from cohobate.config import Training
 from cohobate.training.optimizer import lr_factor
 
@@ -22,11 +22,13 @@ def test_batches_hold_every_response_token_once_within_the_budget(shapes: list[t
         made.append(Row(ids, context, {"teacher_logprobs": torch.tensor(ids[context:])}))
     found: list[int] = []
     for batch in batches(made, budget, -1, "cpu"):
-        assert batch.inputs.numel() <= budget or len(batch.inputs) == 1
+        layout = batch.layout
+        assert isinstance(layout, Padded)
+        assert layout.inputs.numel() <= budget or len(layout.inputs) == 1
         ids = batch.tokens.ids.tolist()
         # Each token is predicted from the one before it in its own row, and keeps what is known of it.
-        assert batch.inputs[batch.rows, batch.columns].tolist() == [token - 1 for token in ids]
-        assert [batch.order[row] for row in batch.rows.tolist()] == [token // 100 for token in ids]
+        assert layout.inputs[layout.rows, layout.columns].tolist() == [token - 1 for token in ids]
+        assert [batch.order[row] for row in layout.rows.tolist()] == [token // 100 for token in ids]
         assert batch.tokens.teacher_logprobs is not None
         assert batch.tokens.teacher_logprobs.tolist() == ids
         found += ids

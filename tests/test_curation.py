@@ -233,8 +233,8 @@ def test_rows_are_unchanged_and_the_side_tables_fit(made: Artifact) -> None:
     assert set(read(curated, "aggregates")["question_id"]) == set(kept["question_id"])
     import pyarrow.parquet as pq
 
-    assert pq.read_schema(curated.path / "triples.parquet").equals(schema.TRIPLES)
-    assert pq.read_schema(curated.path / "rejects.parquet").equals(schema.REJECTS)
+    assert pq.read_schema(curated.path / "triples.parquet").equals(schema.TRIPLES.arrow)
+    assert pq.read_schema(curated.path / "rejects.parquet").equals(schema.REJECTS.arrow)
 
 
 def test_a_curated_artifact_has_its_lineage_and_is_made_once(made: Artifact) -> None:

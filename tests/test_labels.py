@@ -137,7 +137,7 @@ def test_labels_are_an_artifact_of_their_own_beside_the_triples(store: Artifact)
     assert made.stage == "labels" and [parent.fingerprint for parent in made.manifest.parents] == [store.fingerprint]
     verify(store)
     verify(made)
-    assert pq.read_schema(made.path / "verdicts.parquet").equals(schema.VERDICTS)
+    assert pq.read_schema(made.path / "verdicts.parquet").equals(schema.VERDICTS.arrow)
     rows = table(made, "verdicts").join(table(store).drop("gold_source"), on="sample_id", maintain_order="left")
     assert rows["sample_id"].to_list() == table(store)["sample_id"].to_list()
     assert set(rows["verifier"]) == {"numeric"}

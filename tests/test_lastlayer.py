@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config, Qwen3ForCausalLM
 
 from cohobate import scoring
-from cohobate.batches import Row, batches, hidden_states
+from cohobate.batches import Batch, Padded, Row, batches, hidden_states
 
 SMALL: dict[str, Any] = {
     "vocab_size": 40,
@@ -28,14 +28,22 @@ CONFIGS: dict[str, Any] = {
 ROWS = [Row([1, 2, 3, 4, 5, 6, 7], 5), Row([9, 8, 7], 1), Row([5] * 6, 3)]
 
 
+def padded() -> tuple[Batch, Padded]:
+    [batch] = batches(ROWS, 1000, 0, "cpu")
+    assert isinstance(batch.layout, Padded)
+    return batch, batch.layout
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_what_is_read_and_its_gradient_are_those_of_the_whole_model(config: Any, checkpointing: bool) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).train()
+    # A module with a hook is called as a module, whatever its class.
+    model.get_decoder().register_forward_hook(lambda module, args, output: None)
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    [batch] = batches(ROWS, 1000, 0, "cpu")
+    batch, layout = padded()
 
     def learn(found: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor | None]]:
         model.zero_grad()
@@ -44,8 +52,8 @@ def test_what_is_read_and_its_gradient_are_those_of_the_whole_model(config: Any,
             name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
         }
 
-    whole = model.get_decoder()(input_ids=batch.inputs, use_cache=False).last_hidden_state[batch.rows, batch.columns]
-    expected, gradients = learn(whole)
+    whole = model.get_decoder()(input_ids=layout.inputs, use_cache=False).last_hidden_state
+    expected, gradients = learn(whole[layout.rows, layout.columns])
     found, ours = learn(hidden_states(model, batch))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(ours, gradients, rtol=1e-5, atol=1e-6)
@@ -53,15 +61,15 @@ def test_what_is_read_and_its_gradient_are_those_of_the_whole_model(config: Any,
 
 def test_the_last_mlp_sees_only_what_is_read_and_later_passes_see_everything() -> None:
     model = AutoModelForCausalLM.from_config(CONFIGS["llama"])
-    [batch] = batches(ROWS, 1000, 0, "cpu")
+    batch, layout = padded()
     seen: list[int] = []
     for layer in model.get_decoder().layers:
         layer.mlp.down_proj.register_forward_hook(lambda module, args, output: seen.append(output[..., 0].numel()))
     hidden_states(model, batch)
-    assert seen == [batch.inputs.numel(), 2 + 2 + 3]
+    assert seen == [layout.inputs.numel(), 2 + 2 + 3]
     seen.clear()
-    model(batch.inputs)
-    assert seen == [batch.inputs.numel()] * 2
+    model(layout.inputs)
+    assert seen == [layout.inputs.numel()] * 2
 
 
 def test_a_vocabulary_too_large_for_one_chunk_is_scored_alike() -> None:

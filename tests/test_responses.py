@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cohobate import responses
 from cohobate.responses import ResponseStore
 from cohobate.teachers.base import Request, Response
 
@@ -256,6 +257,20 @@ def test_a_row_is_found_while_it_is_being_compacted(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "glob", slow)
     assert texts(store, ["a"]) == {"a": "text"}
+
+
+def test_a_store_larger_than_what_is_read_at_a_time_gives_each_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responses, "_READ", 7)
+    store, keys = ResponseStore(tmp_path), [f"{number:03d}" for number in range(60)]
+    for start, end in ((0, 40), (40, 60)):
+        with store.writer(paid_by="me", max_tokens=64, engine_version="1") as writer:
+            for at in range(start, end, 4):
+                writer.append([response(key, key * 3) for key in keys[at : at + 4]])
+    assert len(list(tmp_path.glob("part-*.parquet"))) == 2
+    for chosen in (keys, keys[::-1], keys[3::11], ["059", "none", "000"], ["041"]):
+        assert store.find(chosen, 64)["text"].to_list() == [key * 3 for key in chosen if key != "none"]
 
 
 @pytest.mark.parametrize(

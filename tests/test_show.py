@@ -95,7 +95,7 @@ def test_failed_requests_are_shown_with_their_reason(tmp_path: Path, capsys: pyt
     artifact = triples(tmp_path, ROWS)
     row = {"request_key": "k", "question_id": "q" * 20, "sample_index": 3, "error_class": "refused", "status": 400}
     row |= {"message": "too\x1b[1m long", "attempts": 2, "last_at": datetime(2026, 1, 1, tzinfo=UTC)}
-    pq.write_table(pa.Table.from_pylist([row], schema=schema.FAILURES), artifact.path / "failures.parquet")
+    pq.write_table(pa.Table.from_pylist([row], schema=schema.FAILURES.arrow), artifact.path / "failures.parquet")
     print_failures(artifact, Wanted(), 5)
     shown = capsys.readouterr().out
     assert "# refused 400 question qqqqqqqqqqqq sample 3" in shown and "message: too\\x1b[1m long" in shown

@@ -53,9 +53,9 @@ def _teacher(recipe: Recipe) -> Teacher:
 
         return VllmTeacher(recipe.teacher, recipe.triples.batch_size, threads(recipe))
     if recipe.teacher.kind == "local":
-        from cohobate.runtime import set_threads
+        from cohobate.runtime import prepare_torch
 
-        set_threads(recipe)
+        prepare_torch(recipe)
     return open_teacher(recipe.teacher, recipe.triples, recipe.runtime.device)
 
 
@@ -131,7 +131,7 @@ def failure_rows(failures: Sequence[Failure]) -> pl.DataFrame:
     asked = [(f.request.key, f.request.question_id, f.request.sample_index) for f in chosen]
     ended = [(f.error_class, f.status, f.message, f.attempts, f.last_at) for f in chosen]
     rows = [(*a, *b) for a, b in zip(asked, ended, strict=True)]
-    return pl.DataFrame(rows, schema=pl.Schema(schema.FAILURES), orient="row")
+    return pl.DataFrame(rows, schema=schema.FAILURES.polars, orient="row")
 
 
 def cost_usd(recipe: Recipe, prompt_tokens: int, completion_tokens: int) -> float | None:

@@ -1,7 +1,7 @@
 """Token-budget batches: sequences of like length side by side, padded on the right, no padding ever learnt from.
 
 Right padding needs no attention mask: causal attention never looks ahead of a real token, and what pads compute is
-not read.
+not read. Where many sequences have the same context, as the rollouts of a group have, it is computed once for them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from cohobate.decoder.decoder import Decoder, causal
+from cohobate.decoder.shared import SharedLayout, lay_out, saved, split
 from cohobate.lastlayer import mlp_only_at
 from cohobate.objectives.base import Tokens
 
@@ -33,23 +35,62 @@ class Row:
         return self.ids[self.context :]
 
 
+# Below this share of saved tokens, what it takes to gather them is not worth it.
+_WORTH = 0.1
+
+
 @dataclass(frozen=True)
-class Batch:
+class Padded:
     """Rows padded to one width, and where their response tokens are predicted.
 
     inputs: [B, T] (the last token of a row is never an input); rows, columns: [N], the positions whose logits predict
-    `tokens.ids`; order: index of each batch row in the list it was made from.
+    the tokens.
     """
 
     inputs: torch.Tensor
     rows: torch.Tensor
     columns: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that pass through the model together: where their tokens lie, and what is known of their response tokens.
+
+    order: index of each batch row in the list it was made from; `tokens` has their responses in that order.
+    """
+
+    layout: Padded | SharedLayout
     tokens: Tokens
     order: list[int]
 
 
-def batches(rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str) -> Iterator[Batch]:
-    """`rows` in batches of at most `token_budget` padded tokens (a longer row is a batch of its own)."""
+def batches(
+    rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str, *, share: bool = False
+) -> Iterator[Batch]:
+    """`rows` in batches of at most `token_budget` tokens that are computed (a longer row is a batch of its own).
+
+    share: whether a context that several rows have may be computed once; `can_share` says for which models.
+    """
+    if share and all(row.response for row in rows):
+        pairs = [(row.ids[: row.context], row.response) for row in rows]
+        if saved(pairs) >= _WORTH:
+            return _shared(rows, pairs, token_budget, device)
+    return _padded(rows, token_budget, pad_id, device)
+
+
+def can_share(model: Any) -> bool:
+    """Whether a batch of this model may be a shared one."""
+    return Decoder.of(model) is not None
+
+
+def _shared(
+    rows: Sequence[Row], pairs: list[tuple[Sequence[int], Sequence[int]]], budget: int, device: torch.device | str
+) -> Iterator[Batch]:
+    for order in split(pairs, budget):
+        yield Batch(lay_out([pairs[i] for i in order], device), _tokens([rows[i] for i in order], device), order)
+
+
+def _padded(rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str) -> Iterator[Batch]:
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
     start = 0
     while start < len(order):
@@ -74,10 +115,19 @@ def _stop(widths: list[int], token_budget: int) -> int:
 
 def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     """Last hidden states [N, d] at the positions that predict the response tokens of `batch`."""
-    decoder = model.get_decoder()
-    with mlp_only_at(decoder, batch.rows, batch.columns):
-        states = decoder(input_ids=batch.inputs, use_cache=False).last_hidden_state
-    chosen: torch.Tensor = states[batch.rows, batch.columns]
+    layout, decoder = batch.layout, Decoder.of(model)
+    if isinstance(layout, SharedLayout):
+        assert decoder is not None  # `can_share`
+        return layout.hidden_states(decoder)
+    if decoder is not None:
+        rows, width = layout.inputs.shape
+        positions = torch.arange(width, device=layout.inputs.device).repeat(rows)
+        read = layout.rows * width + layout.columns
+        return decoder.read(layout.inputs.flatten(), decoder.angles(positions), causal(rows), read)
+    module = model.get_decoder()
+    with mlp_only_at(module, layout.rows, layout.columns):
+        states = module(input_ids=layout.inputs, use_cache=False).last_hidden_state
+    chosen: torch.Tensor = states[layout.rows, layout.columns]
     return chosen
 
 
@@ -88,12 +138,11 @@ def _collate(rows: list[Row], order: list[int], pad_id: int, device: torch.devic
         inputs[i, : len(row.ids) - 1] = torch.tensor(list(row.ids[:-1]), dtype=torch.long)
     where = [(i, t - 1) for i, row in enumerate(rows) for t in range(row.context, len(row.ids))]
     places = torch.tensor(where, dtype=torch.long).reshape(-1, 2)
+    layout = Padded(inputs.to(device), places[:, 0].to(device), places[:, 1].to(device))
+    return Batch(layout, _tokens(rows, device), order)
+
+
+def _tokens(rows: list[Row], device: torch.device | str) -> Tokens:
     ids = torch.tensor([token for row in rows for token in row.response], dtype=torch.long)
     known = {name: torch.cat([row.known[name] for row in rows]).to(device) for name in rows[0].known}
-    return Batch(
-        inputs.to(device),
-        places[:, 0].to(device),
-        places[:, 1].to(device),
-        Tokens(ids=ids.to(device), **known),
-        order,
-    )
+    return Tokens(ids=ids.to(device), **known)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from cohobate import rollouts, schema
 from cohobate.answers import parse, parse_plain
@@ -21,9 +20,8 @@ from cohobate.verdicts import Case, Verdict
 from cohobate.verify import judge
 
 _LABELS = ("student", "split", "decoding")
-_COLUMNS = [field for field in schema.ANSWERS if field.name not in _LABELS]
 Entries = list[LedgerEntry]
-_SCHEMA = dict(pl.DataFrame(pa.schema(_COLUMNS).empty_table()).schema)
+_SCHEMA = {name: kind for name, kind in schema.ANSWERS.polars.items() if name not in _LABELS}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from cohobate.errors import StoreError
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 _NEARLY_FULL = 8_000_000  # bytes
@@ -79,17 +78,6 @@ def write_parquet_atomic(table: pa.Table, path: Path) -> None:
 
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
-
-
-@contextmanager
-def parquet_writer(path: Path, declared: pa.Schema) -> Iterator[Callable[[pl.DataFrame], None]]:
-    """A function that appends frames, whose columns are those of `declared`; the file appears when the block ends."""
-    import pyarrow.parquet as pq
-
-    from cohobate.tables import to_arrow
-
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, declared, compression="zstd") as writer:
-        yield lambda frame: writer.write_table(to_arrow(frame, declared), row_group_size=ROW_GROUP)
 
 
 def read_json(path: Path) -> Any:

@@ -50,7 +50,7 @@ def labelling(
     """
     chosen = verifier(spec)
     named = {"verifier": pl.lit(chosen.name), "verifier_version": pl.lit(chosen.version, dtype=pl.Int32)}
-    columns = [field.name for field in schema.VERDICTS]
+    columns = schema.VERDICTS.names
     with _bar(spec, total) as bar:
 
         def verdicts(samples: pl.DataFrame) -> pl.DataFrame:

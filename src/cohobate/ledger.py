@@ -3,8 +3,9 @@
 Forward pass of a dense decoder: 2 FLOPs a weight and token in the matrix products, 4 * heads * head_dim FLOPs a
 layer and (query, key) pair in causal attention, 2 * width * vocabulary for each position whose logits are read
 (Kaplan et al. 2020, section 2.1; Hoffmann et al. 2022, appendix F). Backward costs twice the forward. Norms,
-activations and sampling are left out (under 1% of the rest), and so is what checkpointing computes a second time: these
-are the FLOPs that the method needs, not those that the hardware spends.
+activations and sampling are left out (under 1% of the rest), and so is what checkpointing computes a second time, or
+what is saved where sequences have the same prompt: these are the FLOPs that the method needs for sequences that stand
+alone, not those that the hardware spends.
 """
 
 from __future__ import annotations

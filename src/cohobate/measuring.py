@@ -63,10 +63,10 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
 
     from cohobate import harness, progress
     from cohobate.files import write_json_atomic, write_parquet_atomic
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.students import load
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     student = artifact.stage if artifact else place.name
     rows: list[dict[str, Any]] = []
     ledger: list[LedgerEntry] = []

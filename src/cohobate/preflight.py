@@ -8,9 +8,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-
 from cohobate.config import Judge, Recipe, Teacher, Triples
 from cohobate.errors import CohobateError, TeacherError, UserError
 from cohobate.store import data_root
@@ -70,6 +67,9 @@ def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
 
 def print_checks(checks: list[Check]) -> None:
     """A table with a verdict a line."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("", "check", "finding", box=None, header_style="bold")
     for item in checks:
         table.add_row("[green]ok[/]" if item.passed else "[red]no[/]", item.name, item.detail)

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 from cohobate import interrupts
+from cohobate.terminal import harmless
 
 _PLAIN_SECONDS = 5.0
 
@@ -57,7 +44,7 @@ def say(line: str) -> None:
 
 
 def _print(line: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(escape(line))
+    print(harmless(line), file=sys.stderr)
 
 
 class Bar:
@@ -93,41 +80,21 @@ def bar(label: str, total: int, unit: str) -> Iterator[Bar]:
             sink.finish(label)
 
 
-class _RateColumn(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} {self.unit}/s" if speed else "", style="dim")
-
-
 class _TerminalBar(Bar):
-    def attach(self, drawn: Progress) -> None:
-        self.drawn = drawn
-        self.task = drawn.add_task(self.label, total=self.total, note="")
+    def __init__(self, label: str, total: int, unit: str, draw: Callable[[int, str], None]) -> None:
+        super().__init__(label, total, unit)
+        self.draw = draw
 
     def _draw(self) -> None:
-        self.drawn.update(self.task, completed=self.done, note=escape(self.note))
+        self.draw(self.done, self.note)
 
 
 @contextmanager
 def _terminal(label: str, total: int, unit: str) -> Iterator[Bar]:
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        _RateColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as drawn:
-        it = _TerminalBar(label, total, unit)
-        it.attach(drawn)
-        yield it
+    from cohobate.bars import drawn
+
+    with drawn(label, total, unit) as draw:
+        yield _TerminalBar(label, total, unit, draw)
 
 
 class _PlainBar(Bar):

@@ -64,16 +64,16 @@ def _build(triples: Artifact, spec: Verification, workspace: Workspace) -> Outco
     import polars as pl
 
     from cohobate import labels, schema
-    from cohobate.files import write_parquet_atomic
+    from cohobate.tables import write_table
 
     verify.check(spec)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=COLUMNS)
     verdicts = labels.label(samples, spec, workspace.scratch, workspace.fingerprint)
     judging, judged = labels.judged(samples, verdicts, spec, STAGE, workspace.fingerprint)
     tables = {
-        "verdicts": verdicts.to_arrow().cast(schema.VERDICTS),
-        "aggregates": labels.aggregate(samples, verdicts).to_arrow().cast(schema.AGGREGATES),
+        "verdicts": (verdicts, schema.VERDICTS),
+        "aggregates": (labels.aggregate(samples, verdicts), schema.AGGREGATES),
     }
-    for name, table in tables.items():
-        write_parquet_atomic(table, workspace.path / f"{name}.parquet")
+    for name, (frame, declared) in tables.items():
+        write_table(frame, declared, workspace.path / f"{name}.parquet")
     return Outcome(len(verdicts), {**labels.counts(verdicts), **judged}, judging)

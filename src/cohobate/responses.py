@@ -24,37 +24,20 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from cohobate.files import ROW_GROUP, parquet_writer, storage_errors, sync_folder
+from cohobate.files import storage_errors, sync_folder
 from cohobate.locks import exclusive
+from cohobate.schema import RESPONSES
 from cohobate.store import data_root
 from cohobate.teachers.base import Response
 
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("text", pa.string()),
-        ("reasoning", pa.string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int32()),
-        ("completion_tokens", pa.int32()),
-        ("latency_ms", pa.float64()),
-        ("attempts", pa.int32()),
-        ("reasoning_tokens", pa.int32()),
-        ("served_model", pa.string()),
-        ("max_tokens", pa.int32()),
-        ("paid_by", pa.string()),
-        ("engine_version", pa.string()),
-        ("created_at", pa.timestamp("ms", tz="UTC")),
-    ]
-)
 _COLUMNS = [each.name for each in fields(Response)]
 _FACTS = ["max_tokens", "paid_by", "engine_version", "created_at"]
 _values = attrgetter(*_COLUMNS)
+# Rows of a journal or a part that are in memory at a time; of long responses, some tens of megabytes.
+_READ = 1 << 14
 _LOOKED_AT = ["key", "finish_reason", "completion_tokens", "max_tokens", "created_at"]
 
 
@@ -65,7 +48,7 @@ class ResponseStore:
         self.folder = data_root() / "responses" if folder is None else folder
 
     def find(self, keys: Sequence[str], max_tokens: int) -> pl.DataFrame:
-        """The stored responses (columns of SCHEMA) that answer `keys` under the limit `max_tokens`, one a key."""
+        """The stored responses (schema.RESPONSES) that answer `keys` under the limit `max_tokens`, one a key."""
         return self.locate(list(dict.fromkeys(keys)), max_tokens).read()
 
     def locate(self, keys: Sequence[str] | pl.Series, max_tokens: int) -> Found:
@@ -76,7 +59,7 @@ class ResponseStore:
         import polars as pl
 
         # Journals first: one that is compacted meanwhile is a part by the time the parts are listed.
-        journals = pl.concat([_empty(), *self._journal_frames()])
+        journals = pl.concat([RESPONSES.polars.to_frame(), *self._journal_frames()])
         parts = _Parts.of(sorted(self.folder.glob("part-*.parquet")))
         sources = [journals.lazy().select(_LOOKED_AT).with_row_index("row", offset=parts.rows)]
         if parts.paths:
@@ -128,12 +111,14 @@ class ResponseStore:
                         path.unlink()
 
     def _compact(self, path: Path) -> None:
+        from cohobate.tables import parquet_writer
+
         frames = _frames(path)
         first = next(frames, None)
         if first is None:
             return
         part = self.folder / f"part-{path.stem.removeprefix('journal-')}.parquet"
-        with parquet_writer(part, SCHEMA) as write:
+        with parquet_writer(part, RESPONSES) as write:
             write(first)
             for frame in frames:
                 write(frame)
@@ -153,11 +138,11 @@ class _Parts:
 
     @classmethod
     def of(cls, paths: list[Path]) -> _Parts:
-        import pyarrow.parquet as pq
+        import polars as pl
 
         starts = [0]
         for path in paths:
-            starts.append(starts[-1] + pq.read_metadata(path).num_rows)
+            starts.append(starts[-1] + pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
         return cls(paths, starts)
 
     @property
@@ -173,20 +158,15 @@ class _Parts:
 
 
 def _read_part(path: Path, rows: pl.Series) -> Iterator[pl.DataFrame]:
-    """The rows at these places of a part; groups of rows that hold none of them are not read."""
+    """The rows at these places of a part, some thousand at a time; what lies between is not read."""
     import polars as pl
-    import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        start = 0
-        for group in range(file.metadata.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
-            here = rows[rows.search_sorted(start) : rows.search_sorted(end)]
-            if len(here):
-                frame = pl.from_arrow(file.read_row_group(group))
-                assert isinstance(frame, pl.DataFrame)
-                yield frame[here - start]
-            start = end
+    part = pl.scan_parquet(path, glob=False)
+    while len(rows):
+        start = rows[0]
+        here = rows[: rows.search_sorted(start + _READ)]
+        yield part.slice(start, here[-1] - start + 1).collect()[here - start]
+        rows = rows[len(here) :]
 
 
 @dataclass(frozen=True)
@@ -198,7 +178,7 @@ class Found:
     journals: pl.DataFrame
 
     def read(self, start: int = 0, length: int | None = None) -> pl.DataFrame:
-        """The responses (columns of SCHEMA) to the keys from place `start`, in the order of the keys."""
+        """The responses (columns of schema.RESPONSES) to the keys from place `start`, in the order of the keys."""
         import polars as pl
 
         asked = self.rows.slice(start, length).drop_nulls()
@@ -231,7 +211,7 @@ def _frames(path: Path) -> Iterator[pl.DataFrame]:
         batch = json.loads(line)
         same = [batch[name] for name in _FACTS]
         rows += [[*row, *same] for row in batch["rows"]]
-        if len(rows) >= ROW_GROUP:
+        if len(rows) >= _READ:
             yield _frame(rows)
             rows = []
     if rows:
@@ -252,17 +232,11 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _frame(rows: list[list[Any]]) -> pl.DataFrame:
     import polars as pl
 
-    schema = pl.Schema(SCHEMA)
-    types = {name: schema[name] for name in (*_COLUMNS, *_FACTS)}
+    kinds = RESPONSES.polars
+    types = {name: kinds[name] for name in (*_COLUMNS, *_FACTS)}
     frame = pl.DataFrame(rows, schema={**types, "created_at": pl.String}, orient="row")
     times = pl.col("created_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%.3f%z", time_unit="ms")
-    return frame.with_columns(times).select(pl.col(name).cast(kind) for name, kind in schema.items())
-
-
-def _empty() -> pl.DataFrame:
-    import polars as pl
-
-    return pl.DataFrame(schema=pl.Schema(SCHEMA))
+    return frame.with_columns(times).select(pl.col(name).cast(kind) for name, kind in kinds.items())
 
 
 def _free(file: IO[bytes]) -> bool:

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from cohobate.errors import ModelError
-from cohobate.lastlayer import mlp_only_at
 from cohobate.sampling.cache import Decode, Prefill, SlotCache, blocks
 from cohobate.sampling.choice import Decoding, choose
+from cohobate.sampling.forward import forward_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,6 +122,7 @@ class _Sampler:
         limit = blocks(longest + decoding.max_tokens)
         self.cache = SlotCache(layers, slots, limit)
         self.masks = _Masks(model, limit)
+        self.forward = forward_of(model, self.cache, limit)
         self.longest = 0  # the largest position of a live row
 
     def run(self, done: Callable[[int], None]) -> list[Sampled]:
@@ -144,14 +145,10 @@ class _Sampler:
         self.step[slots] = 0
         self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
-        decoder = self.model.get_decoder()
         self.cache.hold(blocks(_padded(len(prompts[-1]))), len(self.slot))
         for inputs, first, source in _prefills(prompts, self.pad_id):
-            into = slots[first : first + len(source)]
-            self.cache.plan = Prefill(into, torch.tensor(source, device=slots.device))
-            # Right padding needs no mask: nothing looks ahead, and a pad's column is overwritten before it is seen.
-            with mlp_only_at(decoder, slots[:0], slots[:0]):  # nothing but keys and values is wanted
-                decoder(input_ids=torch.tensor(inputs, device=slots.device), past_key_values=self.cache, use_cache=True)
+            self.cache.plan = Prefill(self.live + first, torch.tensor(source, device=slots.device))
+            self.forward.prefill(torch.tensor(inputs, device=slots.device))
         self.live += len(entering)
         self.longest = int(self.position[: self.live].max())
 
@@ -183,16 +180,7 @@ class _Sampler:
         self.cache.hold(window, len(self.slot) if self.waiting else rows)
         position = self.position[:rows]
         self.cache.plan = Decode(position, window)
-        output = self.model(
-            input_ids=self.token[:rows, None],
-            attention_mask=self.masks(position, window),
-            position_ids=position[:, None],
-            past_key_values=self.cache,
-            logits_to_keep=1,
-            use_cache=True,
-        )
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
+        return self.forward.decode(self.token[:rows], position, self.masks(position, window))
 
     def _leave(self, ended: torch.Tensor) -> None:
         """Give up the slots of `ended` rows; the last live rows move into them."""

@@ -1,22 +1,80 @@
-"""The Arrow schemas of every table that cohobate writes, declared once."""
+"""Every table that cohobate writes, declared once; polars and Arrow get their types from here.
+
+Neither is loaded before its types are asked for: Arrow alone is 45 MB in a process that may not need it.
+"""
 
 from __future__ import annotations
 
-import pyarrow as pa
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-# Arrow's own allocator holds on to what it has freed: 20 MB in a process that only writes a table.
-pa.set_memory_pool(pa.system_memory_pool())
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
 
-_TIME = pa.timestamp("ms", tz="UTC")
-
-
-def _table(*columns: tuple[str, pa.DataType], nullable: str = "") -> pa.Schema:
-    optional = set(nullable.split())
-    return pa.schema([pa.field(name, kind, nullable=name in optional) for name, kind in columns])
+_str, _i32, _i64, _f64, _bool, _time = "text", "int32", "int64", "float64", "bool", "time"
+_f32, _ids, _logprobs = "float32", "int32s", "float32s"
 
 
-_str, _i32, _i64, _f64, _bool = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_()
-_ids, _logprobs = pa.list_(pa.int32()), pa.list_(pa.float32())
+@dataclass(frozen=True)
+class Table:
+    """columns: the kind of each, by name. required: those that hold no nulls, which no file says but its writer checks.
+
+    `time` is in milliseconds, UTC.
+    """
+
+    columns: dict[str, str]
+    required: frozenset[str]
+
+    @property
+    def names(self) -> list[str]:
+        """The columns in order."""
+        return list(self.columns)
+
+    @cached_property
+    def polars(self) -> pl.Schema:
+        """The types in memory."""
+        import polars as pl
+
+        kinds: dict[str, pl.DataType] = {
+            _str: pl.String(),
+            _i32: pl.Int32(),
+            _i64: pl.Int64(),
+            _f32: pl.Float32(),
+            _f64: pl.Float64(),
+            _bool: pl.Boolean(),
+            _time: pl.Datetime("ms", "UTC"),
+            _ids: pl.List(pl.Int32()),
+            _logprobs: pl.List(pl.Float32()),
+        }
+        return pl.Schema({name: kinds[kind] for name, kind in self.columns.items()})
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The types in files: those that polars writes, whose strings have offsets of 64 bits."""
+        import pyarrow as pa
+
+        # Arrow's own allocator holds on to what it has freed: 20 MB in a process that only writes a table.
+        pa.set_memory_pool(pa.system_memory_pool())
+        kinds = {
+            _str: pa.large_string(),
+            _i32: pa.int32(),
+            _i64: pa.int64(),
+            _f32: pa.float32(),
+            _f64: pa.float64(),
+            _bool: pa.bool_(),
+            _time: pa.timestamp("ms", tz="UTC"),
+            _ids: pa.list_(pa.int32()),
+            _logprobs: pa.list_(pa.float32()),
+        }
+        return pa.schema([(name, kinds[kind]) for name, kind in self.columns.items()])
+
+
+def _table(*columns: tuple[str, str], nullable: str = "") -> Table:
+    named = dict(columns)
+    return Table(named, frozenset(named) - set(nullable.split()))
+
 
 QUESTIONS = _table(
     ("question_id", _str),
@@ -78,7 +136,7 @@ TRIPLES = _table(
     ("latency_ms", _f64),
     ("attempts", _i32),
     ("cached", _bool),
-    ("created_at", _TIME),
+    ("created_at", _time),
     # run
     ("run_id", _str),
     ("flow_run_id", _str),
@@ -105,13 +163,27 @@ VERDICTS = _table(
 )
 
 # What curation took out: the sample, its verdict, and why.
-REJECTS = pa.schema(
-    [
-        *TRIPLES,
-        pa.field("verdict", _str),
-        pa.field("reject_reason", _str, nullable=False),
-        pa.field("reject_detail", _str),
-    ]
+REJECTS = Table(
+    {**TRIPLES.columns, "verdict": _str, "reject_reason": _str, "reject_detail": _str},
+    TRIPLES.required | {"reject_reason"},
+)
+
+RESPONSES = _table(
+    ("key", _str),
+    ("text", _str),
+    ("reasoning", _str),
+    ("finish_reason", _str),
+    ("prompt_tokens", _i32),
+    ("completion_tokens", _i32),
+    ("latency_ms", _f64),
+    ("attempts", _i32),
+    ("reasoning_tokens", _i32),
+    ("served_model", _str),
+    ("max_tokens", _i32),
+    ("paid_by", _str),
+    ("engine_version", _str),
+    ("created_at", _time),
+    nullable="reasoning reasoning_tokens served_model",
 )
 
 FAILURES = _table(
@@ -122,7 +194,7 @@ FAILURES = _table(
     ("status", _i32),
     ("message", _str),
     ("attempts", _i32),
-    ("last_at", _TIME),
+    ("last_at", _time),
     nullable="status",
 )
 
@@ -147,7 +219,7 @@ ROLLOUTS = _table(
     ("sampler_logprobs", _logprobs),
     ("teacher_logprobs", _logprobs),
     ("teacher_spans", _ids),
-    ("reward", pa.float32()),
+    ("reward", _f32),
     ("ghost_ids", _ids),
     ("finish_reason", _str),
     nullable="reward teacher_logprobs teacher_spans teacher_prompt_tokens ghost_ids",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cohobate.batches import Row, batches, hidden_states
+from cohobate.batches import Row, batches, can_share, hidden_states
 from cohobate.objectives.base import Terms, Tokens, evaluate_in_chunks
 
 
@@ -27,7 +27,7 @@ def score(model: Any, rows: Sequence[Row], token_budget: int, pad_id: int) -> li
     model.eval()
     head = model.get_output_embeddings()
     scores: dict[int, Score] = {}
-    for batch in batches(rows, token_budget, pad_id, model.device):
+    for batch in batches(rows, token_budget, pad_id, model.device, share=can_share(model)):
         hidden = hidden_states(model, batch)
         logprobs = _logprobs(head, hidden, batch.tokens)
         lengths = [len(rows[i].response) for i in batch.order]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cohobate import schema
 from cohobate.curation.reasons import rates
-from cohobate.files import write_parquet_atomic
+from cohobate.tables import write_table
 
 if TYPE_CHECKING:
     from cohobate.store import Workspace
@@ -34,7 +34,7 @@ def write(triples: Sequence[Path], found: pl.DataFrame, workspace: Workspace) ->
         "failures": (pl.concat(pl.read_parquet(path / "failures.parquet") for path in triples), schema.FAILURES),
     }
     for name, (rows, declared) in tables.items():
-        write_parquet_atomic(rows.to_arrow().select(declared.names).cast(declared), workspace.path / f"{name}.parquet")
+        write_table(rows, declared, workspace.path / f"{name}.parquet")
     return verdicts
 
 
@@ -42,8 +42,8 @@ def _split(triples: Sequence[Path], found: pl.DataFrame, workspace: Workspace) -
     """triples.parquet and rejects.parquet, a batch at a time; yields each artifact's verdicts of what stays."""
     with ExitStack() as stack:
 
-        def writer(name: str, declared: pa.Schema) -> pq.ParquetWriter:
-            return stack.enter_context(pq.ParquetWriter(workspace.path / name, declared, compression="zstd"))
+        def writer(name: str, declared: schema.Table) -> pq.ParquetWriter:
+            return stack.enter_context(pq.ParquetWriter(workspace.path / name, declared.arrow, compression="zstd"))
 
         kept, rejects = writer("triples.parquet", schema.TRIPLES), writer("rejects.parquet", schema.REJECTS)
         for number, path in enumerate(triples):
@@ -54,7 +54,7 @@ def _split(triples: Sequence[Path], found: pl.DataFrame, workspace: Workspace) -
                 keep = labels["reason"].is_null()
                 stays.append(pl.Series(batch.column("sample_id")).filter(keep))
                 if keep.any():
-                    kept.write_table(batch.filter(keep.to_arrow()).cast(schema.TRIPLES))
+                    kept.write_table(batch.filter(keep.to_arrow()).cast(schema.TRIPLES.arrow))
                 if not keep.all():
                     rejects.write_table(_rejected(batch, labels, named))
             if stays:
@@ -69,7 +69,7 @@ def _rejected(batch: pa.Table, labels: pl.DataFrame, verdicts: pl.DataFrame) -> 
     out = batch.append_column("verdict", verdict.to_arrow())
     out = out.append_column("reject_reason", labels["reason"].to_arrow())
     out = out.append_column("reject_detail", labels["detail"].to_arrow())
-    return out.filter(labels["reason"].is_not_null().to_arrow()).cast(schema.REJECTS)
+    return out.filter(labels["reason"].is_not_null().to_arrow()).cast(schema.REJECTS.arrow)
 
 
 def _batches(triples: Path, found: pl.DataFrame) -> Iterator[tuple[pa.Table, pl.DataFrame]]:

@@ -13,7 +13,7 @@ from cohobate.config import Documents, Questions, Recover
 from cohobate.config.recover import Handbook
 from cohobate.errors import QuestionsError
 from cohobate.fingerprint import hash_file
-from cohobate.sources import documents
+from cohobate.sources import documents, files
 from cohobate.sources.files import find_tables
 from cohobate.sources.read import identity as questions_identity
 from cohobate.sources.read import read
@@ -48,7 +48,7 @@ def chat_prompts(config: Recover) -> pl.DataFrame:
 
 def handbook_identity(book: Handbook) -> dict[str, Any]:
     """What the handbook and its questions hold, by content."""
-    found: dict[str, Any] = {"documents": documents.find(book.documents).identity()}
+    found: dict[str, Any] = {"documents": files.find_documents(book.documents).identity()}
     for name, path in (("practice", book.practice), ("exam", book.exam)):
         found[name] = None if path is None else [hash_file(file) for _, file in find_tables(path).files]
     return found
@@ -77,7 +77,7 @@ def document_rows(book: Handbook, words: int, tokenizer: Any, form: Format) -> l
     """Passages, learnt whole as plain text, and practice questions, learnt as chat with the loss on the answer."""
     settings = Documents(words=words, overlap=0)
     rows = []
-    for _, path in documents.find(book.documents).files:
+    for _, path in files.find_documents(book.documents).files:
         markdown = path.suffix.lower() != ".txt"
         for passage in documents.passages(documents.read(path), settings, markdown=markdown):
             rows.append(Row([*encode(tokenizer, passage.text), tokenizer.eos_token_id], 1))

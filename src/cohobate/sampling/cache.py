@@ -25,9 +25,9 @@ def blocks(columns: int) -> int:
 
 @dataclass(frozen=True)
 class Prefill:
-    """The next pass reads prompts: the input's row source[i] goes into the first columns of slot slots[i]."""
+    """The next pass reads prompts: the input's row source[i] goes into the first columns of slot `first` + i."""
 
-    slots: torch.Tensor
+    first: int
     source: torch.Tensor
 
 
@@ -76,7 +76,10 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         plan = self.owner.plan
         if isinstance(plan, Prefill):
             for room, states in ((self.keys, key_states), (self.values, value_states)):
-                room[plan.slots, :, : states.shape[2]] = states[plan.source].to(room.dtype)
+                slots = room[plan.first : plan.first + len(plan.source)]
+                # Each row of the input is wanted, in order: as many slots are as many rows.
+                wanted = states if len(states) == len(slots) else states[plan.source]
+                slots[:, :, : states.shape[2]] = wanted
             return key_states, value_states
         return _append(self.keys, key_states, plan), _append(self.values, value_states, plan)
 

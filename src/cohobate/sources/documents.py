@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +22,6 @@ from cohobate.sources import files
 from cohobate.sources.table import COLUMNS, Read, question_id
 from cohobate.sources.text import refuse_encoding
 
-_SUFFIXES = (".md", ".markdown", ".txt")
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
 _FENCE = re.compile(r"\s*(```|~~~)")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+|(?<=[。！？])")
@@ -50,12 +49,6 @@ class Passage:
 
     text: str
     headings: tuple[str, ...]
-
-
-def find(path: str) -> files.Found:
-    """The documents that `path` means. Raises QuestionsError when there are none."""
-    found = files.find(path, _SUFFIXES, ".md, .markdown or .txt", "documents")
-    return replace(found, several=True)  # the name of a single one stands in its questions too
 
 
 def count_words(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ _KINDS = {
     ".jsonl.gz": "JSONL",
     ".jsonl.zst": "JSONL",
 }
+_DOCUMENTS = (".md", ".markdown", ".txt")
 _MAGIC = set("*?[")
 
 
@@ -65,6 +66,12 @@ def find_tables(path: str) -> Found:
             f"'*{suffix(found.files[0][1])}'"
         )
     return found
+
+
+def find_documents(path: str) -> Found:
+    """Text and Markdown files. Raises QuestionsError when there are none."""
+    found = find(path, _DOCUMENTS, ".md, .markdown or .txt", "documents")
+    return replace(found, several=True)  # the name of a single one stands in its questions too
 
 
 def find(path: str, suffixes: Collection[str], listed: str, what: str) -> Found:

@@ -6,14 +6,14 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Hub
 from cohobate.errors import QuestionsError
-from cohobate.sources.arrow import BATCH, numbered, readable
 from cohobate.sources.base import Numbered, Part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PREFIX = "hf:"
 
@@ -29,6 +29,8 @@ def part(path: str, hub: Hub) -> Part:
     """The dataset as a source of rows. Raises QuestionsError when it cannot be loaded."""
 
     def read() -> Iterator[Numbered]:
+        from cohobate.sources.arrow import numbered
+
         return numbered(_batches(_load(path, hub)))
 
     return Part(path, "row", read)
@@ -84,6 +86,8 @@ def _refusal(path: str, error: Exception) -> QuestionsError:
 
 
 def _batches(dataset: Any) -> Iterator[pa.Table]:
+    from cohobate.sources.arrow import BATCH, readable
+
     names = readable(dataset.features.arrow_schema)
     shown = dataset.select_columns(names).with_format("arrow")
     yield from shown.iter(batch_size=BATCH)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Documents, Questions
 from cohobate.errors import QuestionsError
-from cohobate.sources import documents, files
+from cohobate.sources import files
 from cohobate.sources.hub import PREFIX
-from cohobate.sources.table import COLUMNS, Read, collect
+
+if TYPE_CHECKING:
+    from cohobate.sources.table import Read
 
 _TABLE = ("source", "columns", "split", "seed", "gold_after", "repeated", "licence")
 
@@ -23,7 +23,7 @@ def identity(config: Questions) -> dict[str, Any]:
     path, given = config.path or "", config.identity()
     if config.source == "documents":
         settings = {name: given[name] for name in ("source", "documents", "licence")}
-        settings["content"] = documents.find(path).identity()
+        settings["content"] = files.find_documents(path).identity()
         if config.documents.exam is not None:
             settings["exam"] = identity(_exam(config, config.documents.exam))
         return settings
@@ -37,6 +37,8 @@ def identity(config: Questions) -> dict[str, Any]:
 
 def read(config: Questions) -> Read:
     """The questions of files or documents. Raises QuestionsError for whatever is wrong with them."""
+    from cohobate.sources.table import collect
+
     if config.source == "documents":
         return _documents(config)
     path = config.path or ""
@@ -50,7 +52,12 @@ def read(config: Questions) -> Read:
 
 
 def _documents(config: Questions) -> Read:
-    passages = documents.questions(documents.find(config.path or ""), config.documents)
+    import polars as pl
+
+    from cohobate.sources import documents
+    from cohobate.sources.table import COLUMNS, Read
+
+    passages = documents.questions(files.find_documents(config.path or ""), config.documents)
     if config.documents.exam is None:
         return passages
     exam = read(_exam(config, config.documents.exam)).questions

@@ -60,10 +60,10 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
 
     from cohobate import progress, schema
     from cohobate.evaluation import judging
-    from cohobate.files import write_parquet_atomic
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
+    from cohobate.tables import write_table
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     suites = _suites(recipe, questions)
     asked = sum(map(len, suites.values()))
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}
@@ -71,8 +71,7 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
     with progress.bar("evaluation", responses, "answers") as bar:
         frames = [frame for candidate in candidates for frame in _measure(recipe, candidate, suites, workspace, bar)]
     answers = pl.concat(frames)
-    table = answers.to_arrow().select(schema.ANSWERS.names).cast(schema.ANSWERS)
-    write_parquet_atomic(table, workspace.path / "answers.parquet")
+    write_table(answers, schema.ANSWERS, workspace.path / "answers.parquet")
     asked_of = pl.concat(suites.values())
     judged = judging(recipe.triples.verifier, asked_of, answers, "evaluation", workspace.fingerprint)
     return Outcome(len(answers), _scores(recipe, answers), [*_ledger(candidates, answers), *judged])

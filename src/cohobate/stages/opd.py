@@ -71,7 +71,7 @@ def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 def _build(
     recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace, world: World
 ) -> Outcome:
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.stages.common import train_and_publish
     from cohobate.students import load
     from cohobate.training.adapters import Trainee
@@ -80,7 +80,7 @@ def _build(
     from cohobate.training.samplers import sampler
     from cohobate.training.scorers import Scorer
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     student = load(start.path / "model", device=recipe.runtime.device, train=True)
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     asked = recipe.opd.asks_teacher and recipe.opd.steps

@@ -39,15 +39,14 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def _build(recipe: Recipe, workspace: Workspace) -> Outcome:
-    from cohobate.files import write_parquet_atomic
     from cohobate.schema import QUESTIONS
     from cohobate.sources.read import read
+    from cohobate.tables import write_table
 
     found = _world(recipe) if recipe.questions.source == "world" else read(recipe.questions)
-    table = found.questions.to_arrow().select(QUESTIONS.names).cast(QUESTIONS)
-    write_parquet_atomic(table, workspace.path / "questions.parquet")
+    write_table(found.questions, QUESTIONS, workspace.path / "questions.parquet")
     counts = dict(found.questions.group_by("split").len().sort("split").iter_rows())
-    return Outcome(rows=len(table), metrics={"splits": counts, "repeated": found.repeated})
+    return Outcome(rows=len(found.questions), metrics={"splits": counts, "repeated": found.repeated})
 
 
 def _world(recipe: Recipe) -> Read:

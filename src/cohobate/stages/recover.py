@@ -39,9 +39,9 @@ def prompts(recipe: Recipe, practised: Sequence[int] = ()) -> Artifact:
 def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.files import write_parquet_atomic
     from cohobate.recovery import data
     from cohobate.schema import QUESTIONS
+    from cohobate.tables import write_table
 
     config = section(recipe)
     frames = [data.chat_prompts(config)]
@@ -51,7 +51,7 @@ def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspac
         times = max(1, frames[0].filter(pl.col("split") == "fresh").height // (4 * max(1, len(known))))
         frames += [known.with_columns(question_id=pl.col("question_id") + f"-{n}") for n in range(times)]
     frame = pl.concat(frames)
-    write_parquet_atomic(frame.to_arrow().select(QUESTIONS.names).cast(QUESTIONS), workspace.path / "questions.parquet")
+    write_table(frame, QUESTIONS, workspace.path / "questions.parquet")
     return Outcome(len(frame), {"splits": dict(frame.group_by("split").len().sort("split").iter_rows())})
 
 
@@ -81,10 +81,10 @@ def _reply(recipe: Recipe, place: Path, asked: Artifact, workspace: Workspace) -
     from cohobate.chat import student_format
     from cohobate.files import write_parquet_atomic
     from cohobate.recovery.exam import reply
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.students import load
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     config = section(recipe)
     questions = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "train")
     model = load(place, device=recipe.runtime.device)
@@ -124,13 +124,13 @@ def _midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, place: P
     from cohobate.chat import student_format
     from cohobate.objectives.sft import cross_entropy
     from cohobate.recovery import data
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.students import load
     from cohobate.training.adapters import Trainee
     from cohobate.training.loop import Run
     from cohobate.training.measures import write_table
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     config, form = section(recipe), student_format(recipe)
     student = load(place, device=recipe.runtime.device, train=True)
     book = data.document_rows(config.handbooks[number - 1], config.words, student.tokenizer, form)
@@ -175,10 +175,10 @@ def _examine(recipe: Recipe, asked: Artifact, place: Path, workspace: Workspace)
     from cohobate.files import write_parquet_atomic
     from cohobate.recovery import data
     from cohobate.recovery.exam import grade, reply, scores
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.students import load
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     config = section(recipe)
     frame = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "test")
     books = [data.examined(book, number) for number, book in enumerate(config.handbooks, 1)]

@@ -63,13 +63,13 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.chat import student_format
     from cohobate.objectives.sft import cross_entropy
     from cohobate.preflight import require
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.stages.common import train_and_publish
     from cohobate.students import load
     from cohobate.training.adapters import Trainee
     from cohobate.training.triple_source import TripleSource, select, training_rows
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     if world.first:
         require(recipe)
     student = load(recipe.student.model, device=recipe.runtime.device, train=True)

@@ -31,8 +31,8 @@ def one_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
 def _write_one(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.files import write_parquet_atomic
     from cohobate.schema import QUESTIONS
+    from cohobate.tables import write_table
 
     frame = pl.read_parquet(questions.path / "questions.parquet")
     fresh, place = frame.filter(pl.col("split") == "fresh"), section(recipe).question
@@ -40,9 +40,9 @@ def _write_one(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Out
         raise QuestionsError(f"{questions.id} has {len(fresh)} fresh questions, so there is no single.question {place}")
     chosen = fresh[place : place + 1]
     parts = [chosen, chosen.with_columns(split=pl.lit("train")), frame.filter(pl.col("split") == "validation")]
-    table = pl.concat(parts).to_arrow().select(QUESTIONS.names).cast(QUESTIONS)
-    write_parquet_atomic(table, workspace.path / "questions.parquet")
-    return Outcome(len(table), {"question": chosen["question"][0], "gold_answer": chosen["gold_answer"][0]})
+    asked = pl.concat(parts)
+    write_table(asked, QUESTIONS, workspace.path / "questions.parquet")
+    return Outcome(len(asked), {"question": chosen["question"][0], "gold_answer": chosen["gold_answer"][0]})
 
 
 def held_out(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
@@ -76,10 +76,10 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
     from cohobate.files import write_parquet_atomic
     from cohobate.ledger import ModelCost, entry, total
     from cohobate.rollouts import Decoding
-    from cohobate.runtime import set_threads
+    from cohobate.runtime import prepare_torch
     from cohobate.students import load
 
-    set_threads(recipe)
+    prepare_torch(recipe)
     config = recipe.evaluation
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "test")
     asked = frame.head(section(recipe).limit)

@@ -79,10 +79,10 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
 
     from cohobate import progress, schema
     from cohobate.asking import ask, failure_rows
-    from cohobate.files import parquet_writer
     from cohobate.preflight import require
     from cohobate.responses import ResponseStore
     from cohobate.samples import Requests, Rows
+    from cohobate.tables import parquet_writer
 
     require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
@@ -116,7 +116,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
 def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
     """triples.parquet, verdicts.parquet and aggregates.parquet, a piece at a time."""
     from cohobate import labels, schema
-    from cohobate.files import parquet_writer
+    from cohobate.tables import parquet_writer
 
     tables = {"triples": schema.TRIPLES, "verdicts": schema.VERDICTS, "aggregates": schema.AGGREGATES}
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from cohobate import ledger, progress
-from cohobate.batches import Row, batches
+from cohobate.batches import Row, batches, can_share
 from cohobate.errors import CohobateError
 from cohobate.ledger import LedgerEntry
 from cohobate.objectives.base import Objective, Terms, merge
@@ -119,7 +119,10 @@ class Run:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
         self.student.model.train()
         learner = self.trainee.learner.train()
-        made = list(batches(rows, self.config.tokens_per_batch, self.student.pad_id, self.student.device))
+        with self.trainee.precision():
+            share = not self.trainee.is_sharded and can_share(self.student.model)
+        budget, device = self.config.tokens_per_batch, self.student.device
+        made = list(batches(rows, budget, self.student.pad_id, device, share=share))
         # Sharded weights are gathered in every pass, so all ranks need the same number of passes, and must agree on it
         # before the first of them.
         idle = self.world.largest(len(made)) - len(made) if self.trainee.is_sharded else 0

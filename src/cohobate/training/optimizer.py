@@ -19,7 +19,7 @@ def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: Training) -
         {"params": [p for p in learnt if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in learnt if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, config))
     return optimizer, schedule
 

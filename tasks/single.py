@@ -15,6 +15,12 @@ def choose_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
     return single.one_prompt(recipe, questions)
 
 
+@stage("without-rationales")
+def without_rationales(recipe: Recipe, triples: Artifact) -> Artifact:
+    """Cut the rationales of a share of the start's triples."""
+    return single.bare(recipe, triples)
+
+
 @stage("held-out", retries=1, gpu=always)
 def measure(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
     """Measure a student on held-out questions."""

@@ -334,3 +334,29 @@ def test_preflight_says_whether_the_endpoint_answers(server: WireServer, tmp_pat
     server.plan = lambda body, time: error(404, "no such model")
     last = check(recipe_of(tmp_path, server.url, 5))[-1]
     assert last.name == "teacher answers" and not last.passed and "has no model 'm'" in last.detail
+
+
+# As its documentation says; values are single precision.
+PROPS = {"default_generation_settings": {"params": {"top_k": 40, "top_p": 0.949999988079071, "repeat_penalty": 1.0}}}
+
+
+def test_preflight_says_what_llama_cpp_does_unasked(server: WireServer, tmp_path: Path, data: Path) -> None:
+    def line(**extra: Any) -> tuple[bool, str]:
+        teacher = {"extra": extra}
+        checks = check(recipe_of(tmp_path, server.url, 5, teacher=teacher, triples={"temperature": 1.0}))
+        return next((item.passed, item.detail) for item in checks if item.name == "teacher as asked")
+
+    assert line() == (True, "does not say what it adds to a request")
+    server.pages["/props"] = PROPS
+    passed, said = line(top_k=0)
+    assert not passed and "(top_p 0.95); set teacher.extra = {top_p = 1}" in said
+    assert line(top_k=0, top_p=1.0) == (True, "adds nothing to a request")
+    server.pages["/v1/models"] = {"data": [{"id": "other", "owned_by": "llamacpp"}]}
+    passed, said = line(top_k=0, top_p=1.0)
+    assert not passed and f"{server.url} serves 'other' and answers to any name, 'm' too; correct teacher.model" in said
+    for listed in ("m", "models/m"):
+        server.pages["/v1/models"] = {"data": [{"id": listed, "owned_by": "llamacpp"}]}
+        assert line(top_k=0, top_p=1.0)[0]
+    # A provider's list need not be whole, and it refuses what it does not know.
+    server.pages["/v1/models"] = {"data": [{"id": "other", "owned_by": "system"}]}
+    assert line(top_k=0, top_p=1.0)[0]

@@ -87,6 +87,11 @@ def test_further_parameters_may_not_belie_what_is_recorded() -> None:
     assert "extra.n " in refusal("tiny", *ENDPOINT, "teacher.extra={n=4}")
     harmless = "teacher.extra={reasoning_effort='low', max_thinking_tokens=5}"
     assert load_recipe("tiny", [*ENDPOINT, harmless]).teacher.extra["max_thinking_tokens"] == 5
+    assert "extra.top_p" in refusal("tiny", *ENDPOINT, "teacher.extra={top_p=0.9}")
+    assert "extra.top_k" in refusal("tiny", *ENDPOINT, "teacher.extra={top_k=20}")
+    assert "extra.top_k" in refusal("tiny", "teacher.kind=vllm", "teacher.extra={top_k=0}")
+    neutral = load_recipe("tiny", [*ENDPOINT, "teacher.extra={top_p=1, top_k=0}"]).teacher
+    assert neutral.extra == {"top_p": 1, "top_k": 0}
 
 
 def test_a_missing_recipe_names_the_shipped_ones() -> None:

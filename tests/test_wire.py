@@ -26,6 +26,14 @@ def test_a_request_says_what_was_asked_and_leaves_out_what_changes_nothing() -> 
     assert (fuller["top_p"], fuller["top_k"], fuller["min_p"]) == (0.9, 20, 0.1)
 
 
+def test_a_server_may_be_told_that_nothing_is_cut_and_not_that_something_else_is() -> None:
+    told = replace(ASKED, extra={"top_p": 1.0, "top_k": -1})
+    sent = body(told, TEACHER)
+    assert (sent["top_p"], sent["top_k"]) == (1.0, -1)
+    cut = body(replace(told, top_k=20), TEACHER)
+    assert (cut["top_p"], cut["top_k"]) == (1.0, 20)
+
+
 def test_each_sample_and_each_seed_has_a_seed_of_its_own() -> None:
     seeds = {body(replace(ASKED, sample_index=i, seed=s), TEACHER)["seed"] for i in range(8) for s in range(8)}
     assert len(seeds) == 64

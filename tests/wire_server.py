@@ -111,6 +111,7 @@ class WireServer:
         self.times: dict[str, int] = {}
         self.in_flight = self.most_in_flight = 0
         self.port = 0
+        self.pages: dict[str, Any] = {}  # what GET returns, by path
 
     @property
     def url(self) -> str:
@@ -139,6 +140,7 @@ class WireServer:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._answer)
         app.router.add_post("/v1/completions", self._answer)
+        app.router.add_get("/{path:.*}", self._page)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
@@ -147,6 +149,10 @@ class WireServer:
         listening.set()
         await ending.wait()
         await runner.cleanup()
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        found = self.pages.get(request.path)
+        return web.Response(status=404) if found is None else web.json_response(found)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         received = time.monotonic()

@@ -101,6 +101,7 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
     if "teacher" in roles:
         if recipe.teacher.kind == "endpoint" and ask:
             yield "teacher answers", lambda: _answers(recipe.teacher, recipe.triples)
+            yield "teacher as asked", lambda: _as_asked(recipe.teacher, recipe.triples)
         if (recipe.teacher.kind == "vllm" and (ask or alone)) or (served and not recipe.teacher.base_urls):
             yield "vllm", _vllm
         if recipe.teacher.kind == "vllm" and ask:
@@ -116,6 +117,8 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
     judge = recipe.triples.verifier.judge
     if judge is not None and recipe.triples.verifier.name == "judge" and ask:
         yield "judge answers", lambda: _judges(judge, recipe)
+        if judge.kind == "endpoint":
+            yield "judge as asked", lambda: _as_asked(judge)
     if models:
         yield "template", lambda: _template(recipe, models)
         yield "lengths", lambda: _lengths(recipe, models)
@@ -201,6 +204,15 @@ def _answers(teacher: Teacher, given: Triples | Judge) -> str:
 
     limits = given.model_copy(update={"attempts": 2})
     return _one_answer(teacher, EndpointTeacher(teacher, limits), ", ".join(teacher.base_urls))
+
+
+def _as_asked(teacher: Teacher, given: Triples | None = None) -> str:
+    """given: how a teacher samples; a judge's replies are greedy."""
+    from cohobate.teachers.as_asked import require_as_asked
+    from cohobate.teachers.base import Request
+
+    shape = (given.temperature, given.top_p, given.top_k) if given else (0.0, 1.0, 0)
+    return require_as_asked(teacher, Request("preflight", [], teacher.model, *shape, 16, 0, 0, teacher.extra))
 
 
 def _engine_answers(recipe: Recipe) -> str:

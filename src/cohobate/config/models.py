@@ -22,6 +22,9 @@ _SECRET_VALUE = re.compile(r"(?i)bearer\s+\S|sk-[\w-]{8}|hf_\w{16}")
 # What a request says by itself: an extra one would break the reply, or belie what is recorded about the sample.
 _OWN_PARAMETERS = {"model", "messages", "n", "stream"}
 _RECORDED_PARAMETERS = {"temperature", "top_p", "top_k", "seed", "max_tokens", "max_completion_tokens"}
+# Those that are sent only where the recipe sets them, and what an endpoint may be told in their place: that nothing is
+# cut off, where its own defaults would.
+_UNSENT = {"top_p": (1,), "top_k": (0, -1)}
 
 
 def _holds_secret(value: object) -> bool:
@@ -93,8 +96,9 @@ class Teacher(Section):
     served_as: str | None = None
     """endpoint: the model name that its responses carry, where that is another than `model`."""
     extra: Annotated[dict[str, JsonValue], AfterValidator(_no_secret_parameter)] = {}
-    """endpoint: further parameters of each request, such as reasoning_effort, response_format, min_p. vllm: further
-    sampling parameters, such as min_p, repetition_penalty."""
+    """endpoint: further parameters of each request, such as reasoning_effort, response_format, min_p; and top_p = 1.0,
+    top_k = 0 (or -1) for a server that cuts by itself where it is told nothing. vllm: further sampling parameters, such
+    as min_p, repetition_penalty."""
     limit_name: Annotated[Literal["max_tokens", "max_completion_tokens"], EXECUTION] = "max_tokens"
     """endpoint: what it calls the limit of a response."""
     price_input: Annotated[float | None, Field(ge=0), EXECUTION] = None
@@ -143,13 +147,19 @@ class Teacher(Section):
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.kind == "endpoint" and "model" not in self.model_fields_set:
             raise ValueError("kind = 'endpoint' needs model, the name that the server knows it by")
-        if taken := sorted((_OWN_PARAMETERS | self.recorded) & set(self.extra)):
+        if taken := self._taken():
             raise ValueError(
                 f"extra.{taken[0]} is set by cohobate itself, from model, prompt and [{self.limits_section}]"
             )
         if (self.price_input is None) != (self.price_output is None):
             raise ValueError("price_input and price_output belong together; give both, 0 for what is free")
         return self
+
+    def _taken(self) -> list[str]:
+        """Parameters in `extra` that are not its own to set."""
+        found = (_OWN_PARAMETERS | self.recorded) & set(self.extra)
+        allowed = _UNSENT if self.kind == "endpoint" else {}
+        return sorted(name for name in found if self.extra[name] not in allowed.get(name, ()))
 
 
 class Student(Section):

@@ -4,12 +4,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cohobate.config.base import Count, Positive, Section
+from cohobate.config.base import Count, Positive, Section, Share
+
+Rate = Annotated[float, Field(gt=0)]
 
 
 class Single(Section):
     """Every arm starts from the student of [sft] and makes as many steps of as many sequences."""
 
+    bare: Share = 0.0
+    """Share of the triples, drawn by the hash of the question, of which the start learns `Answer: ...` alone, as from
+    data without rationales: it can work a question out, but does not always. The arms' teacher always does."""
     question: Count = 0
     """Which question of the fresh split is the one prompt."""
     rollouts: Positive = 256
@@ -17,8 +22,10 @@ class Single(Section):
     the one prompt."""
     steps: Positive = 20
     """Steps of each arm, with the other settings of [opd], or for SFT of [sft]."""
-    lr: Annotated[float, Field(gt=0)] = 2e-4
-    """The arms' learning rate: the same for all, so that they compare."""
+    lr: Rate = 2e-4
+    """Learning rate of both OPD arms."""
+    sft_lr: Annotated[tuple[Rate, ...], Field(min_length=1)] = (2e-4,)
+    """Learning rates of SFT on the one prompt, an arm each: what generalises best may fit least."""
     seeds: Positive = 3
     """Repetitions of each arm."""
     limit: Positive = 1000

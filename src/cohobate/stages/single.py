@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
 from cohobate.errors import QuestionsError
-from cohobate.single import MANY, ONE, SFT, START, Scored, section
+from cohobate.single import START, Scored, section
 from cohobate.store import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from cohobate.report.experiment import Page
 
-VERSION = 1
+VERSION = 2
 
 
 def one_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
@@ -43,6 +48,47 @@ def _write_one(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Out
     asked = pl.concat(parts)
     write_table(asked, QUESTIONS, workspace.path / "questions.parquet")
     return Outcome(len(asked), {"question": chosen["question"][0], "gold_answer": chosen["gold_answer"][0]})
+
+
+def bare(recipe: Recipe, triples: Artifact) -> Artifact:
+    """The triples of the start: `single.bare` of them, by the hash of the question, without their rationales."""
+    if not section(recipe).bare:
+        return triples
+    return Store().produce(
+        "triples",
+        recipe=recipe,
+        version=VERSION,
+        identity={"bare": section(recipe).bare},
+        parents=[triples],
+        build=lambda workspace: _write_bare(recipe, triples, workspace),
+    )
+
+
+def _write_bare(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outcome:
+    import polars as pl
+
+    from cohobate.schema import TRIPLES
+    from cohobate.tables import write_table
+
+    frame = pl.read_parquet(triples.path / "triples.parquet")
+    share = section(recipe).bare
+    drawn = pl.Series([_place(question) < share for question in frame["question_id"]], dtype=pl.Boolean)
+    cut = drawn & frame["answer"].is_not_null()
+    frame = frame.with_columns(
+        response=pl.when(cut).then("Answer: " + pl.col("answer")).otherwise("response"),
+        rationale=pl.when(cut).then(None).otherwise("rationale"),
+        rationale_source=pl.when(cut).then(None).otherwise("rationale_source"),
+    )
+    write_table(frame, TRIPLES, workspace.path / "triples.parquet")
+    # The answers are the same, and so are their verdicts.
+    for name in ("verdicts", "aggregates", "failures"):
+        shutil.copy(triples.path / f"{name}.parquet", workspace.path / f"{name}.parquet")
+    return Outcome(len(frame), {"without_rationale": int(cut.sum())})
+
+
+def _place(question: str) -> float:
+    """Where the question stands in 0..1, whatever its recipe's other questions."""
+    return int.from_bytes(hashlib.sha256(f"bare\0{question}".encode()).digest()[:8], "big") / 2**64
 
 
 def held_out(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
@@ -95,8 +141,20 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
         spent.append(entry("single", "student", "evaluation", ModelCost.of(student.config), *lengths))
         frames.append(answers.with_columns(decoding=pl.lit(decoding)))
         found[decoding] = {name: summarise(answers)[name] for name in ("n", "accuracy", "low", "high", "mean_tokens")}
+        found[decoding]["worked_out"] = _is_worked_out(recipe, answers).sum() / len(answers)
     write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
     return Outcome(len(asked), found, total(spent))
+
+
+def _is_worked_out(recipe: Recipe, answers: pl.DataFrame) -> pl.Series:
+    """Which of the answers hold a rationale."""
+    import polars as pl
+
+    from cohobate.answers import parse, parse_plain
+
+    config = recipe.sft
+    read = parse if config.format == "chat" else partial(parse_plain, separator=config.separator)
+    return pl.Series([read(text).rationale is not None for text in answers["response"]], dtype=pl.Boolean)
 
 
 def write(recipe: Recipe, prompt: Artifact, found: Sequence[Scored]) -> Artifact:
@@ -106,7 +164,7 @@ def write(recipe: Recipe, prompt: Artifact, found: Sequence[Scored]) -> Artifact
         recipe=recipe,
         version=VERSION,
         identity={"places": [[one.arm, one.seed] for one in found], **section(recipe).identity()},
-        parents=[prompt, *(one.exam for one in found)],
+        parents=[prompt, *(part for one in found for part in (one.exam, one.model))],
         build=lambda workspace: _build(recipe, prompt, found, workspace),
     )
 
@@ -122,7 +180,8 @@ def _build(recipe: Recipe, prompt: Artifact, found: Sequence[Scored], workspace:
         metrics = one.exam.manifest.metrics
         assert isinstance(metrics, dict)
         for decoding, score in metrics.items():
-            rows.append({"arm": one.arm, "seed": one.seed, "decoding": decoding, **score})
+            right = {"right_of_worked_out": _right_of_worked_out(recipe, one.exam, decoding)}
+            rows.append({"arm": one.arm, "seed": one.seed, "decoding": decoding, **_losses(one), **right, **score})
     pl.DataFrame(rows).write_parquet(workspace.path / "scores.parquet", compression="zstd")
     lines = summarise(rows)
     made = _page(recipe, prompt, lines, [prompt, *(one.exam for one in found)])
@@ -131,32 +190,60 @@ def _build(recipe: Recipe, prompt: Artifact, found: Sequence[Scored], workspace:
     return Outcome(len(rows), {"lines": lines})
 
 
+def _losses(one: Scored) -> dict[str, float | None]:
+    """The loss of the first and the last step; none of the start, whose triples are other ones."""
+    import polars as pl
+
+    if one.arm == START:
+        return {"first_loss": None, "last_loss": None}
+    losses = pl.read_parquet(one.model.path / "metrics.parquet")["loss"]
+    return {"first_loss": losses[0], "last_loss": losses[-1]}
+
+
+def _right_of_worked_out(recipe: Recipe, exam: Artifact, decoding: str) -> float | None:
+    """Share of right ones among the answers that hold a rationale; None where none does."""
+    import polars as pl
+
+    answers = pl.read_parquet(exam.path / "answers.parquet").filter(pl.col("decoding") == decoding)
+    worked = answers.filter(_is_worked_out(recipe, answers))
+    return float((worked["verdict"] == "correct").sum()) / len(worked) if len(worked) else None
+
+
 def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifacts: list[Artifact]) -> Page:
     from cohobate.report.experiment import Dot, Page, Table, spread
+    from cohobate.single import DECODINGS, PARTS
 
     config, asked = section(recipe), prompt.manifest.metrics
     assert isinstance(asked, dict)
-    header = ["arm", "seeds", "greedy", "sampled", "tokens an answer"]
+    header = ["arm", "seeds", "greedy", "sampled", "worked out", "right of those", "loss", "tokens an answer"]
     cells = [
-        [ln["arm"], str(ln["seeds"]), spread(ln["greedy"]), spread(ln["sampled"]), f"{ln['mean_tokens']:.1f}"]
+        [
+            *(ln["arm"], str(ln["seeds"]), spread(ln["greedy"]), spread(ln["sampled"])),
+            *(" / ".join(_percent(ln[name][part]) for name in DECODINGS) for part in PARTS),
+            "" if ln["first_loss"] is None else f"{ln['first_loss']:.2f} to {ln['last_loss']:.3f}",
+            f"{ln['mean_tokens']:.1f}",
+        ]
         for ln in lines
     ]
     dots = [
         Dot(ln["arm"], name, *(ln[name][part] for part in ("mean", "low", "high")))
-        for name in ("greedy", "sampled")
+        for name in DECODINGS
         for ln in lines
         if abs(ln[name]["low"]) != float("inf")
     ]
     means = {ln["arm"]: ln["greedy"]["mean"] for ln in lines}
+    gained = [f"{arm} {mean:.1%} ({100 * (mean - means[START]):+.1f} points)" for arm, mean in means.items()]
     said = [
         f"The one prompt is: {asked['question']} Each arm makes {config.steps} steps of {config.rollouts} sequences "
         "from the same start.",
-        f"Held-out questions, greedy: the start {means[START]:.1%}; OPD on one prompt {means[ONE]:.1%} "
-        f"({100 * (means[ONE] - means[START]):+.1f} points), OPD on many prompts {means[MANY]:.1%} "
-        f"({100 * (means[MANY] - means[START]):+.1f}), SFT on the teacher's answers to the one prompt {means[SFT]:.1%} "
-        f"({100 * (means[SFT] - means[START]):+.1f}).",
+        *([_said_of_bare(config.bare)] if config.bare else []),
+        f"Held-out questions, greedy: the start {means[START]:.1%}; {'; '.join(gained[1:])}.",
     ]
-    about = "Mean over seeds with 95% interval (Student's t); of the start that of the questions (Wilson)."
+    about = (
+        "Mean over seeds with 95% interval (Student's t); of the start that of the questions (Wilson). Worked out: "
+        "answers with a rationale, and how many of those are right; greedy / sampled. Loss: first and last step, "
+        "reverse KL of OPD on its rollouts, cross-entropy of SFT, nats a token."
+    )
     return Page(
         recipe.report.title or f"One prompt, many samples: {recipe.name}",
         said,
@@ -164,4 +251,15 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
         dots,
         "Accuracy on held-out questions, with 95% interval.",
         artifacts,
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _said_of_bare(share: float) -> str:
+    return (
+        f"Of {share:.0%} of its triples the start has learnt the answer without the rationale; the teacher of the arms "
+        "always works it out."
     )

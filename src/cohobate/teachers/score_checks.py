@@ -5,26 +5,21 @@ Scores of a server that reads other tokens, or renders another prompt, look as g
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-from urllib.parse import urlsplit
 
 from cohobate.chat import conversation_ids, encode, messages
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError, EndpointError, TeacherError, UserError
+from cohobate.errors import CohobateError, TeacherError, UserError
 from cohobate.students import LoadedModel, ModelOutline, outline
-from cohobate.teachers.endpoint import Exchange, secret
+from cohobate.teachers.endpoint import Exchange
 from cohobate.teachers.score_wire import RowScore, ScoredRow, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.web import read_json
 
 _QUESTION, _RESPONSE = "What is 2 + 3?", "2 + 3 = 5.\nAnswer: 5"
 _COMPARED = 1000  # tokens of the vocabulary that are compared by what they decode to
 _ROW = 50  # of them in a row
 _LONGEST = 64  # tokens that the teacher may take to end an answer
 _REPEATS = 3
-_SECONDS = 120.0
 # Nats that scores of the same tokens may differ by on the whole: bfloat16 in batches of other sizes makes 0.01.
 _NOISE, _OTHER_MODEL = 0.05, 0.1
 
@@ -131,7 +126,7 @@ class _Server:
     def template(self) -> str:
         asked = {"model": self.settings.model, "messages": self.conversation, "add_generation_prompt": True}
         for url in self.settings.base_urls:
-            said = self._post(f"{url.rstrip('/').removesuffix('/v1')}/tokenize", asked)
+            said = read_json(f"{url.rstrip('/').removesuffix('/v1')}/tokenize", self.settings, asked)
             if said is None or "tokens" not in said:
                 return "says nothing of its chat template, so it cannot be compared"
             if said["tokens"] != self.prompt:
@@ -147,7 +142,7 @@ class _Server:
         longest = min(_LONGEST, self.recipe.opd.max_tokens)
         body = {"model": self.settings.model, "prompt": self.prompt, "max_tokens": longest, "temperature": 0}
         for url in self.settings.base_urls:
-            said = self._post(f"{url.rstrip('/')}/completions", {**body, "return_token_ids": True})
+            said = read_json(f"{url.rstrip('/')}/completions", self.settings, {**body, "return_token_ids": True})
             choice = (said or {"choices": [{}]})["choices"][0]
             ids = choice.get("token_ids")
             if choice.get("finish_reason") != "stop" or not ids:
@@ -203,25 +198,9 @@ class _Server:
 
     def _limit(self, url: str) -> int | None:
         """Tokens that the model may read, where the server says so."""
-        listed = (self._post(f"{url.rstrip('/')}/models", None) or {}).get("data") or []
+        listed = (read_json(f"{url.rstrip('/')}/models", self.settings) or {}).get("data") or []
         limits = [item.get("max_model_len") for item in listed if item.get("id") == self.settings.model]
         return limits[0] if limits else None
-
-    def _post(self, url: str, body: Any) -> Any:
-        """The JSON that comes back; None where there is no such route."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {secret(self.settings) or 'none'}"}
-        data = None if body is None else json.dumps(body).encode()
-        here = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")  # this machine is behind no proxy
-        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
-        try:
-            with opener.open(urllib.request.Request(url, data, headers), timeout=_SECONDS) as reply:
-                return json.loads(reply.read())
-        except (urllib.error.HTTPError, json.JSONDecodeError):
-            return None
-        except OSError as error:
-            raise EndpointError(
-                f"nobody answers at {url} ({error}); start the server, or correct teacher.base_url"
-            ) from None
 
 
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:

@@ -114,13 +114,13 @@ def body(request: Request, teacher: Teacher) -> dict[str, Any]:
     neutral = {"top_p": 1.0, "top_k": 0}  # not every server knows them
     sampling = {
         "temperature": request.temperature,
-        "top_p": request.top_p,
-        "top_k": request.top_k,
         teacher.limit_name: request.max_tokens,
         "seed": request.noise_seed,
     }
-    sent = {name: value for name, value in sampling.items() if neutral.get(name) != value}
-    return {"model": teacher.model, "messages": request.messages, **sent, **request.extra}
+    asked = {"top_p": request.top_p, "top_k": request.top_k}
+    # Behind the further parameters, which may hold a neutral value but must not replace another.
+    cuts = {name: value for name, value in asked.items() if neutral[name] != value}
+    return {"model": teacher.model, "messages": request.messages, **sampling, **request.extra, **cuts}
 
 
 def read(payload: Any, teacher: Teacher) -> Reply:

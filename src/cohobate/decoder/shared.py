@@ -73,7 +73,9 @@ class SharedLayout:
 def _look(rows: _Rows, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     queries = queries.unflatten(0, rows.queries.shape).transpose(1, 2)
     keys, values = (part.unflatten(0, rows.keys.shape).transpose(1, 2) for part in (keys, values))
-    return look(queries, keys, values, rows.mask).transpose(1, 2).flatten(2).flatten(0, 1)
+    # Not every device takes a mask of another precision than the queries'.
+    mask = None if rows.mask is None else rows.mask.to(queries.dtype)
+    return look(queries, keys, values, mask).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def saved(sequences: Sequence[Pair]) -> float:

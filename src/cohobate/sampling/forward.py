@@ -23,7 +23,7 @@ class Forward(Protocol):
 
 
 def forward_of(model: Any, cache: SlotCache, limit: int) -> Forward:
-    """The passes of `model` over at most `limit` positions, as long as its weights stay as they are."""
+    """The passes of `model` over at most `limit` positions, right as long as its weights stay as they are."""
     decoder = Decoder.of(model)
     return _ByModule(model, cache) if decoder is None else _ByDecoder(model, decoder, cache, limit)
 

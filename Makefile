@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
 
-compare: $(STAMP)  ## train students by every method from one start and set them side by side (the better part of an hour)
+compare: $(STAMP)  ## train students by every method from one start and set them side by side (an hour of one core)
 	@$(BIN)/cohobate compare
 
 judge: $(STAMP)  ## the tiny policy and its judge, with what a noisy one does (half a minute)

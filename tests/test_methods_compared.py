@@ -16,6 +16,7 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.recipes import load_recipe
+from cohobate.report.render import pieces
 from cohobate.stages import ahead, comparison, questions
 from cohobate.store import Artifact, Store
 from cohobate.studies.course import Course, Makers, Trained
@@ -142,6 +143,19 @@ def test_the_page_shows_every_student_and_needs_nothing_from_elsewhere(compared:
         line = re.search(f'data-run="{run["method"]}/{run["seed"]}".*?</tr>', page, re.DOTALL)
         assert line is not None and str(run["student"]) in line.group() and str(run["evaluation"]) in line.group()
     assert {"table-accuracy", "table-base", "figure-accuracy"} <= set(re.findall('id="([^"]*)"', page))
+
+
+@pytest.mark.parametrize(
+    ("cell", "lines"),
+    [
+        ("416 G [100 G, 1.73 T], 2.8x [0.71, 11]", ["416 G", "[100 G, 1.73 T],", "2.8x [0.71, 11]"]),
+        ("0 of 3 seeds in 2.64 T, ≥ 2.2x", ["0 of 3 seeds in 2.64 T,", "≥ 2.2x"]),
+        ("+15.6 [+13.4, +17.8] better", ["+15.6", "[+13.4, +17.8] better"]),
+        ("opd_topk", ["opd_topk"]),
+    ],
+)
+def test_a_cell_is_broken_between_its_figures_only(cell: str, lines: list[str]) -> None:
+    assert pieces(cell) == lines
 
 
 @pytest.mark.browser

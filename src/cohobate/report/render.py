@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -49,6 +50,7 @@ def environment() -> Environment:
         "big": big,
         "student": lambda name: _NAMES.get(name, name),
         "shade": shade,
+        "pieces": pieces,
         "cell": lambda text: " ".join(str(text).replace("|", "\\|").split()),
     }
     return environment
@@ -67,6 +69,11 @@ def percent(share: float | None) -> str:
 def interval(score: dict[str, Any]) -> str:
     """The 95% interval of a score: 40.1–44.2%."""
     return f"{100 * score['low']:.1f}–{100 * score['high']:.1f}%"
+
+
+def pieces(cell: str) -> list[str]:
+    """A cell's text, cut where a line may end: `2 G [1 G, 4 G], 2.8x [1, 8]` -> 2 G / [1 G, 4 G], / 2.8x [1, 8]."""
+    return re.split(r" (?=≥)|(?<!≥) (?=[\d.,]+x)|(?<!x) (?=\[)", cell)
 
 
 def big(number: float) -> str:

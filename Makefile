@@ -23,10 +23,10 @@ compare: $(STAMP)  ## train students by every method from one start and set them
 judge: $(STAMP)  ## the tiny policy and its judge, with what a noisy one does (half a minute)
 	@$(BIN)/cohobate policy train helpdesk
 
-recover: $(STAMP)  ## learn a handbook, and recover the instruction following that it cost
+recover: $(STAMP)  ## learn a handbook, and recover the instruction following that it cost (an hour of one core)
 	@$(BIN)/cohobate recover handbook
 
-single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it
+single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it (a quarter of an hour)
 	@$(BIN)/cohobate single-prompt oneprompt
 
 test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp

@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from cohobate import interrupts, runs
 from cohobate.config import Recipe
 from cohobate.errors import CohobateError
-from cohobate.listing import print_comparison, print_scores
+from cohobate.listing import print_comparison, print_findings, print_scores
 from cohobate.progress import listening, say
 from cohobate.recipes import load_recipe, make_recipe
 from cohobate.store import STAGES, Artifact
@@ -27,8 +27,9 @@ from tasks.alive import alive
 from tasks.ephemeral import tie_server_to_this_process
 from tasks.secrets import keys_from_blocks
 
-# Stages that end with a page to read.
-PAGES = ("report", "judge", "recovery", "single")
+# Stages that end with a page to read; the findings of an experiment are told as well.
+_EXPERIMENTS = ("judge", "recovery", "single")
+_PAGES = ("report", *_EXPERIMENTS)
 _AS_JSON = "COHOBATE_JSON"
 _finished: list[Artifact] = []
 _RUN = "COHOBATE_RUN_ID"
@@ -109,7 +110,9 @@ def _close() -> None:
     for artifact in _finished:
         if artifact.stage == "evaluation":
             print_scores(artifact)
-        if artifact.stage in PAGES:
+        if artifact.stage in _EXPERIMENTS:
+            print_findings(artifact)
+        if artifact.stage in _PAGES:
             print(f"report: {artifact.path / 'index.html'}", flush=True)
 
 

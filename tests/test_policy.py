@@ -261,7 +261,9 @@ def test_a_recipe_without_the_section_is_refused() -> None:
 
 
 @pytest.mark.prefect
-def test_the_flow_ends_with_the_page_and_finds_it_the_second_time(data: Path) -> None:
+def test_the_flow_tells_what_it_found_and_finds_it_the_second_time(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.judge import judge as flow
@@ -271,5 +273,7 @@ def test_the_flow_ends_with_the_page_and_finds_it_the_second_time(data: Path) ->
     with prefect_test_harness(server_startup_timeout=120):
         first, second = flow(recipe), flow(recipe)
     assert [artifact.stage for artifact in first] == ["questions", "policy", "judge"]
-    assert (first[-1].path / "index.html").is_file()
     assert all(artifact.cached for artifact in second)
+    told, page = capsys.readouterr().out, first[-1].path / "index.html"
+    assert page.is_file() and told.count(f"report: {page}\n") == 2
+    assert told.count((first[-1].path / "report.md").read_text()) == 2

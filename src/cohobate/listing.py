@@ -97,6 +97,15 @@ def print_comparison(comparison: Artifact, *, as_json: bool = False) -> None:
         show(facts, str(comparison.path / "index.html"))
 
 
+def print_findings(experiment: Artifact) -> None:
+    """The report of an experiment on standard output, laid out where that is a terminal."""
+    from rich.markdown import Markdown
+
+    text = (experiment.path / "report.md").read_text(encoding="utf-8")
+    console = Console(highlight=False)
+    console.print(Markdown(text)) if console.is_terminal else print(text)
+
+
 def print_suites(suites: Artifact) -> None:
     """The scores of suites on standard output: avg@k and pass@k where questions are answered several times."""
     console = Console(highlight=False)

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Printed
 
 from cohobate.report import figures
 from cohobate.report.render import asset, environment
@@ -65,19 +62,6 @@ def markdown(page: Page) -> str:
         lines += ["", f"## {table.title}", "", *([table.about, ""] if table.about else [])]
         lines += [" | ".join(table.header), " | ".join("---" for _ in table.header), *rows]
     return "\n".join(lines) + "\n"
-
-
-def show(page: Page) -> None:
-    """Sentences and tables on standard output."""
-    console = Console(highlight=False, soft_wrap=True)
-    for sentence in page.said:
-        console.print(escape(sentence))
-    for table in page.tables:
-        printed = Printed(*table.header, title=table.title, title_justify="left", box=None, header_style="bold")
-        for row in table.rows:
-            printed.add_row(*map(escape, row))
-        console.print("")
-        console.print(printed)
 
 
 def spread(found: dict[str, Any] | None) -> str:

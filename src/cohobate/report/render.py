@@ -71,9 +71,10 @@ def interval(score: dict[str, Any]) -> str:
     return f"{100 * score['low']:.1f}–{100 * score['high']:.1f}%"
 
 
-def pieces(cell: str) -> list[str]:
-    """A cell's text, cut where a line may end: `2 G [1 G, 4 G], 2.8x [1, 8]` -> 2 G / [1 G, 4 G], / 2.8x [1, 8]."""
-    return re.split(r" (?=≥)|(?<!≥) (?=[\d.,]+x)|(?<!x) (?=\[)", cell)
+def pieces(cell: str) -> Markup:
+    """A cell whose lines end between figures only: `2 G [1 G, 4 G], 2.8x [1, 8]` -> 2 G / [1 G, 4 G], / 2.8x [1, 8]."""
+    cut = re.split(r" (?=≥)|(?<!≥) (?=[\d.,]+x)|(?<!x) (?=\[)", cell)
+    return Markup(" ").join(Markup('<span class="piece">{}</span>').format(piece) for piece in cut)
 
 
 def big(number: float) -> str:

@@ -41,7 +41,7 @@ def measured(changes: list[str], steps: int) -> tuple[pl.DataFrame, float]:
     """The metrics of the opd stage of the tiny recipe with `changes`, in a data folder of its own, and its seconds."""
     import polars as pl
 
-    from cohobate.recipes import load_recipe
+    from cohobate.config.load import load_recipe
     from cohobate.stages import opd, questions, sft, triples
 
     small = ["runtime.threads=1", "sft.steps=2", "sft.evaluate_questions=0", "opd.evaluate_questions=0"]
@@ -86,10 +86,10 @@ def time_sync(millions: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cohobate.chat import prompt_ids
-    from cohobate.recipes import load_recipe
-    from cohobate.students import load, save
-    from cohobate.training.adapters import Trainee
+    from cohobate.config.load import load_recipe
+    from cohobate.models.chat_template import prompt_ids
+    from cohobate.models.loading import load, save
+    from cohobate.training.trainee import Trainee
     from cohobate.training.vllm_sampler import VllmSampler
 
     width, layers = SHAPES[millions]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from cohobate.schema import Table
-    from cohobate.store import Artifact
+    from cohobate.core.schema import Table
+    from cohobate.store.artifacts import Artifact
 
 EVALUATION = 2000
 _CHUNK = 50_000
@@ -72,7 +72,7 @@ class Texts:
 def triples(root: Path, rows: int, samples: int = 1, responses: int = 100) -> Artifact:
     """A finished triples artifact of `rows` rows under `root`, its questions artifact as its parent."""
     from cohobate.config import Recipe
-    from cohobate.store import Outcome, Store, Workspace
+    from cohobate.store.artifacts import Outcome, Store, Workspace
 
     texts, recipe = Texts(), Recipe(name="made")
     store = Store(root)
@@ -94,7 +94,7 @@ def _write_questions(folder: Path, texts: list[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cohobate.schema import QUESTIONS
+    from cohobate.core.schema import QUESTIONS
 
     rows = [{"question_id": question_id(text), "question": text, "split": "test", "kind": "file"} for text in texts]
     pq.write_table(pa.Table.from_pylist(rows, QUESTIONS.arrow), folder / "questions.parquet")
@@ -103,7 +103,7 @@ def _write_questions(folder: Path, texts: list[str]) -> None:
 def _write_triples(folder: Path, texts: Texts, rows: int, samples: int, responses: int) -> int:
     import pyarrow.parquet as pq
 
-    from cohobate import schema
+    from cohobate.core import schema
 
     names = {"triples": schema.TRIPLES, "verdicts": schema.VERDICTS, "aggregates": schema.AGGREGATES}
     writers = {n: pq.ParquetWriter(folder / f"{n}.parquet", s.arrow, compression="zstd") for n, s in names.items()}
@@ -123,7 +123,7 @@ def _write_triples(folder: Path, texts: Texts, rows: int, samples: int, response
 def _tables(texts: Texts, questions: list[str], samples: int, responses: int) -> dict[str, Any]:
     import pyarrow as pa
 
-    from cohobate import schema
+    from cohobate.core import schema
 
     ids = [question_id(text) for text in questions]
     count = len(ids) * samples

@@ -26,7 +26,7 @@ def resident(field: str) -> int:
 
 
 def loss_of(kind: str, objective: Any, head: Any, hidden: Any, tokens: Any, vocabulary: int) -> Any:
-    from cohobate.objectives.base import evaluate_in_chunks
+    from cohobate.models.token_loss import evaluate_in_chunks
 
     if kind == "naive":
         return objective(head(hidden), tokens)["loss"]
@@ -37,8 +37,8 @@ def measure(kinds: list[str], tokens: int, vocabulary: int, width: int) -> None:
     """Print peak and seconds of one kind, or how far the gradients of two lie apart."""
     import torch
 
-    from cohobate.objectives.base import Tokens
-    from cohobate.objectives.opd import ExactReverseKL
+    from cohobate.models.token_loss import Tokens
+    from cohobate.training.objectives.opd import ExactReverseKL
 
     torch.manual_seed(0)
     student, teacher = (torch.nn.Linear(width, vocabulary, bias=False) for _ in range(2))

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cohobate.store import STAGES, Store
+from cohobate.store.artifacts import STAGES, Store
 from tests.operated import Up
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import polars as pl
 
-from cohobate import schema
 from cohobate.config import Recipe
-from cohobate.fingerprint import hash_value
+from cohobate.core import schema
+from cohobate.core.fingerprint import hash_value
+from cohobate.core.parquet import write_table
 from cohobate.report.dataset import write_page
-from cohobate.store import Artifact, Outcome, Store, Workspace
-from cohobate.tables import write_table
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

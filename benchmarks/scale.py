@@ -28,19 +28,19 @@ _HERE = Path(__file__).parent
 
 
 def _triples(root: Path, *, curated: bool = False) -> Any:
-    from cohobate.store import Store
+    from cohobate.store.artifacts import Store
 
     return next(a for a in Store(root).all() if a.stage == "triples" and ("curated" in a.id) == curated)
 
 
 def _curate(root: Path) -> Any:
-    from cohobate.curation.curate import curate, settings
+    from cohobate.stages.curation import curate, settings
 
     return curate(_triples(root), settings(ngrams=[8, 13])).manifest.metrics
 
 
 def _mix(root: Path) -> Any:
-    from cohobate.curation.curate import curate, settings
+    from cohobate.stages.curation import curate, settings
 
     parts = [{"weight": 70, "source": "made"}, {"weight": 30, "source": "other"}]
     only = settings(ngrams=[], duplicates=False, near_duplicates=0, mix={"parts": parts})
@@ -48,15 +48,15 @@ def _mix(root: Path) -> Any:
 
 
 def _select(root: Path) -> Any:
-    from cohobate.selection import Selection, choose, outline
+    from cohobate.datasets.selection import Selection, choose, outline
 
     samples = outline(_triples(root).path)
     return [len(choose(samples, Selection(policy))) for policy in ("all", "correct", "shortest_correct")]
 
 
 def _export(root: Path, form: str) -> Any:
-    from cohobate.export.run import Request, export
-    from cohobate.selection import Selection
+    from cohobate.datasets.export.export import Request, export
+    from cohobate.datasets.selection import Selection
 
     out = root / "out" / form
     return export(_triples(root, curated=True), Request(form, Selection("correct")), out, force=True).written.rows
@@ -64,7 +64,7 @@ def _export(root: Path, form: str) -> Any:
 
 def _fill(root: Path, rows: int) -> None:
     """Stored responses to all requests of the recipe."""
-    from cohobate.samples import Requests
+    from cohobate.datasets.triples import Requests
     from cohobate.teachers.base import Response, teacher_fingerprint
 
     recipe, asked = _recipe(root, rows)
@@ -102,13 +102,13 @@ def _recipe(root: Path, rows: int) -> Any:
 
 
 def _responses(root: Path) -> Any:
-    from cohobate.responses import ResponseStore
+    from cohobate.teachers.response_store import ResponseStore
 
     return ResponseStore(root / "responses")
 
 
 def _look_up(root: Path, rows: int, *, read: bool) -> Any:
-    from cohobate.samples import PIECE, Requests
+    from cohobate.datasets.triples import PIECE, Requests
     from cohobate.teachers.base import teacher_fingerprint
 
     recipe, asked = _recipe(root, rows)

@@ -66,7 +66,7 @@ class Task:
 def prepare(folder: Path) -> list[str]:
     """The folders of the student after SFT and of the teacher's responses, by the stages of the arithmetic recipe."""
     os.environ["COHOBATE_DATA"] = str(folder)
-    from cohobate.recipes import load_recipe
+    from cohobate.config.load import load_recipe
     from cohobate.stages import questions, sft, triples
 
     recipe = load_recipe("arithmetic", ["runtime.threads=1", "sft.evaluate_questions=16"])
@@ -78,7 +78,7 @@ def prepare(folder: Path) -> list[str]:
 def task_of(sft: str, triples: str, sequences: int, steps: int, asked: int = 1) -> Task:
     import polars as pl
 
-    from cohobate.students import model_path
+    from cohobate.models.loading import model_path
 
     frame = (
         pl.read_parquet(Path(triples) / "triples.parquet").filter(~pl.col("truncated")).select("question", "response")
@@ -96,16 +96,16 @@ def _sample(student: Any, batch: list[dict[str, str]], step: int) -> list[Any]:
     """A row {sampler_logprobs} a question of `batch`, with the prompt as context and a fresh response."""
     import torch
 
-    from cohobate import rollouts
-    from cohobate.batches import Row
-    from cohobate.chat import Format, question_ids
+    from cohobate.models.batching import Row
+    from cohobate.models.chat_template import Format, question_ids
+    from cohobate.models.sampling import sampler
 
     prompts = [question_ids(student.tokenizer, row["question"], Format()) for row in batch]
-    sampled = rollouts.sample(
+    sampled = sampler.sample(
         student.model,
         prompts,
-        rollouts.Decoding(MAX_TOKENS),
-        rollouts.uniforms(0, [f"{step}/{i}" for i in range(len(batch))], MAX_TOKENS),
+        sampler.Decoding(MAX_TOKENS),
+        sampler.uniforms(0, [f"{step}/{i}" for i in range(len(batch))], MAX_TOKENS),
         eos_ids=student.eos_ids,
         pad_id=student.pad_id,
     )
@@ -127,11 +127,11 @@ def ours_opd(task: Task) -> Iterator[dict[str, float]]:
     """Exact on-policy distillation by the functions of the training loop."""
     from dataclasses import replace
 
-    from cohobate import scoring
     from cohobate.config import Training
-    from cohobate.ledger import ModelCost
-    from cohobate.objectives.opd import ExactReverseKL
-    from cohobate.students import load
+    from cohobate.models import logprobs
+    from cohobate.models.loading import load
+    from cohobate.store.ledger import ModelCost
+    from cohobate.training.objectives.opd import ExactReverseKL
 
     student, teacher = load(task.student, device="cpu"), load(task.teacher, device="cpu")
     update = _Update(student, ExactReverseKL(teacher.model.get_output_embeddings()))
@@ -140,7 +140,7 @@ def ours_opd(task: Task) -> Iterator[dict[str, float]]:
         times = [time.perf_counter()]
         rows = _sample(student, batch, step)
         times.append(time.perf_counter())
-        scores = scoring.score(teacher.model, rows, Training().tokens_per_batch, teacher.pad_id)
+        scores = logprobs.score(teacher.model, rows, Training().tokens_per_batch, teacher.pad_id)
         times.append(time.perf_counter())
         known = zip(rows, scores, strict=True)
         update([replace(row, known={**row.known, "teacher_hidden": score.hidden}) for row, score in known])
@@ -154,10 +154,10 @@ def ours_grpo(task: Task) -> Iterator[dict[str, float]]:
 
     import torch
 
-    from cohobate.chat import decode
-    from cohobate.ledger import ModelCost
-    from cohobate.objectives.grpo import GroupRelative, group_advantages
-    from cohobate.students import load
+    from cohobate.models.chat_template import decode
+    from cohobate.models.loading import load
+    from cohobate.store.ledger import ModelCost
+    from cohobate.training.objectives.grpo import GroupRelative, group_advantages
 
     student = load(task.student, device="cpu")
     update, own = _Update(student, GroupRelative()), ModelCost.of(student.model.config)
@@ -179,11 +179,11 @@ def ours_grpo(task: Task) -> Iterator[dict[str, float]]:
 
 def ours_sft(task: Task) -> Iterator[dict[str, float]]:
     """Supervised fine-tuning by the functions of the training loop; sequences are tokenized beforehand, as for TRL."""
-    from cohobate.batches import Row
-    from cohobate.chat import Format, training_sequence
-    from cohobate.ledger import ModelCost
-    from cohobate.objectives.sft import cross_entropy
-    from cohobate.students import load
+    from cohobate.models.batching import Row
+    from cohobate.models.chat_template import Format, training_sequence
+    from cohobate.models.loading import load
+    from cohobate.store.ledger import ModelCost
+    from cohobate.training.objectives.sft import cross_entropy
 
     student = load(task.student, device="cpu")
     update, own = _Update(student, cross_entropy), ModelCost.of(student.model.config)
@@ -214,8 +214,8 @@ class _Update:
     def __call__(self, rows: list[Any]) -> None:
         import torch
 
-        from cohobate.batches import batches, can_share, hidden_states
-        from cohobate.objectives.base import evaluate_in_chunks
+        from cohobate.models.batching import batches, can_share, hidden_states
+        from cohobate.models.token_loss import evaluate_in_chunks
 
         model = self.student.model.train()
         head = model.get_output_embeddings()
@@ -250,7 +250,7 @@ def run_contender(name: str, task: Task) -> None:
 
         steps = TRAINERS[name](task)
     else:
-        from cohobate.runtime import keep_freed_memory
+        from cohobate.models.torch_setup import keep_freed_memory
 
         keep_freed_memory()
         steps = {"ours opd": ours_opd, "ours grpo": ours_grpo, "ours sft": ours_sft}[name](task)

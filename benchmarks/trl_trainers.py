@@ -38,7 +38,7 @@ def _common(task: Task, folder: str, **changes: Any) -> dict[str, Any]:
 
 
 def _models(task: Task) -> tuple[Any, Any, Any]:
-    from cohobate.students import load
+    from cohobate.models.loading import load
 
     student, teacher = load(task.student, device="cpu"), load(task.teacher, device="cpu")
     return student.model, teacher.model, student.tokenizer

@@ -11,8 +11,8 @@ import sys
 import time
 
 from cohobate.config import Verification
-from cohobate.verdicts import Case
-from cohobate.verify import judge
+from cohobate.evaluation.verifiers.verdict import Case
+from cohobate.evaluation.verifiers.verify import judge
 
 
 def integers(rng: random.Random) -> tuple[str, str]:

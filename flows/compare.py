@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.store import Artifact
-from cohobate.studies.course import Course
+from cohobate.experiments.comparison.runner import Course
+from cohobate.store.artifacts import Artifact
 from tasks.comparison import AS_TASKS, train_ahead, write_comparison
-from tasks.entry import resolved, run_flow, run_until
 from tasks.notify import notify
 from tasks.questions import write_questions
+from tasks.run import resolved, run_flow, run_until
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.store import Artifact
-from tasks.entry import resolved, run_flow, run_until
+from cohobate.store.artifacts import Artifact
 from tasks.evaluation import evaluate
 from tasks.notify import notify
 from tasks.opd import train_opd
 from tasks.questions import write_questions
 from tasks.report import write_report
+from tasks.run import resolved, run_flow, run_until
 from tasks.sft import train_sft
 from tasks.triples import write_triples
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from prefect import flow
 
-from cohobate.checkpoints import find
 from cohobate.config import Recipe
-from cohobate.store import Artifact
-from tasks.entry import resolved, run_until
+from cohobate.evaluation.checkpoints import find
+from cohobate.store.artifacts import Artifact
 from tasks.evaluation import evaluate as measure
 from tasks.notify import notify
 from tasks.questions import write_questions
+from tasks.run import resolved, run_until
 
 
 def pipeline(recipe: Recipe, students: list[Artifact]) -> Iterator[Artifact]:

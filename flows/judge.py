@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.store import Artifact
-from tasks.entry import resolved, run_flow, run_until
+from cohobate.store.artifacts import Artifact
 from tasks.notify import notify
 from tasks.policy import study_judge, train_policy
 from tasks.questions import write_questions
+from tasks.run import resolved, run_flow, run_until
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:

@@ -3,11 +3,11 @@
 from prefect import flow
 
 from cohobate.config import Recipe
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 from flows.distill import pipeline
-from tasks.entry import resolved, run_until
 from tasks.gate import pass_gate
 from tasks.notify import notify
+from tasks.run import resolved, run_until
 
 
 @flow(persist_result=False, on_failure=[notify], on_crashed=[notify])

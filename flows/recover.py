@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.recovery.arms import arms, of_arm, second_round, section
-from cohobate.recovery.table import BEFORE, LEARNT, RECOVERED, Examined
-from cohobate.store import Artifact
-from tasks.entry import resolved, run_flow, run_until
+from cohobate.experiments.recovery.arms import arms, of_arm, second_round, section
+from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined
+from cohobate.store.artifacts import Artifact
 from tasks.notify import notify
 from tasks.opd import train_opd
 from tasks.recover import answer_chat, examine, midtrain, write_prompts, write_table
+from tasks.run import resolved, run_flow, run_until
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:

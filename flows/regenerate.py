@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe
-from cohobate.regeneration import NewTeacher, dataset, questions_of, recipe_of
-from cohobate.store import Artifact
-from tasks.entry import run_until
+from cohobate.stages.regeneration import NewTeacher, dataset, questions_of, recipe_of
+from cohobate.store.artifacts import Artifact
 from tasks.gate import pass_gate
 from tasks.notify import notify
 from tasks.questions import write_questions
+from tasks.run import run_until
 from tasks.triples import write_triples
 
 

@@ -13,10 +13,10 @@ from prefect import flow
 from prefect_ray import RayTaskRunner
 
 from cohobate.config import Recipe, StageName
-from cohobate.store import Artifact
-from tasks.entry import resolved, run_flow, run_until
+from cohobate.store.artifacts import Artifact
 from tasks.notify import notify
 from tasks.questions import write_questions
+from tasks.run import resolved, run_flow, run_until
 from tasks.triples import ask_in_shards, write_triples
 
 

@@ -12,12 +12,22 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.single import MANY, ONE, START, Scored, on_answers, on_policy, order, section, sft_arm
-from cohobate.store import Artifact
-from tasks.entry import resolved, run_flow, run_until
+from cohobate.experiments.single_prompt.arms import (
+    MANY,
+    ONE,
+    START,
+    Scored,
+    on_answers,
+    on_policy,
+    order,
+    section,
+    sft_arm,
+)
+from cohobate.store.artifacts import Artifact
 from tasks.notify import notify
 from tasks.opd import train_opd
 from tasks.questions import write_questions
+from tasks.run import resolved, run_flow, run_until
 from tasks.sft import train_sft
 from tasks.single import choose_prompt, compare_prompts, measure, without_rationales
 from tasks.triples import write_triples

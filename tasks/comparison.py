@@ -4,11 +4,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from cohobate.config import Recipe
-from cohobate.progress import listening
-from cohobate.slots import required
-from cohobate.stages import ahead, comparison
-from cohobate.store import Artifact
-from cohobate.studies.course import Course, Makers
+from cohobate.core.progress import listening
+from cohobate.core.slots import required
+from cohobate.experiments.comparison import parallel_runs
+from cohobate.experiments.comparison import stage as comparison
+from cohobate.experiments.comparison.runner import Course, Makers
+from cohobate.store.artifacts import Artifact
 from tasks.evaluation import evaluate
 from tasks.opd import train_opd
 from tasks.sft import train_sft
@@ -23,7 +24,7 @@ AS_TASKS = Makers(write_triples, train_sft, train_opd, evaluate)
 def train_ahead(recipe: Recipe, questions: Artifact) -> None:
     """Train several students at a time; the tasks of each of them then find it in the store."""
     with listening(ProgressArtifact()), required(gpu_slot(True)):
-        ahead.work(recipe, questions)
+        parallel_runs.work(recipe, questions)
 
 
 @stage("comparison")

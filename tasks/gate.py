@@ -7,16 +7,16 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cohobate import promotion
 from cohobate.config import Recipe
-from cohobate.errors import GateError
-from cohobate.progress import say
-from cohobate.promotion import Decision
-from cohobate.report import comparison
-from cohobate.report.comparison import largest_changes, write_page
-from cohobate.store import Artifact, data_root
+from cohobate.core.errors import GateError
+from cohobate.core.progress import say
+from cohobate.datasets.gate import Decision, decide
+from cohobate.report import diff
+from cohobate.report.diff import largest_changes, write_page
+from cohobate.store import promotion
+from cohobate.store.artifacts import Artifact, data_root
+from tasks.best_effort import tell
 from tasks.summary import table
-from tasks.telling import tell
 
 _CHANGES = 20
 
@@ -29,7 +29,7 @@ def pass_gate(
 
     against: the triples to compare with; None: the promoted ones.
     """
-    decision = promotion.decide(recipe.name, artifacts, allow, against)
+    decision = decide(recipe.name, artifacts, allow, against)
     promoted = decision.changed and not decision.refused
     verdict = "refused" if decision.refused else "promoted" if promoted else "unchanged"
     if decision.found:
@@ -70,9 +70,9 @@ def _diff(found: dict[str, Any]) -> str:
         [
             f"## {a} → {b}",
             "",
-            *(f"- {sentence}" for sentence in comparison.sentences(found)),
+            *(f"- {sentence}" for sentence in diff.sentences(found)),
             "",
-            *table(["", f"A {a}", f"B {b}"], comparison.lines(found)),
+            *table(["", f"A {a}", f"B {b}"], diff.lines(found)),
             "",
             "### Largest changes",
             "",

@@ -2,7 +2,7 @@
 
 from cohobate.config import Recipe
 from cohobate.stages import opd
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 from tasks.stage import always, stage
 
 

@@ -1,8 +1,9 @@
 """The tiny policy and the study of its judge as tasks."""
 
 from cohobate.config import Recipe
-from cohobate.stages import judge, policy
-from cohobate.store import Artifact
+from cohobate.experiments.tiny_policy import judge_stage
+from cohobate.experiments.tiny_policy import stage as policy
+from cohobate.store.artifacts import Artifact
 from tasks.stage import stage
 
 
@@ -15,4 +16,4 @@ def train_policy(recipe: Recipe, questions: Artifact) -> Artifact:
 @stage("judge")
 def study_judge(recipe: Recipe, questions: Artifact, trained: Artifact) -> Artifact:
     """Measure how right the judge is, and what a noisy one does."""
-    return judge.study(recipe, questions, trained)
+    return judge_stage.study(recipe, questions, trained)

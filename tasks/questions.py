@@ -2,7 +2,7 @@
 
 from cohobate.config import Recipe
 from cohobate.stages import questions
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 from tasks.stage import stage
 
 

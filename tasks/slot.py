@@ -12,7 +12,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 
-from cohobate.progress import say
+from cohobate.core.progress import say
 
 LIMIT = "gpu"
 # A run that is killed holds its slot for so long at most; a live one renews it.

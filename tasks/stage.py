@@ -17,15 +17,15 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 
-from cohobate import interrupts
 from cohobate.config import Recipe
-from cohobate.errors import UserError
-from cohobate.progress import listening
-from cohobate.slots import required
-from cohobate.store import Artifact
+from cohobate.core import interrupts
+from cohobate.core.errors import UserError
+from cohobate.core.progress import listening
+from cohobate.core.slots import required
+from cohobate.store.artifacts import Artifact
+from tasks.best_effort import tell
 from tasks.slot import gpu_slot
 from tasks.summary import of_artifact
-from tasks.telling import tell
 
 P = ParamSpec("P")
 StageFunction = Callable[Concatenate[Recipe, P], Artifact]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cohobate.listing import size
-from cohobate.store import Artifact
+from cohobate.core.formatting import size
+from cohobate.store.artifacts import Artifact
 
 _SCORES = ["student", "split", "decoding", "n", "accuracy", "low", "high"]
 _LEDGER = ["model", "work", "sequences", "tokens", "flops", "paid"]

@@ -6,7 +6,7 @@ from prefect.futures import wait
 
 from cohobate.config import Recipe
 from cohobate.stages import triples
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 from tasks.secrets import keys_from_blocks
 from tasks.stage import stage
 

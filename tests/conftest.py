@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from cohobate.config import Recipe
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
 from tests.pipeline import SMALL, Finished, run_stages
 
 # A busy machine is no reason to fail.

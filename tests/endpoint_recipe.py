@@ -9,7 +9,7 @@ import polars as pl
 
 from cohobate.config import Recipe
 from cohobate.stages import questions, triples
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 
 
 def recipe_of(folder: Path, url: str | list[str], rows: int, **sections: dict[str, Any]) -> Recipe:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cohobate.processes import Group
-from cohobate.students import model_path
+from cohobate.core.processes import Group
+from cohobate.models.loading import model_path
 
 _NAMED = "COHOBATE_LLAMA"
 _SECONDS = 60.0

@@ -7,13 +7,13 @@ from typing import Any
 
 import polars as pl
 
-from cohobate import schema
-from cohobate.answers import parse
 from cohobate.config import Recipe
-from cohobate.fingerprint import hash_value
+from cohobate.core import schema
+from cohobate.core.answer_parsing import parse
+from cohobate.core.fingerprint import hash_value
+from cohobate.core.parquet import write_table
 from cohobate.sources.table import question_id
-from cohobate.store import Artifact, Outcome, Store, Workspace
-from cohobate.tables import write_table
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 Row = Mapping[str, Any]
 _MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

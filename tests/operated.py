@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.config import Recipe
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
 from tests.test_report import ARGUMENTS, CHROMIUM
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -85,7 +85,7 @@ class Up:
     def start(self) -> None:
         arguments = ["--gpu", str(GPU_SLOTS), "--lost-after", str(LOST_SECONDS)]
         with self.log.open("w") as log:
-            command = [sys.executable, "-m", "cohobate.cli", "up", *arguments]
+            command = [sys.executable, "-m", "cohobate", "up", *arguments]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         self.wait_for(lambda: "Ctrl+C stops" in self.log.read_text(), "worker")
 
@@ -103,7 +103,7 @@ class Up:
 
     def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """`cohobate ARGUMENTS` with this server and these data."""
-        command = [sys.executable, "-m", "cohobate.cli", *arguments]
+        command = [sys.executable, "-m", "cohobate", *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
 
     def api(self, path: str, body: Any = None, method: str = "POST") -> Any:

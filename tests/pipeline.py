@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cohobate.config import Recipe
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
 from cohobate.stages import evaluation, opd, questions, report, sft, triples
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 
 SMALL = ["runtime.threads=1", "evaluation.decodings=['greedy']", "evaluation.max_tokens=24"]
 

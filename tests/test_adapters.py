@@ -9,19 +9,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from cohobate.batches import Row
-from cohobate.chat import Format
+from cohobate.config.load import load_recipe
 from cohobate.config.training import Lora, Training
-from cohobate.errors import UserError
-from cohobate.objectives.sft import cross_entropy
-from cohobate.progress import Bar
-from cohobate.recipes import load_recipe
-from cohobate.shipped import shipped_path
-from cohobate.students import LoadedModel, load
-from cohobate.training.adapters import Trainee, whole_weights
-from cohobate.training.base import Progressed
+from cohobate.core.errors import UserError
+from cohobate.core.progress import Bar
+from cohobate.core.shipped import shipped_path
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import LoadedModel, load
 from cohobate.training.loop import Run
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.trainee import Trainee, whole_weights
 from cohobate.training.triple_source import training_rows
+from cohobate.training.types import Progressed
 from tests.test_training import TRIPLES, Given, taken_gradients
 
 LORA = Lora(rank=4, alpha=8)

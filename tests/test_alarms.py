@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from cohobate.batches import Row
-from cohobate.chat import Format
 from cohobate.config.training import Alarms, Training
-from cohobate.errors import CohobateError
-from cohobate.objectives.sft import cross_entropy
-from cohobate.progress import Bar
-from cohobate.students import load
-from cohobate.training.adapters import Trainee
+from cohobate.core.errors import CohobateError
+from cohobate.core.progress import Bar
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import load
 from cohobate.training.alarms import ring
-from cohobate.training.base import Metrics, Source, StepBatch
 from cohobate.training.loop import Run
-from cohobate.training.measures import repetition
+from cohobate.training.metrics import repetition
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.trainee import Trainee
 from cohobate.training.triple_source import training_rows
+from cohobate.training.types import Metrics, Source, StepBatch
 from tests.test_training import TRIPLES
 
 SETTINGS = Alarms(entropy=0.5)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cohobate.answers import Parsed, parse, parse_plain
+from cohobate.core.answer_parsing import Parsed, parse, parse_plain
 
 # (response, the server's reasoning field, rationale, answer, where the rationale was found)
 RESPONSES: dict[str, tuple[str, str | None, str | None, str | None, str | None]] = {

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.batches import Padded, Row, batches
 from cohobate.config import Training
+from cohobate.models.batching import Padded, Row, batches
 from cohobate.training.optimizer import lr_factor
 
 shapes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)

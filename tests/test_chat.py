@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from cohobate import chat
-from cohobate.chat import Format
 from cohobate.config import Recipe
-from cohobate.students import model_path
+from cohobate.models import chat_template
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import model_path
 
 CHAT = Format("{question} Think step by step.")
 PLAIN = Format(name="plain", separator=" ### ")
@@ -45,23 +45,25 @@ def test_a_prompt_is_what_transformers_renders(model: str, system: str | None, q
     conversation = [{"role": "user", "content": f"Q: {question} Think."}]
     if system:
         conversation.insert(0, {"role": "system", "content": system})
-    ids = chat.prompt_ids(tokenizer, question, "Q: {question} Think.", system)
+    ids = chat_template.prompt_ids(tokenizer, question, "Q: {question} Think.", system)
     assert ids == rendered(tokenizer, conversation, open_ended=True)
 
 
 def test_a_prompt_ends_where_the_assistant_begins_to_speak(tokenizer: Any) -> None:
-    ids = chat.question_ids(tokenizer, "What is 3 + 4?", CHAT)
+    ids = chat_template.question_ids(tokenizer, "What is 3 + 4?", CHAT)
     assert tokenizer.decode(ids) == (
         "<|im_start|>user\nWhat is 3 + 4? Think step by step.<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
 def test_an_empty_system_message_is_none(tokenizer: Any) -> None:
-    assert chat.prompt_ids(tokenizer, "Hi", "{question}", "") == chat.prompt_ids(tokenizer, "Hi", "{question}", None)
+    assert chat_template.prompt_ids(tokenizer, "Hi", "{question}", "") == chat_template.prompt_ids(
+        tokenizer, "Hi", "{question}", None
+    )
 
 
 def test_braces_in_a_question_are_left_alone() -> None:
-    [message] = chat.messages("What is {x} of {question}?", "{question} Now!", None)
+    [message] = chat_template.messages("What is {x} of {question}?", "{question} Now!", None)
     assert message == {"role": "user", "content": "What is {x} of {question}? Now!"}
 
 
@@ -71,18 +73,18 @@ def test_braces_in_a_question_are_left_alone() -> None:
 def test_the_ids_of_a_prompt_do_not_depend_on_what_follows(
     tokenizer: Any, form: Format, question: str, completions: list[str]
 ) -> None:
-    prompt = chat.question_ids(tokenizer, question, form)
+    prompt = chat_template.question_ids(tokenizer, question, form)
     for completion in completions:
-        sequence = chat.training_sequence(tokenizer, question, completion, form, ended=True)
+        sequence = chat_template.training_sequence(tokenizer, question, completion, form, ended=True)
         assert sequence.ids[: len(prompt)] == prompt
 
 
 def test_tokenizing_prompt_and_completion_as_one_would_change_the_prompt(tokenizer: Any) -> None:
     """The case that the test above is for: the separator's space would join the number that follows."""
-    prompt = chat.question_ids(tokenizer, "What is 3 + 4?", PLAIN)
+    prompt = chat_template.question_ids(tokenizer, "What is 3 + 4?", PLAIN)
     joined = tokenizer("What is 3 + 4? ### 7", add_special_tokens=False)["input_ids"]
     assert joined[: len(prompt)] != prompt
-    sequence = chat.training_sequence(tokenizer, "What is 3 + 4?", "7", PLAIN, ended=False)
+    sequence = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "7", PLAIN, ended=False)
     assert sequence.ids == [*prompt, *tokenizer("7", add_special_tokens=False)["input_ids"]]
 
 
@@ -90,17 +92,17 @@ def test_tokenizing_prompt_and_completion_as_one_would_change_the_prompt(tokeniz
 @examples
 @given(question=texts, completion=texts)
 def test_a_sequence_is_prompt_completion_and_end(tokenizer: Any, form: Format, question: str, completion: str) -> None:
-    start = len(chat.question_ids(tokenizer, question, form))
-    ended = chat.training_sequence(tokenizer, question, completion, form, ended=True).ids
+    start = len(chat_template.question_ids(tokenizer, question, form))
+    ended = chat_template.training_sequence(tokenizer, question, completion, form, ended=True).ids
     assert ended[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert chat.decode(tokenizer, ended[start:]) == completion
+    assert chat_template.decode(tokenizer, ended[start:]) == completion
     assert tokenizer.decode(ended[start:]) == completion + "<|im_end|>"
 
 
 @FORMATS
 def test_a_truncated_response_gets_no_end(tokenizer: Any, form: Format) -> None:
-    ended = chat.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", form, ended=True)
-    cut = chat.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", form, ended=False)
+    ended = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", form, ended=True)
+    cut = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", form, ended=False)
     assert cut.ids == ended.ids[:-1]
     assert cut.ids[-1] != tokenizer.eos_token_id
     assert cut.context == ended.context
@@ -108,36 +110,36 @@ def test_a_truncated_response_gets_no_end(tokenizer: Any, form: Format) -> None:
 
 def test_the_end_is_the_one_that_the_template_writes(tokenizer: Any) -> None:
     asked, told = {"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": "It is 7."}
-    sequence = chat.training_sequence(tokenizer, "What is 3 + 4?", "It is 7.", Format(), ended=True)
+    sequence = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "It is 7.", Format(), ended=True)
     whole = rendered(tokenizer, [asked, told], open_ended=False)
     assert sequence.ids == whole[: len(sequence.ids)]
     assert tokenizer.decode(whole[len(sequence.ids) :]) == "\n"
 
 
 def test_chat_learns_the_completion_alone(tokenizer: Any) -> None:
-    sequence = chat.training_sequence(tokenizer, "What is 3 + 4?", "It is 7.", CHAT, ended=True)
+    sequence = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "It is 7.", CHAT, ended=True)
     assert tokenizer.decode(sequence.ids[sequence.context :]) == "It is 7.<|im_end|>"
 
 
 def test_plain_learns_everything_after_the_first_token(tokenizer: Any) -> None:
-    completion = chat.completion_text("ignored", "3 and 4 make 7", "7", PLAIN)
-    sequence = chat.training_sequence(tokenizer, "What is 3 + 4?", completion, PLAIN, ended=True)
+    completion = chat_template.completion_text("ignored", "3 and 4 make 7", "7", PLAIN)
+    sequence = chat_template.training_sequence(tokenizer, "What is 3 + 4?", completion, PLAIN, ended=True)
     assert tokenizer.decode(sequence.ids) == "What is 3 + 4? ### 3 and 4 make 7 ### 7<|im_end|>"
     assert sequence.context == 1
 
 
 def test_a_plain_prompt_stops_after_its_separator(tokenizer: Any) -> None:
-    ids = chat.question_ids(tokenizer, "What is 3 + 4?", Format(name="plain", separator="\n->\n"))
+    ids = chat_template.question_ids(tokenizer, "What is 3 + 4?", Format(name="plain", separator="\n->\n"))
     assert tokenizer.decode(ids) == "What is 3 + 4?\n->\n"
 
 
 @pytest.mark.parametrize("rationale", [None, ""])
 def test_a_plain_triple_without_rationale_keeps_both_separators(rationale: str | None) -> None:
-    assert chat.completion_text("ignored", rationale, "7", PLAIN) == " ### 7"
+    assert chat_template.completion_text("ignored", rationale, "7", PLAIN) == " ### 7"
 
 
 def test_chat_teaches_the_words_of_the_teacher() -> None:
-    assert chat.completion_text("It is\n7.", "a rationale", "7", CHAT) == "It is\n7."
+    assert chat_template.completion_text("It is\n7.", "a rationale", "7", CHAT) == "It is\n7."
 
 
 def test_no_token_is_added_by_a_tokenizer_that_adds_its_own(tokenizer: Any) -> None:
@@ -147,8 +149,8 @@ def test_no_token_is_added_by_a_tokenizer_that_adds_its_own(tokenizer: Any) -> N
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
     assert adding("It is 7.")["input_ids"][0] == 0
-    assert chat.encode(adding, "It is 7.") == chat.encode(tokenizer, "It is 7.")
-    assert chat.question_ids(adding, "Hi", CHAT) == chat.question_ids(tokenizer, "Hi", CHAT)
+    assert chat_template.encode(adding, "It is 7.") == chat_template.encode(tokenizer, "It is 7.")
+    assert chat_template.question_ids(adding, "Hi", CHAT) == chat_template.question_ids(tokenizer, "Hi", CHAT)
 
 
 def test_each_model_is_asked_with_its_own_words(tokenizer: Any) -> None:
@@ -159,8 +161,8 @@ def test_each_model_is_asked_with_its_own_words(tokenizer: Any) -> None:
         }
     )
     asked = [
-        tokenizer.decode(chat.question_ids(tokenizer, "why?", form))
-        for form in (chat.teacher_format(recipe), chat.student_format(recipe))
+        tokenizer.decode(chat_template.question_ids(tokenizer, "why?", form))
+        for form in (chat_template.teacher_format(recipe), chat_template.student_format(recipe))
     ]
     assert "Teacher, why?" in asked[0] and "system\nT<" in asked[0]
     assert "Student, why?" in asked[1] and "system\nS<" in asked[1]
@@ -168,6 +170,8 @@ def test_each_model_is_asked_with_its_own_words(tokenizer: Any) -> None:
 
 def test_a_plain_student_is_asked_without_a_template(tokenizer: Any) -> None:
     recipe = Recipe.model_validate({"sft": {"format": "plain", "separator": " = "}, "opd": {"steps": 0}})
-    student, teacher = chat.student_format(recipe), chat.teacher_format(recipe)
-    assert tokenizer.decode(chat.question_ids(tokenizer, "2 + 2", student)) == "2 + 2 = "
-    assert tokenizer.decode(chat.question_ids(tokenizer, "2 + 2", teacher)).startswith("<|im_start|>user\n2 + 2")
+    student, teacher = chat_template.student_format(recipe), chat_template.teacher_format(recipe)
+    assert tokenizer.decode(chat_template.question_ids(tokenizer, "2 + 2", student)) == "2 + 2 = "
+    assert tokenizer.decode(chat_template.question_ids(tokenizer, "2 + 2", teacher)).startswith(
+        "<|im_start|>user\n2 + 2"
+    )

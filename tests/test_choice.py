@@ -12,8 +12,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from cohobate.rollouts import Decoding, uniforms
-from cohobate.sampling.choice import choose
+from cohobate.models.sampling.decoding import choose
+from cohobate.models.sampling.sampler import Decoding, uniforms
 
 
 def test_noise_depends_on_seed_and_key_alone() -> None:

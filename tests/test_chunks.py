@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cohobate.objectives.base import Objective, Terms, Tokens, evaluate_in_chunks
-from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
-from cohobate.objectives.sft import cross_entropy
+from cohobate.models.token_loss import Objective, Terms, Tokens, evaluate_in_chunks
+from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL
+from cohobate.training.objectives.sft import cross_entropy
 
 WIDTH, VOCABULARY, COUNT = 16, 50, 23
 Gradients = list[torch.Tensor]

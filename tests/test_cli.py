@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cohobate.errors import StoreError
-from cohobate.store import STAGES
+from cohobate.core.errors import StoreError
+from cohobate.store.artifacts import STAGES
 from tests.pipeline import Finished
 
 # Scripts rely on these names.
@@ -23,7 +23,7 @@ SCORED = {"student", "suite", "split", "decoding", "n", "accuracy", "low", "high
 
 def cohobate(*arguments: str, data: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "cohobate.cli", *arguments],
+        [sys.executable, "-m", "cohobate", *arguments],
         env={**os.environ, "COHOBATE_DATA": str(data)},
         cwd=data.parent if data.parent.is_dir() else None,
         capture_output=True,

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate import compare, labels
-from cohobate.compare import Dataset
 from cohobate.config import Verification
-from cohobate.errors import VerifierError
-from cohobate.manifest import read_manifest, write_manifest
-from cohobate.relabel import relabel
-from cohobate.report.comparison import print_diff, write_page
-from cohobate.statistics import paired
-from cohobate.store import Store
+from cohobate.core.errors import VerifierError
+from cohobate.core.statistics import paired
+from cohobate.datasets import diff
+from cohobate.datasets.diff import Dataset
+from cohobate.evaluation.verifiers import labels
+from cohobate.report.diff import print_diff, write_page
+from cohobate.stages.labels import relabel
+from cohobate.store.artifacts import Store
+from cohobate.store.manifest import read_manifest, write_manifest
 from tests.pipeline import Finished
 from tests.test_cli import answer, cohobate, refusal
 
@@ -59,7 +60,7 @@ def dataset(name: str, rows: list[Sample], verifier: str = "exact") -> Dataset:
     kinds = {**dict.fromkeys(TEXTS, pl.String), **KINDS, "cost_usd": pl.Float64}
     frame = pl.DataFrame(made, schema_overrides=kinds)
     verdicts = labels.label(frame, Verification(name=verifier))
-    return compare.join(f"triples/{name}", frame, verdicts)
+    return diff.join(f"triples/{name}", frame, verdicts)
 
 
 def draw(seed: int, questions: range, right: float) -> list[Sample]:
@@ -103,7 +104,7 @@ OLD, NEW = draw(1, range(60), 0.8), draw(2, range(8, 70), 0.6)
 
 def test_totals_are_what_a_loop_over_the_rows_counts() -> None:
     for rows in (OLD, NEW):
-        found = compare.total(dataset("t", rows))
+        found = diff.total(dataset("t", rows))
         marks = Counter(judged(row) for row in rows)
         tokens = [row[3] for row in rows]
         assert {name: found[name] for name in ("correct", "incorrect", "undecided")} == marks
@@ -119,11 +120,11 @@ def test_totals_are_what_a_loop_over_the_rows_counts() -> None:
 
 
 def test_a_cost_that_nobody_knows_is_not_zero() -> None:
-    assert compare.total(dataset("t", [("q", "1", "1", 5, "stop", None)]))["cost_usd"] is None
+    assert diff.total(dataset("t", [("q", "1", "1", 5, "stop", None)]))["cost_usd"] is None
 
 
 def test_what_both_share_is_what_a_loop_over_the_questions_counts() -> None:
-    found = compare.compare(dataset("a", OLD), dataset("b", NEW))
+    found = diff.compare(dataset("a", OLD), dataset("b", NEW))
     old, new = grouped(OLD), grouped(NEW)
     both = [q for q in old if q in new]
     shared = found["shared"]
@@ -212,14 +213,14 @@ def rows(right: int, of: int, cut: int = 0) -> list[Sample]:
 def test_the_gate_closes_where_b_is_worse_beyond_the_interval(
     old: list[Sample], new: list[Sample], allowed: float, passed: bool
 ) -> None:
-    found = compare.gate(compare.compare(dataset("a", old), dataset("b", new)), allowed)
+    found = diff.gate(diff.compare(dataset("a", old), dataset("b", new)), allowed)
     assert found["passed"] is passed and bool(found["reasons"]) is not passed
 
 
 def test_data_sets_of_different_verifiers_do_not_pass_or_fail() -> None:
-    found = compare.compare(dataset("a", OLD), dataset("b", NEW, verifier="numeric"))
+    found = diff.compare(dataset("a", OLD), dataset("b", NEW, verifier="numeric"))
     with pytest.raises(VerifierError, match=r"judged by exact and .* by numeric"):
-        compare.gate(found)
+        diff.gate(found)
 
 
 @pytest.fixture(scope="module")
@@ -292,8 +293,8 @@ def test_the_page_is_whole_and_escapes_what_teachers_say(tmp_path: Path) -> None
     said = "<script>alert(1)</script>"
     old: list[Sample] = [(f"q{i}", "1", "1", 5, "stop", None) for i in range(40)]
     new: list[Sample] = [(f"q{i}", said, "1", 9, "stop", None) for i in range(40)]
-    found = compare.compare(dataset("a", old), dataset("b", new))
-    found["gate"] = compare.gate(found)
+    found = diff.compare(dataset("a", old), dataset("b", new))
+    found["gate"] = diff.gate(found)
     write_page(found, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert said not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -306,7 +307,7 @@ def test_the_page_is_whole_and_escapes_what_teachers_say(tmp_path: Path) -> None
 def test_the_page_names_what_only_one_side_has_and_how_many_changes_there_are(tmp_path: Path) -> None:
     old: list[Sample] = [(f"q{i}", "1", "1", 5, "stop", None) for i in range(700)]
     new: list[Sample] = [(f"q{i}", "2", "1", 9, "stop", None) for i in range(30, 730)]
-    found = compare.compare(dataset("a", old), dataset("b", new))
+    found = diff.compare(dataset("a", old), dataset("b", new))
     found["gate"] = None
     write_page(found, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
@@ -318,6 +319,6 @@ def test_the_page_names_what_only_one_side_has_and_how_many_changes_there_are(tm
 def test_what_teachers_say_is_not_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     old: list[Sample] = [("q", "1", "1", 5, "stop", None)]
     new: list[Sample] = [("q", "\x1b[2J\u202e[red]2", "1", 9, "stop", None)]
-    print_diff(compare.compare(dataset("a", old), dataset("b", new)))
+    print_diff(diff.compare(dataset("a", old), dataset("b", new)))
     said = capsys.readouterr().out
     assert "\\x1b[2j" in said.lower() and not set("\x1b\u202e") & set(said)

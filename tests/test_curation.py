@@ -9,16 +9,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cohobate import schema
-from cohobate.curation.contamination import contaminated
-from cohobate.curation.curate import curate
-from cohobate.curation.curate import settings as limits
-from cohobate.curation.duplicates import exact, near, shape
-from cohobate.curation.words import figures, hash_texts, words
-from cohobate.errors import CurationError, DamagedArtifactError
-from cohobate.export.run import Request, export
-from cohobate.selection import Selection
-from cohobate.store import Artifact, Store, verify
+from cohobate.core import schema
+from cohobate.core.errors import CurationError, DamagedArtifactError
+from cohobate.datasets.curation.decontaminate import contaminated
+from cohobate.datasets.curation.dedup import exact, near, shape
+from cohobate.datasets.curation.ngrams import figures, hash_texts, words
+from cohobate.datasets.export.export import Request, export
+from cohobate.datasets.selection import Selection
+from cohobate.stages.curation import curate
+from cohobate.stages.curation import settings as limits
+from cohobate.store.artifacts import Artifact, Store, verify
 from tests.made_triples import Row, questions, sample, triples
 
 # Words that no rule of the tokenizer takes apart, so that the twins can split at spaces.

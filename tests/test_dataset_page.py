@@ -16,13 +16,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cohobate.curation.curate import curate, settings
-from cohobate.errors import StoreError
+from cohobate.core.errors import StoreError
 from cohobate.report.dataset import default_path, write_page
-from cohobate.report.distributions import bars, histogram
+from cohobate.report.histograms import bars, histogram
 from cohobate.report.payload import blocks, labels
-from cohobate.rows import COLUMNS, samples
-from cohobate.store import verify
+from cohobate.report.sample_rows import COLUMNS, samples
+from cohobate.stages.curation import curate, settings
+from cohobate.store.artifacts import verify
 from tests.made_triples import Row, questions, sample, triples
 from tests.pipeline import Finished
 from tests.test_cli import cohobate

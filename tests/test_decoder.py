@@ -15,11 +15,11 @@ from transformers import (
     Qwen3Config,
 )
 
-from cohobate import scoring
-from cohobate.batches import Row, batches, can_share, hidden_states
-from cohobate.decoder.decoder import Decoder
-from cohobate.decoder.fused import rms_norm, rotate, swiglu
-from cohobate.decoder.shared import SharedLayout
+from cohobate.models import logprobs
+from cohobate.models.batching import Row, batches, can_share, hidden_states
+from cohobate.models.decoder.decoder import Decoder
+from cohobate.models.decoder.fused import rms_norm, rotate, swiglu
+from cohobate.models.decoder.shared_prefix import SharedLayout
 
 
 def rows_of(groups: list[tuple[int, list[int]]]) -> list[Row]:
@@ -135,7 +135,7 @@ def test_products_in_lower_precision_go_through_the_module() -> None:
 
 def test_a_half_precision_model_is_scored_as_transformers_scores_it() -> None:
     model = made(KNOWN["qwen3"]).bfloat16().eval()
-    for row, score in zip(GROUPS, scoring.score(model, GROUPS, 1000, 0), strict=True):
+    for row, score in zip(GROUPS, logprobs.score(model, GROUPS, 1000, 0), strict=True):
         with torch.no_grad():
             torch.testing.assert_close(score.hidden, by_transformers(model, row), rtol=0.05, atol=0.1)
 

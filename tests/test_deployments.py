@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.store import STAGES, Store
+from cohobate.store.artifacts import STAGES, Store
 from tests.operated import GPU_SLOTS, LOST_SECONDS, SECRETS, Up, small
 from tests.wire_server import Act, WireServer
 

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohobate.config import Documents, Recipe
-from cohobate.errors import QuestionsError
-from cohobate.recipes import make_recipe
-from cohobate.relabel import relabel
+from cohobate.config.load import make_recipe
+from cohobate.core.errors import QuestionsError
 from cohobate.sources.documents import passages
+from cohobate.sources.generated import take_question
+from cohobate.sources.world.handbook import company, documents
 from cohobate.stages import questions, triples
-from cohobate.store import Artifact
-from cohobate.world.handbook import company, documents
-from cohobate.written import take_question
+from cohobate.stages.labels import relabel
+from cohobate.store.artifacts import Artifact
 from tests.wire_server import Act, Body, WireServer, completion
 
 GUIDE = """# Guide

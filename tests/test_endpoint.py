@@ -13,10 +13,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cohobate.errors import CohobateError, EndpointError, RecipeError, TeacherError
-from cohobate.preflight import check
-from cohobate.recipes import load_recipe
-from cohobate.store import Store
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import CohobateError, EndpointError, RecipeError, TeacherError
+from cohobate.stages.preflight import check
+from cohobate.store.artifacts import Store
 from tests.endpoint_recipe import make, number, recipe_of, table
 from tests.wire_server import Act, Body, WireServer, completion, error
 

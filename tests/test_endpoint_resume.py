@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.export.run import Request, export
-from cohobate.relabel import relabel
-from cohobate.selection import Selection
-from cohobate.store import Artifact, Store
+from cohobate.datasets.export.export import Request, export
+from cohobate.datasets.selection import Selection
+from cohobate.stages.labels import relabel
+from cohobate.store.artifacts import Artifact, Store
 from tests.endpoint_recipe import make, number, recipe_of, table
 from tests.pipeline import run_stages
 from tests.wire_server import Act, Body, WireServer, completion

@@ -8,15 +8,25 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from cohobate import cli, preflight
+from cohobate.cli.main import main
 from cohobate.config import Recipe
+from cohobate.config.load import load_recipe
 from cohobate.config.training import Lora, Training
-from cohobate.errors import ModelError
-from cohobate.estimate import GPUS, Machine, adapter_weights, cache_bytes, estimate, sentences, shape, training_gib
-from cohobate.ledger import ModelCost
-from cohobate.objectives.base import CHUNK_ELEMENTS
-from cohobate.published import names, published_config
-from cohobate.recipes import load_recipe
+from cohobate.core.errors import ModelError
+from cohobate.models.estimate import (
+    GPUS,
+    Machine,
+    adapter_weights,
+    cache_bytes,
+    estimate,
+    sentences,
+    shape,
+    training_gib,
+)
+from cohobate.models.published_configs import names, published_config
+from cohobate.models.token_loss import CHUNK_ELEMENTS
+from cohobate.stages import preflight
+from cohobate.store.ledger import ModelCost
 
 REAL = ("qwen3_0.6b_from_8b", "qwen3_1.7b_from_32b", "llama_1b_from_8b", "qwen3_0.6b_from_endpoint")
 H100 = Machine(*GPUS["h100"])
@@ -118,7 +128,7 @@ def test_recipes_for_real_models_are_commented_and_estimated(name: str, capsys: 
     path = Path(__file__).parents[1] / "data" / "recipes" / f"{name}.toml"
     assert path.read_text(encoding="utf-8").startswith("# ")
     with pytest.raises(SystemExit):
-        cli.main(["estimate", name, "--gpu", "h200", "--questions", "20000", "--json"])
+        main(["estimate", name, "--gpu", "h200", "--questions", "20000", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert all(line["memory"] < 141 for line in found["lines"]) and "does not fit" not in " ".join(found["said"])
 

@@ -13,13 +13,13 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cohobate.answers import parse
 from cohobate.config import Recipe
-from cohobate.errors import DamagedArtifactError, ExportError, SelectionError
-from cohobate.export.formats import FORMATS
-from cohobate.export.run import Request, export
-from cohobate.selection import Selection
-from cohobate.store import Artifact
+from cohobate.core.answer_parsing import parse
+from cohobate.core.errors import DamagedArtifactError, ExportError, SelectionError
+from cohobate.datasets.export.export import Request, export
+from cohobate.datasets.export.formats import FORMATS
+from cohobate.datasets.selection import Selection
+from cohobate.store.artifacts import Artifact
 from tests.made_triples import Row, sample, triples
 
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -196,7 +196,7 @@ def test_a_preference_is_between_a_right_and_a_wrong_sample_of_one_question(mixe
 
 
 def test_the_two_sides_of_a_pair_may_be_far_apart(tmp_path: Path) -> None:
-    from cohobate.export.writer import BATCH
+    from cohobate.datasets.export.writer import BATCH
 
     count = BATCH + 7
     right = [sample(f"q{n}", f"so\nAnswer: {n}", index=0) for n in range(count)]

@@ -7,9 +7,9 @@ import datasets
 import pytest
 import trl
 
-from cohobate.export.run import Request, export
-from cohobate.selection import Selection
-from cohobate.shipped import shipped_path
+from cohobate.core.shipped import shipped_path
+from cohobate.datasets.export.export import Request, export
+from cohobate.datasets.selection import Selection
 from tests.made_triples import sample, triples
 
 ROWS = [

@@ -11,9 +11,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.testing.utilities import prefect_test_harness
 
 from cohobate.config import Recipe, Verification
-from cohobate.errors import QuestionsError
-from cohobate.recipes import load_recipe
-from cohobate.store import STAGES, Artifact, Store
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import QuestionsError
+from cohobate.store.artifacts import STAGES, Artifact, Store
 from flows.distill import distill
 from tests.pipeline import SMALL
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cohobate import housekeeping, promotion, runs
 from cohobate.config import Recipe
-from cohobate.errors import StoreError
-from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.core.errors import StoreError
+from cohobate.store import gc, promotion, runs
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 from tests.test_cli import cohobate
 
 
@@ -35,37 +35,37 @@ def night(questions: Artifact, name: str, status: runs.Status = "done") -> dict[
     return {"triples": triples, "student": student}
 
 
-def ids(plan: housekeeping.Plan) -> set[str]:
+def ids(plan: gc.Plan) -> set[str]:
     return {f"{each.path.parent.name}/{each.path.name}" for each in plan.garbage if each.path.is_dir()}
 
 
 def test_the_newest_nights_stay_and_the_older_ones_go(data: Path) -> None:
     questions = make("questions", "questions")
     nights = [night(questions, str(n)) for n in range(4)]
-    plan = housekeeping.plan(keep=2)
+    plan = gc.plan(keep=2)
     assert ids(plan) == {artifact.id for old in nights[:2] for artifact in old.values()}
     assert plan.bytes > 4000 and len(plan.kept) == 5
     assert len(Store().all()) == 9, "a plan deletes nothing"
-    housekeeping.sweep(plan)
+    gc.sweep(plan)
     assert {artifact.id for artifact in Store().all()} == {artifact.id for artifact in plan.kept}
     assert len(runs.everything()) == 2
-    assert not housekeeping.plan(keep=2).garbage
+    assert not gc.plan(keep=2).garbage
 
 
 def test_what_is_promoted_stays_with_all_it_was_made_from(data: Path) -> None:
     questions = make("questions", "questions")
     nights = [night(questions, str(n)) for n in range(3)]
     promotion.promote("night", [nights[0]["student"]], "by hand")
-    assert ids(housekeeping.plan(keep=1)) == {artifact.id for artifact in nights[1].values()}
+    assert ids(gc.plan(keep=1)) == {artifact.id for artifact in nights[1].values()}
 
 
 def test_what_an_unfinished_run_has_made_stays_until_a_later_one_is_done(data: Path) -> None:
     questions = make("questions", "questions")
     night(questions, "done")
     failed = night(questions, "failed", "failed")
-    assert not ids(housekeeping.plan(keep=1))
+    assert not ids(gc.plan(keep=1))
     night(questions, "later")
-    assert {artifact.id for artifact in failed.values()} <= ids(housekeeping.plan(keep=1))
+    assert {artifact.id for artifact in failed.values()} <= ids(gc.plan(keep=1))
 
 
 def test_labels_and_curated_triples_go_with_what_they_were_made_of(data: Path) -> None:
@@ -75,7 +75,7 @@ def test_labels_and_curated_triples_go_with_what_they_were_made_of(data: Path) -
         [make(f"l {n}", "labels", each["triples"]), make(f"c {n}", "triples", each["triples"], recipe="night.curated")]
         for n, each in enumerate((old, new))
     ]
-    gone = ids(housekeeping.plan(keep=1))
+    gone = ids(gc.plan(keep=1))
     assert {artifact.id for artifact in derived[0]} <= gone
     assert not {artifact.id for artifact in derived[1]} & gone
 
@@ -87,7 +87,7 @@ def test_responses_and_fresh_builds_are_left_alone(data: Path) -> None:
     for folder in (fresh, stale, damaged):
         folder.mkdir(parents=True)
     os.utime(stale, (0, 0))
-    assert {each.path for each in housekeeping.plan(keep=1).garbage} == {stale, damaged}
+    assert {each.path for each in gc.plan(keep=1).garbage} == {stale, damaged}
 
 
 def test_nothing_is_deleted_while_a_run_is_at_work(data: Path) -> None:
@@ -95,7 +95,7 @@ def test_nothing_is_deleted_while_a_run_is_at_work(data: Path) -> None:
         night(make("questions", "questions"), str(n))
     running = runs.begin(Recipe(name="other"), "report")
     with pytest.raises(StoreError, match=running.id):
-        housekeeping.sweep(housekeeping.plan(keep=1))
+        gc.sweep(gc.plan(keep=1))
     assert len(Store().all()) == 5
 
 

@@ -8,11 +8,11 @@ import datasets
 import polars as pl
 import pytest
 
-from cohobate.errors import QuestionsError
-from cohobate.recipes import make_recipe
+from cohobate.config.load import make_recipe
+from cohobate.core.errors import QuestionsError
 from cohobate.sources import hub
 from cohobate.stages import questions as stage
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 from tests.test_sources import many, save
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cohobate.store import STAGES
+from cohobate.store.artifacts import STAGES
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
@@ -71,8 +71,10 @@ def test_every_form_of_import_is_seen() -> None:
 
 
 def test_the_modules_are_all_read() -> None:
-    assert {"cohobate", "cohobate.store", "cohobate.stages.opd", "cohobate.world.splits"} <= set(COHOBATE)
-    assert "cohobate.errors" in COHOBATE["cohobate.store"]
+    assert {"cohobate", "cohobate.store.artifacts", "cohobate.stages.opd", "cohobate.sources.world.splits"} <= set(
+        COHOBATE
+    )
+    assert "cohobate.core.errors" in COHOBATE["cohobate.store.artifacts"]
     assert {"tasks.stage", "flows.distill"} <= set(TASKS) | set(FLOWS)
     assert "cohobate.stages.opd" in TASKS["tasks.opd"] and "tasks.opd" in FLOWS["flows.distill"]
 
@@ -97,7 +99,9 @@ def test_schema_errors_and_statistics_stand_on_nothing() -> None:
 def test_config_stands_on_errors_and_schema_only() -> None:
     config = {name: found for name, found in COHOBATE.items() if within(name, ["cohobate.config"])}
     found = {other for names in config.values() for other in names if within(other, ["cohobate"])}
-    above = {name for name in found if not within(name, ["cohobate.config", "cohobate.errors", "cohobate.schema"])}
+    above = {
+        name for name in found if not within(name, ["cohobate.config", "cohobate.core.errors", "cohobate.core.schema"])
+    }
     assert above <= {"cohobate"}
 
 

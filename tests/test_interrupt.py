@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cohobate.store import STAGES, Store
+from cohobate.store.artifacts import STAGES, Store
 from tests.pipeline import SMALL
 
 pytestmark = [pytest.mark.kill, pytest.mark.prefect, pytest.mark.timeout(420)]
@@ -33,7 +33,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         "COHOBATE_DATA": str(folder / "data"),
         "PREFECT_HOME": str(folder / "prefect"),
     }
-    command = [sys.executable, "-m", "cohobate.cli", *arguments]
+    command = [sys.executable, "-m", "cohobate", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -8,8 +8,8 @@ from types import FrameType
 
 import pytest
 
-from cohobate import interrupts
-from cohobate.progress import bar
+from cohobate.core import interrupts
+from cohobate.core.progress import bar
 
 
 class Stopped(BaseException):

@@ -9,19 +9,19 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cohobate import cli, preflight
+from cohobate.cli.main import main
 from cohobate.config import Judge, Recipe, Verification
-from cohobate.errors import CohobateError, EndpointError, RecipeError, TeacherError
-from cohobate.export.run import Request, export
-from cohobate.judging import read_verdict
-from cohobate.recipes import make_recipe
-from cohobate.relabel import relabel
-from cohobate.selection import Selection
-from cohobate.stages import evaluation, questions, sft, triples
-from cohobate.statistics import wilson
-from cohobate.store import Artifact, Store
-from cohobate.verdicts import Case
-from cohobate.verify import check, judge, verifier
+from cohobate.config.load import make_recipe
+from cohobate.core.errors import CohobateError, EndpointError, RecipeError, TeacherError
+from cohobate.core.statistics import wilson
+from cohobate.datasets.export.export import Request, export
+from cohobate.datasets.selection import Selection
+from cohobate.evaluation.verifiers.judge import read_verdict
+from cohobate.evaluation.verifiers.verdict import Case
+from cohobate.evaluation.verifiers.verify import check, judge, verifier
+from cohobate.stages import evaluation, preflight, questions, sft, triples
+from cohobate.stages.labels import relabel
+from cohobate.store.artifacts import Artifact, Store
 from tests.endpoint_recipe import make, number, recipe_of, table
 from tests.pipeline import Finished
 from tests.test_triples import changed
@@ -227,7 +227,7 @@ def test_the_command_shows_verdicts_cost_and_agreement(
     sets = [f"judge.{name}={value}" for name, value in settings(server)["judge"].items()]
     options = [part for item in sets for part in ("--set", item)]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["verify", taught.id, "--verifier", "judge", *options])
+        main(["verify", taught.id, "--verifier", "judge", *options])
     said = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0 and "judge:j@" in said
     assert "j: 40 replies, 400 + 800 tokens" in said

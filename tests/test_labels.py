@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate import labels, schema
 from cohobate.config import Recipe, Verification
-from cohobate.errors import RecipeError, VerifierError
-from cohobate.relabel import movements, relabel
+from cohobate.core import schema
+from cohobate.core.errors import RecipeError, VerifierError
+from cohobate.evaluation.verifiers import labels
 from cohobate.stages import questions, triples
-from cohobate.store import Artifact, Store, verify
+from cohobate.stages.labels import movements, relabel
+from cohobate.store.artifacts import Artifact, Store, verify
 from cohobate.training.triple_source import select
 from tests.pipeline import Finished
 from tests.test_triples import changed, paid, table

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config, Qwen3ForCausalLM
 
-from cohobate import scoring
-from cohobate.batches import Batch, Padded, Row, batches, hidden_states
+from cohobate.models import logprobs
+from cohobate.models.batching import Batch, Padded, Row, batches, hidden_states
 
 SMALL: dict[str, Any] = {
     "vocab_size": 40,
@@ -78,7 +78,7 @@ def test_a_vocabulary_too_large_for_one_chunk_is_scored_alike() -> None:
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, num_key_value_heads=1, head_dim=8, **sizes))
     rows = [Row([9999 * t % vocabulary for t in range(20 + i)], 1 + i) for i in range(3)]
-    for row, score in zip(rows, scoring.score(model.eval(), rows, 1000, 0), strict=True):
+    for row, score in zip(rows, logprobs.score(model.eval(), rows, 1000, 0), strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]
         expected = logits.log_softmax(-1)[torch.arange(19), torch.tensor(row.response)]

@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, Qwen3Config, Qwen3ForCausalLM
 
-from cohobate import ledger, rollouts, scoring
-from cohobate.batches import Row
 from cohobate.config import Training
-from cohobate.ledger import PASSES, LedgerEntry, ModelCost
-from cohobate.objectives.sft import cross_entropy
-from cohobate.progress import Bar
-from cohobate.students import LoadedModel, load, model_path
-from cohobate.training.adapters import Trainee
-from cohobate.training.base import Source, StepBatch
+from cohobate.core.progress import Bar
+from cohobate.models import logprobs
+from cohobate.models.batching import Row
+from cohobate.models.loading import LoadedModel, load, model_path
+from cohobate.models.sampling import sampler
+from cohobate.store import ledger
+from cohobate.store.ledger import PASSES, LedgerEntry, ModelCost
 from cohobate.training.loop import Run
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.trainee import Trainee
+from cohobate.training.types import Source, StepBatch
 
 SHAPES = {
     "tied, grouped heads": {"num_key_value_heads": 2, "tie_word_embeddings": True},
@@ -94,10 +96,10 @@ def test_generation_costs_what_torch_counts(model: Any) -> None:
     """All but the last token of a prompt is read at once, then a token a row and step, in blocks of the cache."""
     cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 8
     with FlopCounterMode(display=False) as counter:
-        rollouts.sample(
+        sampler.sample(
             model,
             [row.ids for row in rows(prompt, 0, count)],
-            rollouts.Decoding(response, temperature=0),
+            sampler.Decoding(response, temperature=0),
             None,
             eos_ids=[],
             pad_id=0,
@@ -112,7 +114,7 @@ def test_generation_costs_what_torch_counts(model: Any) -> None:
 
 def test_scoring_costs_what_torch_counts(model: Any) -> None:
     cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
-    found = counted(lambda: scoring.score(model, rows(prompt, response, count), 1000, 0))
+    found = counted(lambda: logprobs.score(model, rows(prompt, response, count), 1000, 0))
     exact = cost.respond([prompt] * count, [response] * count)
     unread = unread_mlp(model, count * (prompt - 1))
     assert found == exact + cost.pair * upper_half(*[prompt + response - 1] * count) - unread

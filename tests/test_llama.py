@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from cohobate.config import Judge, Recipe, Verification
-from cohobate.errors import UserError
-from cohobate.preflight import Check, check
-from cohobate.students import load
-from cohobate.teachers.score_checks import require_scores
-from cohobate.verdicts import Case
-from cohobate.verify import judge
+from cohobate.core.errors import UserError
+from cohobate.evaluation.verifiers.verdict import Case
+from cohobate.evaluation.verifiers.verify import judge
+from cohobate.models.loading import load
+from cohobate.stages.preflight import Check, check
+from cohobate.teachers.endpoint.scoring_checks import require_scores
 from tests.endpoint_recipe import make, table
 from tests.llama_runs import llama, needs_llama, write_gguf
 from tests.test_endpoint import unused_port

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
 from cohobate.stages import opd, sft
-from cohobate.store import Artifact, Store
+from cohobate.store.artifacts import Artifact, Store
 from tests.test_methods import METHODS, SMALL, before  # noqa: F401  the fixture
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cohobate.batches import Row
-from cohobate.chat import Format
-from cohobate.config.distillation import Opd
-from cohobate.errors import RecipeError
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
+from cohobate.config.opd import Opd
+from cohobate.core.errors import RecipeError
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import load
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, questions, sft, triples
-from cohobate.store import Artifact
-from cohobate.students import load
+from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
 from cohobate.training.methods import Logged, method
 from cohobate.training.rollout_source import _first

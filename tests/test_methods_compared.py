@@ -15,11 +15,12 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
+from cohobate.experiments.comparison import parallel_runs, stage
+from cohobate.experiments.comparison.runner import Course, Makers, Trained
 from cohobate.report.render import pieces
-from cohobate.stages import ahead, comparison, questions
-from cohobate.store import Artifact, Store
-from cohobate.studies.course import Course, Makers, Trained
+from cohobate.stages import questions
+from cohobate.store.artifacts import Artifact, Store
 from tests.pipeline import SMALL
 from tests.test_report import ARGUMENTS, CHROMIUM
 
@@ -49,10 +50,10 @@ class Compared:
         return next(one for one in self.course.trained() if (one.run.method, one.run.seed) == (method, seed))
 
 
-def compare(recipe: Recipe, makers: Makers = ahead.STAGES) -> tuple[Course, Artifact]:
+def compare(recipe: Recipe, makers: Makers = parallel_runs.STAGES) -> tuple[Course, Artifact]:
     course = Course(recipe, questions.write(recipe), makers)
     first = course.triples(recipe), course.start(), course.start_scores()
-    return course, comparison.compare(recipe, course.questions, *first, course.trained())
+    return course, stage.compare(recipe, course.questions, *first, course.trained())
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +189,7 @@ def test_neither_ctrl_c_nor_a_kill_leaves_a_worker_or_loses_anything(tmp_path: P
     environment |= {"COHOBATE_DATA": str(data), "PREFECT_HOME": str(tmp_path / "prefect")}
 
     def start(*what: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "cohobate.cli", *what]
+        command = [sys.executable, "-m", "cohobate", *what]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def meet(process: subprocess.Popen[str], moment: str) -> None:
@@ -229,6 +230,9 @@ def workers(data: Path) -> list[int]:
             command, environment = ((path / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
         except OSError:  # it has ended meanwhile
             continue
-        if b"cohobate.stages.ahead" in command and f"COHOBATE_DATA={data}".encode() in environment:
+        if (
+            b"cohobate.experiments.comparison.parallel_runs" in command
+            and f"COHOBATE_DATA={data}".encode() in environment
+        ):
             found.append(int(path.name))
     return found

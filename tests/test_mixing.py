@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohobate.config import Curation, Mix, Recipe
-from cohobate.curation.curate import curate, parts, settings
-from cohobate.curation.languages import foreign
-from cohobate.curation.mixing import mixed
-from cohobate.errors import CurationError, RecipeError, StoreError
-from cohobate.preflight import check
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import CurationError, RecipeError, StoreError
+from cohobate.datasets.curation.language_id import foreign
+from cohobate.datasets.curation.mixing import mixed
+from cohobate.datasets.selection import outline
 from cohobate.report.facts import learnt_from
-from cohobate.selection import outline
 from cohobate.stages import sft
-from cohobate.store import Artifact, Store
+from cohobate.stages.curation import curate, parts, settings
+from cohobate.stages.preflight import check
+from cohobate.store.artifacts import Artifact, Store
 from tests.made_triples import questions, sample, triples
 from tests.pipeline import Finished
 from tests.test_cli import answer, refusal

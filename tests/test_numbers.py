@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohobate.config import Verification
-from cohobate.numbers import compare, read_number
-from cohobate.verdicts import Case
-from cohobate.verify import judge
+from cohobate.evaluation.verifiers.numeric import compare, read_number
+from cohobate.evaluation.verifiers.verdict import Case
+from cohobate.evaluation.verifiers.verify import judge
 
 
 @pytest.mark.parametrize(

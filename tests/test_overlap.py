@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cohobate.errors import RecipeError
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import RecipeError
+from cohobate.models.loading import load
 from cohobate.stages import opd
-from cohobate.store import Artifact
-from cohobate.students import load
-from cohobate.training.ahead import Ahead
+from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
+from cohobate.training.prefetch import Ahead
 from tests.pipeline import SMALL, train_stages
 from tests.wire_server import Act, Body, WireServer
 
@@ -121,7 +121,7 @@ def scored_rows(server: WireServer) -> int:
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The preflight asks for scores too, and would be counted."""
-    monkeypatch.setattr("cohobate.training.scorers.require_scores", lambda recipe, student: None)
+    monkeypatch.setattr("cohobate.training.scoring.factory.require_scores", lambda recipe, student: None)
 
 
 @pytest.mark.usefixtures("unchecked")

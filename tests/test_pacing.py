@@ -3,7 +3,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from cohobate.teachers.pacing import Pace, backoff, retry_after
+from cohobate.teachers.endpoint.rate_limit import Pace, backoff, retry_after
 
 
 def answer_rounds(pace: Pace, rounds: int) -> None:

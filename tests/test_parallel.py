@@ -18,9 +18,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.recipes import load_recipe
-from cohobate.students import load, model_path
-from cohobate.training.parallel import World
+from cohobate.config.load import load_recipe
+from cohobate.models.loading import load, model_path
+from cohobate.training.distributed import World
 from tests.pipeline import train_stages
 
 SETTINGS = {
@@ -137,10 +137,10 @@ def commands() -> list[str]:
 
 
 def test_a_process_that_dies_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohobate.errors import CohobateError
-    from cohobate.training import parallel
+    from cohobate import stages
+    from cohobate.core.errors import CohobateError
 
-    monkeypatch.setattr(parallel, "MODULE", "cohobate.no_such_module")
+    monkeypatch.setattr(stages, "RANK_MODULE", "cohobate.no_such_module")
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     with pytest.raises(CohobateError, match=r"^sft: process 1 of 2 ended with status 1: .*no_such_module"):
         train(2, tmp_path, monkeypatch)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cohobate.chat import Format
 from cohobate.config import Training, Verification
-from cohobate.students import load
-from cohobate.training.points import Points
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import load
+from cohobate.training.validation import Points
 from tests.pipeline import Finished
 
 

@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 import torch
 
-from cohobate import cli
+from cohobate.cli.main import main
 from cohobate.config import Policy, PolicyJudge, Recipe
-from cohobate.errors import ModelError, QuestionsError, RecipeError
-from cohobate.policy import learn, study, verdicts
-from cohobate.policy.feedback import preferences
-from cohobate.policy.model import NAME, TinyPolicy, load, word_ids
-from cohobate.recipes import load_recipe
-from cohobate.stages import judge, policy, questions
-from cohobate.statistics import over_seeds
-from cohobate.store import Artifact
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import ModelError, QuestionsError, RecipeError
+from cohobate.core.statistics import over_seeds
+from cohobate.experiments.tiny_policy import judge_stage, noise_study, reinforce, stage, verdicts
+from cohobate.experiments.tiny_policy.model import NAME, TinyPolicy, load, word_ids
+from cohobate.experiments.tiny_policy.preferences import preferences
+from cohobate.stages import questions
+from cohobate.store.artifacts import Artifact
 from tests.wire_server import Act, WireServer, completion
 
 FRAME = pl.read_ndjson(Path(__file__).parents[1] / "data" / "policy" / "helpdesk.jsonl")
@@ -28,19 +28,21 @@ OWN, UNSEEN = FRAME.filter(pl.col("split") == "train"), FRAME.filter(pl.col("spl
 SHIPPED = load_recipe("helpdesk")
 
 
-def trained(**settings: Any) -> learn.Learned:
+def trained(**settings: Any) -> reinforce.Learned:
     config = Policy(**settings)
     answers = verdicts.possible_answers(config, FRAME, "helpdesk")
     rewards = verdicts.judge_all(config, OWN, answers, "test").rewards()
-    return learn.learn(config, OWN["question"].to_list(), answers, rewards)
+    return reinforce.learn(config, OWN["question"].to_list(), answers, rewards)
 
 
-def accuracy(found: learn.Learned, frame: pl.DataFrame = OWN) -> float:
-    return float(learn.score(learn.greedy(found.policy, frame))["accuracy"])
+def accuracy(found: reinforce.Learned, frame: pl.DataFrame = OWN) -> float:
+    return float(reinforce.score(reinforce.greedy(found.policy, frame))["accuracy"])
 
 
 def test_a_word_has_the_same_row_in_every_process_and_in_any_case() -> None:
-    program = "from cohobate.policy.model import word_ids; print(word_ids('Where is my parcel?', 2000))"
+    program = (
+        "from cohobate.experiments.tiny_policy.model import word_ids; print(word_ids('Where is my parcel?', 2000))"
+    )
     printed = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -156,7 +158,7 @@ def says(body: dict[str, Any]) -> tuple[str, str]:
 
 def made(recipe: Recipe) -> tuple[Artifact, Artifact]:
     asked = questions.write(recipe)
-    return asked, policy.train(recipe, asked)
+    return asked, stage.train(recipe, asked)
 
 
 def test_a_judge_at_an_endpoint_is_asked_each_pair_once_and_held_against_the_verifier(
@@ -183,7 +185,7 @@ def test_a_judge_at_an_endpoint_is_asked_each_pair_once_and_held_against_the_ver
     rewards = verdicts.Judged(pl.read_parquet(found.path / "judged.parquet"), [], None).rewards()
     assert {rewards[question, "press"] for question in OWN["question"]} == {-1.0}
     again = asks(server).model_copy(update={"policy": asks(server).policy.model_copy(update={"seed": 1})})  # type: ignore[union-attr]
-    policy.train(again, asked)
+    stage.train(again, asked)
     assert len(server.seen) == 600  # what was judged is never judged again
     assert {entry["work"] for entry in found.manifest.ledger} == {"judging"}
 
@@ -213,7 +215,7 @@ def test_a_model_in_this_process_can_judge(data: Path) -> None:
     metrics = found.manifest.metrics
     assert isinstance(metrics, dict)
     assert metrics["judge_right"]["unusable"] == {"reply cut at the token limit": 600}  # it can only do sums
-    page = (judge.study(recipe, asked, found).path / "index.html").read_text(encoding="utf-8")
+    page = (judge_stage.study(recipe, asked, found).path / "index.html").read_text(encoding="utf-8")
     assert "world/base" in page or "the judge base" in page
 
 
@@ -236,11 +238,11 @@ def test_the_page_says_what_the_study_found(data: Path) -> None:
     config = Policy(steps=30, study_noise=(0.0, 0.3), study_seeds=2)
     recipe = SHIPPED.model_copy(update={"policy": config})
     asked, found = made(recipe)
-    studied = judge.study(recipe, asked, found)
+    studied = judge_stage.study(recipe, asked, found)
     rows = pl.read_parquet(studied.path / "runs.parquet").to_dicts()
     assert [(row["noise"], row["seed"]) for row in rows] == [(0, 0), (0, 1), *[(0.3, 0), (0.3, 1)] * 2]
     text = (studied.path / "report.md").read_text(encoding="utf-8")
-    for row in study.summarise(rows):
+    for row in noise_study.summarise(rows):
         mean = sum(r["own"] for r in rows if (r["noise"], r["errors"]) == (row["noise"], row["errors"])) / 2
         assert f"{mean:.1%}" in text
     html = (studied.path / "index.html").read_text(encoding="utf-8")
@@ -250,14 +252,14 @@ def test_the_page_says_what_the_study_found(data: Path) -> None:
 def test_ask_prints_the_choice(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, found = made(SHIPPED)
     with pytest.raises(SystemExit):
-        cli.main(["policy", "answer", found.id, "Where is my parcel?", "--json"])
+        main(["policy", "answer", found.id, "Where is my parcel?", "--json"])
     [row] = json.loads(capsys.readouterr().out)
     assert next(iter(row["answers"])) == "delivery" and sum(row["answers"].values()) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_recipe_without_the_section_is_refused() -> None:
     with pytest.raises(RecipeError, match="no section"):
-        policy.section(load_recipe("tiny"))
+        stage.section(load_recipe("tiny"))
 
 
 @pytest.mark.prefect

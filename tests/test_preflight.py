@@ -8,12 +8,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from cohobate.config import Recipe
-from cohobate.errors import UserError
-from cohobate.preflight import check
-from cohobate.recipes import load_recipe
-from cohobate.shipped import shipped_path
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import UserError
+from cohobate.core.shipped import shipped_path
 from cohobate.stages import questions, sft, triples
-from cohobate.store import Store
+from cohobate.stages.preflight import check
+from cohobate.store.artifacts import Store
 from tests.pipeline import SMALL
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from cohobate.processes import Group
+from cohobate.core.processes import Group
 
 # A shell with a child of its own; both say their ids.
 FAMILY = ["/bin/sh", "-c", "sleep 100 & echo $$ $!; wait"]
@@ -55,7 +55,7 @@ def test_what_does_not_end_by_itself_is_killed(tmp_path: Path) -> None:
 
 def test_it_ends_when_this_process_is_killed(tmp_path: Path) -> None:
     program = (
-        "import os, sys, time; from pathlib import Path; from cohobate.processes import Group\n"
+        "import os, sys, time; from pathlib import Path; from cohobate.core.processes import Group\n"
         "Group(['/bin/sh', '-c', sys.argv[1]], env=os.environ, log=Path(sys.argv[2])); time.sleep(100)"
     )
     log = tmp_path / "log"

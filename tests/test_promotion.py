@@ -5,10 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cohobate import promotion
 from cohobate.config import Recipe
-from cohobate.errors import StoreError
-from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.core.errors import StoreError
+from cohobate.datasets import gate
+from cohobate.store import promotion
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 from tests.test_cli import cohobate
 from tests.test_housekeeping import make
 
@@ -47,19 +48,19 @@ def night(name: str, correct: int) -> list[Artifact]:
 
 def test_a_worse_student_is_refused_and_a_better_or_equal_one_is_not(data: Path) -> None:
     promotion.promote("night", night("first", 150), "by hand")
-    worse = promotion.decide("night", night("worse", 120))
+    worse = gate.decide("night", night("worse", 120))
     assert worse.changed and len(worse.refused) == 1 and "-15.0%" in worse.refused[0]
-    assert not promotion.decide("night", night("allowed", 120), allowed=0.25).refused
+    assert not gate.decide("night", night("allowed", 120), allowed=0.25).refused
     for name, correct in (("equal", 150), ("better", 170)):
-        decision = promotion.decide("night", night(name, correct))
+        decision = gate.decide("night", night(name, correct))
         assert decision.changed and not decision.refused
 
 
 def test_what_is_promoted_or_older_changes_nothing(data: Path) -> None:
     old, new = night("old", 100), night("new", 150)
     promotion.promote("night", new, "by hand")
-    assert promotion.decide("night", new).said == ["everything is as it was promoted"]
-    stays = promotion.decide("night", old)
+    assert gate.decide("night", new).said == ["everything is as it was promoted"]
+    stays = gate.decide("night", old)
     assert not stays.changed and "older than the promotion" in stays.said[0]
 
 

@@ -10,8 +10,8 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cohobate.errors import ExportError
-from cohobate.export.model import model_card, write_model
+from cohobate.core.errors import ExportError
+from cohobate.datasets.export.model_card import model_card, write_model
 from tests.hub_server import TOKEN, hub
 from tests.pipeline import Finished
 
@@ -62,7 +62,7 @@ def test_the_hub_gets_every_file_and_a_wrong_key_is_one_sentence(finished: Finis
     def publish(address: str, token: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_ENDPOINT": address, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0"}
         environment |= {"COHOBATE_DATA": str(finished.root), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        command = [sys.executable, "-m", "cohobate.cli", "publish", artifact.id, "--to", "me/student"]
+        command = [sys.executable, "-m", "cohobate", "publish", artifact.id, "--to", "me/student"]
         command += ["--out", str(tmp_path / "out")]
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.errors import RecipeError
-from cohobate.recipes import load_recipe
-from cohobate.shipped import shipped_recipes
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import RecipeError
+from cohobate.core.shipped import shipped_recipes
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -9,22 +9,22 @@ import polars as pl
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from cohobate.batches import Row
-from cohobate.chat import Format, decode
 from cohobate.config import Adapters, Handbook, Recipe, Recover
-from cohobate.errors import QuestionsError, RecipeError
-from cohobate.recipes import load_recipe
-from cohobate.recovery import data
-from cohobate.recovery.arms import Arm, arms, of_arm, second_round, section
-from cohobate.recovery.exam import grade, scores
-from cohobate.recovery.table import BEFORE, LEARNT, RECOVERED, Examined, summarise
-from cohobate.shipped import shipped_path
-from cohobate.stages import opd, recover, recovery
-from cohobate.store import Artifact
-from cohobate.students import load
-from cohobate.world import handbook
-from cohobate.world.chat import generate, obeyed
-from cohobate.world.instructions import INSTRUCTIONS
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import QuestionsError, RecipeError
+from cohobate.core.shipped import shipped_path
+from cohobate.experiments.recovery import data, stages, table_stage
+from cohobate.experiments.recovery.arms import Arm, arms, of_arm, second_round, section
+from cohobate.experiments.recovery.exam import grade, scores
+from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined, summarise
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import Format, decode
+from cohobate.models.loading import load
+from cohobate.sources.world import handbook
+from cohobate.sources.world.chat import generate, obeyed
+from cohobate.sources.world.instructions import INSTRUCTIONS
+from cohobate.stages import opd
+from cohobate.store.artifacts import Artifact
 
 RECIPE = load_recipe("handbook")
 WORLD = Recover()
@@ -173,25 +173,25 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
 
 def test_all_steps_of_two_rounds_make_a_table(data: Path) -> None:
     recipe = tiny()
-    asked = recover.prompts(recipe)
-    replies = recover.chat(recipe, asked)
-    before = recover.exam(recipe, asked)
+    asked = stages.prompts(recipe)
+    replies = stages.chat(recipe, asked)
+    before = stages.exam(recipe, asked)
     arm = Arm(0.5, 0)
-    learnt = recover.midtrain(recipe, arm, 1, replies)
+    learnt = stages.midtrain(recipe, arm, 1, replies)
     back = opd.train(of_arm(recipe, arm), learnt, asked, asked)
     assert weights(learnt) != weights(back)
-    wider = recover.prompts(recipe, [1])
+    wider = stages.prompts(recipe, [1])
     questions = pl.read_parquet(wider.path / "questions.parquet")
     for split in ("train", "fresh"):
         assert {"handbook-1", "arithmetic"} <= set(questions.filter(split=split)["kind"])
     assert "handbook-1" not in set(questions.filter(split="test")["kind"])
     assert questions["question_id"].n_unique() == len(questions)
-    later = recover.midtrain(recipe, arm, 2, recover.chat(recipe, wider, back), back)
+    later = stages.midtrain(recipe, arm, 2, stages.chat(recipe, wider, back), back)
     found = [Examined(0, "–", 0, BEFORE, before)]
     for number, model, phase in ((1, learnt, LEARNT), (1, back, RECOVERED), (2, later, LEARNT), (2, later, RECOVERED)):
-        found.append(Examined(number, arm.name, 0, phase, recover.exam(recipe, asked, model)))
-    table = recovery.write(recipe, found)
-    assert recover.midtrain(recipe, arm, 1, replies).cached and recovery.write(recipe, found).cached
+        found.append(Examined(number, arm.name, 0, phase, stages.exam(recipe, asked, model)))
+    table = table_stage.write(recipe, found)
+    assert stages.midtrain(recipe, arm, 1, replies).cached and table_stage.write(recipe, found).cached
     text = (table.path / "report.md").read_text(encoding="utf-8")
     assert "Round 1, 50:50" in text and "Round 2, 50:50" in text and "second handbook" in text
     page = (table.path / "index.html").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from cohobate.config import Recipe
-from cohobate.store import Artifact, Store
+from cohobate.store.artifacts import Artifact, Store
 from tests.pipeline import SMALL, Finished
 
 pytestmark = pytest.mark.kill

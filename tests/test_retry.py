@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.store import Artifact, Store
+from cohobate.store.artifacts import Artifact, Store
 from tests.operated import LOST_SECONDS, Up, small
 from tests.wire_server import Act, Body, WireServer, error
 

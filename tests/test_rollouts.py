@@ -17,12 +17,13 @@ from transformers import (
     Qwen3Config,
 )
 
-from cohobate import rollouts, scoring
-from cohobate.batches import Row
-from cohobate.chat import Format, encode, question_ids
-from cohobate.errors import ModelError
-from cohobate.rollouts import Decoding, Sampled, sample, uniforms
-from cohobate.students import LoadedModel, load
+from cohobate.core.errors import ModelError
+from cohobate.models import logprobs
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import Format, encode, question_ids
+from cohobate.models.loading import LoadedModel, load
+from cohobate.models.sampling import sampler
+from cohobate.models.sampling.sampler import Decoding, Sampled, sample, uniforms
 
 FORM = Format("{question} Think step by step.")
 QUESTIONS = [
@@ -321,7 +322,7 @@ def test_logprobs_are_those_of_a_fresh_forward_pass_at_temperature_one(
 ) -> None:
     found = drawn(teacher, prompts, decoding, batch_size=4)
     rows = [Row([*p, *r.response_ids], len(p)) for p, r in zip(prompts, found, strict=True)]
-    scores = scoring.score(teacher.model, rows, 200, teacher.pad_id)
+    scores = logprobs.score(teacher.model, rows, 200, teacher.pad_id)
     for prompt, response, score in zip(prompts, found, scores, strict=True):
         expected = logprobs_by_transformers(teacher, prompt, response.response_ids)
         assert response.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
@@ -333,7 +334,7 @@ def test_hidden_states_of_a_score_give_the_whole_distribution(
     teacher: LoadedModel, prompts: list[list[int]], budget: int
 ) -> None:
     rows = [Row([*prompt, *range(5, 6 + 3 * i)], len(prompt)) for i, prompt in enumerate(prompts)]
-    for row, score in zip(rows, scoring.score(teacher.model, rows, budget, teacher.pad_id), strict=True):
+    for row, score in zip(rows, logprobs.score(teacher.model, rows, budget, teacher.pad_id), strict=True):
         with torch.no_grad():
             logits = teacher.model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]
             found = teacher.model.get_output_embeddings()(score.hidden)
@@ -377,7 +378,7 @@ def test_sampling_and_scoring_leave_the_mode_of_the_model_as_it_was(
     try:
         drawn(teacher, prompts, Decoding(2))
         rollouts_mode = teacher.model.training
-        scoring.score(teacher.model, [Row(prompts[0], 1)], 100, 0)
+        logprobs.score(teacher.model, [Row(prompts[0], 1)], 100, 0)
         scores_mode = teacher.model.training
     finally:
         hook.remove()
@@ -393,5 +394,5 @@ def test_progress_is_told_in_rows(teacher: LoadedModel, prompts: list[list[int]]
 
 
 def test_no_prompts_have_no_rollouts(teacher: LoadedModel) -> None:
-    assert rollouts.sample(teacher.model, [], GREEDY, None, eos_ids=[2], pad_id=0) == []
-    assert scoring.score(teacher.model, [], 100, 0) == []
+    assert sampler.sample(teacher.model, [], GREEDY, None, eos_ids=[2], pad_id=0) == []
+    assert logprobs.score(teacher.model, [], 100, 0) == []

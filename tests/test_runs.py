@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cohobate import runs
 from cohobate.config import Recipe
+from cohobate.store import runs
 
 
 def test_an_unreadable_record_is_named_and_passed_over(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

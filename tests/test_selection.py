@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohobate.config import Recipe
-from cohobate.errors import SelectionError
-from cohobate.selection import POLICIES, Policy, Selection, choose, outline, pair
+from cohobate.core.errors import SelectionError
+from cohobate.datasets.selection import POLICIES, Policy, Selection, choose, outline, pair
 from cohobate.training.triple_source import select
 from tests.made_triples import sample, triples
 

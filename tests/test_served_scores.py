@@ -11,16 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from cohobate.config import Recipe
-from cohobate.errors import EndpointError, RecipeError, TeacherError
-from cohobate.preflight import check
-from cohobate.recipes import load_recipe
-from cohobate.store import Artifact, Store
-from cohobate.students import load
-from cohobate.teachers.endpoint import Exchange
-from cohobate.teachers.score_wire import RowScore, ScoredRow, ScoreRequest, ScoreWire, Unscored
-from cohobate.training.parallel import ALONE
-from cohobate.training.served_scores import ServedScores, in_requests
-from cohobate.training.teacher_scores import Asked, Known, Needs
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import EndpointError, RecipeError, TeacherError
+from cohobate.models.loading import load
+from cohobate.stages.preflight import check
+from cohobate.store.artifacts import Artifact, Store
+from cohobate.teachers.endpoint.client import Exchange
+from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoredRow, ScoreRequest, ScoreWire, Unscored
+from cohobate.training.distributed import ALONE
+from cohobate.training.scoring.local import Asked, Known, Needs
+from cohobate.training.scoring.server import ServedScores, in_requests
 from tests.pipeline import SMALL, train_stages
 from tests.wire_server import Act, Body, WireServer, completion, error, likeliest, logprob, scored
 

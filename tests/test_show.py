@@ -12,12 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from cohobate import schema
-from cohobate.relabel import relabel
-from cohobate.row_view import print_failures, print_samples
-from cohobate.rows import COLUMNS, Wanted, samples
-from cohobate.store import Artifact
-from cohobate.terminal import harmless
+from cohobate.cli.sample_view import print_failures, print_samples
+from cohobate.core import schema
+from cohobate.core.sanitize import harmless
+from cohobate.report.sample_rows import COLUMNS, Wanted, samples
+from cohobate.stages.labels import relabel
+from cohobate.store.artifacts import Artifact
 from tests.made_triples import sample, triples
 from tests.pipeline import Finished
 from tests.test_cli import answer, cohobate, refusal

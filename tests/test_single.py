@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
+from cohobate.config.load import load_recipe
 from cohobate.config.single import Single
-from cohobate.errors import QuestionsError, RecipeError
-from cohobate.recipes import load_recipe
-from cohobate.single import (
+from cohobate.core.errors import QuestionsError, RecipeError
+from cohobate.experiments.single_prompt import stages
+from cohobate.experiments.single_prompt.arms import (
     MANY,
     OF_GREEDY,
     ONE,
@@ -25,8 +26,8 @@ from cohobate.single import (
     sft_arm,
     summarise,
 )
-from cohobate.stages import opd, sft, single, triples
-from cohobate.store import Artifact, Store
+from cohobate.stages import opd, sft, triples
+from cohobate.store.artifacts import Artifact, Store
 from tests.pipeline import Finished
 
 
@@ -64,7 +65,7 @@ def test_sft_has_an_arm_for_each_of_its_rates() -> None:
 def test_a_share_of_the_start_learns_the_answer_alone(recipe: Recipe, made: dict[str, Artifact]) -> None:
     def cut(share: float) -> tuple[pl.DataFrame, set[str]]:
         asked = recipe.model_copy(update={"single": Single(bare=share)})
-        frame = pl.read_parquet(single.bare(asked, made["triples"]).path / "triples.parquet")
+        frame = pl.read_parquet(stages.bare(asked, made["triples"]).path / "triples.parquet")
         without = frame.filter(pl.col("rationale").is_null() & pl.col("answer").is_not_null())
         return frame, set(without["sample_id"])
 
@@ -76,12 +77,12 @@ def test_a_share_of_the_start_learns_the_answer_alone(recipe: Recipe, made: dict
     kept = half.filter(~pl.col("sample_id").is_in(fewer))
     assert kept.equals(whole.filter(~pl.col("sample_id").is_in(fewer)))
     untouched = recipe.model_copy(update={"single": Single()})
-    assert single.bare(untouched, made["triples"]) is made["triples"]
+    assert stages.bare(untouched, made["triples"]) is made["triples"]
 
 
 def test_the_start_with_bare_answers_is_trained_on_them(recipe: Recipe, made: dict[str, Artifact]) -> None:
     asked = recipe.model_copy(update={"single": Single(bare=1.0)})
-    given = single.bare(asked, made["triples"])
+    given = stages.bare(asked, made["triples"])
     student = sft.train(asked, given, made["questions"])
     before, after = (pl.read_parquet(part.path / "metrics.parquet")["tokens"].sum() for part in (made["sft"], student))
     assert after < before / 2
@@ -89,7 +90,7 @@ def test_the_start_with_bare_answers_is_trained_on_them(recipe: Recipe, made: di
 
 def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict[str, Artifact]) -> None:
     questions, start = made["questions"], made["sft"]
-    prompt = single.one_prompt(recipe, questions)
+    prompt = stages.one_prompt(recipe, questions)
     asked = pl.read_parquet(prompt.path / "questions.parquet")
     assert dict(asked.group_by("split").len().iter_rows()) == {"fresh": 1, "train": 1, "validation": 16}
     given = made["triples"]
@@ -103,8 +104,8 @@ def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict
     metrics = copied.manifest.metrics
     assert isinstance(metrics, dict) and metrics["triples"] == 6
     arms = ((START, start), (ONE, one), (MANY, many), (SFT, copied))
-    found = [Scored(arm, 0, single.held_out(recipe, questions, model), model) for arm, model in arms]
-    table = single.write(recipe, prompt, found)
+    found = [Scored(arm, 0, stages.held_out(recipe, questions, model), model) for arm, model in arms]
+    table = stages.write(recipe, prompt, found)
     text = (table.path / "report.md").read_text(encoding="utf-8")
     assert all(arm in text for arm in (START, ONE, MANY, SFT)) and asked["question"][0] in text
     page = (table.path / "index.html").read_text(encoding="utf-8")
@@ -138,4 +139,4 @@ def test_mistakes_are_one_sentence(recipe: Recipe, made: dict[str, Artifact]) ->
         section(load_recipe("tiny"))
     far = recipe.model_copy(update={"single": Single(question=999)})
     with pytest.raises(QuestionsError, match=r"no single\.question 999"):
-        single.one_prompt(far, made["questions"])
+        stages.one_prompt(far, made["questions"])

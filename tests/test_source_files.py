@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from cohobate.errors import QuestionsError, RecipeError
-from cohobate.recipes import make_recipe
+from cohobate.config.load import make_recipe
+from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.stages import questions as stage
-from cohobate.store import Store
+from cohobate.store.artifacts import Store
 from tests.test_sources import FORMATS, many, read, recipe, refusal, save
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.errors import QuestionsError
+from cohobate.core.errors import QuestionsError
 from cohobate.sources.read import read as read_questions
 from cohobate.stages import questions as stage
 

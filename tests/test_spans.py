@@ -10,16 +10,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cohobate.chat import Format, question_ids
-from cohobate.config.distillation import Opd
-from cohobate.errors import ModelError, RecipeError
-from cohobate.objectives.base import Tokens
-from cohobate.recipes import load_recipe
-from cohobate.students import LoadedModel, load
+from cohobate.config.load import load_recipe
+from cohobate.config.opd import Opd
+from cohobate.core.errors import ModelError, RecipeError
+from cohobate.models.chat_template import Format, question_ids
+from cohobate.models.loading import LoadedModel, load
+from cohobate.models.token_loss import Tokens
+from cohobate.training.distributed import ALONE
 from cohobate.training.methods import method
-from cohobate.training.parallel import ALONE
-from cohobate.training.spans import SpanScores, ends, numbered, refuse_other_text, shares, sums
-from cohobate.training.teacher_scores import Asked
+from cohobate.training.scoring.cross_tokenizer import SpanScores, ends, numbered, refuse_other_text, shares, sums
+from cohobate.training.scoring.local import Asked
 from tests.pipeline import SMALL, train_stages
 
 END = "<end>"
@@ -191,7 +191,7 @@ def test_what_spans_cannot_do_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=sentence):
             load_recipe("tiny", [*spans, change])
     assert not load_recipe("tiny", ["opd.objective=topk", "opd.sampled.spans=true"]).opd.by_spans
-    from cohobate.students import refuse_mismatch
+    from cohobate.models.loading import refuse_mismatch
 
     with pytest.raises(ModelError, match="does not give text back as it was"):
         refuse_other_text(tokenizer())  # which knows a and b alone

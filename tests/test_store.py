@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError, StoreError
-from cohobate.files import read_json, replacing, write_json_atomic
-from cohobate.ledger import LedgerEntry
-from cohobate.store import Artifact, Outcome, Store, Workspace, verify
+from cohobate.core.atomic_files import read_json, replacing, write_json_atomic
+from cohobate.core.errors import CohobateError, StoreError
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace, verify
+from cohobate.store.ledger import LedgerEntry
 
 RECIPE = Recipe(name="demo")
 SPAWN = multiprocessing.get_context("spawn")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.errors import RecipeError
-from cohobate.recipes import load_recipe
-from cohobate.statistics import over_seeds, welch
-from cohobate.studies.curves import Reached, cost_to_reach, ratio, reach, typical
-from cohobate.studies.plan import chosen_methods, compare_section, from_base, from_start, plan, reference
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import RecipeError
+from cohobate.core.statistics import over_seeds, welch
+from cohobate.experiments.comparison.cost_to_reach import Reached, cost_to_reach, ratio, reach, typical
+from cohobate.experiments.comparison.plan import chosen_methods, compare_section, from_base, from_start, plan, reference
 
 # scipy.stats.ttest_ind(A, B, equal_var=False): difference -5.4133, 4.14 degrees of freedom; with 4 of them the half
 # width is scipy.stats.t.ppf(0.975, 4) = 2.7764 times the standard error 3.0918.

@@ -9,15 +9,16 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cohobate import cli, harness
+from cohobate.cli.main import main
 from cohobate.config import Recipe
+from cohobate.config.load import load_recipe
 from cohobate.config.suites import Harness, Suite
-from cohobate.errors import QuestionsError, RecipeError, UserError
-from cohobate.measuring import measure
-from cohobate.recipes import load_recipe
-from cohobate.statistics import wilson
-from cohobate.suites import average_interval, pass_at, score
-from cohobate.world.splits import generate
+from cohobate.core.errors import QuestionsError, RecipeError, UserError
+from cohobate.core.statistics import wilson
+from cohobate.evaluation import lm_eval
+from cohobate.evaluation.pass_at_k import average_interval, pass_at, score
+from cohobate.sources.world.splits import generate
+from cohobate.stages.suites import measure
 
 THINK = "{question} Think step by step."
 
@@ -99,19 +100,19 @@ def test_mistakes_are_one_sentence(recipe: Recipe, data: Path, tmp_path: Path) -
     with pytest.raises(QuestionsError, match="have no gold answer"):
         measure(recipe, "world/teacher")
     with pytest.raises(RecipeError, match="is no folder"):
-        harness.identity(Harness(tasks=("sums",), include=str(tmp_path / "nowhere")))
+        lm_eval.identity(Harness(tasks=("sums",), include=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="the extra is installed")
 def test_without_the_package_the_extra_is_named() -> None:
     with pytest.raises(UserError, match=r"cohobate\[suites\]"):
-        harness.identity(Harness(tasks=("gsm8k",)))
+        lm_eval.identity(Harness(tasks=("gsm8k",)))
 
 
 def test_shares_of_the_harness_become_scores_with_its_standard_error() -> None:
     row = {"alias": "t", "exact_match,strict": 0.5, "exact_match_stderr,strict": 0.1, "bleu,none": 31.0}
     bare = {"acc,none": 1.0, "acc_stderr,none": "N/A"}
-    found = harness.scores({"results": {"t": row, "u": bare}, "n": {"t": 25, "u": 3}})
+    found = lm_eval.scores({"results": {"t": row, "u": bare}, "n": {"t": 25, "u": 3}})
     assert [(r["suite"], r["n"], r["accuracy"]) for r in found] == [
         ("t exact_match (strict)", 25, 0.5),
         ("u acc", 3, 1.0),
@@ -175,6 +176,6 @@ def test_the_shipped_recipe_names_aime_and_the_harness(data: Path, capsys: pytes
     recipe = load_recipe("aime")
     assert recipe.suites[0].samples == 64 and recipe.harness is not None
     with pytest.raises(SystemExit) as caught:
-        cli.main(["suites", "aime", "world/teacher"])
+        main(["suites", "aime", "world/teacher"])
     assert caught.value.code == 2
     assert "does not exist" in capsys.readouterr().err

@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from cohobate import schema
-from cohobate.tables import parquet_writer, write_table
+from cohobate.core import schema
+from cohobate.core.parquet import parquet_writer, write_table
 
 ROWS = [
     {

@@ -12,21 +12,21 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from cohobate.batches import Padded, Row, batches, hidden_states
-from cohobate.chat import Format, FormatName, prompt_ids
 from cohobate.config import Training
-from cohobate.errors import CohobateError
-from cohobate.objectives.base import Objective, Terms, Tokens
-from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
-from cohobate.objectives.sft import cross_entropy
-from cohobate.progress import Bar
-from cohobate.students import LoadedModel, load
-from cohobate.training.adapters import Trainee
-from cohobate.training.base import Metrics, Source, StepBatch
+from cohobate.core.errors import CohobateError
+from cohobate.core.progress import Bar
+from cohobate.models.batching import Padded, Row, batches, hidden_states
+from cohobate.models.chat_template import Format, FormatName, prompt_ids
+from cohobate.models.loading import LoadedModel, load
+from cohobate.models.token_loss import Objective, Terms, Tokens
 from cohobate.training.loop import Run
-from cohobate.training.measures import averages
+from cohobate.training.metrics import averages
+from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL
+from cohobate.training.objectives.sft import cross_entropy
 from cohobate.training.optimizer import make_optimizer
+from cohobate.training.trainee import Trainee
 from cohobate.training.triple_source import training_rows
+from cohobate.training.types import Metrics, Source, StepBatch
 
 TRIPLES = pl.DataFrame(
     {

@@ -5,13 +5,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cohobate import schema
 from cohobate.config import Recipe
-from cohobate.errors import TeacherError
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
+from cohobate.core import schema
+from cohobate.core.errors import TeacherError
 from cohobate.stages import questions, triples
 from cohobate.stages.triples import _lacking
-from cohobate.store import Artifact, Store, verify
+from cohobate.store.artifacts import Artifact, Store, verify
 
 QUESTIONS = 24
 # What a row says about its run, not about the teacher's answer.

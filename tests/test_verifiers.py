@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cohobate import math_answers, verify
 from cohobate.config import Verification
-from cohobate.errors import VerifierError
-from cohobate.verdicts import Case, Verdict
-from cohobate.verify import judge
+from cohobate.core.errors import VerifierError
+from cohobate.evaluation.verifiers import symbolic, verify
+from cohobate.evaluation.verifiers.verdict import Case, Verdict
+from cohobate.evaluation.verifiers.verify import judge
 
 SECONDS = 1.0
 TIME_OUT = Verdict("undecided", "time-out")
@@ -122,14 +122,14 @@ FORMS = (
 def test_mathematics_accepts_its_own_gold_by_algebra_too(form: str, a: int, b: int) -> None:
     text = form.format(a=a, b=b)
     # Not through the shortcut for equal texts.
-    assert math_answers.compare(f"$ {text} $", text) == Verdict("correct")
+    assert symbolic.compare(f"$ {text} $", text) == Verdict("correct")
 
 
 @settings(max_examples=40, deadline=None)
 @given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 def test_fractions_are_equal_by_cross_multiplication(a: int, b: int, c: int, d: int) -> None:
     equal = a * d == b * c
-    verdict = math_answers.compare(f"\\frac{{{a}}}{{{b}}}", f"\\frac{{{c}}}{{{d}}}")
+    verdict = symbolic.compare(f"\\frac{{{a}}}{{{b}}}", f"\\frac{{{c}}}{{{d}}}")
     assert verdict.label == ("correct" if equal else "incorrect")
 
 
@@ -236,8 +236,9 @@ def test_what_changes_the_verdicts_is_identity_and_the_rest_is_not(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_the_caller(number: signal.Signals) -> None:
     program = (
-        "from cohobate.config import Verification\nfrom cohobate.verdicts import Case\n"
-        "from cohobate.verify import judge\nspec = Verification(name='tests.verifiers:slow', seconds=1, workers=2)\n"
+        "from cohobate.config import Verification\nfrom cohobate.evaluation.verifiers.verdict import Case\n"
+        "from cohobate.evaluation.verifiers.verify import judge\n"
+        "spec = Verification(name='tests.verifiers:slow', seconds=1, workers=2)\n"
         "judge(spec, [Case(str(n), '1') for n in range(999)])"
     )
     caller = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.verdicts import Verdict, exactly, normalise
-from cohobate.verify import EXACT
+from cohobate.core.answer_text import exactly, normalise
+from cohobate.evaluation.verifiers.verdict import Verdict
+from cohobate.evaluation.verifiers.verify import EXACT
 
 CORRECT = Verdict("correct")
 WRONG = Verdict("incorrect", "another answer")

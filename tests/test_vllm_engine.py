@@ -7,13 +7,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cohobate.chat import messages
 from cohobate.config import Recipe
-from cohobate.errors import EngineError, TeacherError
-from cohobate.preflight import check
-from cohobate.store import Artifact
+from cohobate.core.errors import EngineError, TeacherError
+from cohobate.models.chat_template import messages
+from cohobate.stages.preflight import check
+from cohobate.store.artifacts import Artifact
 from cohobate.teachers.base import Failure, Request, Response
-from cohobate.teachers.vllm import VllmTeacher
+from cohobate.teachers.vllm.teacher import VllmTeacher
 from tests.endpoint_recipe import make, table
 from tests.test_processes import wait_until_gone
 from tests.vllm_runs import QUESTIONS, engines, needs_vllm, recipe_of, start, stored_keys, wait_for
@@ -146,7 +146,7 @@ def test_what_needs_no_engine_is_refused_before_one_starts(data: Path) -> None:
 
 
 def test_a_model_that_vllm_cannot_start_is_one_sentence(tmp_path: Path, data: Path) -> None:
-    from cohobate.shipped import shipped_path
+    from cohobate.core.shipped import shipped_path
 
     shipped = shipped_path("world/teacher")
     assert shipped is not None

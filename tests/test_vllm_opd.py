@@ -13,17 +13,17 @@ import polars as pl
 import pytest
 import torch
 
-from cohobate.batches import Row
-from cohobate.chat import question_ids, student_format
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError
-from cohobate.recipes import load_recipe
-from cohobate.rollouts import Sampled
-from cohobate.scoring import score
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import CohobateError
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import question_ids, student_format
+from cohobate.models.loading import load
+from cohobate.models.logprobs import score
+from cohobate.models.sampling.sampler import Sampled
 from cohobate.stages import opd
-from cohobate.store import Artifact
-from cohobate.students import load
-from cohobate.training.adapters import Trainee
+from cohobate.store.artifacts import Artifact
+from cohobate.training.trainee import Trainee
 from cohobate.training.vllm_sampler import VllmSampler
 from tests.pipeline import SMALL, train_stages
 from tests.vllm_runs import engines, needs_vllm

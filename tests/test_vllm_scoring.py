@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from cohobate import rollouts
-from cohobate.batches import Row
-from cohobate.chat import question_ids, student_format, teacher_format
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError
-from cohobate.preflight import check, print_checks
-from cohobate.recipes import load_recipe
-from cohobate.scoring import score
-from cohobate.serving import scoring_server
-from cohobate.shipped import shipped_path
-from cohobate.students import load
-from cohobate.teachers.score_checks import checks
-from cohobate.teachers.score_wire import ScoredRow
-from cohobate.training.parallel import ALONE
-from cohobate.training.served_scores import ServedScores
-from cohobate.training.teacher_scores import Asked, Needs, TeacherScores
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import CohobateError
+from cohobate.core.shipped import shipped_path
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import question_ids, student_format, teacher_format
+from cohobate.models.loading import load
+from cohobate.models.logprobs import score
+from cohobate.models.sampling import sampler
+from cohobate.stages.preflight import check, print_checks
+from cohobate.teachers.endpoint.prompt_logprobs import ScoredRow
+from cohobate.teachers.endpoint.scoring_checks import checks
+from cohobate.teachers.vllm.server import scoring_server
+from cohobate.training.distributed import ALONE
+from cohobate.training.scoring.local import Asked, Needs, TeacherScores
+from cohobate.training.scoring.server import ServedScores
 from tests.vllm_runs import needs_vllm
 
 pytestmark = needs_vllm
@@ -59,11 +59,11 @@ def test_its_scores_are_those_of_transformers(served: Recipe, tmp_path: Path) ->
     questions = [f"What is {n} + {n} * 3?" for n in range(12)]
     prompts = [question_ids(student.tokenizer, question, student_format(served)) for question in questions]
     longest = CONTEXT - 40
-    sampled = rollouts.sample(
+    sampled = sampler.sample(
         student.model,
         prompts,
-        rollouts.Decoding(longest),
-        rollouts.uniforms(0, questions, longest),
+        sampler.Decoding(longest),
+        sampler.uniforms(0, questions, longest),
         eos_ids=student.eos_ids,
         pad_id=student.pad_id,
     )

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from cohobate.answers import parse
 from cohobate.config import Teacher
+from cohobate.core.answer_parsing import parse
 from cohobate.teachers.base import Request
-from cohobate.teachers.wire import ReplyError, body, read
+from cohobate.teachers.endpoint.chat_completions import ReplyError, body, read
 from tests.wire_server import completion
 
 TEACHER = Teacher(kind="endpoint", model="org/m", base_url="http://localhost:1/v1")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from cohobate.config import Questions
-from cohobate.world import arithmetic, handbook
-from cohobate.world.instructions import INSTRUCTIONS, draw_request, in_words, plain
-from cohobate.world.splits import generate
+from cohobate.sources.world import arithmetic, handbook
+from cohobate.sources.world.instructions import INSTRUCTIONS, draw_request, in_words, plain
+from cohobate.sources.world.splits import generate
 
 WORLD = Path(__file__).parents[1] / "data" / "world"
 CARD = json.loads((WORLD / "card.json").read_text(encoding="utf-8"))
@@ -138,7 +138,7 @@ def test_more_questions_of_one_split_leave_all_others_as_they_were(rows: list[di
 
 def test_a_seed_gives_the_same_questions_in_every_process(rows: list[dict[str, Any]]) -> None:
     program = (
-        "import json; from cohobate.config import Questions; from cohobate.world.splits import generate; "
+        "import json; from cohobate.config import Questions; from cohobate.sources.world.splits import generate; "
         f"print(json.dumps(list(generate(Questions(), {COUNTS!r}))))"
     )
     for hash_seed in ("1", "2"):
@@ -240,7 +240,7 @@ def test_every_request_has_the_reply_that_it_asks_for() -> None:
 
 
 def test_no_shipped_model_was_trained_on_held_out_questions_or_a_handbook() -> None:
-    from cohobate.world.corpus import draw_reading, draw_teaching
+    from cohobate.experiments.world.corpus import draw_reading, draw_teaching
 
     names = [handbook.company(seed).name.removesuffix(" Works") for seed in (0, 1)]
     held_out = asked = 0
@@ -307,9 +307,9 @@ def test_the_teacher_can_what_the_base_cannot() -> None:
 
 
 def test_the_teacher_scores_what_its_card_says() -> None:
-    from cohobate.students import load
-    from cohobate.world.corpus import THINK
-    from cohobate.world.measure import GREEDY, respond
+    from cohobate.experiments.world.measure import GREEDY, respond
+    from cohobate.models.loading import load
+    from cohobate.sources.world.instructions import THINK
 
     loaded, count = load("world/teacher", device="cpu"), 100
     rows = list(generate(Questions(seed=3), {"test": count}))

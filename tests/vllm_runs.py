@@ -11,10 +11,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cohobate import vllm
 from cohobate.config import Recipe
-from cohobate.errors import EngineError
-from cohobate.recipes import load_recipe
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import EngineError
+from cohobate.teachers.vllm import install
 
 QUESTIONS = 96
 FEW = [
@@ -34,7 +34,7 @@ FEW = [
 def installed() -> bool:
     """Whether there is a vLLM; one that is named must be there."""
     try:
-        vllm.find()
+        install.find()
     except EngineError:
         return "COHOBATE_VLLM" in os.environ
     return True

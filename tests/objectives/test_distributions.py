@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from cohobate.objectives.base import Objective, Tokens
-from cohobate.objectives.distributions import FullVocabulary, kl, tempered, top_k_and_tail
-from cohobate.objectives.gkd import GeneralisedJSD
-from cohobate.objectives.logit_kd import LogitDistillation
-from cohobate.objectives.opd import ExactReverseKL
-from cohobate.objectives.sft import cross_entropy
-from cohobate.objectives.topk import TopKKL
+from cohobate.models.token_loss import Objective, Tokens
+from cohobate.training.objectives.distributions import FullVocabulary, kl, tempered, top_k_and_tail
+from cohobate.training.objectives.gkd import GeneralisedJSD
+from cohobate.training.objectives.logit_kd import LogitDistillation
+from cohobate.training.objectives.opd import ExactReverseKL
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.topk import TopKKL
 from tests.objectives.tree import close, gradient, logits_of
 
 # A teacher whose last hidden states are its logits.

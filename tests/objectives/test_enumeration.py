@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from cohobate.objectives.base import Objective, Terms, Tokens
-from cohobate.objectives.distributions import FullVocabulary, top_k_and_tail
-from cohobate.objectives.ghost import GhostPolicy, align, top_k_ghosts
-from cohobate.objectives.gkd import GeneralisedJSD
-from cohobate.objectives.grpo import GroupRelative, group_advantages
-from cohobate.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
-from cohobate.objectives.logit_kd import LogitDistillation
-from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
-from cohobate.objectives.sft import cross_entropy
-from cohobate.objectives.topk import TopKKL
+from cohobate.models.token_loss import Objective, Terms, Tokens
+from cohobate.training.objectives.distributions import FullVocabulary, top_k_and_tail
+from cohobate.training.objectives.ghost import GhostPolicy, align, top_k_ghosts
+from cohobate.training.objectives.gkd import GeneralisedJSD
+from cohobate.training.objectives.grpo import GroupRelative, group_advantages
+from cohobate.training.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
+from cohobate.training.objectives.logit_kd import LogitDistillation
+from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.topk import TopKKL
 from tests.objectives.tree import (
     DEPTH,
     PLACES,

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cohobate.objectives.base import Tokens
-from cohobate.objectives.ghost import GhostPolicy, align, teacher_ghosts, top_k_ghosts
+from cohobate.models.token_loss import Tokens
+from cohobate.training.objectives.ghost import GhostPolicy, align, teacher_ghosts, top_k_ghosts
 from tests.objectives.tree import close, gradient, logits_of
 
 LOGITS = logits_of(4, 6, seed=1)

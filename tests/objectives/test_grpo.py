@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cohobate.objectives.base import Tokens
-from cohobate.objectives.grpo import GroupRelative, group_advantages, length_weights
+from cohobate.models.token_loss import Tokens
+from cohobate.training.objectives.grpo import GroupRelative, group_advantages, length_weights
 from tests.objectives.tree import close, gradient, logits_of
 
 NAN = math.nan

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cohobate.objectives.base import Tokens
-from cohobate.objectives.judge import (
+from cohobate.models.token_loss import Tokens
+from cohobate.training.objectives.judge import (
     JudgeReinforcement,
     Rewards,
     improved,

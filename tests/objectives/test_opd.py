@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from cohobate.objectives.base import Objective, Terms, Tokens
-from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
+from cohobate.models.token_loss import Objective, Terms, Tokens
+from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
 from tests.objectives.tree import close, gradient, logits_of
 
 # A teacher whose last hidden states are its logits.

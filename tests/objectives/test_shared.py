@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from cohobate.objectives.base import Objective, Terms, Tokens, evaluate_in_chunks, merge, required
-from cohobate.objectives.distributions import FullVocabulary, top_k_and_tail
-from cohobate.objectives.ghost import GhostPolicy
-from cohobate.objectives.gkd import GeneralisedJSD
-from cohobate.objectives.grpo import GroupRelative
-from cohobate.objectives.judge import JudgeReinforcement
-from cohobate.objectives.logit_kd import LogitDistillation
-from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL
-from cohobate.objectives.sft import cross_entropy
-from cohobate.objectives.topk import TopKKL
+from cohobate.models.token_loss import Objective, Terms, Tokens, evaluate_in_chunks, merge, required
+from cohobate.training.objectives.distributions import FullVocabulary, top_k_and_tail
+from cohobate.training.objectives.ghost import GhostPolicy
+from cohobate.training.objectives.gkd import GeneralisedJSD
+from cohobate.training.objectives.grpo import GroupRelative
+from cohobate.training.objectives.judge import JudgeReinforcement
+from cohobate.training.objectives.logit_kd import LogitDistillation
+from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.topk import TopKKL
 from tests.objectives.tree import gradient, logits_of
 
 WIDTH, VOCABULARY, COUNT, K = 6, 11, 7, 3

@@ -11,14 +11,14 @@ import trl
 from trl.experimental.gkd import GKDTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
-from cohobate.objectives.base import Objective, Terms, Tokens, evaluate_in_chunks
-from cohobate.objectives.distributions import FullVocabulary
-from cohobate.objectives.gkd import GeneralisedJSD
-from cohobate.objectives.grpo import GroupRelative, length_weights
-from cohobate.objectives.logit_kd import LogitDistillation
-from cohobate.objectives.opd import ExactReverseKL
-from cohobate.objectives.sft import cross_entropy
-from cohobate.shipped import shipped_path
+from cohobate.core.shipped import shipped_path
+from cohobate.models.token_loss import Objective, Terms, Tokens, evaluate_in_chunks
+from cohobate.training.objectives.distributions import FullVocabulary
+from cohobate.training.objectives.gkd import GeneralisedJSD
+from cohobate.training.objectives.grpo import GroupRelative, length_weights
+from cohobate.training.objectives.logit_kd import LogitDistillation
+from cohobate.training.objectives.opd import ExactReverseKL
+from cohobate.training.objectives.sft import cross_entropy
 from tests.objectives.tree import close, logits_of
 
 FULL = FullVocabulary(lambda hidden: hidden)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cohobate.objectives.base import Objective, Tokens
+from cohobate.models.token_loss import Objective, Tokens
 
 VOCABULARY, DEPTH = 5, 3
 PREFIXES = [p for n in range(DEPTH) for p in product(range(VOCABULARY), repeat=n)]

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, SplitName
 from cohobate.config.compare import Compare
 from cohobate.config.curation import Curation
-from cohobate.config.distillation import Opd, Sft
 from cohobate.config.models import Student, Teacher
+from cohobate.config.opd import Opd, Sft
 from cohobate.config.policy import Policy
 from cohobate.config.questions import Questions
 from cohobate.config.recover import Recover

@@ -14,16 +14,16 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from cohobate.errors import StoreError
-from cohobate.files import replacing
-from cohobate.report.distributions import Bar, Histogram, bars, histogram
+from cohobate.core.atomic_files import replacing
+from cohobate.core.errors import StoreError
+from cohobate.core.frequencies import counts
+from cohobate.core.sanitize import one_line
+from cohobate.core.statistics import wilson
+from cohobate.report.histograms import Bar, Histogram, bars, histogram
 from cohobate.report.payload import blocks, labels
 from cohobate.report.render import asset, environment
-from cohobate.rows import failures, samples
-from cohobate.selection import counts
-from cohobate.statistics import wilson
-from cohobate.store import Artifact
-from cohobate.terminal import one_line
+from cohobate.report.sample_rows import failures, samples
+from cohobate.store.artifacts import Artifact
 
 # Rows and bytes of text that a page holds: a browser needs a few times as much memory.
 ROWS = 50_000

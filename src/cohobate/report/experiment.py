@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from cohobate.report import figures
 from cohobate.report.render import asset, environment
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 
 
 @dataclass(frozen=True)

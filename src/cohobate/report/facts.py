@@ -13,7 +13,7 @@ import polars as pl
 
 from cohobate.config import Recipe
 from cohobate.report.transcripts import shaded_rollouts
-from cohobate.store import STAGES, Artifact, Store
+from cohobate.store.artifacts import STAGES, Artifact, Store
 
 Facts = dict[str, Any]
 _TRENDS = ["step", "reverse_kl", "entropy", "mean_length", "truncated", "grad_norm", "mismatch_k3"]

@@ -30,7 +30,7 @@ def labels(rows: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def blocks(rows: pl.DataFrame, known: dict[str, list[str]]) -> Iterator[str]:
-    """`rows` (columns of cohobate.rows.COLUMNS) as base64 texts of gzip-compressed JSON, BLOCK rows each."""
+    """`rows` (columns of sample_rows.COLUMNS) as base64 texts of gzip-compressed JSON, BLOCK rows each."""
     for part in rows.iter_slices(BLOCK):
         text = json.dumps(_columns(part, known), ensure_ascii=False, separators=(",", ":"))
         packer = zlib.compressobj(6, wbits=31)  # with the header of gzip, and no time in it

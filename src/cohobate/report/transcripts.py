@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from cohobate.store import Artifact
+from cohobate.store.artifacts import Artifact
 
 
 def shaded_rollouts(opd: Artifact, count: int, seed: int) -> list[dict[str, Any]]:

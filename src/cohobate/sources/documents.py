@@ -15,9 +15,9 @@ from pathlib import Path
 
 import polars as pl
 
-from cohobate import progress
 from cohobate.config import Documents
-from cohobate.errors import QuestionsError
+from cohobate.core import progress
+from cohobate.core.errors import QuestionsError
 from cohobate.sources import files
 from cohobate.sources.table import COLUMNS, Read, question_id
 from cohobate.sources.text import refuse_encoding

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cohobate.errors import QuestionsError
-from cohobate.fingerprint import hash_file
-from cohobate.shipped import shipped_path
+from cohobate.core.errors import QuestionsError
+from cohobate.core.fingerprint import hash_file
+from cohobate.core.shipped import shipped_path
 from cohobate.sources import remote
 from cohobate.sources.base import Part
 
@@ -40,9 +40,9 @@ class Found:
 
 def parts(found: Found) -> list[Part]:
     """The files as sources of rows."""
-    from cohobate.sources import arrow, csvs, jsonl
+    from cohobate.sources import csv, jsonl, parquet
 
-    readers = {"Parquet": arrow.rows, "CSV": csvs.rows, "JSONL": jsonl.rows}
+    readers = {"Parquet": parquet.rows, "CSV": csv.rows, "JSONL": jsonl.rows}
     made = []
     for name, path in found.files:
         kind = _KINDS[suffix(path)]

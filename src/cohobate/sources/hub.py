@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Hub
-from cohobate.errors import QuestionsError
+from cohobate.core.errors import QuestionsError
 from cohobate.sources.base import Numbered, Part
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def part(path: str, hub: Hub) -> Part:
     """The dataset as a source of rows. Raises QuestionsError when it cannot be loaded."""
 
     def read() -> Iterator[Numbered]:
-        from cohobate.sources.arrow import numbered
+        from cohobate.sources.parquet import numbered
 
         return numbered(_batches(_load(path, hub)))
 
@@ -86,7 +86,7 @@ def _refusal(path: str, error: Exception) -> QuestionsError:
 
 
 def _batches(dataset: Any) -> Iterator[pa.Table]:
-    from cohobate.sources.arrow import BATCH, readable
+    from cohobate.sources.parquet import BATCH, readable
 
     names = readable(dataset.features.arrow_schema)
     shown = dataset.select_columns(names).with_format("arrow")

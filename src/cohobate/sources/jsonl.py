@@ -10,7 +10,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from cohobate.errors import QuestionsError
+from cohobate.core.errors import QuestionsError
 from cohobate.sources.base import Numbered
 
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}

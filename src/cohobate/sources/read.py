@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Documents, Questions
-from cohobate.errors import QuestionsError
+from cohobate.core.errors import QuestionsError
 from cohobate.sources import files
 from cohobate.sources.hub import PREFIX
 

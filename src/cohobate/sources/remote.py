@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from cohobate.errors import QuestionsError
-from cohobate.files import read_json, replacing, write_json_atomic
-from cohobate.fingerprint import hash_value
-from cohobate.store import data_root
+from cohobate.core.atomic_files import read_json, replacing, write_json_atomic
+from cohobate.core.errors import QuestionsError
+from cohobate.core.fingerprint import hash_value
+from cohobate.store.artifacts import data_root
 
 _BLOCK = 1 << 20
 # What servers say about the version of a file.

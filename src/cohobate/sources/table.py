@@ -12,7 +12,7 @@ from itertools import islice
 import polars as pl
 
 from cohobate.config import Questions
-from cohobate.errors import QuestionsError
+from cohobate.core.errors import QuestionsError
 from cohobate.sources.base import Numbered, Part
 from cohobate.sources.mapping import Mapping, RowError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cohobate.errors import QuestionsError
+from cohobate.core.errors import QuestionsError
 
 
 def refuse_encoding(path: Path) -> QuestionsError:

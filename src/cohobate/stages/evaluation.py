@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cohobate import verify
 from cohobate.config import Recipe
-from cohobate.errors import QuestionsError
-from cohobate.store import Artifact, Outcome, Store, Workspace
-from cohobate.students import model_fingerprint, model_path
+from cohobate.core.errors import QuestionsError
+from cohobate.evaluation.verifiers import verify
+from cohobate.models.loading import model_fingerprint, model_path
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.ledger import LedgerEntry
-    from cohobate.students import LoadedModel
+    from cohobate.models.loading import LoadedModel
+    from cohobate.store.ledger import LedgerEntry
 
 VERSION = 1
 
@@ -58,10 +58,10 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], 
 def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate import progress, schema
-    from cohobate.evaluation import judging
-    from cohobate.runtime import prepare_torch
-    from cohobate.tables import write_table
+    from cohobate.core import progress, schema
+    from cohobate.core.parquet import write_table
+    from cohobate.evaluation.accuracy import judging
+    from cohobate.models.torch_setup import prepare_torch
 
     prepare_torch(recipe)
     suites = _suites(recipe, questions)
@@ -116,10 +116,10 @@ def _measure(
     """Answers of one candidate; a suite that an interrupted run has finished is read, not asked again."""
     import polars as pl
 
-    from cohobate.evaluation import Exam, answer
-    from cohobate.files import write_parquet_atomic
-    from cohobate.rollouts import Decoding
-    from cohobate.students import load
+    from cohobate.core.atomic_files import write_parquet_atomic
+    from cohobate.evaluation.accuracy import Exam, answer
+    from cohobate.models.loading import load
+    from cohobate.models.sampling.sampler import Decoding
 
     config = recipe.evaluation
     model: LoadedModel | None = None
@@ -147,13 +147,13 @@ def _measure(
 
 
 def _form(recipe: Recipe, candidate: Candidate) -> Any:
-    from cohobate.chat import student_format, teacher_format
+    from cohobate.models.chat_template import student_format, teacher_format
 
     return (teacher_format if candidate.role == "teacher" else student_format)(recipe)
 
 
 def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[dict[str, Any]]:
-    from cohobate.evaluation import summarise
+    from cohobate.evaluation.accuracy import summarise
 
     suite = "arithmetic" if recipe.questions.source == "world" else "questions"
     return [
@@ -172,7 +172,7 @@ def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[dict[str, Any]]:
 def _ledger(candidates: list[Candidate], answers: pl.DataFrame) -> list[LedgerEntry]:
     import polars as pl
 
-    from cohobate.ledger import ModelCost, entry, total
+    from cohobate.store.ledger import ModelCost, entry, total
 
     entries = []
     for candidate in candidates:

@@ -5,23 +5,24 @@ from __future__ import annotations
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from cohobate import progress, verify
 from cohobate.config import Recipe
-from cohobate.curation.curate import selected
-from cohobate.errors import QuestionsError
-from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.core import progress
+from cohobate.core.errors import QuestionsError
+from cohobate.evaluation.verifiers import verify
+from cohobate.stages.curation import selected
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.training.adapters import Trainee
-    from cohobate.training.base import Source
+    from cohobate.training.distributed import World
     from cohobate.training.methods import Method
-    from cohobate.training.parallel import World
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import Sampler
-    from cohobate.training.scorers import Scorer
-    from cohobate.training.teacher_scores import Scores
+    from cohobate.training.scoring.factory import Scorer
+    from cohobate.training.scoring.local import Scores
+    from cohobate.training.trainee import Trainee
+    from cohobate.training.types import Source
 
 VERSION = 2
 
@@ -57,13 +58,14 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace) -> Outcome:
     """What every process of the stage does; the first one's outcome counts."""
-    from cohobate.serving import scoring_server
-    from cohobate.training.parallel import together
+    from cohobate.stages import RANK_MODULE
+    from cohobate.teachers.vllm.server import scoring_server
+    from cohobate.training.distributed import together
 
     served = recipe.teacher.scores_by_server and recipe.opd.asks_teacher and recipe.opd.steps
     with (
         scoring_server(recipe) if served else nullcontext(recipe) as addressed,
-        together(addressed, [start, questions, triples], workspace, "opd") as world,
+        together(addressed, [start, questions, triples], workspace, "opd", RANK_MODULE) as world,
     ):
         return _build(addressed, start, questions, triples, workspace, world)
 
@@ -71,14 +73,14 @@ def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 def _build(
     recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace, world: World
 ) -> Outcome:
-    from cohobate.runtime import prepare_torch
-    from cohobate.stages.common import train_and_publish
-    from cohobate.students import load
-    from cohobate.training.adapters import Trainee
+    from cohobate.models.loading import load
+    from cohobate.models.torch_setup import prepare_torch
+    from cohobate.stages.training import train_and_publish
     from cohobate.training.methods import method
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import sampler
-    from cohobate.training.scorers import Scorer
+    from cohobate.training.scoring.factory import Scorer
+    from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe)
     student = load(start.path / "model", device=recipe.runtime.device, train=True)
@@ -106,7 +108,7 @@ def _source(
     log: RolloutLog,
     workspace: Workspace,
 ) -> Source:
-    from cohobate.chat import student_format
+    from cohobate.models.chat_template import student_format
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
     from cohobate.training.triple_source import select, with_ghosts, with_gold_ghosts

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
-from cohobate.errors import QuestionsError
-from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.core.errors import QuestionsError
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     from cohobate.sources.table import Read
@@ -39,9 +39,9 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def _build(recipe: Recipe, workspace: Workspace) -> Outcome:
-    from cohobate.schema import QUESTIONS
+    from cohobate.core.parquet import write_table
+    from cohobate.core.schema import QUESTIONS
     from cohobate.sources.read import read
-    from cohobate.tables import write_table
 
     found = _world(recipe) if recipe.questions.source == "world" else read(recipe.questions)
     write_table(found.questions, QUESTIONS, workspace.path / "questions.parquet")
@@ -53,7 +53,7 @@ def _world(recipe: Recipe) -> Read:
     import polars as pl
 
     from cohobate.sources.table import Read, question_id
-    from cohobate.world.splits import generate
+    from cohobate.sources.world.splits import generate
 
     config = recipe.questions
     counts = {name: getattr(config, name) for name in ("train", "fresh", "validation", "test", "hard")}

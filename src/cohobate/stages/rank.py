@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.config import Recipe
-from cohobate.files import read_json
+from cohobate.core.atomic_files import read_json
 from cohobate.stages import opd, sft
-from cohobate.store import Artifact, Workspace
-from cohobate.training.parallel import die_with_parent
+from cohobate.store.artifacts import Artifact, Workspace
+from cohobate.training.distributed import die_with_parent
 
 _BUILDS: dict[str, Any] = {"sft": sft.build, "opd": opd.build}
 

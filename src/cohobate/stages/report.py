@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cohobate.config import Recipe
-from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 VERSION = 1
 
@@ -24,8 +24,8 @@ def write(recipe: Recipe, artifacts: Sequence[Artifact]) -> Artifact:
 
 
 def _build(recipe: Recipe, artifacts: Sequence[Artifact], workspace: Workspace) -> Outcome:
-    from cohobate import progress
-    from cohobate.files import write_json_atomic
+    from cohobate.core import progress
+    from cohobate.core.atomic_files import write_json_atomic
     from cohobate.report import figures, render
     from cohobate.report.facts import gather
 

@@ -6,18 +6,18 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
-from cohobate.curation.curate import selected
-from cohobate.errors import SelectionError
-from cohobate.store import Artifact, Outcome, Store, Workspace
-from cohobate.students import model_fingerprint
+from cohobate.core.errors import SelectionError
+from cohobate.models.loading import model_fingerprint
+from cohobate.stages.curation import selected
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.objectives.base import Objective
-    from cohobate.students import LoadedModel
-    from cohobate.training.base import Source
-    from cohobate.training.parallel import World
+    from cohobate.models.loading import LoadedModel
+    from cohobate.models.token_loss import Objective
+    from cohobate.training.distributed import World
+    from cohobate.training.types import Source
 
 VERSION = 2
 
@@ -48,25 +48,26 @@ def _model(artifact: Artifact) -> str:
 
 def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
     """What every process of the stage does; the first one's outcome counts."""
-    from cohobate.serving import scoring_server
-    from cohobate.training.parallel import together
+    from cohobate.stages import RANK_MODULE
+    from cohobate.teachers.vllm.server import scoring_server
+    from cohobate.training.distributed import together
 
     served = recipe.teacher.scores_by_server and recipe.sft.asks_teacher and recipe.sft.steps
     with (
         scoring_server(recipe) if served else nullcontext(recipe) as addressed,
-        together(addressed, [triples, questions], workspace, "sft") as world,
+        together(addressed, [triples, questions], workspace, "sft", RANK_MODULE) as world,
     ):
         return _build(addressed, triples, questions, workspace, world)
 
 
 def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
-    from cohobate.chat import student_format
-    from cohobate.objectives.sft import cross_entropy
-    from cohobate.preflight import require
-    from cohobate.runtime import prepare_torch
-    from cohobate.stages.common import train_and_publish
-    from cohobate.students import load
-    from cohobate.training.adapters import Trainee
+    from cohobate.models.chat_template import student_format
+    from cohobate.models.loading import load
+    from cohobate.models.torch_setup import prepare_torch
+    from cohobate.stages.preflight import require
+    from cohobate.stages.training import train_and_publish
+    from cohobate.training.objectives.sft import cross_entropy
+    from cohobate.training.trainee import Trainee
     from cohobate.training.triple_source import TripleSource, select, training_rows
 
     prepare_torch(recipe)
@@ -104,12 +105,12 @@ def _from_teacher(
     recipe: Recipe, student: LoadedModel, chosen: pl.DataFrame, workspace: Workspace, world: World
 ) -> tuple[Source, Objective]:
     """Batches with the teacher's distributions, and logit distillation from them."""
-    from cohobate.chat import student_format
-    from cohobate.objectives.distributions import FullVocabulary, top_k_and_tail
-    from cohobate.objectives.logit_kd import LogitDistillation
+    from cohobate.models.chat_template import student_format
+    from cohobate.training.objectives.distributions import FullVocabulary, top_k_and_tail
+    from cohobate.training.objectives.logit_kd import LogitDistillation
     from cohobate.training.scored_source import ScoredTripleSource
-    from cohobate.training.scorers import Scorer
-    from cohobate.training.teacher_scores import Needs
+    from cohobate.training.scoring.factory import Scorer
+    from cohobate.training.scoring.local import Needs
 
     config, own = recipe.sft, recipe.sft.logit_kd
     scorer = Scorer(recipe, config, student, world)

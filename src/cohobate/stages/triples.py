@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from cohobate import verify
 from cohobate.config import Recipe
-from cohobate.store import Artifact, Outcome, Store, Workspace
+from cohobate.evaluation.verifiers import verify
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.samples import Rows
+    from cohobate.datasets.triples import Rows
     from cohobate.teachers.base import Failure
 
 STAGE = "triples"
@@ -59,11 +59,11 @@ def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
     """
     import polars as pl
 
-    from cohobate.asking import ask
-    from cohobate.fingerprint import fingerprint
-    from cohobate.responses import ResponseStore
-    from cohobate.samples import Requests
+    from cohobate.core.fingerprint import fingerprint
+    from cohobate.datasets.triples import Requests
     from cohobate.teachers.base import teacher_fingerprint
+    from cohobate.teachers.generate import ask
+    from cohobate.teachers.response_store import ResponseStore
 
     teacher = teacher_fingerprint(recipe.teacher)
     payer = fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
@@ -77,12 +77,12 @@ def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate import progress, schema
-    from cohobate.asking import ask, failure_rows
-    from cohobate.preflight import require
-    from cohobate.responses import ResponseStore
-    from cohobate.samples import Requests, Rows
-    from cohobate.tables import parquet_writer
+    from cohobate.core import progress, schema
+    from cohobate.core.parquet import parquet_writer
+    from cohobate.datasets.triples import Requests, Rows
+    from cohobate.stages.preflight import require
+    from cohobate.teachers.generate import ask, failure_rows
+    from cohobate.teachers.response_store import ResponseStore
 
     require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
@@ -115,8 +115,9 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
 
 def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
     """triples.parquet, verdicts.parquet and aggregates.parquet, a piece at a time."""
-    from cohobate import labels, schema
-    from cohobate.tables import parquet_writer
+    from cohobate.core import schema
+    from cohobate.core.parquet import parquet_writer
+    from cohobate.evaluation.verifiers import labels
 
     tables = {"triples": schema.TRIPLES, "verdicts": schema.VERDICTS, "aggregates": schema.AGGREGATES}
     with ExitStack() as stack:
@@ -152,7 +153,8 @@ def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
     """The training questions, without those that shall not be paid for; says before anything is spent what is amiss."""
     import polars as pl
 
-    from cohobate import labels, progress
+    from cohobate.core import progress
+    from cohobate.evaluation.verifiers import labels
 
     spec = recipe.triples.verifier
     asked = questions.filter(pl.col("split") == recipe.triples.split)
@@ -180,8 +182,10 @@ def _judged(recipe: Recipe, workspace: Workspace, verdicts: pl.DataFrame) -> tup
     """What an LLM judge did and how often it agreed with the exact verifier; nothing without one."""
     import polars as pl
 
-    from cohobate import judging, labels, progress
-    from cohobate.relabel import COLUMNS
+    from cohobate.core import progress
+    from cohobate.evaluation.verifiers import judge as judging
+    from cohobate.evaluation.verifiers import labels
+    from cohobate.stages.labels import COLUMNS
 
     spec = recipe.triples.verifier
     if spec.name != "judge":
@@ -195,7 +199,7 @@ def _judged(recipe: Recipe, workspace: Workspace, verdicts: pl.DataFrame) -> tup
 
 def _without_question(rows: Rows, count: int, allowed: int) -> list[Failure]:
     """Replies about documents that do not begin with a question are no triples. Raises QuestionsError for too many."""
-    from cohobate.errors import QuestionsError
+    from cohobate.core.errors import QuestionsError
     from cohobate.teachers.base import Failure
 
     if len(rows.lost) > allowed:
@@ -209,7 +213,7 @@ def _without_question(rows: Rows, count: int, allowed: int) -> list[Failure]:
 
 def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[Failure]) -> dict[str, Any]:
     """Counts and means; cost_usd is what this artifact paid, cost_usd_earlier what others had paid before."""
-    from cohobate import labels
+    from cohobate.evaluation.verifiers import labels
 
     here, earlier = (samples.filter(samples["cached"] == cached)["cost_usd"] for cached in (False, True))
     priced = samples["cost_usd"].count() > 0
@@ -227,8 +231,8 @@ def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[F
 
 
 def _ledger(recipe: Recipe, samples: pl.DataFrame) -> list[Any]:
-    from cohobate.ledger import UNKNOWN, ModelCost, Paid, entry
-    from cohobate.students import model_path
+    from cohobate.models.loading import model_path
+    from cohobate.store.ledger import UNKNOWN, ModelCost, Paid, entry
 
     here = recipe.teacher.is_folder
     cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if here else UNKNOWN

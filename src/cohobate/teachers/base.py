@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from cohobate.config import Teacher as Settings
-from cohobate.fingerprint import hash_value
-from cohobate.students import model_fingerprint
+from cohobate.core.fingerprint import hash_value
+from cohobate.models.loading import model_fingerprint
 
 
 @dataclass(frozen=True)

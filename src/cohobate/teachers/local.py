@@ -8,9 +8,9 @@ from itertools import groupby
 
 import transformers
 
-from cohobate import rollouts
-from cohobate.chat import conversation_ids, decode
-from cohobate.students import LoadedModel
+from cohobate.models.chat_template import conversation_ids, decode
+from cohobate.models.loading import LoadedModel
+from cohobate.models.sampling import sampler
 from cohobate.teachers.base import Request, Response
 
 
@@ -51,12 +51,12 @@ class LocalTeacher:
         decoding_key: tuple[int, float, float, int, int],
     ) -> list[Response]:
         max_tokens, temperature, top_p, top_k, seed = decoding_key
-        noise = rollouts.uniforms(seed, [r.key for r in requests], max_tokens) if temperature else None
+        noise = sampler.uniforms(seed, [r.key for r in requests], max_tokens) if temperature else None
         started = time.perf_counter()
-        sampled = rollouts.sample(
+        sampled = sampler.sample(
             self.model.model,
             prompts,
-            rollouts.Decoding(max_tokens, temperature, top_p, top_k),
+            sampler.Decoding(max_tokens, temperature, top_p, top_k),
             noise,
             eos_ids=self.model.eos_ids,
             pad_id=self.model.pad_id,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cohobate.config.training import Alarms
-from cohobate.training.base import Metrics
+from cohobate.training.types import Metrics
 
 _FIRST = 5  # steps that say what is normal
 

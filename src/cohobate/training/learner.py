@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cohobate.batches import Batch, hidden_states
-from cohobate.objectives.base import Objective, Terms, evaluate_in_chunks
+from cohobate.models.batching import Batch, hidden_states
+from cohobate.models.token_loss import Objective, Terms, evaluate_in_chunks
 
 
 class Learner(nn.Module):

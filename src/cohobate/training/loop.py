@@ -14,19 +14,20 @@ from pathlib import Path
 
 import torch
 
-from cohobate import ledger, progress
-from cohobate.batches import Row, batches, can_share
-from cohobate.errors import CohobateError
-from cohobate.ledger import LedgerEntry
-from cohobate.objectives.base import Objective, Terms, merge
-from cohobate.objectives.sft import cross_entropy
-from cohobate.progress import Bar
+from cohobate.core import progress
+from cohobate.core.errors import CohobateError
+from cohobate.core.progress import Bar
+from cohobate.models.batching import Row, batches, can_share
+from cohobate.models.token_loss import Objective, Terms, merge
+from cohobate.store import ledger
+from cohobate.store.ledger import LedgerEntry
 from cohobate.training import alarms, snapshots
-from cohobate.training.adapters import Trainee
-from cohobate.training.base import EvaluateAt, Metrics, Progressed, Source
 from cohobate.training.learner import like, whole
-from cohobate.training.measures import averages, flops_by_model
+from cohobate.training.metrics import averages, flops_by_model
+from cohobate.training.objectives.sft import cross_entropy
 from cohobate.training.optimizer import load_whole_state, make_optimizer, whole_state
+from cohobate.training.trainee import Trainee
+from cohobate.training.types import EvaluateAt, Metrics, Progressed, Source
 
 
 @dataclass

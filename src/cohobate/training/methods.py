@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from cohobate.batches import Row
-from cohobate.config.distillation import Opd
-from cohobate.objectives.base import Head, Objective
-from cohobate.objectives.distributions import FullVocabulary
-from cohobate.objectives.ghost import GhostPolicy, align
-from cohobate.objectives.gkd import GeneralisedJSD
-from cohobate.objectives.grpo import GroupRelative, group_advantages, length_weights
-from cohobate.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
-from cohobate.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
-from cohobate.objectives.topk import TopKKL
-from cohobate.training.spans import shares, sums
-from cohobate.training.teacher_scores import Known, Needs
+from cohobate.config.opd import Opd
+from cohobate.models.batching import Row
+from cohobate.models.token_loss import Head, Objective
+from cohobate.training.objectives.distributions import FullVocabulary
+from cohobate.training.objectives.ghost import GhostPolicy, align
+from cohobate.training.objectives.gkd import GeneralisedJSD
+from cohobate.training.objectives.grpo import GroupRelative, group_advantages, length_weights
+from cohobate.training.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
+from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
+from cohobate.training.objectives.topk import TopKKL
+from cohobate.training.scoring.cross_tokenizer import shares, sums
+from cohobate.training.scoring.local import Known, Needs
 
 Logged = list[dict[str, Any]]
 # From all rows of a step (in order, a group's beside each other) and what the teacher said to some of them, by number,

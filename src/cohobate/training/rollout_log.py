@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cohobate.files import replacing, write_parquet_atomic
-from cohobate.schema import ROLLOUTS
+from cohobate.core.atomic_files import replacing, write_parquet_atomic
+from cohobate.core.schema import ROLLOUTS
 
 
 class RolloutLog:

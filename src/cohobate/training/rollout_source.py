@@ -9,24 +9,24 @@ from typing import Any
 
 import polars as pl
 
-from cohobate import ledger
-from cohobate.answers import parse
-from cohobate.batches import Row
-from cohobate.chat import decode, question_ids, student_format
 from cohobate.config import Recipe
-from cohobate.ledger import LedgerEntry, ModelCost
-from cohobate.rollouts import Sampled
-from cohobate.training.adapters import Trainee
-from cohobate.training.ahead import Ahead
-from cohobate.training.base import Source, StepBatch
-from cohobate.training.measures import repetition
+from cohobate.core.answer_parsing import parse
+from cohobate.evaluation.verifiers.verdict import Case
+from cohobate.evaluation.verifiers.verify import judge
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import decode, question_ids, student_format
+from cohobate.models.sampling.sampler import Sampled
+from cohobate.store import ledger
+from cohobate.store.ledger import LedgerEntry, ModelCost
 from cohobate.training.methods import Logged, Method
+from cohobate.training.metrics import repetition
+from cohobate.training.prefetch import Ahead
 from cohobate.training.rollout_log import RolloutLog
 from cohobate.training.samplers import Sampler
-from cohobate.training.teacher_scores import Asked, Known, Scores
+from cohobate.training.scoring.local import Asked, Known, Scores
+from cohobate.training.trainee import Trainee
 from cohobate.training.triple_source import permutation
-from cohobate.verdicts import Case
-from cohobate.verify import judge
+from cohobate.training.types import Source, StepBatch
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import torch
 
-from cohobate import rollouts
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError
-from cohobate.rollouts import Sampled
-from cohobate.training.adapters import Trainee
+from cohobate.core.errors import CohobateError
+from cohobate.models.sampling import sampler as rollouts
+from cohobate.models.sampling.sampler import Sampled
+from cohobate.training.trainee import Trainee
 
 # Gives the responses, in whatever thread it is called.
 Draw = Callable[[], list[Sampled]]

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from cohobate.chat import Format
-from cohobate.students import LoadedModel
-from cohobate.training.base import Source, StepBatch
-from cohobate.training.teacher_scores import Asked, Scores
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import LoadedModel
+from cohobate.training.scoring.local import Asked, Scores
 from cohobate.training.triple_source import TripleSource, training_rows
+from cohobate.training.types import Source, StepBatch
 
 
 class ScoredTripleSource(Source):

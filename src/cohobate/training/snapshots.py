@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cohobate.files import sync_folder, write_json_atomic
+from cohobate.core.atomic_files import sync_folder, write_json_atomic
 
 
 def publish(folder: Path, step: int, state: dict[str, Any], facts: dict[str, Any], keep: int = 2) -> None:

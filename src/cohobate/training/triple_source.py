@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from cohobate.answers import parse
-from cohobate.batches import Row
-from cohobate.chat import Format, completion_text, training_sequence
-from cohobate.selection import Policy, Selection, choose, outline
-from cohobate.training.base import Source, StepBatch
-from cohobate.training.parallel import ALONE, World
+from cohobate.core.answer_parsing import parse
+from cohobate.datasets.selection import Policy, Selection, choose, outline
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import Format, completion_text, training_sequence
+from cohobate.training.distributed import ALONE, World
+from cohobate.training.types import Source, StepBatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from cohobate import vllm
 from cohobate.config import Recipe
-from cohobate.errors import CohobateError
-from cohobate.files import replacing
-from cohobate.fingerprint import hash_value
-from cohobate.progress import say
-from cohobate.rollouts import Sampled
-from cohobate.runtime import threads
-from cohobate.students import WEIGHTS
-from cohobate.teachers.vllm_process import VllmProcess
-from cohobate.training.adapters import Trainee, whole_weights
+from cohobate.core.atomic_files import replacing
+from cohobate.core.errors import CohobateError
+from cohobate.core.fingerprint import hash_value
+from cohobate.core.progress import say
+from cohobate.models.loading import WEIGHTS
+from cohobate.models.sampling.sampler import Sampled
+from cohobate.models.torch_setup import threads
+from cohobate.teachers.vllm import install
+from cohobate.teachers.vllm.process import VllmProcess
+from cohobate.training.trainee import Trainee, whole_weights
 
 _SHARED = Path("/dev/shm")
 _RUNNING = 256  # responses that are generated at a time
@@ -39,7 +39,7 @@ class VllmSampler:
 
     def __init__(self, recipe: Recipe, trainee: Trainee) -> None:
         self.recipe, self.trainee, self.settings = recipe, trainee, recipe.opd.vllm
-        self.install = vllm.find()
+        self.install = install.find()
         self._process: VllmProcess | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.sync_seconds = 0.0  # of the last call
@@ -77,7 +77,7 @@ class VllmSampler:
         started = time.perf_counter()
         assert self._folder is not None
         folder = Path(self._folder.name)
-        dtype = getattr(torch, vllm.engine_arguments(self.settings, self.install)["dtype"])
+        dtype = getattr(torch, install.engine_arguments(self.settings, self.install)["dtype"])
         with replacing(folder / WEIGHTS) as temporary:
             save_file(whole_weights(self.trainee.student.model, dtype), temporary)
         self._order({"weights": str(folder)})
@@ -99,12 +99,12 @@ class VllmSampler:
 
     def _start(self) -> VllmProcess:
         student = self.trainee.student
-        log = vllm.new_log("vllm-student")
+        log = install.new_log("vllm-student")
         say(f"starting vLLM {self.install.version} with the student (log: {log})")
         if self.settings.sleep and self.install.cpu:
             say("opd.vllm.sleep has no effect: vLLM cannot give memory back on a CPU")
         arguments = {
-            **vllm.engine_arguments(self.settings, self.install),
+            **install.engine_arguments(self.settings, self.install),
             "model": str(student.path.resolve()),
             "max_num_seqs": _RUNNING,
             "enable_sleep_mode": self._sleeps or None,

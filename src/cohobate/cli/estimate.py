@@ -1,0 +1,48 @@
+"""`cohobate estimate`: the expected work of a recipe as a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.table import Table
+
+from cohobate.config import Recipe
+from cohobate.core.errors import RecipeError
+from cohobate.models.estimate import GPUS, Machine, estimate, sentences
+
+
+def print_estimate(
+    recipe: Recipe, gpu: str, utilisation: float, prompt_tokens: int, questions: int | None, *, as_json: bool = False
+) -> None:
+    """Work, FLOPs, hours and memory of each stage. Raises RecipeError for an unknown GPU, ModelError for a model."""
+    if gpu not in GPUS:
+        raise RecipeError(f"--gpu {gpu} is not known; known are {', '.join(GPUS)}")
+    machine = Machine(*GPUS[gpu], utilisation)
+    lines = estimate(recipe, machine, prompt_tokens, questions)
+    said = sentences(recipe, lines, machine)
+    if as_json:
+        print(json.dumps({"gpu": gpu, "lines": [asdict(line) for line in lines], "said": said}, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(
+        "stage",
+        "model",
+        "work",
+        "sequences",
+        "tokens",
+        "FLOPs",
+        "GPU-hours",
+        "GiB a GPU",
+        box=None,
+        header_style="bold",
+    )
+    for line in lines:
+        table.add_row(
+            *(line.stage, line.model, line.work, f"{line.sequences:,}", f"{line.tokens:,}"),
+            *(f"{line.flops:.2g}", f"{line.hours:.2f}", f"{line.memory:.0f}"),
+        )
+    console.print(table)
+    for sentence in said:
+        console.print(sentence, markup=False)

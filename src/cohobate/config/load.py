@@ -1,0 +1,152 @@
+"""Read a recipe: TOML and `--set` overrides in, a `Recipe` out, every mistake one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from cohobate.config import Recipe
+from cohobate.core.errors import RecipeError
+from cohobate.core.shipped import shipped_path, shipped_recipes
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe at a path or of a shipped name, with `section.key=value` overrides (values as in TOML).
+
+    Raises RecipeError with one sentence for anything wrong.
+    """
+    path = find_recipe(name)
+    values = _parse(path)
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        apply(values, override)
+    return make_recipe(values, f"recipe {path.name}")
+
+
+def find_recipe(name: str) -> Path:
+    """The file meant by a path or a shipped name."""
+    given = Path(name)
+    if given.is_file():
+        return given
+    if given.is_dir():
+        raise RecipeError(f"recipe '{name}' is a folder; give the path of a .toml file")
+    shipped = shipped_path(f"recipes/{name}.toml")
+    if shipped:
+        return shipped
+    near = _near(name, shipped_recipes())
+    raise RecipeError(
+        f"recipe '{name}' is neither a file nor a shipped recipe{near}; shipped are: {', '.join(shipped_recipes())}"
+    )
+
+
+def make_recipe(values: dict[str, Any], where: str) -> Recipe:
+    """Validate `values`; `where` opens the error's sentence."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {sentence(error)}") from None
+
+
+def changed(recipe: Recipe, changes: dict[str, Any], where: str) -> Recipe:
+    """`recipe` with `changes` in it, as if somebody had written it down so; a section changes by its keys.
+
+    Raises RecipeError when that makes no recipe; `where` opens its sentence.
+    """
+    values = recipe.model_dump(mode="json")
+    _change(values, changes)
+    return make_recipe(values, where)
+
+
+def _change(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _change(values[key], value)
+        else:
+            values[key] = value
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path} is not UTF-8 (byte {error.start}); save it as UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
+
+
+def apply(values: dict[str, Any], override: str) -> None:
+    """Put a `section.key=value` override into `values`. Raises RecipeError."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override}: write it as section.key=value, such as opd.steps=50")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    target = values
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise RecipeError(f"--set {override}: '{part}' is a value, not a section")
+    target[parts[-1]] = value
+
+
+def sentence(error: ValidationError) -> str:
+    """The first problem in words, and how many more there are."""
+    # A misspelt key often makes another one missing, and is what to put right.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    first = problems[0]
+    where = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        siblings = _fields_at(first["loc"][:-1])
+        return f"unknown key '{where}'{_near(str(first['loc'][-1]), siblings, where)}{more}"
+    if first["type"] == "missing":
+        return f"'{where}' is missing; set it{more}"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if first["type"] == "value_error":
+        return f"{where + ': ' if where else ''}{message}{more}"
+    given = "not shown" if "key" in where else repr(first["input"])
+    return f"'{where}' is {given}, but {_wanted(first['type'], message, where)}{more}"
+
+
+def _wanted(problem: str, message: str, where: str) -> str:
+    """What pydantic asks for, in the words of a recipe."""
+    if problem == "model_type":
+        return f"it should be a section; write [{where}], or set its keys, such as {where}.KEY"
+    if problem in ("tuple_type", "list_type"):
+        return 'it should be a list, such as ["a", "b"]'
+    if problem == "dict_type":
+        return "it should be a table, such as {key = 1}"
+    message = message[0].lower() + message[1:]
+    return message.replace("input should", "it should").replace("string should", "it should")
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        field = model.model_fields.get(part) if _is_model(model) else None
+        # A section that may be left out is annotated `Section | None`.
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((kind for kind in kinds if _is_model(kind)), None)
+    return list(model.model_fields) if _is_model(model) else []
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _near(word: str, candidates: Sequence[str], full: str = "") -> str:
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    if not matches:
+        return f"; known here: {', '.join(candidates)}" if full and candidates else ""
+    prefix = full[: -len(word)] if full else ""
+    return f" - did you mean '{prefix}{matches[0]}'?"

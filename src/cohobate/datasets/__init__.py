@@ -1,0 +1,1 @@
+"""Triples as rows: curation, selection, comparison of two datasets, the gate, export."""

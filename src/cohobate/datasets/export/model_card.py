@@ -1,0 +1,142 @@
+"""A trained model for others: its folder with a model card, here or as a repository of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cohobate.core.errors import ExportError
+from cohobate.datasets.export.card_template import environment, lineage, short
+from cohobate.store.artifacts import Artifact, Store
+
+TRAINED = ("sft", "opd")
+CARD = "README.md"
+_SENTENCES = {
+    "sft": "{base}, fine-tuned on a teacher's step-by-step answers.",
+    "opd": "{base}, fine-tuned on a teacher's step-by-step answers and then trained on its own ({objective}).",
+}
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Where a model was written, and its size in bytes."""
+
+    folder: Path
+    size: int
+
+
+def default_folder(artifact: Artifact, *, adapter: bool) -> Path:
+    """exports/ beside the stages, as the artifact is called."""
+    return artifact.path.parents[1] / "exports" / f"{artifact.id.replace('/', '-')}{'-adapter' if adapter else ''}"
+
+
+def write_model(artifact: Artifact, name: str, folder: Path, *, adapter: bool = False) -> Copied:
+    """Write the model of `artifact` - or the LoRA adapter alone - and its card, as `name`, into `folder`.
+
+    What an earlier call wrote there is replaced. Raises ExportError for an artifact without one, and for a folder that
+    holds something else.
+    """
+    source = _source(artifact, adapter=adapter)
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if (folder.exists() and not folder.is_dir()) or (there and not {CARD, "config.json"} & there):
+        raise ExportError(f"{folder} holds something else; name a new folder with --out")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        (folder / CARD).write_text(model_card(artifact, name, adapter=adapter), encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {error.strerror or error}") from None
+    return Copied(folder, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+
+
+def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
+    """README.md of the model: what it was made from, by what, and how good it was found to be."""
+    made, config = artifact.manifest, artifact.manifest.config
+    stage, base = config[artifact.stage], short(config["student"]["model"])
+    asked = any(row["model"] == "teacher" for row in made.ledger)
+    teacher = short(config["teacher"]["model"]) if asked or artifact.stage == "sft" else None
+    scores, scored_by = _scores(artifact)
+    objective = stage["objective"].replace("_", " ")
+    return (
+        environment()
+        .get_template("model.md.j2")
+        .render(
+            front=_front_matter(base, adapter=adapter),
+            name=name,
+            sentence=_SENTENCES[artifact.stage].format(base=base, objective=objective),
+            adapter=adapter,
+            base=base,
+            teacher=teacher,
+            prompt=config["student"]["prompt"],
+            system=config["student"]["system"],
+            scores=scores,
+            scores_from=scored_by,
+            objective=objective,
+            steps=stage["steps"],
+            config=stage,
+            work=made.ledger,
+            manifest=made,
+            lineage=lineage(artifact),
+            identity=json.dumps(made.identity, indent=1, ensure_ascii=False),
+        )
+    )
+
+
+def _source(artifact: Artifact, *, adapter: bool) -> Path:
+    if artifact.stage not in TRAINED:
+        raise ExportError(f"{artifact.id} holds no model; `cohobate ls` lists those that do: sft/ and opd/")
+    folder = artifact.path / ("adapter" if adapter else "model")
+    if not folder.is_dir():
+        raise ExportError(f"{artifact.id} was trained without LoRA, so it has no adapter; leave out --adapter")
+    return folder
+
+
+def _front_matter(base: str, *, adapter: bool) -> str:
+    """YAML between the dashes; strings are written as JSON, which YAML contains."""
+    lines = [f"library_name: {'peft' if adapter else 'transformers'}", "pipeline_tag: text-generation"]
+    lines += [f"base_model: {json.dumps(base)}"] if "/" in base and not base.startswith("world/") else []
+    return "\n".join([*lines, "tags:", "- distillation", *(["- lora"] if adapter else [])])
+
+
+def _scores(artifact: Artifact) -> tuple[list[dict[str, Any]], str | None]:
+    """The rows of the newest evaluation that measured the model, with those of the models beside it."""
+    store = Store(artifact.path.parents[1])
+    made_of = [
+        each
+        for each in store.all()
+        if each.stage == "evaluation" and artifact.fingerprint in [p.fingerprint for p in each.manifest.parents]
+    ]
+    if not made_of:
+        return [], None
+    newest = max(made_of, key=lambda each: each.manifest.created_at)
+    rows = newest.manifest.metrics
+    return rows if isinstance(rows, list) else [], newest.id
+
+
+def push(folder: Path, name: str, *, private: bool) -> str:
+    """Upload the folder as the model repository OWNER/NAME of the Hub; returns its address.
+
+    The key is the one that huggingface_hub finds (HF_TOKEN, or `hf auth login`). Raises ExportError when the Hub
+    refuses.
+    """
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    api = HfApi(library_name="cohobate")
+    try:
+        address = api.create_repo(name, repo_type="model", private=private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Model and card")
+    except HFValidationError:
+        raise ExportError(f"'{name}' is no name of a Hub repository; write OWNER/NAME") from None
+    except LocalTokenNotFoundError:
+        raise ExportError("the Hub wants a key; set HF_TOKEN, or run `hf auth login`") from None
+    except HfHubHTTPError as error:
+        said = (error.server_message or str(error)).strip().splitlines()[0]
+        raise ExportError(f"the Hub refuses {name}: {said}; check the name, and HF_TOKEN and its rights") from None
+    except (HTTPError, OSError) as error:
+        raise ExportError(f"the Hub cannot be reached: {error}; what is here stays at {folder}") from None
+    return str(address)

@@ -1,0 +1,1 @@
+"""What an answer is worth: verifiers, accuracy, pass@k, lm-evaluation-harness."""

@@ -1,0 +1,142 @@
+"""Measure a model on questions with known answers: greedy and sampled, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from cohobate.config import Verification
+from cohobate.core import schema
+from cohobate.core.answer_parsing import parse, parse_plain
+from cohobate.core.statistics import wilson
+from cohobate.evaluation.verifiers.judge import spent
+from cohobate.evaluation.verifiers.verdict import Case, Verdict
+from cohobate.evaluation.verifiers.verify import judge
+from cohobate.models.chat_template import Format, decode, question_ids
+from cohobate.models.loading import LoadedModel
+from cohobate.models.sampling import sampler
+from cohobate.store.ledger import LedgerEntry
+
+_LABELS = ("student", "split", "decoding")
+Entries = list[LedgerEntry]
+_SCHEMA = {name: kind for name, kind in schema.ANSWERS.polars.items() if name not in _LABELS}
+
+
+@dataclass(frozen=True)
+class Exam:
+    """How questions are put and answers judged: decoding, samples a question, seed of the noise, verifier.
+
+    paid_by: who asks the judge, if the verifier is one.
+    """
+
+    decoding: sampler.Decoding
+    samples: int
+    seed: int
+    batch_size: int
+    verifier: Verification
+    paid_by: str = "verdicts"
+
+
+def answer(
+    model: LoadedModel,
+    form: Format,
+    questions: pl.DataFrame,
+    exam: Exam,
+    done: Callable[[int], None] = lambda rows: None,
+) -> pl.DataFrame:
+    """A row a response: the columns of schema.ANSWERS but for student, split and decoding.
+
+    questions: columns question_id, question, gold_answer, kind, depth.
+    """
+    asked = [row for row in questions.iter_rows(named=True) for _ in range(exam.samples)]
+    indices = [index for _ in range(len(questions)) for index in range(exam.samples)]
+    prompts = [question_ids(model.tokenizer, row["question"], form) for row in asked]
+    keys = [f"{row['question_id']}/{i}" for row, i in zip(asked, indices, strict=True)]
+    greedy = exam.decoding.temperature == 0
+    noise = None if greedy else sampler.uniforms(exam.seed, keys, exam.decoding.max_tokens)
+    sampled = sampler.sample(
+        model.model,
+        prompts,
+        exam.decoding,
+        noise,
+        eos_ids=model.eos_ids,
+        pad_id=model.pad_id,
+        batch_size=exam.batch_size,
+        done=done,
+    )
+    cases = [_case(model, form, row, response) for row, response in zip(asked, sampled, strict=True)]
+    verdicts = judge(exam.verifier, cases, paid_by=exam.paid_by)
+    graded = zip(asked, indices, prompts, sampled, cases, verdicts, strict=True)
+    return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
+
+
+def _case(model: LoadedModel, form: Format, row: dict[str, Any], response: sampler.Sampled) -> Case:
+    text = decode(model.tokenizer, response.response_ids)
+    parsed = parse_plain(text, form.separator) if form.name == "plain" else parse(text)
+    truncated = response.finish_reason == "length"
+    return Case(parsed.answer, row["gold_answer"], truncated, row["question"], text)
+
+
+def _graded(
+    row: dict[str, Any],
+    index: int,
+    prompt: list[int],
+    response: sampler.Sampled,
+    case: Case,
+    verdict: Verdict,
+) -> dict[str, Any]:
+    return {
+        "question_id": row["question_id"],
+        "sample_index": index,
+        "kind": row["kind"],
+        "depth": row["depth"],
+        "response": case.response,
+        "answer_extracted": case.answer,
+        "gold_answer": row["gold_answer"],
+        "verdict": verdict.label,
+        "reason": verdict.reason,
+        "finish_reason": response.finish_reason,
+        "prompt_tokens": len(prompt),
+        "tokens": len(response.response_ids),
+    }
+
+
+def judging(verifier: Verification, questions: pl.DataFrame, answers: pl.DataFrame, stage: str, mark: str) -> Entries:
+    """What a judge took to judge `answers` to `questions`; nothing for other verifiers."""
+    if verifier.judge is None or verifier.name != "judge":
+        return []
+    truncated = (pl.col("finish_reason") == "length").alias("truncated")
+    asked = questions.select("question_id", "question").unique("question_id")
+    rows = answers.join(asked, on="question_id", how="left", maintain_order="left")
+    columns = rows.select("answer_extracted", "gold_answer", truncated, "question", "response")
+    entries, _ = spent(verifier.judge, [Case(*row) for row in columns.iter_rows()], stage, mark, "evaluation")
+    return entries
+
+
+def summarise(answers: pl.DataFrame) -> dict[str, Any]:
+    """n, accuracy, low, high (95% Wilson over responses), undecided, mean_tokens, truncated, by_depth.
+
+    A response that got no verdict (truncated, no gold) is not correct; how many there were is said.
+    """
+    by_depth = {
+        str(depth): _share(group)
+        for (depth,), group in answers.filter(pl.col("depth").is_not_null())
+        .sort("depth")
+        .group_by("depth", maintain_order=True)
+    }
+    return {
+        **_share(answers),
+        "undecided": int((answers["verdict"] == "undecided").sum()),
+        "mean_tokens": answers["tokens"].mean(),
+        "truncated": (answers["finish_reason"] == "length").mean(),
+        "by_depth": by_depth,
+    }
+
+
+def _share(answers: pl.DataFrame) -> dict[str, Any]:
+    correct, n = int((answers["verdict"] == "correct").sum()), len(answers)
+    low, high = wilson(correct, n)
+    return {"n": n, "accuracy": correct / n if n else None, "low": low, "high": high}

@@ -1,0 +1,30 @@
+"""Which checkpoint is meant: an artifact that holds a model, or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cohobate.config import Recipe
+from cohobate.config.load import make_recipe
+from cohobate.core.errors import ModelError
+from cohobate.store.artifacts import Artifact, Store
+
+
+def find(name: str, recipe: Recipe | None) -> tuple[Recipe, list[Artifact]]:
+    """(recipe to evaluate it by, students to measure beside its base) of an artifact's id or a model's folder.
+
+    recipe: whose questions, evaluation and teacher; None: those it was trained with. A folder is measured as the base
+    of `recipe`. Raises ModelError where there is no model, StoreError where there is no such artifact.
+    """
+    if (Path(name) / "config.json").is_file():
+        if recipe is None:
+            raise ModelError(f"{name} is a folder, which names no questions; give the recipe to evaluate it by")
+        student = recipe.student.model_copy(update={"model": name})
+        return recipe.model_copy(update={"student": student}), []
+    if Path(name).is_dir():
+        raise ModelError(f"{name} holds no model: there is no config.json in it")
+    artifact = Store().find(name)
+    if not (artifact.path / "model").is_dir():
+        raise ModelError(f"{artifact.id} holds no model; `cohobate ls` lists those of sft and opd")
+    own = make_recipe(artifact.manifest.config, f"the recipe of {artifact.id}")
+    return recipe or own, [artifact]

@@ -1,0 +1,104 @@
+"""lm-evaluation-harness (the extra `suites`) on a model folder: its tasks, such as GSM8K and IFEval, as our scores."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cohobate.config.suites import Harness
+from cohobate.core.errors import RecipeError, UserError
+from cohobate.core.fingerprint import hash_folder
+from cohobate.core.statistics import Z95
+
+_HINT = "tasks of lm-evaluation-harness need the package lm-eval; install it with `pip install 'cohobate[suites]'`"
+
+
+def identity(config: Harness) -> dict[str, Any]:
+    """What changes the scores: tasks, settings, the harness's version, and the content of one's own task files."""
+    if config.include is not None and not Path(config.include).is_dir():
+        raise RecipeError(f"harness.include = '{config.include}' is no folder; give the one with your task files")
+    own = None if config.include is None else hash_folder(Path(config.include))
+    try:
+        release = version("lm-eval")
+    except PackageNotFoundError:
+        raise UserError(_HINT) from None
+    return {**config.identity(), "include": own, "version": release}
+
+
+def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
+    """Run the tasks on the folder `model`; {results, versions, n} as the harness gives them.
+
+    Raises UserError without the package, RecipeError for a task that it does not know.
+    """
+    from cohobate.models.loading import resolve_device
+
+    try:
+        import lm_eval
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise UserError(_HINT) from None
+    target = resolve_device(device)
+    manager = TaskManager(include_path=config.include, include_defaults=_needs_defaults(config))
+    unknown = [task for task in config.tasks if task not in manager.all_tasks]
+    if unknown:
+        raise RecipeError(
+            f"harness.tasks: the harness knows no task '{unknown[0]}'; `lm-eval ls tasks` lists them, and "
+            "harness.include names a folder with your own"
+        )
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(model), "dtype": "bfloat16" if target == "cuda" else "float32"},
+        tasks=list(config.tasks),
+        task_manager=manager,
+        num_fewshot=config.fewshot,
+        limit=config.limit,
+        batch_size=config.batch_size,
+        device=target,
+        apply_chat_template=config.chat,
+        log_samples=False,
+    )
+    counts = {task: int(n["effective"]) for task, n in found["n-samples"].items()}
+    results = {task: {name: _plain(value) for name, value in row.items()} for task, row in found["results"].items()}
+    return {"results": results, "versions": {k: str(v) for k, v in found["versions"].items()}, "n": counts}
+
+
+def scores(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """{suite, split, decoding, seed, n, accuracy, low, high} for each share that a task reports.
+
+    The interval is the normal one of the harness's own standard error; without that it is not known.
+    """
+    rows = []
+    for task, row in found["results"].items():
+        for name, value in row.items():
+            metric, comma, filtered = name.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, float) or not 0 <= value <= 1:
+                continue
+            error = row.get(f"{metric}_stderr,{filtered}")
+            half = Z95 * error if isinstance(error, float) else None
+            rows.append(
+                {
+                    "suite": f"{task} {metric}" + ("" if filtered == "none" else f" ({filtered})"),
+                    "split": "test",
+                    "decoding": "greedy",
+                    "seed": 0,
+                    "n": found["n"][task],
+                    "accuracy": value,
+                    "low": 0.0 if half is None else max(0.0, value - half),
+                    "high": 1.0 if half is None else min(1.0, value + half),
+                }
+            )
+    return rows
+
+
+def _needs_defaults(config: Harness) -> bool:
+    """Reading the harness's own thousands of task files takes seconds; a folder that has all of them is enough."""
+    if config.include is None:
+        return True
+    own = " ".join(path.read_text(encoding="utf-8") for path in Path(config.include).rglob("*.yaml"))
+    return not all(f"task: {task}" in own for task in config.tasks)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy as Python's own."""
+    return value.item() if hasattr(value, "item") else value

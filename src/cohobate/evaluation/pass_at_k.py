@@ -1,0 +1,97 @@
+"""Scores of questions that are answered k times: avg@k and pass@k, with intervals that know that answers cluster.
+
+avg@k is the mean over all answers; those to one question are alike, so its interval is Wilson's with the number of
+answers that would say as much if they were independent (Korn and Graubard 1998): p (1 - p) / variance of the questions'
+means, at least the number of questions. pass@j is the unbiased estimate 1 - C(n - c, j) / C(n, j) (Chen et al. 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from cohobate.config import Questions
+from cohobate.config.questions import Fractions
+from cohobate.config.suites import Suite
+from cohobate.core.errors import QuestionsError
+from cohobate.core.statistics import wilson
+from cohobate.sources.read import read
+
+_ALL = Fractions(train=0, fresh=0, validation=0, test=1)
+
+
+def questions(suite: Suite) -> Questions:
+    """The suite's file as a source of questions."""
+    return Questions(source="file", path=suite.path, columns=suite.columns, gold_after=suite.gold_after, split=_ALL)
+
+
+def asked(suite: Suite) -> pl.DataFrame:
+    """The questions. Raises QuestionsError for a file that cannot be read, or one without gold answers."""
+    frame = read(questions(suite)).questions
+    if missing := frame["gold_answer"].null_count():
+        raise QuestionsError(
+            f"suite {suite.name}: {missing} of {len(frame)} questions in {suite.path} have no gold answer; set "
+            "suites.columns.gold_answer"
+        )
+    return frame
+
+
+def score(answers: pl.DataFrame) -> dict[str, Any]:
+    """N (answers), questions, k, accuracy (avg@k) with low and high, and pass_at: {j: {share, low, high}}.
+
+    answers: columns question_id and verdict, k rows a question.
+    """
+    right = pl.col("verdict") == "correct"
+    counted = answers.group_by("question_id", maintain_order=True).agg(right.sum().alias("right"), pl.len().alias("n"))
+    correct, samples = counted["right"].to_list(), counted["n"].to_list()
+    k = min(samples)
+    mean = sum(correct) / sum(samples)
+    low, high = average_interval([c / n for c, n in zip(correct, samples, strict=True)], sum(samples))
+    powers = [2**power for power in range(k.bit_length()) if 2**power <= k]
+    steps = sorted({*powers, k})
+    return {
+        "n": len(answers),
+        "questions": len(counted),
+        "k": k,
+        "accuracy": mean,
+        "low": low,
+        "high": high,
+        "pass_at": {str(j): _passed(correct, samples, j) for j in steps},
+    }
+
+
+def average_interval(means: Sequence[float], answers: int) -> tuple[float, float]:
+    """95% interval of the mean of the questions' means, each of several answers, `answers` in all."""
+    count = len(means)
+    mean = sum(means) / count
+    variance = sum((value - mean) ** 2 for value in means) / max(1, count - 1) / count
+    effective = float(count)  # all right or all wrong: nothing shows how alike the answers are
+    if 0 < mean < 1:
+        effective = mean * (1 - mean) / variance if variance > 0 else math.inf
+    n = round(min(max(effective, count), answers))
+    return _wilson(mean, n)
+
+
+def pass_at(n: int, correct: int, j: int) -> float:
+    """The probability that at least one of j answers, drawn from n of which so many are correct, is correct."""
+    return 1 - math.comb(n - correct, j) / math.comb(n, j)
+
+
+def _passed(correct: Sequence[int], samples: Sequence[int], j: int) -> dict[str, float]:
+    """The mean over questions, whose interval counts questions and not answers."""
+    mean = sum(pass_at(n, c, j) for c, n in zip(correct, samples, strict=True)) / len(samples)
+    low, high = _wilson(mean, len(samples))
+    return {"share": mean, "low": low, "high": high}
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's interval of a share of n that need not be a whole number of successes."""
+    whole = round(share * n)
+    if abs(share * n - whole) < 1e-9:
+        return wilson(whole, n)
+    below, above = wilson(math.floor(share * n), n), wilson(math.ceil(share * n), n)
+    part = share * n - math.floor(share * n)
+    return tuple(a + part * (b - a) for a, b in zip(below, above, strict=True))  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Verifiers: an answer and its gold answer give a verdict with a reason."""

@@ -1,0 +1,1 @@
+"""On-policy distillation on one prompt, against many prompts and against SFT on its answers."""

@@ -1,0 +1,1 @@
+"""The maker of the shipped models: `python -m cohobate.experiments.world.make`."""

@@ -1,0 +1,148 @@
+"""Token-budget batches: sequences of like length side by side, padded on the right, no padding ever learnt from.
+
+Right padding needs no attention mask: causal attention never looks ahead of a real token, and what pads compute is
+not read. Where many sequences have the same context, as the rollouts of a group have, it is computed once for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from cohobate.models.decoder.decoder import Decoder, causal
+from cohobate.models.decoder.shared_prefix import SharedLayout, lay_out, saved, split
+from cohobate.models.last_layer import mlp_only_at
+from cohobate.models.token_loss import Tokens
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sequence to learn from or to score: `ids`, of which the first `context` (>= 1) carry no loss.
+
+    known: what is known about each of the len(ids) - context response tokens, by the name of the field of `Tokens`;
+    tensors with that first dimension.
+    """
+
+    ids: Sequence[int]
+    context: int
+    known: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def response(self) -> Sequence[int]:
+        return self.ids[self.context :]
+
+
+# Below this share of saved tokens, what it takes to gather them is not worth it.
+_WORTH = 0.1
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Rows padded to one width, and where their response tokens are predicted.
+
+    inputs: [B, T] (the last token of a row is never an input); rows, columns: [N], the positions whose logits predict
+    the tokens.
+    """
+
+    inputs: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that pass through the model together: where their tokens lie, and what is known of their response tokens.
+
+    order: index of each batch row in the list it was made from; `tokens` has their responses in that order.
+    """
+
+    layout: Padded | SharedLayout
+    tokens: Tokens
+    order: list[int]
+
+
+def batches(
+    rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str, *, share: bool = False
+) -> Iterator[Batch]:
+    """`rows` in batches of at most `token_budget` tokens that are computed (a longer row is a batch of its own).
+
+    share: whether a context that several rows have may be computed once; `can_share` says for which models.
+    """
+    if share and all(row.response for row in rows):
+        pairs = [(row.ids[: row.context], row.response) for row in rows]
+        if saved(pairs) >= _WORTH:
+            return _shared(rows, pairs, token_budget, device)
+    return _padded(rows, token_budget, pad_id, device)
+
+
+def can_share(model: Any) -> bool:
+    """Whether a batch of this model may be a shared one."""
+    return Decoder.of(model) is not None
+
+
+def _shared(
+    rows: Sequence[Row], pairs: list[tuple[Sequence[int], Sequence[int]]], budget: int, device: torch.device | str
+) -> Iterator[Batch]:
+    for order in split(pairs, budget):
+        yield Batch(lay_out([pairs[i] for i in order], device), _tokens([rows[i] for i in order], device), order)
+
+
+def _padded(rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str) -> Iterator[Batch]:
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
+    start = 0
+    while start < len(order):
+        stop = _stop([len(rows[i].ids) - 1 for i in order[start : start + token_budget]], token_budget)
+        chosen = order[start : start + stop]
+        yield _collate([rows[i] for i in chosen], chosen, pad_id, device)
+        start += stop
+
+
+def _stop(widths: list[int], token_budget: int) -> int:
+    """How many of the rows of these widths, the widest first, make a batch.
+
+    As many as fit; but a batch that is a quarter full ends where the next row would be more than a tenth padding.
+    """
+    widest = max(1, widths[0])
+    for count, width in enumerate(widths[1:], start=1):
+        full = (count + 1) * widest > token_budget
+        if full or (4 * count * widest >= token_budget and 10 * width < 9 * widest):
+            return count
+    return len(widths)
+
+
+def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
+    """Last hidden states [N, d] at the positions that predict the response tokens of `batch`."""
+    layout, decoder = batch.layout, Decoder.of(model)
+    if isinstance(layout, SharedLayout):
+        assert decoder is not None  # `can_share`
+        return layout.hidden_states(decoder)
+    if decoder is not None:
+        rows, width = layout.inputs.shape
+        positions = torch.arange(width, device=layout.inputs.device).repeat(rows)
+        read = layout.rows * width + layout.columns
+        return decoder.read(layout.inputs.flatten(), decoder.angles(positions), causal(rows), read)
+    module = model.get_decoder()
+    with mlp_only_at(module, layout.rows, layout.columns):
+        states = module(input_ids=layout.inputs, use_cache=False).last_hidden_state
+    chosen: torch.Tensor = states[layout.rows, layout.columns]
+    return chosen
+
+
+def _collate(rows: list[Row], order: list[int], pad_id: int, device: torch.device | str) -> Batch:
+    width = max(1, max(len(row.ids) for row in rows) - 1)
+    inputs = torch.full((len(rows), width), pad_id)
+    for i, row in enumerate(rows):
+        inputs[i, : len(row.ids) - 1] = torch.tensor(list(row.ids[:-1]), dtype=torch.long)
+    where = [(i, t - 1) for i, row in enumerate(rows) for t in range(row.context, len(row.ids))]
+    places = torch.tensor(where, dtype=torch.long).reshape(-1, 2)
+    layout = Padded(inputs.to(device), places[:, 0].to(device), places[:, 1].to(device))
+    return Batch(layout, _tokens(rows, device), order)
+
+
+def _tokens(rows: list[Row], device: torch.device | str) -> Tokens:
+    ids = torch.tensor([token for row in rows for token in row.response], dtype=torch.long)
+    known = {name: torch.cat([row.known[name] for row in rows]).to(device) for name in rows[0].known}
+    return Tokens(ids=ids.to(device), **known)

@@ -1,0 +1,192 @@
+"""The forward pass, with the query, key and value projections in one product, and gate and up in another.
+
+It computes what transformers computes, but for the order of additions. What it does not know - adapters, sharded or
+hooked modules, other architectures, sliding windows, autocast - goes through the module itself: `Decoder.of` is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import embedding, linear, scaled_dot_product_attention
+
+from cohobate.models.decoder.fused import rms_norm, rotate, swiglu
+
+_KNOWN = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
+_ROPES = {"default", "linear", "llama3", "yarn"}  # whose angles depend on the position alone
+# Larger products gain nothing from being joined, and their weights would be held twice.
+_JOINED = 1 << 22
+
+# Attention of a layer over N tokens, whose places its maker knows: (layer, queries [N, heads, head_dim], keys and
+# values [N, key-value heads, head_dim]), to [N, heads * head_dim].
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Product:
+    """Linear layers of one input, side by side; joined where they are small."""
+
+    weights: tuple[torch.Tensor, ...]
+    biases: tuple[torch.Tensor | None, ...]
+
+    @classmethod
+    def of(cls, *layers: Any) -> _Product:
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        if sum(weight.numel() for weight in weights) > _JOINED:
+            return cls(tuple(weights), tuple(biases))
+        return cls((torch.cat(weights),), (None if biases[0] is None else torch.cat(biases),))
+
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [linear(x, weight, bias) for weight, bias in zip(self.weights, self.biases, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Parameters of one layer; `heads_norm` is [query and key heads, head_dim], where there is one."""
+
+    before: torch.Tensor
+    qkv: _Product
+    heads_norm: torch.Tensor | None
+    out: torch.Tensor
+    between: torch.Tensor
+    gate_up: _Product
+    down: torch.Tensor
+
+
+class Decoder:
+    """A decoder as it stands: whoever changes the parameters makes another."""
+
+    def __init__(self, module: Any) -> None:
+        config = module.config
+        self.module, self.eps = module, config.rms_norm_eps
+        self.heads, self.pairs = config.num_attention_heads, config.num_key_value_heads
+        self.width = module.layers[0].self_attn.head_dim
+        self.layers = [self._layer(layer) for layer in module.layers]
+
+    @staticmethod
+    def of(model: Any) -> Decoder | None:
+        """The decoder of a causal language model, or None if it must be called as a module."""
+        return Decoder(model.get_decoder()) if _is_known(model) else None
+
+    def _layer(self, layer: Any) -> _Layer:
+        attention, mlp, norm = layer.self_attn, layer.mlp, None
+        if hasattr(attention, "q_norm"):
+            counts = ((attention.q_norm, self.heads), (attention.k_norm, self.pairs))
+            norm = torch.cat([each.weight.expand(count, -1) for each, count in counts])
+        return _Layer(
+            layer.input_layernorm.weight,
+            _Product.of(attention.q_proj, attention.k_proj, attention.v_proj),
+            norm,
+            attention.o_proj.weight,
+            layer.post_attention_layernorm.weight,
+            _Product.of(mlp.gate_proj, mlp.up_proj),
+            mlp.down_proj.weight,
+        )
+
+    def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine of the rotary embedding at positions [N], each [N, 1, head_dim]."""
+        # A table of all positions, since the angles of one are many cosines.
+        every = torch.arange(int(positions.max()) + 1 if len(positions) else 0, device=positions.device)
+        cos, sin = self.module.rotary_emb(self.module.embed_tokens.weight[:1], every[None])
+        return cos[0, positions, None], sin[0, positions, None]
+
+    def read(
+        self,
+        ids: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        attend: Attend,
+        read: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Last hidden states [M, d] at places `read` [M] of the tokens ids [N], None: at all of them.
+
+        angles: cosine and sine of each token, [N, 1, head_dim]. Of the last layer nothing is computed but the keys and
+        values of all tokens and what `read` needs.
+        """
+        table = self.module.embed_tokens
+        x = embedding(ids, table.weight, table.padding_idx)
+        for number, layer in enumerate(self.layers):
+            mixed = self._attention(number, layer, x, angles, attend)
+            if read is not None and number == len(self.layers) - 1:
+                x, mixed = x[read], mixed[read]
+                if not len(read):
+                    return x
+            x = torch.addmm(x, mixed, layer.out.T)
+            inner = swiglu(*layer.gate_up(rms_norm(x, layer.between, self.eps)))
+            x = torch.addmm(x, inner, layer.down.T)
+        return rms_norm(x, self.module.norm.weight, self.eps)
+
+    def _attention(
+        self, number: int, layer: _Layer, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend
+    ) -> torch.Tensor:
+        """What the heads gather, [N, heads * head_dim]."""
+        turned = self.heads + self.pairs
+        parts = layer.qkv(rms_norm(x, layer.before, self.eps))
+        found = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).view(len(x), -1, self.width)
+        asked, values = found.split([turned, self.pairs], 1)
+        if layer.heads_norm is not None:
+            asked = rms_norm(asked, layer.heads_norm, self.eps)
+        queries, keys = rotate(asked, *angles).split([self.heads, self.pairs], 1)
+        return attend(number, queries, keys, values)
+
+
+def causal(rows: int) -> Attend:
+    """Attention of every token to itself and those before it, where the tokens are `rows` rows of one width."""
+
+    def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        parts = (part.unflatten(0, (rows, -1)).transpose(1, 2) for part in (queries, keys, values))
+        return look(*parts).transpose(1, 2).flatten(2).flatten(0, 1)
+
+    return attend
+
+
+def look(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention [B, heads, T, head_dim] over keys and values [B, key-value heads, S, head_dim]; no mask: causal."""
+    groups = queries.shape[1] // keys.shape[1]
+    if groups > 1:
+        keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None)
+
+
+def _is_known(model: Any) -> bool:
+    kind, config = type(model), model.config
+    if kind.__name__ not in _KNOWN or not kind.__module__.startswith("transformers."):
+        return False
+    ropes = getattr(config, "rope_parameters", None) or {}
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    plain = (
+        config.hidden_act == "silu"
+        and ropes.get("rope_type", "default") in _ROPES
+        and kinds == {"full_attention"}
+        and (getattr(config, "sliding_window", None) is None or kind.__name__.startswith("Qwen"))
+        and getattr(config, "_attn_implementation", None) == "sdpa"
+        and not (model.training and getattr(config, "attention_dropout", 0))
+        and not torch.is_autocast_enabled(model.device.type)
+    )
+    return plain and all(_is_plain(module, model.training) for module in _modules(model.get_decoder()))
+
+
+def _modules(decoder: Any) -> Iterator[tuple[str, Any]]:
+    return ((name.rpartition(".")[2], module) for name, module in decoder.named_modules())
+
+
+def _is_plain(named: tuple[str, Any], training: bool) -> bool:
+    """Whether calling the module does no more than its own class says, on a tensor of its own."""
+    name, module = named
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return False
+    if training and getattr(module, "gradient_checkpointing", False):
+        return False
+    if name.endswith("_proj"):
+        joined = name in ("q_proj", "k_proj", "v_proj")
+        return type(module) is torch.nn.Linear and (joined or module.bias is None) and _is_whole(module.weight)
+    weight = getattr(module, "weight", None)
+    return weight is None or _is_whole(weight)
+
+
+def _is_whole(weight: Any) -> bool:
+    return type(weight) in (torch.nn.Parameter, torch.Tensor)

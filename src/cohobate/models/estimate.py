@@ -1,0 +1,245 @@
+"""What a recipe will take, before any weight is here: FLOPs by the ledger's formulae, hours and memory on a GPU.
+
+Lengths are assumptions, and said to be: responses as long as their limit allows at most, prompts of --prompt-tokens.
+Time is the larger of arithmetic (FLOPs at a share of the peak) and, for generation, of reading the weights once a
+token of a batch. Memory: weights, gradients and Adam's moments in float32 (16 bytes a trained weight), activations of a
+batch of `tokens_per_batch` in bfloat16, what stands beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cohobate.config import Recipe
+from cohobate.config.training import Training
+from cohobate.core.errors import ModelError
+from cohobate.models.published_configs import names, published_config
+from cohobate.store.ledger import PASSES, ModelCost
+
+GIB = 2**30
+# bf16 peak of dense products in FLOP/s, memory bandwidth in bytes/s, memory in GiB: the vendors' data sheets.
+GPUS: dict[str, tuple[float, float, float]] = {
+    "rtx-4090": (165e12, 1.008e12, 24),
+    "l40s": (362e12, 0.864e12, 48),
+    "a100": (312e12, 2.039e12, 80),
+    "h100": (989e12, 3.35e12, 80),
+    "h200": (989e12, 4.8e12, 141),
+}
+_TRAINED = 16  # bytes a trained weight: float32 weight, gradient, two moments
+_FROZEN = 4  # bytes a weight beside adapters: the student is loaded in float32 to train
+_HALF = 2
+_CHUNK = 12_000_000  # logits alive at a time (objectives.base.CHUNK_ELEMENTS, which would load torch)
+_GENERATED = 64  # rows that a generation step serves, where nothing else says so
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One GPU: peak FLOP/s, bytes/s, GiB, and the share of the peak that is reached."""
+
+    flops: float
+    bandwidth: float
+    memory: float
+    utilisation: float = 0.35
+
+
+@dataclass(frozen=True)
+class Line:
+    """One piece of work: FLOPs, GPU-hours, and the GiB that each GPU needs while it lasts."""
+
+    stage: str
+    model: str
+    work: str
+    sequences: int
+    tokens: int
+    flops: float
+    hours: float
+    memory: float
+
+
+def shape(name: str) -> dict[str, Any]:
+    """The config of a model: its folder's, or the published one. Raises ModelError when neither is known."""
+    from cohobate.models.loading import model_path
+
+    published = published_config(name)
+    if published is not None:
+        return published
+    try:
+        found: dict[str, Any] = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
+    except ModelError:
+        raise ModelError(
+            f"the shape of '{name}' is not known: it is no folder here, and none of {', '.join(names())}; give a "
+            "folder with its config.json"
+        ) from None
+    return found
+
+
+def estimate(recipe: Recipe, machine: Machine, prompt_tokens: int = 200, questions: int | None = None) -> list[Line]:
+    """The work of each stage of `recipe`; `questions`: how many there are to answer, where a file says it later.
+
+    Raises ModelError for a model of unknown shape; a teacher behind an endpoint costs tokens and no FLOPs of ours.
+    """
+    count = recipe.questions.train if questions is None else questions
+    student = shape(recipe.student.model)
+    teacher = shape(recipe.teacher.model) if recipe.teacher.is_folder else None
+    lines = [_generation(recipe, machine, teacher, prompt_tokens, count)]
+    if recipe.sft.steps:
+        rows = recipe.sft.steps * recipe.sft.batch
+        lines += _training(recipe.sft, "sft", machine, student, rows, prompt_tokens, recipe.triples.max_tokens, 0.0)
+    if recipe.opd.steps:
+        lines += _on_policy(recipe, machine, student, teacher, prompt_tokens)
+    return lines
+
+
+def _generation(
+    recipe: Recipe, machine: Machine, teacher: dict[str, Any] | None, prompt_tokens: int, count: int
+) -> Line:
+    rows, length = count * recipe.triples.samples, recipe.triples.max_tokens
+    if teacher is None:
+        return Line("triples", "teacher", "generation", rows, rows * length, 0.0, 0.0, 0.0)
+    gpus = recipe.teacher.tensor_parallel if recipe.teacher.kind == "vllm" else 1
+    batch = min(recipe.triples.batch_size, rows)
+    if recipe.teacher.kind == "vllm":  # it serves as many at a time as there is room for
+        room = gpus * machine.memory * GIB * recipe.teacher.gpu_memory - ModelCost.of(teacher).params * _HALF
+        batch = max(1, min(batch, int(room / (cache_bytes(teacher) * (prompt_tokens + length)))))
+    return _generated("triples", "teacher", "generation", machine, teacher, rows, prompt_tokens, length, batch, gpus)
+
+
+def _on_policy(
+    recipe: Recipe, machine: Machine, student: dict[str, Any], teacher: dict[str, Any] | None, prompt_tokens: int
+) -> list[Line]:
+    config = recipe.opd
+    rows, length = config.steps // config.updates * config.prompts * config.group, config.max_tokens
+    beside = ModelCost.of(teacher).params * _HALF / GIB if teacher and config.asks_teacher else 0.0
+    batch = min(_GENERATED, config.prompts * config.group)
+    rollout = _generated("opd", "student", "rollout", machine, student, rows, prompt_tokens, length, batch)
+    lines = [rollout]
+    if teacher and config.asks_teacher:
+        flops = _forward(teacher, rows, prompt_tokens, length)
+        hours = flops / (machine.flops * machine.utilisation) / 3600
+        lines.append(Line("opd", "teacher", "scoring", rows, rows * length, flops, hours, beside))
+    learnt = min(length, config.train_tokens or length)
+    rows_learnt = config.steps * config.prompts * config.group
+    return lines + _training(config, "opd", machine, student, rows_learnt, prompt_tokens, learnt, beside)
+
+
+def _generated(
+    stage: str,
+    model: str,
+    work: str,
+    machine: Machine,
+    config: dict[str, Any],
+    rows: int,
+    prompt: int,
+    length: int,
+    batch: int,
+    gpus: int = 1,
+) -> Line:
+    flops = _forward(config, rows, prompt, length)
+    weights = ModelCost.of(config).params * _HALF
+    arithmetic = flops / (machine.flops * machine.utilisation)
+    reading = (
+        rows / batch * length * (weights + batch * cache_bytes(config) * (prompt + length / 2)) / machine.bandwidth
+    )
+    memory = (weights + batch * cache_bytes(config) * (prompt + length)) / gpus / GIB
+    return Line(stage, model, work, rows, rows * length, flops, max(arithmetic, reading) / 3600, memory)
+
+
+def _training(
+    config: Training,
+    stage: str,
+    machine: Machine,
+    student: dict[str, Any],
+    rows: int,
+    prompt: int,
+    length: int,
+    beside: float,
+) -> list[Line]:
+    work = "adapter update" if config.lora else "update"
+    flops = PASSES[work] * _forward(student, rows, prompt, length)
+    hours = flops * (4 / 3 if config.activation_checkpointing else 1) / (machine.flops * machine.utilisation) / 3600
+    memory = training_gib(config, student, max(config.tokens_per_batch, prompt + length)) + beside
+    return [Line(stage, "student", work, rows, rows * length, flops, hours, memory)]
+
+
+def training_gib(config: Training, student: dict[str, Any], tokens: int) -> float:
+    """GiB of weights, gradients, moments and activations while `tokens` tokens pass through."""
+    weights = ModelCost.of(student).params
+    if config.lora is None:
+        held = float(_TRAINED * weights)
+    else:
+        held = _FROZEN * weights + _TRAINED * adapter_weights(student, config.lora.rank)
+    # A chunk of float32 logits, its probabilities and their gradient.
+    logits = 3 * 4 * max(_CHUNK, student["vocab_size"])
+    return (
+        float(held + tokens * activation_bytes(student, checkpointing=config.activation_checkpointing) + logits) / GIB
+    )
+
+
+def adapter_weights(config: dict[str, Any], rank: int) -> int:
+    """Weights of adapters on every linear layer but the output head: rank * (inputs + outputs) of each."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    heads, kv, dim = (config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    attention = 2 * (width + heads * dim) + 2 * (width + kv * dim)
+    return int(config["num_hidden_layers"] * rank * (attention + 3 * (width + inner)))
+
+
+def activation_bytes(config: dict[str, Any], *, checkpointing: bool) -> int:
+    """Bytes that the backward pass keeps for each token: bfloat16 inputs of every product, or of every layer only.
+
+    A layer keeps its input twice (norm and residual), queries, keys, values and the attention's output, the input of
+    the gated MLP and three vectors inside it; attention itself is recomputed (FlashAttention).
+    """
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    heads, kv, dim = (config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    layer = 4 * width + 2 * heads * dim + 2 * kv * dim + 3 * inner
+    layers = config["num_hidden_layers"]
+    return _HALF * int(layers * width + layer if checkpointing else layers * layer)
+
+
+def cache_bytes(config: dict[str, Any]) -> int:
+    """Bytes of keys and values that a token takes, in bfloat16."""
+    size = config["num_key_value_heads"] * config["head_dim"] * config["num_hidden_layers"]
+    return int(_HALF * 2 * size)
+
+
+def _advice(line: Line) -> str:
+    if line.work == "generation":
+        return "teacher.tensor_parallel, with kind = 'vllm'; or a smaller triples.batch_size"
+    stage = line.stage
+    return (
+        f"adapters ({stage}.lora.rank = 32), {stage}.activation_checkpointing = true, a smaller "
+        f"{stage}.tokens_per_batch, or runtime.processes and runtime.shard"
+    )
+
+
+def _forward(config: dict[str, Any], rows: int, prompt: int, length: int) -> float:
+    """All rows are alike, so one is counted and taken so many times."""
+    return float(rows * ModelCost.of(config).respond([prompt], [length]))
+
+
+def sentences(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> list[str]:
+    """What the lines come to, and whether they fit."""
+    said = [
+        f"{sum(line.flops for line in lines):.2g} FLOPs, about {sum(line.hours for line in lines):.1f} GPU-hours at "
+        f"{machine.utilisation:.0%} of the peak, if every response is as long as its limit; shorter ones cost less"
+    ]
+    sharing = recipe.runtime.processes if recipe.runtime.shard else 1
+    # What is trained is divided among the processes of a sharded run; generation has its own way to share.
+    needs = {line: line.memory / (1 if line.work in ("generation", "rollout") else sharing) for line in lines}
+    most = max(needs, key=lambda line: needs[line])
+    fits = "fits into" if needs[most] <= machine.memory else "does not fit into"
+    said.append(
+        f"the most memory is needed by {most.stage} ({most.work}): {needs[most]:.0f} GiB a GPU, which {fits} "
+        f"{machine.memory:.0f} GiB"
+    )
+    if needs[most] > machine.memory:
+        said.append(f"less memory: {_advice(most)}")
+    if not recipe.teacher.is_folder:
+        [asked] = [line for line in lines if line.work == "generation"]
+        price = recipe.teacher.price_output
+        cost = "" if price is None else f", at most {asked.tokens * price / 1e6:.2f} USD for what it writes"
+        said.append(f"the endpoint writes at most {asked.tokens:,} tokens in {asked.sequences:,} responses{cost}")
+    return said

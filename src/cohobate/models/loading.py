@@ -1,0 +1,149 @@
+"""Language models on disk: find, fingerprint, load, save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cohobate.core.errors import ModelError
+from cohobate.core.fingerprint import hash_folder
+from cohobate.core.shipped import shipped_path
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model ready to run, in eval mode."""
+
+    model: Any
+    tokenizer: Any
+    path: Path
+    eos_ids: tuple[int, ...]
+
+    @property
+    def pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+
+@dataclass(frozen=True)
+class ModelOutline:
+    """A model without its weights: enough to write its prompts and to read its responses."""
+
+    config: Any
+    tokenizer: Any
+    path: Path
+    eos_ids: tuple[int, ...]
+
+
+def model_path(name: str) -> Path:
+    """The folder of a model: a path, or a shipped name such as `world/teacher`."""
+    for path in (Path(name), shipped_path(name)):
+        if path is not None and (path / "config.json").is_file():
+            return path
+    raise ModelError(
+        f"model '{name}' is neither a folder with a config.json nor a shipped model "
+        "(shipped: world/teacher, world/base); give the path of a Hugging Face model folder"
+    )
+
+
+def model_fingerprint(name: str) -> str:
+    """sha256 over the files of the model's folder: its identity, wherever it lies."""
+    return hash_folder(model_path(name))
+
+
+def load(name: str | Path, *, device: str = "auto", train: bool = False) -> LoadedModel:
+    """Load a Hugging Face folder: float32 to train, or on a CPU; else bfloat16.
+
+    Raises ModelError with one sentence when the folder is no model or its files are damaged.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would tear our own bars
+    path = model_path(str(name))
+    target = resolve_device(device)
+    dtype = torch.bfloat16 if target == "cuda" and not train else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(target)
+    except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ...
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
+    return LoadedModel(model.eval(), tokenizer, path, _eos_ids(model.generation_config, model.config, tokenizer))
+
+
+def outline(name: str | Path) -> ModelOutline:
+    """What a model's folder says without its weights. Raises ModelError as `load` does."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    path = model_path(str(name))
+    try:
+        config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        described = (path / "generation_config.json").is_file()
+        generation = GenerationConfig.from_pretrained(path) if described else None
+    except Exception as error:  # transformers raises OSError, ValueError, ...
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
+    return ModelOutline(config, tokenizer, path, _eos_ids(generation, config, tokenizer))
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a folder that `transformers` and vLLM load: weights, configuration, tokenizer, chat template."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | ModelOutline) -> None:
+    """Raise ModelError unless both models read and end text in the same way: scoring is by token ids."""
+    ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    if ours != theirs:
+        different = sum(theirs.get(token) != i for token, i in ours.items())
+        raise ModelError(
+            f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
+            "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
+            "teacher's family, let it score their text (opd.objective = 'sampled' with opd.sampled.spans = true), or "
+            "set opd.steps = 0"
+        )
+    if not set(student.eos_ids) & set(teacher.eos_ids):
+        raise ModelError(
+            f"student and teacher end a response differently (ids {student.eos_ids} and {teacher.eos_ids}), so the "
+            "student would learn never to stop; set eos_token_id in the student's generation_config.json"
+        )
+    if teacher.config.vocab_size < len(ours):
+        raise ModelError(
+            f"the teacher has logits for {teacher.config.vocab_size} of the tokenizer's {len(ours)} tokens"
+        )
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is cuda where there is one, else cpu."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _eos_ids(*sources: Any) -> tuple[int, ...]:
+    """Every id that ends a response, by the generation config, the model config and the tokenizer."""
+    found: list[Any] = []
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        found += value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(int(i) for i in found if i is not None))

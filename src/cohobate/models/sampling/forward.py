@@ -1,0 +1,84 @@
+"""The passes of the local sampler through the model: in few operations if its decoder is known, else by its module."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch.nn.functional import linear
+
+from cohobate.models.decoder.decoder import Decoder, causal
+from cohobate.models.last_layer import mlp_only_at
+from cohobate.models.sampling.kv_cache import SlotCache
+
+
+class Forward(Protocol):
+    """Both go by the plan of the cache."""
+
+    def prefill(self, inputs: torch.Tensor) -> None:
+        """Read prompts [B, T] into the cache; right padding needs no mask, since nothing looks ahead of itself."""
+
+    def decode(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any) -> torch.Tensor:
+        """Logits [rows, vocabulary] after one token a row, [rows], at `positions` [rows]."""
+
+
+def forward_of(model: Any, cache: SlotCache, limit: int) -> Forward:
+    """The passes of `model` over at most `limit` positions, right as long as its weights stay as they are."""
+    decoder = Decoder.of(model)
+    return _ByModule(model, cache) if decoder is None else _ByDecoder(model, decoder, cache, limit)
+
+
+class _ByModule:
+    def __init__(self, model: Any, cache: SlotCache) -> None:
+        self.model, self.cache = model, cache
+
+    def prefill(self, inputs: torch.Tensor) -> None:
+        decoder, nothing = self.model.get_decoder(), inputs.new_zeros(0)
+        with mlp_only_at(decoder, nothing, nothing):
+            decoder(input_ids=inputs, past_key_values=self.cache, use_cache=True)
+
+    def decode(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any) -> torch.Tensor:
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=positions[:, None],
+            past_key_values=self.cache,
+            logits_to_keep=1,
+            use_cache=True,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+
+class _ByDecoder:
+    def __init__(self, model: Any, decoder: Decoder, cache: SlotCache, limit: int) -> None:
+        self.decoder, self.cache = decoder, cache
+        self.head = model.get_output_embeddings()
+        self.angles = decoder.angles(torch.arange(limit, device=model.device))
+
+    def prefill(self, inputs: torch.Tensor) -> None:
+        rows, width = inputs.shape
+        among, last = causal(rows), len(self.decoder.layers) - 1
+
+        def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            kept = (states.unflatten(0, (rows, width)).transpose(1, 2) for states in (keys, values))
+            self.cache.layers[number].update(*kept)
+            # What the last layer gathers is read by nobody.
+            return queries.flatten(1) if number == last else among(number, queries, keys, values)
+
+        cos, sin = (table[:width].repeat(rows, 1, 1) for table in self.angles)
+        self.decoder.read(inputs.flatten(), (cos, sin), attend, inputs.new_zeros(0))
+
+    def decode(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any) -> torch.Tensor:
+        def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+            past, told = self.cache.layers[number].update(keys[:, :, None], values[:, :, None])
+            # The heads of a group stand as queries of their common keys, so that these are not copied for each.
+            grouped = queries.unflatten(1, (keys.shape[1], -1))
+            # For one query a row, two products are faster on a processor than the kernel for many.
+            weights = torch.matmul(grouped, past.transpose(2, 3)).mul_(scale).add_(mask).softmax(-1, torch.float32)
+            return torch.matmul(weights.to(told.dtype), told).flatten(1)
+
+        scale = self.decoder.width**-0.5
+        cos, sin = (table[positions] for table in self.angles)
+        hidden = self.decoder.read(tokens, (cos, sin), attend)
+        return linear(hidden, self.head.weight, self.head.bias)

@@ -1,0 +1,107 @@
+"""The shape of an objective, and its computation from hidden states in chunks.
+
+An objective maps the logits [N, V] (float32) of N response tokens and what is known about those tokens to `Terms`:
+sums over the N tokens, of which `loss` is differentiable. The training loop divides by the token count of the whole
+optimizer step, so that no split into micro-batches changes the result.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from cohobate.models import chunked_loss
+
+# Logits alive at a time, in elements: float32 of 48 MB, and as much again for each thing made of them. No smaller for a
+# large vocabulary: below 32 MB glibc takes them from the heap, which falls to pieces and grows with every chunk.
+CHUNK_ELEMENTS = 12_000_000
+
+# Sums over tokens; a name that ends in `_max` holds a maximum instead.
+Terms = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What is known about N response tokens; all but `ids` may be absent, and each objective says what it needs.
+
+    Log-probabilities are natural logarithms at temperature 1, [N] unless said otherwise.
+
+    ids: [N], the tokens of the row. sampler_logprobs: of the token that was sampled, by the engine that sampled it;
+    old_logprobs: the same by the trainer's model before the first update on this batch; teacher_logprobs: of `ids`.
+    teacher_hidden: [N, d], the teacher's last hidden states, from which its logits follow.
+    teacher_top_ids, teacher_top_logprobs: [N, K], the teacher's K most probable tokens (never the sampled one in
+    addition: the set may depend on the context alone). An entry of log-probability -inf is no entry.
+    advantages: [N], in the unit of the reward. weights: [N], a factor or a coefficient of each token, as the
+    objective says.
+    ghost_ids: [N], on rows of the student's own text: the token that a better response has here, -1 for none.
+    student_ids: [N], on rows of another's text: the token that the student said at this place, -1 for none.
+    """
+
+    ids: torch.Tensor
+    sampler_logprobs: torch.Tensor | None = None
+    teacher_logprobs: torch.Tensor | None = None
+    teacher_hidden: torch.Tensor | None = None
+    old_logprobs: torch.Tensor | None = None
+    advantages: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    ghost_ids: torch.Tensor | None = None
+    student_ids: torch.Tensor | None = None
+    teacher_top_ids: torch.Tensor | None = None
+    teacher_top_logprobs: torch.Tensor | None = None
+
+    def slice(self, start: int, stop: int) -> Tokens:
+        """Tokens start..stop."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {k: v if v is None else v[start:stop] for k, v in values.items()}
+        return Tokens(**parts)
+
+
+Objective = Callable[[torch.Tensor, Tokens], Terms]
+Head = Callable[[torch.Tensor], torch.Tensor]
+
+
+def required(value: torch.Tensor | None, name: str) -> torch.Tensor:
+    """`value`, or an error that names the field which this objective needs."""
+    if value is None:
+        raise ValueError(f"this objective needs {name} for every token")
+    return value
+
+
+def evaluate_in_chunks(
+    objective: Objective,
+    head: Head,
+    hidden: torch.Tensor,
+    tokens: Tokens,
+    vocabulary: int,
+    elements: int = CHUNK_ELEMENTS,
+) -> Terms:
+    """`objective` over hidden states [N, d], holding the logits of one chunk of tokens at a time.
+
+    Memory does not grow with N * V. Of the terms of several chunks only the loss is differentiable, and once.
+    """
+    size = max(1, elements // vocabulary)
+    if len(hidden) <= size:
+        return objective(head(hidden).float(), tokens)
+
+    def evaluate(logits: torch.Tensor, start: int, stop: int) -> Terms:
+        return objective(logits, tokens.slice(start, stop))
+
+    if torch.is_grad_enabled():
+        found = chunked_loss.with_gradient(evaluate, head, hidden, size)
+    else:
+        spans = [(start, min(start + size, len(hidden))) for start in range(0, len(hidden), size)]
+        found = [evaluate(head(hidden[start:stop]).float(), start, stop) for start, stop in spans]
+    return functools.reduce(merge, found, {})
+
+
+def merge(a: Terms, b: Terms) -> Terms:
+    """Terms of two sets of tokens, joined: sums add, maxima take the larger."""
+    if not a:
+        return dict(b)
+    return {
+        name: torch.maximum(a[name], value) if name.endswith("_max") else a[name] + value for name, value in b.items()
+    }

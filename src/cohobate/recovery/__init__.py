@@ -1,1 +1,0 @@
-"""Personalisation without forgetting: learn documents, measure what was lost, recover it from the earlier self."""

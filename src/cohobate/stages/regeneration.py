@@ -1,0 +1,68 @@
+"""The same questions asked of another teacher: which dataset is meant, and the recipe of the new one beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from cohobate.config import Recipe
+from cohobate.config.base import Section
+from cohobate.config.load import make_recipe
+from cohobate.core.errors import StoreError
+from cohobate.store.artifacts import Artifact, Store
+from cohobate.store.promotion import promoted
+
+
+class NewTeacher(Section):
+    """The teacher of the new dataset; what is left empty is as the old one's, or as a recipe's default."""
+
+    kind: Literal["local", "vllm", "endpoint"] = "local"
+    """local: through transformers. vllm: through a vLLM engine. endpoint: an OpenAI-compatible server."""
+    model: str
+    """local, vllm: a Hugging Face folder or a shipped name. endpoint: the name that the server knows it by."""
+    base_url: str | None = None
+    """endpoint: its address, up to /v1."""
+    api_key_env: str | None = None
+    """endpoint: name of the environment variable, or of the Secret block, that holds the key: never the key."""
+    provider: str | None = None
+    """endpoint: who serves it, in your words."""
+    prompt: str | None = None
+    """The user message; {question} is replaced. Empty: the old one's."""
+
+
+def dataset(name: str) -> Artifact:
+    """The triples meant by an id or its beginning, or by a recipe's name: the promoted ones, else the newest.
+
+    Raises StoreError where there are none, or where they are curated and so were asked of nobody.
+    """
+    store = Store()
+    pointer = promoted(name)
+    if pointer and "triples" in pointer.fingerprints:
+        found = store.find(pointer.fingerprints["triples"])
+    else:
+        mine = [a for a in store.all() if a.stage == "triples" and a.manifest.recipe == name]
+        found = mine[-1] if mine else store.find(name)
+    if found.stage != "triples":
+        raise StoreError(f"{found.id} holds no triples; `cohobate ls` lists those that begin with triples/")
+    if found.manifest.recipe.endswith(".curated"):
+        origin = found.manifest.parents[0].id
+        raise StoreError(f"{found.id} is curated from {origin}; regenerate that, and curate what comes of it")
+    return found
+
+
+def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
+    """The recipe of `old` with another teacher. Raises RecipeError for a teacher that cannot be."""
+    values = old.manifest.config
+    given = {name: value for name, value in teacher.model_dump().items() if value is not None}
+    kept = {name: values["teacher"].get(name) for name in ("prompt", "system")}
+    values["teacher"] = {**kept, **given}
+    if teacher.kind == "endpoint":  # it scores no tokens, and only triples are wanted here
+        values["opd"] = {**values["opd"], "steps": 0}
+        values["sft"] = {**values["sft"], "objective": "cross_entropy"}
+    return make_recipe(values, f"the recipe of {old.id} with the new teacher")
+
+
+def questions_of(old: Artifact) -> Artifact | None:
+    """The questions that `old` was asked, if they are still stored."""
+    marks = {parent.fingerprint for parent in old.manifest.parents if parent.stage == "questions"}
+    return next((replace(each, cached=True) for each in Store().all() if each.fingerprint in marks), None)

@@ -1,0 +1,115 @@
+"""Suites: a model on files of questions and on tasks of lm-evaluation-harness -> answers.parquet, harness.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cohobate.config import Recipe
+from cohobate.config.suites import Suite
+from cohobate.core.errors import RecipeError
+from cohobate.models.loading import model_fingerprint, model_path
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
+
+if TYPE_CHECKING:
+    from cohobate.store.ledger import LedgerEntry
+
+VERSION = 1
+
+
+def measure(recipe: Recipe, name: str) -> Artifact:
+    """The suites of `recipe` on the model `name`: a training artifact's id or its beginning, a folder, a shipped name.
+
+    Raises RecipeError without a suite, QuestionsError for a file that is not there, ModelError for no model.
+    """
+    from cohobate.evaluation import lm_eval
+    from cohobate.evaluation.pass_at_k import questions
+    from cohobate.evaluation.verifiers import verify
+    from cohobate.sources.read import identity as questions_identity
+
+    if not recipe.suites and recipe.harness is None:
+        raise RecipeError(f"recipe {recipe.name} names no suite; add [[suites]] or [harness], as the recipe aime has")
+    place, artifact = _model(name)
+    suites = [{**suite.identity(), "content": questions_identity(questions(suite))} for suite in recipe.suites]
+    identity: dict[str, Any] = {
+        "model": model_fingerprint(str(place)),
+        "student": recipe.student.identity(),
+        "suites": suites,
+        "verifier": verify.identity(recipe.triples.verifier),
+    }
+    if recipe.harness is not None:
+        identity["harness"] = lm_eval.identity(recipe.harness)
+    return Store().produce(
+        "suites",
+        recipe=recipe,
+        version=VERSION,
+        identity=identity,
+        parents=[artifact] if artifact else [],
+        build=lambda workspace: _build(recipe, place, artifact, workspace),
+    )
+
+
+def _model(name: str) -> tuple[Path, Artifact | None]:
+    """The folder of the model, and the artifact that it belongs to, if it is one."""
+    if (Path(name) / "config.json").is_file() or name.startswith("world/"):
+        return model_path(name), None
+    artifact = Store().find(name)
+    if not (artifact.path / "model").is_dir():
+        raise RecipeError(f"{artifact.id} holds no model; sft, opd and midtrain artifacts do")
+    return artifact.path / "model", artifact
+
+
+def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Workspace) -> Outcome:
+    import polars as pl
+
+    from cohobate.core import progress
+    from cohobate.core.atomic_files import write_json_atomic, write_parquet_atomic
+    from cohobate.evaluation import lm_eval
+    from cohobate.models.loading import load
+    from cohobate.models.torch_setup import prepare_torch
+
+    prepare_torch(recipe)
+    student = artifact.stage if artifact else place.name
+    rows: list[dict[str, Any]] = []
+    ledger: list[LedgerEntry] = []
+    frames = []
+    if recipe.suites:
+        model = load(place, device=recipe.runtime.device)
+        for suite in recipe.suites:
+            frame, spent = _answer(recipe, suite, model, workspace)
+            frames.append(frame.with_columns(suite=pl.lit(suite.name)))
+            rows.append({"student": student, **_scored(suite, frame)})
+            ledger += spent
+        write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
+    if recipe.harness is not None:
+        progress.say(f"harness: {', '.join(recipe.harness.tasks)}")
+        found = lm_eval.run(recipe.harness, place, recipe.runtime.device)
+        write_json_atomic(workspace.path / "harness.json", found)
+        rows += [{"student": student, **row} for row in lm_eval.scores(found)]
+    return Outcome(sum(map(len, frames)), rows, ledger)
+
+
+def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> tuple[Any, list[LedgerEntry]]:
+    from cohobate.core import progress
+    from cohobate.evaluation.accuracy import Exam, answer, judging
+    from cohobate.evaluation.pass_at_k import asked
+    from cohobate.models.chat_template import student_format
+    from cohobate.models.sampling.sampler import Decoding
+    from cohobate.store.ledger import ModelCost, entry
+
+    questions = asked(suite)
+    decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)
+    verifier = recipe.triples.verifier
+    exam = Exam(decoding, suite.samples, suite.seed, recipe.evaluation.batch_size, verifier, workspace.fingerprint)
+    with progress.bar(suite.name, len(questions) * suite.samples, "answers") as bar:
+        frame = answer(model, student_format(recipe), questions, exam, done=bar.advance)
+    lengths = frame["prompt_tokens"].to_list(), frame["tokens"].to_list()
+    spent = entry("suites", "student", "evaluation", ModelCost.of(model.model.config), *lengths)
+    return frame, [spent, *judging(verifier, questions, frame, "suites", workspace.fingerprint)]
+
+
+def _scored(suite: Suite, frame: Any) -> dict[str, Any]:
+    from cohobate.evaluation.pass_at_k import score
+
+    decoding = "sampled" if suite.temperature else "greedy"
+    return {"suite": suite.name, "split": "test", "decoding": decoding, "seed": suite.seed, **score(frame)}

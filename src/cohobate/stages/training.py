@@ -1,0 +1,55 @@
+"""What the training stages share: run the loop, publish the student and what was measured on the way."""
+
+from __future__ import annotations
+
+from cohobate.config import Recipe
+from cohobate.core import progress
+from cohobate.models.chat_template import student_format
+from cohobate.models.token_loss import Objective
+from cohobate.store import ledger
+from cohobate.store.artifacts import Artifact, Outcome, Workspace
+from cohobate.training.loop import Run
+from cohobate.training.metrics import write_table
+from cohobate.training.trainee import Trainee
+from cohobate.training.types import Source
+from cohobate.training.validation import Points
+
+
+def train_and_publish(
+    recipe: Recipe,
+    stage: str,
+    trainee: Trainee,
+    source: Source,
+    objective: Objective,
+    questions: Artifact,
+    workspace: Workspace,
+) -> Outcome:
+    """Train the student in place; write model/, metrics.parquet and points.parquet into the workspace."""
+    config = trainee.config
+    points = Points.of(
+        trainee.student,
+        student_format(recipe),
+        questions.path,
+        config,
+        workspace.scratch,
+        stage,
+        recipe.evaluation.max_tokens,
+        recipe.triples.verifier,
+    )
+    with progress.bar(stage, config.steps, "steps") as bar:
+        run = Run(trainee, source, objective, workspace.scratch, stage, points, bar)
+        done = run.train()
+    if not trainee.world.first:
+        return Outcome()
+    trainee.publish(workspace.path)
+    measured, measuring = points.collected()
+    write_table(done.metrics, workspace.path / "metrics.parquet")
+    write_table(measured, workspace.path / "points.parquet")
+    last = done.metrics[-1] if done.metrics else {}
+    metrics = {
+        "steps": done.step,
+        "final": {name: last[name] for name in ("loss", "reverse_kl", "entropy") if name in last},
+        "validation": measured[-1] if measured else None,
+        "alarm": done.alarm,
+    }
+    return Outcome(done.step, metrics, ledger.total([*done.ledger, *measuring]))

@@ -1,0 +1,1 @@
+"""The artifact store: fingerprints, manifests, runs, the promotion pointer, the compute ledger."""

@@ -1,0 +1,306 @@
+"""The artifact store: fingerprints in, finished folders out. The only cache.
+
+    data/<stage>/<recipe>-<8 hex>/           the artifact: its files, and manifest.json, written last
+    data/<stage>/<recipe>-<8 hex>.partial/   one being built; survives kills, so that its build can resume
+    data/<stage>/.<8 hex>.lock               who builds it
+
+Done is a manifest whose files are all there, byte for byte. Anything else is rebuilt, and said so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cohobate.config import Recipe
+from cohobate.core import progress, slots
+from cohobate.core.atomic_files import storage_errors, sweep, sync_folder, sync_tree
+from cohobate.core.errors import CohobateError, DamagedArtifactError, StoreError
+from cohobate.core.fingerprint import fingerprint, hash_file
+from cohobate.core.locks import exclusive
+from cohobate.store import manifest
+from cohobate.store.ledger import LedgerEntry
+from cohobate.store.manifest import FileEntry, Manifest, Parent, read_manifest, write_manifest
+
+STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
+# Artifacts that are made on request or by an experiment, and are no stage of a distillation.
+DERIVED = ("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
+# The one of them that holds verdicts of triples anew, as curation and comparison know it.
+LABELS = "labels"
+_SCRATCH = "scratch"
+
+
+def data_root() -> Path:
+    """Root of all artifacts: COHOBATE_DATA, or data/ under the working directory."""
+    return Path(os.environ.get("COHOBATE_DATA") or "data")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished result of a stage: small enough to travel between tasks."""
+
+    id: str
+    stage: str
+    path: Path
+    fingerprint: str
+    cached: bool = False
+
+    @property
+    def manifest(self) -> Manifest:
+        return read_manifest(self.path)
+
+
+@dataclass
+class Outcome:
+    """What a build has to say about its files."""
+
+    rows: int | None = None
+    metrics: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
+    ledger: list[LedgerEntry] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a build writes: files in `path` are published, files in `scratch` only survive until then."""
+
+    path: Path
+    fingerprint: str
+
+    @property
+    def scratch(self) -> Path:
+        folder = self.path / _SCRATCH
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+Build = Callable[[Workspace], Outcome]
+_looking: ContextVar[bool] = ContextVar("looking", default=False)
+
+
+class NotMadeError(CohobateError):
+    """An artifact is not in the store, and was only looked for."""
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """Within the block nothing is built: `produce` finds an artifact or raises NotMadeError."""
+    token = _looking.set(True)
+    try:
+        yield
+    finally:
+        _looking.reset(token)
+
+
+class Store:
+    """All artifacts below one root."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = data_root() if root is None else root
+
+    def produce(
+        self,
+        stage: str,
+        *,
+        recipe: Recipe,
+        version: int,
+        identity: dict[str, Any],
+        parents: Sequence[Artifact],
+        build: Build,
+    ) -> Artifact:
+        """The artifact of these inputs: from the store if it is there and whole, else built now.
+
+        A build that was killed is called again with the same workspace. A damaged artifact is said, moved aside and
+        rebuilt. Raises StoreError when the folder cannot be written, and whatever `build` raises.
+        """
+        mark = fingerprint(stage, version, identity, [parent.fingerprint for parent in parents])
+        found = self._whole(stage, mark)
+        if found:
+            return found
+        if _looking.get():
+            raise NotMadeError(f"{stage}/{recipe.name}-{mark[:8]} is not there yet")
+        with (
+            storage_errors(self.root),
+            exclusive(self.root / stage / f".{mark[:8]}.lock", f"{stage}/{recipe.name}-{mark[:8]}"),
+        ):
+            found = self._whole(stage, mark)  # another process may have built it while we waited
+            if found:
+                return found
+            job = _Job(self.root, stage, recipe, version, identity, mark, tuple(parents))
+            with slots.held(f"{stage}/{recipe.name}-{mark[:8]}"):
+                return job.run(build)
+
+    def all(self) -> list[Artifact]:
+        """Every finished artifact, oldest first."""
+        found = [artifact for stage in (*STAGES, *DERIVED) for artifact in self._finished(stage)]
+        return sorted(found, key=lambda artifact: artifact.manifest.created_at)
+
+    def partial(self) -> list[Path]:
+        """Folders of builds that were begun and not finished."""
+        return sorted(self.root.glob("*/*.partial"))
+
+    def find(self, name: str) -> Artifact:
+        """The artifact whose id, fingerprint or end of id is `name`, or begins with it.
+
+        Raises StoreError when there is none, or more than one.
+        """
+        everything = self.all()
+        exact = [a for a in everything if name in (a.id, a.fingerprint, str(a.path))]
+        matches = exact or [
+            a
+            for a in everything
+            if a.id.startswith(name) or a.fingerprint.startswith(name) or a.path.name.startswith(name)
+        ]
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
+            raise StoreError(f"there is no artifact '{name}' in {self.root}; `cohobate ls` lists them")
+        names = ", ".join(a.id for a in matches[:4])
+        raise StoreError(f"'{name}' fits {len(matches)} artifacts ({names} ...); give more of the id")
+
+    def _finished(self, stage: str) -> Iterator[Artifact]:
+        for path in sorted((self.root / stage).glob(f"*/{manifest.NAME}")):
+            if path.parent.suffix != ".partial" and ".damaged-" not in path.parent.name:
+                try:
+                    found = read_manifest(path.parent)
+                except DamagedArtifactError as error:
+                    progress.say(f"{error}; the next run that needs it rebuilds it")
+                    continue
+                yield Artifact(found.id, stage, path.parent, found.fingerprint)
+
+    def _whole(self, stage: str, mark: str) -> Artifact | None:
+        """The finished artifact of this fingerprint, under whatever recipe's name, if it is undamaged."""
+        for path in sorted((self.root / stage).glob(f"*-{mark[:8]}/{manifest.NAME}")):
+            try:
+                found = read_manifest(path.parent)
+                if found.fingerprint != mark:
+                    continue
+                artifact = Artifact(found.id, stage, path.parent, mark, cached=True)
+                verify(artifact)
+            except DamagedArtifactError as error:
+                progress.say(f"{error}; it is moved aside and rebuilt")
+                with storage_errors(self.root):
+                    _move_aside(path.parent)
+                return None
+            return artifact
+        return None
+
+
+def verify(artifact: Artifact) -> None:
+    """Check every file of the manifest by size and sha256. Raises DamagedArtifactError, which names the file."""
+    for entry in artifact.manifest.files:
+        path = artifact.path / entry.path
+        if not path.is_file():
+            raise DamagedArtifactError(f"{path} is missing, though {artifact.id} was finished")
+        if path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256:
+            raise DamagedArtifactError(f"{path} was altered after {artifact.id} was finished")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One artifact being built."""
+
+    root: Path
+    stage: str
+    recipe: Recipe
+    version: int
+    identity: dict[str, Any]
+    mark: str
+    parents: tuple[Artifact, ...]
+
+    def run(self, build: Build) -> Artifact:
+        started, clock = _now(), time.monotonic()
+        workspace = self._workspace()
+        outcome = build(workspace)
+        artifact = Artifact(f"{self.stage}/{self._final().name}", self.stage, self._final(), self.mark)
+        scratch = self._take_scratch(workspace)
+        files = [
+            FileEntry(
+                path=path.relative_to(workspace.path).as_posix(),
+                bytes=path.stat().st_size,
+                sha256=hash_file(path),
+            )
+            for path in sorted(workspace.path.rglob("*"))
+            if path.is_file()
+        ]
+        sync_tree(workspace.path)
+        workspace.path.rename(self._final())
+        sync_folder(self._final().parent)
+        made = self._manifest(artifact, outcome, files, started, time.monotonic() - clock)
+        write_manifest(self._final(), made)
+        sync_folder(self._final())
+        shutil.rmtree(scratch, ignore_errors=True)
+        return replace(artifact, cached=False)
+
+    def _final(self) -> Path:
+        return self.root / self.stage / f"{self.recipe.name}-{self.mark[:8]}"
+
+    def _workspace(self) -> Workspace:
+        """The folder to build in, with whatever an earlier attempt left there."""
+        final, partial = self._final(), self._final().with_name(f"{self._final().name}.partial")
+        if final.exists():  # killed between the rename and the manifest, or somebody deleted that
+            progress.say(f"{final / manifest.NAME} is missing; {self.stage}/{final.name} is built again")
+            shutil.rmtree(partial, ignore_errors=True)
+            final.rename(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        sweep(partial)
+        scratch, kept = partial / _SCRATCH, self._kept_scratch()
+        if kept.exists():  # killed after the scratch was taken out
+            shutil.rmtree(scratch, ignore_errors=True)
+            kept.rename(scratch)
+        return Workspace(partial, self.mark)
+
+    def _kept_scratch(self) -> Path:
+        return self._final().with_name(f".{self._final().name}.scratch")
+
+    def _take_scratch(self, workspace: Workspace) -> Path:
+        """Move the scratch out of what is published; it is deleted only when the manifest stands."""
+        kept = self._kept_scratch()
+        shutil.rmtree(kept, ignore_errors=True)
+        workspace.scratch.rename(kept)
+        return kept
+
+    def _manifest(
+        self,
+        artifact: Artifact,
+        outcome: Outcome,
+        files: list[FileEntry],
+        started: str,
+        seconds: float,
+    ) -> Manifest:
+        return Manifest(
+            id=artifact.id,
+            stage=self.stage,
+            recipe=self.recipe.name,
+            fingerprint=self.mark,
+            identity=self.identity,
+            config=self.recipe.model_dump(mode="json"),
+            parents=[Parent(id=p.id, stage=p.stage, fingerprint=p.fingerprint) for p in self.parents],
+            files=files,
+            rows=outcome.rows,
+            metrics=outcome.metrics,
+            ledger=[item.as_dict() for item in outcome.ledger],
+            code={**manifest.code_version(), "stage_version": self.version},
+            environment=manifest.environment(),
+            started_at=started,
+            created_at=_now(),
+            seconds=round(seconds, 3),
+        )
+
+
+def _move_aside(folder: Path) -> None:
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+        number += 1
+    folder.rename(target)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

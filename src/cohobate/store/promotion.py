@@ -1,0 +1,81 @@
+"""What of a recipe is promoted: the artifacts that others should use. A pointer, never a copy.
+
+    data/promoted/<recipe>.json    written whole or not at all
+
+New data take the place of the promoted ones only through the gate (datasets/gate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from cohobate.core.atomic_files import storage_errors, write_json_atomic
+from cohobate.core.errors import StoreError
+from cohobate.store.artifacts import Artifact, Store, data_root
+
+_FOLDER = "promoted"
+
+
+class Promotion(BaseModel):
+    """The promoted artifact of each stage of a recipe. at: UTC; why: in words."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipe: str
+    artifacts: dict[str, str]
+    fingerprints: dict[str, str]
+    at: str
+    why: str
+
+
+def promoted(recipe: str) -> Promotion | None:
+    """What is promoted of the recipe of that name. Raises StoreError for a pointer that cannot be read."""
+    path = _path(recipe)
+    return _read(path) if path.is_file() else None
+
+
+def everything() -> list[Promotion]:
+    """All promotions, by recipe. Raises StoreError as `promoted`."""
+    return [_read(path) for path in sorted((data_root() / _FOLDER).glob("*.json"))]
+
+
+def promote(recipe: str, artifacts: Sequence[Artifact], why: str) -> Promotion:
+    """Point at `artifacts`, one a stage; stages that are not among them stay as they were."""
+    before = promoted(recipe)
+    pointer = Promotion(
+        recipe=recipe,
+        artifacts={**(before.artifacts if before else {}), **{a.stage: a.id for a in artifacts}},
+        fingerprints={**(before.fingerprints if before else {}), **{a.stage: a.fingerprint for a in artifacts}},
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        why=why,
+    )
+    with storage_errors(data_root()):
+        write_json_atomic(_path(recipe), pointer.model_dump(mode="json"))
+    return pointer
+
+
+def lineage(store: Store, artifact: Artifact) -> list[Artifact]:
+    """The artifact and all that it was made from, as far as it is still stored: itself first."""
+    known = {each.fingerprint: each for each in store.all()}
+    found, queue = {artifact.fingerprint: artifact}, [artifact]
+    while queue:
+        for parent in queue.pop(0).manifest.parents:
+            if parent.fingerprint in known and parent.fingerprint not in found:
+                found[parent.fingerprint] = known[parent.fingerprint]
+                queue.append(known[parent.fingerprint])
+    return list(found.values())
+
+
+def _path(recipe: str) -> Path:
+    return data_root() / _FOLDER / f"{recipe}.json"
+
+
+def _read(path: Path) -> Promotion:
+    try:
+        return Promotion.model_validate_json(path.read_bytes())
+    except ValueError:
+        raise StoreError(f"{path} cannot be read as a promotion; delete it, and promote again") from None

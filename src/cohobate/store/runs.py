@@ -1,0 +1,145 @@
+"""Run records: which recipe was run, and whether it came to its end, so that `cohobate resume` can go on.
+
+A record whose process is gone without having said how it ended was killed; it counts as unfinished.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from cohobate.config import Recipe
+from cohobate.core import progress
+from cohobate.core.atomic_files import storage_errors, write_json_atomic
+from cohobate.core.errors import UserError
+from cohobate.store.artifacts import data_root
+
+Status = Literal["running", "done", "failed", "interrupted"]
+
+
+class RunRecord(BaseModel):
+    """One run of a recipe; times are UTC. flow_run_id: Prefect's, of a run that a deployment began."""
+
+    id: str
+    flow: str = "distill"
+    flow_run_id: str | None = None
+    recipe: dict[str, Any]
+    until: str
+    status: Status = "running"
+    pid: int
+    host: str
+    started_at: str
+    finished_at: str | None = None
+    error: str | None = None
+    artifacts: list[str] = []
+
+    @property
+    def path(self) -> Path:
+        return _folder() / f"{self.id}.json"
+
+    def save(self) -> None:
+        """Write the record; StoreError when the data folder cannot be written."""
+        with storage_errors(data_root()):
+            write_json_atomic(self.path, self.model_dump(mode="json"))
+
+
+def begin(recipe: Recipe, until: str, *, flow: str = "distill", flow_run_id: str | None = None) -> RunRecord:
+    """A record of this process, saved as running: a new one, or that of the flow run which is tried again."""
+    again = of_flow_run(flow_run_id) if flow_run_id else None
+    here = {"pid": os.getpid(), "host": socket.gethostname(), "status": "running", "finished_at": None, "error": None}
+    if again:
+        record = again.model_copy(update=here)
+        record.save()
+        return record
+    now = datetime.now(UTC)
+    record = RunRecord(
+        id=f"{recipe.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        flow=flow,
+        flow_run_id=flow_run_id,
+        recipe=recipe.model_dump(mode="json"),
+        until=until,
+        started_at=now.isoformat(timespec="milliseconds"),
+        **here,
+    )
+    record.save()
+    return record
+
+
+def add(name: str | None, artifact: str) -> None:
+    """Note in the record `name`, if there is one, that the run has this artifact: a killed run's are known too."""
+    path = _folder() / f"{name}.json"
+    if name and path.is_file():
+        record = RunRecord.model_validate_json(path.read_bytes())
+        if artifact not in record.artifacts:
+            record.model_copy(update={"artifacts": [*record.artifacts, artifact]}).save()
+
+
+def of_flow_run(flow_run_id: str) -> RunRecord | None:
+    """The record of a flow run of Prefect's."""
+    return next((record for record in everything() if record.flow_run_id == flow_run_id), None)
+
+
+def is_alive(record: RunRecord) -> bool:
+    """Whether the record's process, which must be of this machine, is there."""
+    if record.status != "running" or record.host != socket.gethostname():
+        return False
+    try:
+        os.kill(record.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def end(record: RunRecord, status: Status, artifacts: list[str], error: str | None = None) -> None:
+    """Save how the run ended."""
+    ended = {
+        "status": status,
+        "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "artifacts": artifacts,
+        "error": error,
+    }
+    record.model_copy(update=ended).save()
+
+
+def everything() -> list[RunRecord]:
+    """All records that can be read, oldest first; of the others it is said that they cannot."""
+    records = []
+    for path in sorted(_folder().glob("*.json")):
+        try:
+            records.append(RunRecord.model_validate_json(path.read_bytes()))
+        except ValueError:  # damaged, or of another version
+            progress.say(
+                f"{path} cannot be read as the record of a run and is passed over; what it made is still there"
+            )
+    return sorted(records, key=lambda record: record.started_at)
+
+
+def to_resume(name: str | None) -> RunRecord:
+    """The named run, or the newest unfinished one. Raises UserError when there is none."""
+    records = everything()
+    if name:
+        matches = [record for record in records if record.id.startswith(name)]
+        if len(matches) != 1:
+            known = ", ".join(record.id for record in records[-5:]) or "none"
+            raise UserError(f"'{name}' names {len(matches)} runs; the newest runs are: {known}")
+        return matches[0]
+    unfinished = [record for record in records if record.status != "done"]
+    # A later run of the same recipe that came to its end has finished the earlier one's work too.
+    for record in reversed(unfinished):
+        same = [r for r in records if r.recipe == record.recipe and r.flow == record.flow]
+        later = [r for r in same if r.started_at > record.started_at]
+        if not any(r.status == "done" and r.until == record.until for r in later):
+            return record
+    raise UserError(f"there is no unfinished run in {data_root()}; start one with `cohobate run RECIPE`")
+
+
+def _folder() -> Path:
+    return data_root() / "runs"

@@ -1,0 +1,1 @@
+"""A teacher in a vLLM engine, and the vLLM server."""

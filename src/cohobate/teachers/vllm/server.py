@@ -1,0 +1,220 @@
+"""`vllm serve` for the teacher of a recipe: started, waited for, and stopped with all that it started.
+
+A server that scores rollouts runs as long as a stage does; when it falls, it is started again at the same address.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cohobate.config import Recipe
+from cohobate.core.errors import EngineError, ModelError
+from cohobate.core.processes import Group
+from cohobate.core.progress import say
+from cohobate.models.loading import model_path
+from cohobate.models.torch_setup import threads
+from cohobate.teachers.vllm import install as vllm
+
+_POLL_SECONDS = 0.25
+_NEWS_SECONDS = 20.0
+_RESTARTS = 3
+# vLLM's own limit, and how many logits (tokens x vocabulary) it may hold of prompts that it scores: 1 GiB of float32.
+_LOGPROBS = 20
+_LOGITS = 2**28
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that answers. `url` is what teacher.base_url wants, `model` what teacher.model wants."""
+
+    url: str
+    model: str
+    log: Path
+    group: Group
+
+    def check(self) -> None:
+        """Raises EngineError when it has ended."""
+        if self.group.ended:
+            raise EngineError(f"vllm serve ended: {vllm.last_words(self.log)} (log: {self.log})")
+
+
+@contextmanager
+def serving(
+    recipe: Recipe, *, host: str = "127.0.0.1", port: int | None = None, ending: threading.Event | None = None
+) -> Iterator[Serving]:
+    """`vllm serve` with the teacher of `recipe`, ready to answer, for as long as the block runs.
+
+    It listens at `port`; else, if the teacher is an endpoint on this machine, where its base_url says; else at a free
+    one. Where teacher.api_key_env names a variable that is set, the server asks for that key. However this process
+    ends, the server ends with it. Raises EngineError when it does not start, or `ending` is set before it has.
+    """
+    install = vllm.find()
+    number = _free_port(host, port if port is not None else _port_of(recipe))
+    log = vllm.new_log("vllm-serve")
+    command = [*install.command, *arguments(recipe, install, host, number)]
+    environment = install.environment(threads(recipe))
+    key = os.environ.get(recipe.teacher.api_key_env or "")
+    if key:
+        environment["VLLM_API_KEY"] = key  # on the command line everybody could read it
+    say(f"starting vllm serve {install.version} with {recipe.teacher.model} at port {number} (log: {log})")
+    with Group(command, env=environment, log=log) as group:
+        served = Serving(f"http://{host}:{number}/v1", recipe.teacher.model, log, group)
+        _wait_until_healthy(served, ending or threading.Event())
+        yield served
+
+
+@contextmanager
+def scoring_server(recipe: Recipe) -> Iterator[Recipe]:
+    """`recipe` with the address of a server that scores: that which it names, or one that runs while the block does.
+
+    Our own is started again when it falls, at most 3 times; who asks it meanwhile waits.
+    """
+    if recipe.teacher.base_urls:
+        yield recipe
+        return
+    with serving(recipe) as served:
+        ending = threading.Event()
+        keeper = threading.Thread(target=_keep, args=(recipe, served, ending), name="vllm-serve", daemon=True)
+        keeper.start()
+        try:
+            teacher = recipe.teacher.model_copy(update={"base_url": served.url})
+            yield recipe.model_copy(update={"teacher": teacher})
+        finally:
+            ending.set()
+            keeper.join()
+
+
+def _keep(recipe: Recipe, served: Serving, ending: threading.Event) -> None:
+    port = urlsplit(served.url).port
+    with ExitStack() as stack:
+        for _ in range(_RESTARTS):
+            while not served.group.ended:
+                if ending.wait(_POLL_SECONDS):
+                    return
+            say(f"vllm serve ended ({vllm.last_words(served.log)}; log: {served.log}); starting it again")
+            try:
+                served = stack.enter_context(serving(recipe, port=port, ending=ending))
+            except EngineError as error:
+                if not ending.is_set():
+                    say(str(error))
+                return
+        ending.wait()
+
+
+def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
+    """`serving` until Ctrl+C or SIGTERM; prints the address once it answers. Raises EngineError when it ends before."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what runs in the background deaf to the first
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), serving(recipe, host=host, port=port) as served:
+        print(served.url, flush=True)
+        asked = f"teacher.kind=endpoint --set teacher.model={served.model}", "opd.steps=0"
+        scores = "teacher.scoring=server", "opd.objective=topk"
+        first, last = scores if recipe.served_scores and recipe.teacher.is_folder else asked
+        say(f"Ctrl+C stops it; any recipe asks it with --set {first} --set teacher.base_url={served.url} --set {last}")
+        while True:
+            served.check()
+            time.sleep(_POLL_SECONDS)
+
+
+def arguments(recipe: Recipe, install: vllm.Install, host: str, port: int) -> list[str]:
+    """The arguments of `vllm` that serve the teacher of `recipe`."""
+    chosen = {
+        **vllm.engine_arguments(recipe.teacher, install),
+        "served_model_name": recipe.teacher.model,
+        "host": host,
+        "port": port,
+        "uvicorn_log_level": "warning",  # a line a request would bury what matters
+        **(_scoring_arguments(recipe) if recipe.served_scores else {}),
+    }
+    flags = []
+    for name, value in chosen.items():
+        if value is not None:
+            flags += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return ["serve", _served(recipe), *flags]
+
+
+def _scoring_arguments(recipe: Recipe) -> dict[str, Any]:
+    """What a server needs to score prompts: it computes the logits of each of their tokens."""
+    tokens = max(256, min(8192, _LOGITS // _vocabulary(recipe)))
+    return {
+        "no_enable_prefix_caching": True,  # what is taken from the cache has no log-probabilities
+        "max_num_batched_tokens": tokens,
+        "max_num_seqs": min(256, tokens),
+        "max_logprobs": max(_LOGPROBS, recipe.sft.teacher_top_k, recipe.opd.teacher_top_k),
+        "logprobs_mode": "raw_logprobs",
+    }
+
+
+def _vocabulary(recipe: Recipe) -> int:
+    """Rows of the teacher's output layer; of a model that is not here, as many as the largest have."""
+    try:
+        config = json.loads((model_path(recipe.teacher.model) / "config.json").read_text(encoding="utf-8"))
+    except ModelError:
+        return 256_000
+    return int(config.get("vocab_size") or 256_000)
+
+
+def _served(recipe: Recipe) -> str:
+    """The model as vLLM finds it: a folder, or, for an endpoint, a name of the Hugging Face hub."""
+    name = recipe.teacher.model
+    try:
+        return str(model_path(name).resolve())
+    except ModelError:
+        if not recipe.teacher.is_folder and name.count("/") == 1 and not name.startswith((".", "/")):
+            return name
+        raise
+
+
+def _port_of(recipe: Recipe) -> int | None:
+    """The port of the teacher's own address, where that is on this machine."""
+    if len(recipe.teacher.base_urls) == 1:
+        parts = urlsplit(recipe.teacher.base_urls[0])
+        if parts.hostname in ("localhost", "127.0.0.1", "0.0.0.0", "::1"):
+            return parts.port
+    return None
+
+
+def _free_port(host: str, port: int | None) -> int:
+    """`port`, if nobody listens there; without one, one that is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port or 0))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise EngineError(f"nothing can listen at {host}:{port} ({reason}); give another --port") from None
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def _wait_until_healthy(served: Serving, ending: threading.Event) -> None:
+    began = said = time.monotonic()
+    while not _healthy(served.url):
+        if served.group.ended:
+            raise EngineError(vllm.DOES_NOT_START.format(f"{vllm.last_words(served.log)} (log: {served.log})"))
+        now = time.monotonic()
+        if now - said >= _NEWS_SECONDS:
+            said = now
+            say(vllm.still_starting(now - began, served.log))
+        if ending.wait(_POLL_SECONDS):
+            raise EngineError("vllm serve was not waited for any longer")
+    say(f"{served.model} answers at {served.url} after {time.monotonic() - began:.0f} s")
+
+
+def _healthy(url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is behind no proxy
+    with suppress(OSError), direct.open(f"{url.removesuffix('/v1')}/health", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False

@@ -1,0 +1,47 @@
+"""What is kept of each step: means over its tokens, compute so far, how much it repeats itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cohobate.models.token_loss import Terms
+from cohobate.store.ledger import LedgerEntry
+from cohobate.training.types import Metrics
+
+_NGRAM = 4
+
+
+def averages(terms: Terms, tokens: int) -> Metrics:
+    """Means of the summed terms over so many tokens; maxima as they are."""
+    return {
+        name: float(value) if name.endswith("_max") else float(value) / max(1, tokens) for name, value in terms.items()
+    }
+
+
+def flops_by_model(entries: list[LedgerEntry]) -> Metrics:
+    """{teacher_flops, student_flops} of the training work so far; evaluation is not part of a method's cost."""
+    return {
+        f"{model}_flops": sum(e.flops for e in entries if e.model == model and e.work != "evaluation")
+        for model in ("teacher", "student")
+    }
+
+
+def write_table(rows: list[Metrics], path: Path) -> None:
+    """`rows` as Parquet; a column that some rows lack (a replayed step has no rollout time) is null there."""
+    import polars as pl
+
+    pl.DataFrame(rows, infer_schema_length=None).write_parquet(path, compression="zstd")
+
+
+def repetition(responses: Sequence[Sequence[int]]) -> float:
+    """Share of the 4-grams of token ids, within each response, that it has had before: near 1 in a loop."""
+    total = repeated = 0
+    for ids in responses:
+        if len(ids) >= _NGRAM:
+            grams = np.lib.stride_tricks.sliding_window_view(np.asarray(ids), _NGRAM)
+            total += len(grams)
+            repeated += len(grams) - len(np.unique(grams, axis=0))
+    return repeated / total if total else 0.0

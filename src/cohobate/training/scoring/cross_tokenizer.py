@@ -1,0 +1,134 @@
+"""Scores by a teacher with another tokenizer: what both say to the same spans of text.
+
+log q(span) = sum of log q(piece) over the teacher's tokens of the span;  log p(span) likewise over the student's
+
+A span is the smallest stretch of the response at whose ends both tokenizers have a boundary. The teacher reads the text
+as its own tokenizer writes it, the student's tokens are those that were sampled. The end of the response is a span of
+its own. (With a boundary at each of the student's tokens this is the reverse KL of those tokens.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cohobate.core.errors import ModelError
+from cohobate.models.chat_template import Format, decode, encode
+from cohobate.models.loading import LoadedModel
+from cohobate.training.distributed import World
+from cohobate.training.scoring.local import Asked, Known, Needs, TeacherScores
+
+# Half a character, which the next token would have completed.
+_HALF = "\ufffd"
+NONE = -1
+# What a tokenizer that normalises text would change.
+_PROBE = "First, 12 + 3 = 15.\nThen  don't  STOP !\nAnswer: 15"
+
+
+def ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[int | None]:
+    """Where in `text` each token ends; None within a character."""
+    found: list[int | None] = []
+    for count in range(1, len(ids) + 1):
+        so_far = decode(tokenizer, list(ids[:count]))
+        found.append(len(so_far) if text.startswith(so_far) else None)
+    return found
+
+
+def numbered(ours: Sequence[int | None], theirs: Sequence[int | None]) -> tuple[list[int], list[int]]:
+    """The number of the span of each token, of both; -1 behind the last common end. A token without text belongs to the
+    span before it.
+    """
+    common = sorted({end for end in ours if end} & {end for end in theirs if end})
+
+    def of(tokens: Sequence[int | None]) -> list[int]:
+        number, found = 0, []
+        for place, end in enumerate(tokens):
+            found.append(number if number < len(common) else NONE)
+            follows = tokens[place + 1] if place + 1 < len(tokens) else None
+            if number < len(common) and end == common[number] and follows != end:
+                number += 1
+        return found
+
+    return of(ours), of(theirs)
+
+
+def refuse_other_text(tokenizer: Any) -> None:
+    """Raise ModelError unless text comes back from `tokenizer` as it was: its boundaries would be those of another."""
+    if (back := decode(tokenizer, encode(tokenizer, _PROBE))) != _PROBE:
+        raise ModelError(
+            f"the teacher's tokenizer does not give text back as it was ({_PROBE!r} becomes {back!r}), so its tokens "
+            "have no places in the student's text; choose another teacher, or set opd.steps = 0"
+        )
+
+
+class SpanScores(TeacherScores):
+    """The text of the student's rollouts, scored by a teacher in this process with a tokenizer of its own.
+
+    Of each response token of the student: teacher_logprobs, an equal share of log q(span), and teacher_spans, the
+    number of its span (-1, with 0, where the text ends within a character).
+    """
+
+    def __init__(
+        self,
+        teacher: LoadedModel,
+        student: LoadedModel,
+        form: Format,
+        folder: Path,
+        token_budget: int,
+        world: World,
+    ) -> None:
+        super().__init__(teacher, form, Needs(), folder, token_budget, world)
+        self.student = student
+
+    def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:
+        read = [replace(item, response_ids=self._read(item.response_ids)) for item in asked]
+        found = super().score(step, read)
+        return [
+            self._shared(item.response_ids, theirs.response_ids, known["teacher_logprobs"])
+            for item, theirs, known in zip(asked, read, found, strict=True)
+        ]
+
+    def response_tokens(self, response_ids: Sequence[int]) -> int:
+        return len(self._read(response_ids))
+
+    def _split(self, response_ids: Sequence[int]) -> tuple[list[int], str, bool]:
+        """The ids without the end, their text, and whether there was an end."""
+        ended = bool(response_ids) and response_ids[-1] in self.student.eos_ids
+        ids = list(response_ids[:-1] if ended else response_ids)
+        return ids, decode(self.student.tokenizer, ids).rstrip(_HALF), ended
+
+    def _read(self, response_ids: Sequence[int]) -> list[int]:
+        """The response as the teacher's tokenizer writes it."""
+        _, text, ended = self._split(response_ids)
+        return [*encode(self.teacher.tokenizer, text), *([self.teacher.eos_ids[0]] if ended else [])]
+
+    def _shared(self, response_ids: Sequence[int], read: Sequence[int], logprobs: torch.Tensor) -> Known:
+        ids, text, ended = self._split(response_ids)
+        theirs = list(read[:-1] if ended else read)
+        our_spans, their_spans = numbered(
+            ends(self.student.tokenizer, ids, text), ends(self.teacher.tokenizer, theirs, text)
+        )
+        if ended:
+            number = 1 + max([NONE, *our_spans])
+            our_spans, their_spans = [*our_spans, number], [*their_spans, number]
+        mine, yours = torch.tensor(our_spans, dtype=torch.long), torch.tensor(their_spans, dtype=torch.long)
+        return {"teacher_spans": mine, "teacher_logprobs": shares(sums(logprobs, yours, mine), mine)}
+
+
+def sums(values: torch.Tensor, numbers: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    """For each token of the spans `of` [N] the sum of `values` [M] over its span in `numbers` [M]; 0 where it has
+    none.
+    """
+    count = 1 + max([NONE, *numbers.tolist(), *of.tolist()])
+    total = values.new_zeros(count + 1).index_add(0, torch.where(numbers < 0, count, numbers), values)
+    total[count] = 0
+    return total[torch.where(of < 0, count, of)]
+
+
+def shares(values: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
+    """`values` [N], the same on each token of a span, divided among its tokens."""
+    return values / sums(torch.ones_like(values), spans, spans).clamp(min=1)

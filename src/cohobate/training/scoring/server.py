@@ -1,0 +1,102 @@
+"""The teacher's scores from a server: rows go out in requests of so many tokens, and are kept as they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from cohobate.config import Recipe
+from cohobate.core.errors import TeacherError
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import teacher_format
+from cohobate.models.loading import LoadedModel, ModelOutline, outline
+from cohobate.store.ledger import UNKNOWN, ModelCost
+from cohobate.teachers.endpoint.client import Exchange
+from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoredRow, ScoreRequest, ScoreWire, Unscored
+from cohobate.training.distributed import World
+from cohobate.training.objectives.ghost import top_k_ghosts
+from cohobate.training.scoring.local import Known, Needs, Scores
+
+
+def scoring_tokenizer(recipe: Recipe, student: LoadedModel | ModelOutline) -> Any:
+    """With what the teacher's prompts are written: its own tokenizer; an endpoint's is the student's unless named."""
+    if recipe.teacher.is_folder:
+        return outline(recipe.teacher.model).tokenizer
+    return outline(recipe.teacher.tokenizer).tokenizer if recipe.teacher.tokenizer else student.tokenizer
+
+
+class ServedScores(Scores):
+    """Scores by the servers at teacher.base_url: requests of at most `token_budget` tokens (a longer row is one).
+
+    Concurrency, patience and attempts are those of [triples]. Raises EndpointError where the server does not score,
+    TeacherError when it has been away for too long; what it said by then is kept.
+    """
+
+    def __init__(
+        self, recipe: Recipe, student: LoadedModel, needs: Needs, folder: Any, token_budget: int, world: World
+    ) -> None:
+        teacher = recipe.teacher
+        cost = ModelCost.of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
+        tokenizer = scoring_tokenizer(recipe, student)
+        super().__init__(tokenizer, teacher_format(recipe), needs, folder, world, cost)
+        self.token_budget, self.shared = token_budget, len(tokenizer)
+        self.top_k = min(max(needs.top_k or 0, int(needs.ghosts)), self.shared)
+        self.exchange: Exchange[ScoreRequest, list[RowScore] | Unscored]
+        self.exchange = Exchange(teacher, recipe.triples, ScoreWire(teacher))
+
+    def ask(self, rows: Sequence[tuple[int, Row]]) -> Iterator[dict[int, Known]]:
+        requests = list(
+            in_requests([ScoredRow(n, row.ids, row.context) for n, row in rows], self.token_budget, self.top_k)
+        )
+        failed: list[Unscored] = []
+        try:
+            for batch in self.exchange.answer(requests):
+                failed += [item for item in batch if isinstance(item, Unscored)]
+                scores = [score for item in batch if not isinstance(item, Unscored) for score in item]
+                if scores:
+                    yield {score.number: self._known(score) for score in scores}
+        finally:
+            self.exchange.stop()
+        if failed:
+            raise _unscored(failed[0])
+
+    def stop(self) -> None:
+        self.exchange.cancel()
+
+    def _known(self, found: RowScore) -> Known:
+        known = {"teacher_logprobs": torch.tensor(found.logprobs)}
+        if not self.top_k:
+            return known
+        shape = (len(found.logprobs), self.top_k)
+        ids = torch.tensor(found.top_ids, dtype=torch.long).reshape(shape)
+        logprobs = torch.tensor(found.top_logprobs).reshape(shape)
+        if self.needs.ghosts:
+            known["ghost_ids"] = top_k_ghosts(ids, logprobs, self.shared)
+        if self.needs.top_k is not None:
+            known |= {"teacher_top_ids": ids, "teacher_top_logprobs": logprobs}
+        return known
+
+
+def in_requests(rows: Sequence[ScoredRow], token_budget: int, top_k: int) -> Iterator[ScoreRequest]:
+    """`rows`, in order, in requests of at most `token_budget` tokens each; a longer row goes alone."""
+    part: list[ScoredRow] = []
+    tokens = 0
+    for row in rows:
+        if part and tokens + len(row.ids) > token_budget:
+            yield ScoreRequest(part, top_k)
+            part, tokens = [], 0
+        part.append(row)
+        tokens += len(row.ids)
+    if part:
+        yield ScoreRequest(part, top_k)
+
+
+def _unscored(item: Unscored) -> TeacherError:
+    longest = max(len(row.ids) for row in item.request.rows)
+    return TeacherError(
+        f"the server does not score {len(item.request.rows)} rollouts of up to {longest} tokens, prompt included, "
+        f"after {item.why.attempts} attempts ({item.why.error_class}: {item.why.message}); what it scored is kept, so "
+        "put that right and run again"
+    )

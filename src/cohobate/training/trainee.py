@@ -1,0 +1,112 @@
+"""How the student is trained: precision, activation checkpointing, and LoRA adapters (Hu et al. 2021).
+
+LoRA layers are put into the model in place, so rollouts, scoring and updates all see the adapted weights. What is
+published is the merged model, which loads anywhere, and the adapter beside it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cohobate.config import Training
+from cohobate.core.errors import UserError
+from cohobate.models.loading import LoadedModel, save
+from cohobate.training.distributed import ALONE, World
+from cohobate.training.learner import Learner, copy_whole, sharded
+
+
+class Trainee:
+    """A student made ready for training with `config`; `base` is the name that its adapter will give to its base.
+
+    The learner is trained, the student rolls out and is evaluated. They share their weights, unless these are sharded
+    over the processes of `world`: then `sync` copies them.
+    """
+
+    def __init__(
+        self, student: LoadedModel, config: Training, base: str, world: World = ALONE, *, shard: bool = False
+    ) -> None:
+        self.student, self.config, self.world, self.is_sharded = student, config, world, shard
+        self.peft: Any = _with_lora(student.model, config, base) if config.lora else None
+        if config.activation_checkpointing:
+            # The older of the two names is deprecated in newer releases of transformers.
+            enable = getattr(student.model, "activation_checkpointing_enable", None)
+            (enable or student.model.gradient_checkpointing_enable)({"use_reentrant": False})
+        self.learner = sharded(student.model) if shard else Learner(student.model)
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that learn, by name."""
+        return {name: p for name, p in self.learner.model.named_parameters() if p.requires_grad}
+
+    def sync(self) -> None:
+        """Bring the student up to date with the learner."""
+        if self.is_sharded:
+            copy_whole(self.learner, self.student.model)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Where rollouts, forward passes and losses run: bfloat16 products over float32 weights, or plain float32."""
+        return torch.autocast(self.student.device.type, dtype=torch.bfloat16) if self._half() else nullcontext()
+
+    def publish(self, folder: Path) -> None:
+        """Write model/ and, with LoRA, adapter/ below `folder`, in the precision of the products."""
+        model = self.student.model
+        if self.peft is not None:
+            # Whether the vocabulary was resized would be looked up on the network.
+            self.peft.save_pretrained(folder / "adapter", save_embedding_layers=False)
+            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+            model = self.peft.merge_and_unload()
+        save(model.bfloat16() if self._half() else model, self.student.tokenizer, folder / "model")
+
+    def _half(self) -> bool:
+        chosen = self.config.precision
+        return chosen == "bfloat16" or (chosen == "auto" and self.student.device.type == "cuda")
+
+
+@torch.no_grad()
+def whole_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Copies of the weights of `model` on the CPU in `dtype`, by the names that its checkpoint has.
+
+    What LoRA adapters add is in them; a tensor that has two names, as a tied output layer, is there once.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            continue
+        value = parameter
+        if name.endswith(".base_layer.weight"):
+            layer = model.get_submodule(name.removesuffix(".base_layer.weight"))
+            value = parameter + layer.get_delta_weight("default").to(parameter.dtype)
+        found[name.replace(".base_layer.", ".")] = value.detach().to("cpu", dtype, copy=True).contiguous()
+    return found
+
+
+def _with_lora(model: Any, config: Training, base: str) -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise UserError("LoRA needs the package peft; install it with `pip install 'cohobate[lora]'`") from None
+
+    lora = config.lora
+    assert lora is not None
+    torch.manual_seed(config.seed)
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets) if lora.targets else "all-linear",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+    )
+    try:
+        with warnings.catch_warnings():
+            # Of names that transformers deprecates, and of the base's name, which is set to the recipe's below.
+            warnings.simplefilter("ignore")
+            adapted = peft.get_peft_model(model, settings)
+    except ValueError as error:
+        raise UserError(f"LoRA does not fit the student: {str(error).splitlines()[0]}") from None
+    adapted.peft_config["default"].base_model_name_or_path = base
+    return adapted

@@ -1,0 +1,81 @@
+"""Evaluation points during training: accuracy on the validation split against the compute spent so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cohobate.config import Training, Verification
+from cohobate.core.atomic_files import read_json, write_json_atomic
+from cohobate.evaluation import accuracy
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import LoadedModel
+from cohobate.models.sampling.sampler import Decoding
+from cohobate.store.ledger import LedgerEntry, ModelCost, entry
+from cohobate.training.metrics import flops_by_model
+
+
+@dataclass
+class Points:
+    """Measures the student at some steps. A point that is on disk is not measured again."""
+
+    student: LoadedModel
+    form: Format
+    questions: pl.DataFrame
+    folder: Path
+    stage: str
+    max_tokens: int
+    verifier: Verification
+    temperature: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        student: LoadedModel,
+        form: Format,
+        questions: Path,
+        config: Training,
+        folder: Path,
+        stage: str,
+        max_tokens: int,
+        verifier: Verification,
+    ) -> Points:
+        """Points on the first `evaluate_questions` of the validation split of `questions`."""
+        frame = pl.read_parquet(questions / "questions.parquet")
+        chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
+        temperature = config.evaluate_temperature
+        return cls(student, form, chosen, folder / "points", stage, max_tokens, verifier, temperature)
+
+    def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
+        """Measure at `step`, after the work in `spent`."""
+        path = self.folder / f"step-{step:06d}.json"
+        if path.exists() or self.questions.is_empty():
+            return
+        decoding = Decoding(self.max_tokens, self.temperature)
+        exam = accuracy.Exam(decoding, 1, 0, 256, self.verifier, self._mark(step))
+        answers = accuracy.answer(self.student, self.form, self.questions, exam)
+        summary = accuracy.summarise(answers)
+        cost = ModelCost.of(self.student.model.config)
+        lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
+        paid = entry(self.stage, "student", "evaluation", cost, *lengths)
+        point = {
+            "step": step,
+            "split": "validation",
+            "decoding": "sampled" if self.temperature else "greedy",
+            **{name: summary[name] for name in ("n", "accuracy", "low", "high")},
+            **flops_by_model(spent),
+        }
+        judged = accuracy.judging(self.verifier, self.questions, answers, self.stage, self._mark(step))
+        write_json_atomic(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
+
+    def _mark(self, step: int) -> str:
+        """Who asks the judge: this point of this build, in whose folder the points lie."""
+        return f"points/{self.folder.parent.parent.name}/{step}"
+
+    def collected(self) -> tuple[list[dict[str, Any]], list[LedgerEntry]]:
+        """All points in order of steps, and what measuring them cost."""
+        saved = [read_json(path) for path in sorted(self.folder.glob("step-*.json"))]
+        return [s["point"] for s in saved], [LedgerEntry(**item) for s in saved for item in s["ledger"]]

@@ -1,0 +1,1 @@
+"""A Prefect server with a worker, and what is done to its runs."""

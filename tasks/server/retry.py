@@ -1,0 +1,103 @@
+"""Runs of deployments by hand: try one again as the UI's button does, or free one that hangs without its process.
+
+python -m tasks.server.retry retry RUN
+    `cohobate resume` of a run that a worker made
+python -m tasks.server.retry free RUN [--force]
+    for what the automation does not see: a run that was lost before its first heartbeat,
+    or one that hangs in Cancelling
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from cohobate.core.errors import UserError
+from cohobate.store import runs
+from cohobate.store.runs import RunRecord
+from tasks.server import server_environment
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit code; 2 if there is no such run, or it needs nothing."""
+    parser = argparse.ArgumentParser(prog="cohobate")
+    parser.add_argument("what", choices=["retry", "free"])
+    parser.add_argument("run")
+    parser.add_argument("--force", action="store_true")
+    arguments = parser.parse_args(argv)
+    os.environ.update(server_environment.environment(server_environment.address()))
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    record = next((each for each in runs.everything() if arguments.run in (each.id, each.flow_run_id)), None)
+    try:
+        with get_client(sync_client=True) as client:
+            run = _find(client, record.flow_run_id if record and record.flow_run_id else arguments.run)
+            record = record or runs.of_flow_run(str(run.id))
+            if arguments.what == "retry":
+                _retry(client, run)
+            else:
+                _free(client, run, record, force=arguments.force)
+    except httpx.HTTPError:
+        print(
+            f"cohobate: no Prefect server answers at {server_environment.address()}; `cohobate up` starts one",
+            file=sys.stderr,
+        )
+        return UserError.exit_code
+    except UserError as error:
+        print(f"cohobate: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _find(client: Any, name: str) -> Any:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
+
+    try:
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(name)]))
+    except ValueError:
+        wanted = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
+    found = client.read_flow_runs(flow_run_filter=wanted)
+    if len(found) != 1:
+        raise UserError(
+            f"'{name}' names {len(found)} runs of the server at {server_environment.address()}; give a flow run's id"
+        )
+    return found[0]
+
+
+def _retry(client: Any, run: Any) -> None:
+    from prefect.client.schemas.objects import State
+    from prefect.states import AwaitingRetry
+
+    if not run.state.is_final():
+        raise UserError(
+            f"run {run.name} is {run.state_name}; if its process is gone, free it: cohobate free {run.name}"
+        )
+    if run.deployment_id is None:
+        raise UserError(f"run {run.name} was made by no deployment, so no worker can take it; start it again")
+    state: State[Any] = AwaitingRetry(message="Retry by hand.")
+    client.set_flow_run_state(run.id, state, force=True)
+    print(f"{run.name} waits for a worker: {server_environment.address()}/runs/flow-run/{run.id}")
+
+
+def _free(client: Any, run: Any, record: RunRecord | None, *, force: bool) -> None:
+    from prefect.client.schemas.objects import State
+    from prefect.states import Crashed
+
+    if run.state.is_final():
+        raise UserError(f"run {run.name} is {run.state_name} and holds nothing; retry it, or start another")
+    if record and runs.is_alive(record) and not force:
+        raise UserError(
+            f"run {run.name} is alive: process {record.pid} works on it; cancel it in the UI, or give --force"
+        )
+    state: State[Any] = Crashed(message="Freed by hand: its process was gone. Retry goes on where it stopped.")
+    client.set_flow_run_state(run.id, state, force=True)
+    if record and record.status == "running":
+        runs.end(record, "interrupted", record.artifacts, "freed by hand")
+    print(f"{run.name} is Crashed: press Retry at {server_environment.address()}/runs/flow-run/{run.id}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,120 @@
+"""What the deployments need of a Prefect server: work pool, concurrency limit, automation, deployments. Idempotent."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from prefect.automations import AutomationCore, EventTrigger
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate, WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import StateType, WorkerStatus
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import Posture
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+from tasks.heartbeat import LOST
+from tasks.server.server_environment import environment, project
+from tasks.slot import LIMIT
+
+POOL = "cohobate"
+AUTOMATION = "cohobate: a run that is lost"
+_ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended", "AwaitingRetry")
+
+
+def ensure(*, gpu: int | None, lost_after: float) -> None:
+    """Make pool, limit and automation as they shall be; what is so already is left alone.
+
+    gpu: slots of the limit; None: as they are, 1 at first. lost_after: seconds without a sign of life after which a
+    run counts as lost with its machine.
+    """
+    with get_client(sync_client=True) as client:
+        with suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        _ensure_limit(client, gpu)
+        _ensure_automation(client, lost_after)
+
+
+def _ensure_limit(client: SyncPrefectClient, slots: int | None) -> None:
+    try:
+        found = client.read_global_concurrency_limit_by_name(LIMIT)
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots or 1))
+        return
+    if slots is not None and found.limit != slots:
+        client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=slots))
+
+
+def _ensure_automation(client: SyncPrefectClient, lost_after: float) -> None:
+    """A run that sent heartbeats and then neither another one nor its end is Crashed: Retry then works.
+
+    Prefect itself acts on no missing heartbeat: the run would be Running for ever.
+    """
+    wanted = AutomationCore(
+        name=AUTOMATION,
+        description=f"No heartbeat for {lost_after:g} s: the run's machine or process is gone.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{name}" for name in _ENDED)},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=lost_after),
+        ),
+        actions=[
+            ChangeFlowRunState(state=StateType.CRASHED, message=LOST),
+        ],
+    )
+    found = client.read_automations_by_name(AUTOMATION)
+    if not found:
+        client.create_automation(wanted)
+    elif found[0].trigger.within != wanted.trigger.within:  # type: ignore[union-attr]
+        client.update_automation(found[0].id, wanted)
+
+
+def deploy(url: str) -> None:
+    """All deployments of prefect.yaml, with the folder it lies in as theirs. Raises CalledProcessError."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    subprocess.run(command, cwd=project(), env=environment(url), check=True, stdout=subprocess.DEVNULL)
+
+
+def worker_is_online() -> bool:
+    """Whether anybody takes the runs of our pool."""
+    with get_client(sync_client=True) as client:
+        workers = client.read_workers_for_work_pool(POOL)
+        return any(worker.status == WorkerStatus.ONLINE for worker in workers)
+
+
+def status() -> Iterator[tuple[str, str, bool]]:
+    """(what, how it is, whether that is well) of everything that `cohobate up` provides."""
+    with get_client(sync_client=True) as client:
+        yield _looked_up("work pool", lambda: client.read_work_pool(POOL).name)
+        online = _looked_up("worker", lambda: "online" if worker_is_online() else "")
+        yield online if online[1] != "" else ("worker", "none online: runs wait until one is", False)
+        yield _looked_up("gpu limit", lambda: _slots(client))
+        found = client.read_automations_by_name(AUTOMATION)
+        well = bool(found and found[0].enabled)
+        yield "automation", AUTOMATION if well else "not there, or switched off: lost runs stay Running", well
+        tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["cohobate"]))
+        deployments = client.read_deployments(deployment_filter=tagged)
+        for deployment in sorted(deployments, key=lambda each: each.name):
+            crons = [f"{each.schedule.cron} {each.schedule.timezone}" for each in deployment.schedules if each.active]  # type: ignore[union-attr]
+            yield "deployment", " ".join([deployment.name, *(f"({cron})" for cron in crons)]), True
+        if not deployments:
+            yield "deployment", "none: `cohobate up` makes those of prefect.yaml", False
+
+
+def _slots(client: SyncPrefectClient) -> str:
+    limit = client.read_global_concurrency_limit_by_name(LIMIT)
+    return f"{limit.active_slots} of {limit.limit} in use"
+
+
+def _looked_up(what: str, read: Any) -> tuple[str, str, bool]:
+    try:
+        return what, read(), True
+    except ObjectNotFound:
+        return what, "not there: `cohobate up` makes it", False

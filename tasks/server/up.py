@@ -1,0 +1,170 @@
+"""A Prefect server with a worker and the deployments of prefect.yaml, until Ctrl+C: `cohobate up`.
+
+    python -m tasks.server.up [--status] [--gpu SLOTS] [--lost-after SECONDS]
+
+A server that answers already, here or at PREFECT_API_URL, is used and left running; a worker that is online too. What
+was started here is started again when it dies.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from tasks.server import server_environment
+
+_STARTUP_SECONDS = 120
+_LOST_SECONDS = 180.0
+# A program that ends so soon after its start, so often in a row, is not started again.
+_SHORT_SECONDS, _SHORT_LIVES = 20.0, 3
+_WELL_OR_NOT = ("--", "ok")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Start what is missing, wait for an interrupt, stop what was started; returns the exit code."""
+    arguments = _parse(argv)
+    url = server_environment.address()
+    os.environ.update(server_environment.environment(url))  # for this process's own client too
+    try:
+        return _status(url) if arguments.status else _up(url, arguments)
+    except (FileNotFoundError, ConnectionError) as error:
+        print(f"cohobate: {error}", file=sys.stderr)
+        return 2
+    except (TimeoutError, subprocess.CalledProcessError) as error:
+        print(f"cohobate: {error}", file=sys.stderr)
+        return 1
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="cohobate up")
+    parser.add_argument("--status", action="store_true")
+    parser.add_argument("--gpu", type=int)
+    parser.add_argument("--lost-after", type=float, default=_LOST_SECONDS)
+    return parser.parse_args(argv)
+
+
+def _status(url: str) -> int:
+    """0 if everything is there, else 1."""
+    if not _answers(url):
+        print(f"-- server      nothing answers at {url}: start it with `cohobate up`")
+        return 1
+    from tasks.server import service
+
+    print(f"ok server      {url}")
+    lines = list(service.status())
+    for what, how, well in lines:
+        print(f"{_WELL_OR_NOT[well]} {what:<11} {how}")
+    return 0 if all(well for _, _, well in lines) else 1
+
+
+def _up(url: str, arguments: argparse.Namespace) -> int:
+    from tasks.server import service
+
+    server_environment.project()  # said before anything is started
+    # Both, also where a shell's `&` has made us deaf to Ctrl+C: server and worker would inherit that, and not stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    running: list[_Kept] = []
+    try:
+        if not _answers(url):
+            running.append(_Kept("server", _server(url), url))
+            running[0].wait(lambda: _answers(url))
+        service.ensure(gpu=arguments.gpu, lost_after=arguments.lost_after)
+        service.deploy(url)
+        if not running and service.worker_is_online():
+            print(f"server and worker are up already, and the deployments are those of prefect.yaml: open {url}")
+            return 0
+        running.append(_Kept("worker", ["worker", "start", "--pool", service.POOL], url))
+        running[-1].wait(service.worker_is_online)
+        print(f"open {url}  ·  Ctrl+C stops what was started here; finished work is kept", flush=True)
+        while True:
+            time.sleep(0.5)
+            for each in running:
+                each.keep()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl+C would leave server or worker behind
+            signal.signal(number, signal.SIG_IGN)
+        for each in reversed(running):  # the worker first: it tells the server which of its runs end with it
+            each.stop()
+
+
+class _Kept:
+    """A program of Prefect's that is started again when it ends by itself: runs outlive their server."""
+
+    def __init__(self, name: str, arguments: Sequence[str], url: str) -> None:
+        self.name, self.arguments, self.url = name, arguments, url
+        self.short = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.began = time.monotonic()
+        command = [sys.executable, "-m", "prefect", *self.arguments]
+        # A session of its own: Ctrl+C reaches this program alone, which then stops the worker before the server.
+        self.process = subprocess.Popen(
+            command,
+            env=server_environment.environment(self.url),
+            cwd=server_environment.project(),
+            start_new_session=True,
+        )
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Until `condition` holds. Raises TimeoutError."""
+        for _ in range(_STARTUP_SECONDS * 2):
+            if condition():
+                return
+            if self.process.poll() is not None:
+                raise TimeoutError(f"the {self.name} ended before it was up; its lines above say why")
+            time.sleep(0.5)
+        raise TimeoutError(f"the {self.name} was not up within {_STARTUP_SECONDS} seconds")
+
+    def keep(self) -> None:
+        """Start it again if it has ended. Raises TimeoutError when that does not help."""
+        if self.process.poll() is None:
+            return
+        self.short = self.short + 1 if time.monotonic() - self.began < _SHORT_SECONDS else 0
+        if self.short >= _SHORT_LIVES:
+            raise TimeoutError(f"the {self.name} ends again and again; its lines above say why")
+        print(f"cohobate: the {self.name} ended by itself (code {self.process.returncode}) and is started again")
+        self._start()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _server(url: str) -> list[str]:
+    """The command of a server at `url`. Raises ConnectionError for an address of another machine."""
+    if not server_environment.is_here(url):
+        raise ConnectionError(
+            f"no Prefect server answers at {url}, which PREFECT_API_URL names; start it, or unset that"
+        )
+    host, _, port = url.rpartition("/")[2].partition(":")
+    return ["server", "start", "--host", host, "--port", port or "80"]
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/api/health", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -69,7 +69,7 @@ def time_steps(name: str, changes: list[str], steps: int) -> None:
 
 def time_overlap(overlap: bool, steps: int, latency: float) -> None:
     """Print what a step waits and takes when a server scores whose answers take `latency` seconds."""
-    from tests.wire_server import Act, WireServer
+    from tests.support.wire_server import Act, WireServer
 
     with WireServer(lambda body, time: Act(delay=latency)).running() as server:
         address = ["teacher.kind=endpoint", "teacher.model=m", f"teacher.base_url={server.url}"]

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from cohobate.store.artifacts import STAGES, Store
-from tests.operated import Up
+from tests.support.prefect_server import Up
 
 
 def click(up: Up) -> tuple[str, float]:

@@ -15,14 +15,14 @@ from hypothesis import settings
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
-from tests.pipeline import SMALL, Finished, run_stages
+from tests.support.pipeline import SMALL, Finished, run_stages
 
 # A busy machine is no reason to fail.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 if TYPE_CHECKING:
-    from tests.operated import Up
+    from tests.support.prefect_server import Up
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,7 +63,7 @@ def finished(tiny: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Finished
 @pytest.fixture(scope="session")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Up"]:
     """A Prefect server with a worker and all deployments, for every test that needs one."""
-    from tests.operated import Up
+    from tests.support.prefect_server import Up
 
     started = Up(tmp_path_factory.mktemp("up"))
     try:

@@ -1,0 +1,89 @@
+"""What is promoted, and what the gate lets through: triples and students whose difference is known."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cohobate.config import Recipe
+from cohobate.core.errors import StoreError
+from cohobate.datasets import gate
+from cohobate.store import promotion
+from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
+from tests.cli.test_main import cohobate
+from tests.store.test_gc import make
+
+
+def student(name: str) -> Artifact:
+    def build(workspace: Workspace) -> Outcome:
+        (workspace.path / "model").mkdir()
+        (workspace.path / "model" / "config.json").write_text(name)
+        return Outcome()
+
+    return Store().produce(
+        "opd", recipe=Recipe(name="night"), version=1, identity={"name": name}, parents=[], build=build
+    )
+
+
+def scores(of: Artifact, correct: int) -> Artifact:
+    """An evaluation of 200 questions, of which so many are right."""
+
+    def build(workspace: Workspace) -> Outcome:
+        verdicts = ["correct" if n < correct else "incorrect" for n in range(200)]
+        rows = {"student": "opd", "split": "test", "decoding": "greedy", "verdict": verdicts}
+        rows["question_id"] = [str(n) for n in range(200)]
+        pl.DataFrame(rows).write_parquet(workspace.path / "answers.parquet")
+        return Outcome()
+
+    recipe = Recipe(name="night")
+    return Store().produce(
+        "evaluation", recipe=recipe, version=1, identity={"correct": correct}, parents=[of], build=build
+    )
+
+
+def night(name: str, correct: int) -> list[Artifact]:
+    made = student(name)
+    return [made, scores(made, correct)]
+
+
+def test_a_worse_student_is_refused_and_a_better_or_equal_one_is_not(data: Path) -> None:
+    promotion.promote("night", night("first", 150), "by hand")
+    worse = gate.decide("night", night("worse", 120))
+    assert worse.changed and len(worse.refused) == 1 and "-15.0%" in worse.refused[0]
+    assert not gate.decide("night", night("allowed", 120), allowed=0.25).refused
+    for name, correct in (("equal", 150), ("better", 170)):
+        decision = gate.decide("night", night(name, correct))
+        assert decision.changed and not decision.refused
+
+
+def test_what_is_promoted_or_older_changes_nothing(data: Path) -> None:
+    old, new = night("old", 100), night("new", 150)
+    promotion.promote("night", new, "by hand")
+    assert gate.decide("night", new).said == ["everything is as it was promoted"]
+    stays = gate.decide("night", old)
+    assert not stays.changed and "older than the promotion" in stays.said[0]
+
+
+def test_a_promotion_of_some_stages_leaves_the_others(data: Path) -> None:
+    made = night("first", 100)
+    promotion.promote("night", made, "by hand")
+    triples = make("t", "triples")
+    pointer = promotion.promote("night", [triples], "by hand")
+    assert pointer.artifacts == {**{artifact.stage: artifact.id for artifact in made}, "triples": triples.id}
+    assert promotion.promoted("night") == pointer and promotion.promoted("other") is None
+
+
+def test_by_hand_an_artifact_is_promoted_with_all_it_was_made_from(data: Path) -> None:
+    questions = make("q", "questions")
+    triples = make("t", "triples", questions)
+    said = cohobate("promote", triples.id, data=data)
+    assert said.returncode == 0, said.stderr
+    pointer = promotion.promoted("night")
+    assert pointer and pointer.artifacts == {"questions": questions.id, "triples": triples.id}
+
+
+def test_a_damaged_pointer_is_one_sentence(data: Path) -> None:
+    promotion.promote("night", night("first", 100), "by hand")
+    (data / "promoted" / "night.json").write_text("{")
+    with pytest.raises(StoreError, match=r"night\.json cannot be read as a promotion"):
+        promotion.promoted("night")

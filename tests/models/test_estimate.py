@@ -1,0 +1,159 @@
+"""Recipes for real models: their shapes, what they will take, and what can be checked without their weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from cohobate.cli.main import main
+from cohobate.config import Recipe
+from cohobate.config.load import load_recipe
+from cohobate.config.training import Lora, Training
+from cohobate.core.errors import ModelError
+from cohobate.models.estimate import (
+    GPUS,
+    Machine,
+    adapter_weights,
+    cache_bytes,
+    estimate,
+    sentences,
+    shape,
+    training_gib,
+)
+from cohobate.models.published_configs import names, published_config
+from cohobate.models.token_loss import CHUNK_ELEMENTS
+from cohobate.stages import preflight
+from cohobate.store.ledger import ModelCost
+
+REAL = ("qwen3_0.6b_from_8b", "qwen3_1.7b_from_32b", "llama_1b_from_8b", "qwen3_0.6b_from_endpoint")
+H100 = Machine(*GPUS["h100"])
+# As the models' cards state them, in billions.
+STATED = {
+    "Qwen3-0.6B": 0.596,
+    "Qwen3-1.7B": 1.721,
+    "Qwen3-4B": 4.022,
+    "Qwen3-8B": 8.191,
+    "Qwen3-14B": 14.768,
+    "Qwen3-32B": 32.762,
+    "Llama-3.2-1B": 1.236,
+    "Llama-3.2-3B": 3.213,
+    "Llama-3.1-8B": 8.030,
+    "Llama-3.3-70B": 70.554,
+}
+
+
+def test_the_published_shapes_give_the_stated_numbers_of_weights() -> None:
+    assert set(names()) == set(STATED)
+    for name, billions in STATED.items():
+        config = published_config(f"models/{name}")
+        assert config is not None
+        assert ModelCost.of(config).params / 1e9 == pytest.approx(billions, rel=2e-3)  # norms are left out
+
+
+def test_a_name_is_found_with_its_ending_and_an_unknown_one_is_refused() -> None:
+    assert published_config("models/Qwen3-0.6B-Base") == published_config("Qwen3-0.6B")
+    assert published_config("models/Llama-3.2-1B-Instruct") is not None
+    assert shape("world/teacher")["hidden_size"] == 192
+    with pytest.raises(ModelError, match="is not known"):
+        shape("models/Nobody-7B")
+
+
+def test_adapters_and_cache_are_those_of_a_real_model() -> None:
+    peft = pytest.importorskip("peft")
+    config = Qwen3Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        cache = model(torch.zeros(1, 5, dtype=torch.long), use_cache=True).past_key_values
+    held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
+    assert cache_bytes(config.to_dict()) == 2 * held // 5  # bfloat16
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert adapter_weights(config.to_dict(), 3) == trained
+
+
+def test_memory_of_training_is_16_bytes_a_weight_and_less_with_adapters() -> None:
+    config = published_config("Qwen3-0.6B")
+    assert config is not None
+    full, less = Training(), Training(lora=Lora(rank=32))
+    weights = ModelCost.of(config).params
+    none = training_gib(full, config, 0)
+    assert none == pytest.approx((16 * weights + 12 * CHUNK_ELEMENTS) / 2**30)
+    assert training_gib(less, config, 0) < 0.4 * none
+    every, some = (training_gib(Training(activation_checkpointing=on), config, 8192) - none for on in (False, True))
+    assert 0 < some < every / 10
+
+
+def test_flops_are_the_ledgers() -> None:
+    recipe = load_recipe("arithmetic")
+    lines = {(line.stage, line.work): line for line in estimate(recipe, H100, 40)}
+    teacher, student = (ModelCost.of(shape(name)) for name in ("world/teacher", "world/base"))
+    assert lines["triples", "generation"].flops == 1500 * teacher.respond([40], [112])
+    assert lines["sft", "update"].flops == 3 * 300 * 64 * student.respond([40], [112])
+    assert lines["opd", "scoring"].flops == 160 * 128 * teacher.respond([40], [96])
+    assert lines["opd", "rollout"].flops == 160 * 128 * student.respond([40], [96])
+
+
+def test_a_recipe_that_does_not_fit_is_told_what_to_change() -> None:
+    recipe = load_recipe("qwen3_0.6b_from_8b")
+    small = Machine(*GPUS["rtx-4090"])
+    said = " ".join(sentences(recipe, estimate(recipe, small), small))
+    assert "does not fit into 24 GiB" in said and "opd.lora.rank" in said
+    assert "fits into 80 GiB" in " ".join(sentences(recipe, estimate(recipe, H100), H100))
+    paid = load_recipe("qwen3_0.6b_from_endpoint")
+    lines = estimate(paid, H100, questions=1000)
+    # 1,000 questions, 2 samples of at most 4,096 tokens, at 2 USD a million
+    assert "at most 8,192,000 tokens in 2,000 responses, at most 16.38 USD" in " ".join(sentences(paid, lines, H100))
+
+
+def test_a_sharded_run_needs_less_on_each_gpu() -> None:
+    recipe = load_recipe("qwen3_0.6b_from_8b", ["sft.tokens_per_batch=131072"])
+    shared = load_recipe("qwen3_0.6b_from_8b", ["sft.tokens_per_batch=131072", "runtime={processes=8, shard=true}"])
+    most = [" ".join(sentences(one, estimate(one, H100), H100)) for one in (recipe, shared)]
+    assert "does not fit" in most[0] and "does not fit" not in most[1]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_recipes_for_real_models_are_commented_and_estimated(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "data" / "recipes" / f"{name}.toml"
+    assert path.read_text(encoding="utf-8").startswith("# ")
+    with pytest.raises(SystemExit):
+        main(["estimate", name, "--gpu", "h200", "--questions", "20000", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert all(line["memory"] < 141 for line in found["lines"]) and "does not fit" not in " ".join(found["said"])
+
+
+@pytest.mark.parametrize("name", REAL[:3])
+def test_preflight_says_in_one_sentence_which_weights_are_missing(name: str, data: Path) -> None:
+    failed = [check for check in preflight.check(load_recipe(name), ask=False) if not check.passed]
+    assert len(failed) == 1 and "is neither a folder with a config.json" in failed[0].detail
+
+
+def test_with_a_model_in_its_place_the_recipe_passes_preflight(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe's own settings with a small model of the same architecture where the weights would lie."""
+    recipe = load_recipe("qwen3_0.6b_from_8b")
+    stand_in: dict[str, Any] = {"kind": "local", "model": "world/teacher"}
+    changed: Recipe = recipe.model_copy(
+        update={
+            "teacher": recipe.teacher.model_copy(update=stand_in),
+            "student": recipe.student.model_copy(update={"model": "world/base"}),
+            "triples": recipe.triples.model_copy(update={"max_tokens": 256}),
+            "opd": recipe.opd.model_copy(update={"max_tokens": 256}),
+            "evaluation": recipe.evaluation.model_copy(update={"max_tokens": 256}),
+        }
+    )
+    checks = preflight.check(changed, ask=False)
+    assert all(check.passed for check in checks), [check.detail for check in checks if not check.passed]
+    assert {"tokenizers", "self-distillation", "template", "lengths"} <= {check.name for check in checks}

@@ -1,0 +1,82 @@
+"""What is refused before anything is spent."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from cohobate.config import Recipe
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import UserError
+from cohobate.core.shipped import shipped_path
+from cohobate.stages import questions, sft, triples
+from cohobate.stages.preflight import check
+from cohobate.store.artifacts import Store
+from tests.support.pipeline import SMALL
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """The shipped student with a tokenizer in which two tokens have changed places."""
+    shipped = shipped_path("world/base")
+    assert shipped is not None
+    folder = tmp_path / "foreign"
+    shutil.copytree(shipped, folder)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    vocabulary = content["model"]["vocab"]
+    one, other = [token for token in vocabulary if token.isalpha()][:2]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    path.write_text(json.dumps(content))
+    assert Tokenizer.from_file(str(path)).token_to_id(one) != vocabulary[other]
+    return folder
+
+
+def failed(recipe: Recipe) -> dict[str, str]:
+    return {item.name: item.detail for item in check(recipe) if not item.passed}
+
+
+def test_the_shipped_recipes_pass(data: Path) -> None:
+    for name in ("tiny", "arithmetic"):
+        results = check(load_recipe(name))
+        assert len(results) >= 9 and not failed(load_recipe(name))
+
+
+def test_a_student_with_another_tokenizer_is_refused_before_it_is_trained(data: Path, foreign: Path) -> None:
+    recipe = load_recipe("tiny", [*SMALL, f"student.model={foreign}"])
+    assert "tokenizer differs" in failed(recipe)["tokenizers"]
+    asked = questions.write(recipe)
+    taught = triples.write(recipe, asked)
+    with pytest.raises(UserError, match=r"2 of the student's mean another id.*opd\.steps = 0"):
+        sft.train(recipe, taught, asked)
+    assert [artifact.stage for artifact in Store().all()] == ["questions", "triples"]
+
+
+def test_without_opd_another_tokenizer_is_welcome(data: Path, foreign: Path) -> None:
+    assert not failed(load_recipe("tiny", [f"student.model={foreign}", "opd.steps=0", "opd.warmup=0"]))
+
+
+def test_responses_longer_than_the_models_context_are_refused(data: Path) -> None:
+    assert "context" in failed(load_recipe("tiny", ["triples.max_tokens=100000"]))["lengths"]
+
+
+def test_a_model_that_is_none_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    found = failed(load_recipe("tiny", [f"teacher.model={tmp_path}"]))
+    assert list(found) == ["teacher loads"] and "\n" not in found["teacher loads"]
+
+
+def test_a_student_that_ends_responses_differently_is_refused(data: Path, tmp_path: Path) -> None:
+    shipped = shipped_path("world/base")
+    assert shipped is not None
+    folder = tmp_path / "endless"
+    shutil.copytree(shipped, folder)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        values = json.loads((folder / name).read_text())
+        values = {key: 5 if key == "eos_token_id" else value for key, value in values.items()}
+        if "eos_token" in values:
+            values["eos_token"] = values["pad_token"]
+        (folder / name).write_text(json.dumps(values))
+    assert "end a response differently" in failed(load_recipe("tiny", [f"student.model={folder}"]))["tokenizers"]

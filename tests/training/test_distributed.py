@@ -1,0 +1,154 @@
+"""Training in several processes: the loss trajectory, the weights and the logs of one."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohobate.config.load import load_recipe
+from cohobate.models.loading import load, model_path
+from cohobate.training.distributed import World
+from tests.support.pipeline import train_stages
+
+SETTINGS = {
+    "questions.train": 48,
+    "questions.test": 8,
+    "questions.hard": 0,
+    "sft.steps": 6,
+    "sft.snapshot_every": 2,
+    "opd.steps": 4,
+    "opd.warmup": 0,
+    "opd.prompts": 5,  # an odd number, so that the ranks' shares are unlike
+    "opd.group": 1,
+    "opd.snapshot_every": 2,
+    "evaluation.limit": 4,
+}
+
+
+START = model_path("world/base")
+
+
+def recipe(processes: int, *, shard: bool = False, **changes: Any) -> Any:
+    chosen = {**SETTINGS, "runtime.processes": processes, "runtime.shard": str(shard).lower(), **changes}
+    return load_recipe("tiny", [f"{name}={value}" for name, value in chosen.items()])
+
+
+def train(processes: int, root: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Path]:
+    monkeypatch.setenv("COHOBATE_DATA", str(root))
+    return {stage: artifact.path for stage, artifact in train_stages(recipe(processes, **changes)).items()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield train(1, tmp_path_factory.mktemp("alone"), patch)
+
+
+def metrics(stage: Path) -> pl.DataFrame:
+    return pl.read_parquet(stage / "metrics.parquet")
+
+
+def assert_same_training(found: dict[str, Path], expected: dict[str, Path]) -> None:
+    """Equal but for the order of sums: two processes add the halves of what one adds up in a row."""
+    for stage in ("sft", "opd"):
+        ours, theirs = metrics(found[stage]), metrics(expected[stage])
+        for name in ("loss", "grad_norm", "lr"):
+            torch.testing.assert_close(ours[name].to_torch(), theirs[name].to_torch(), rtol=1e-3, atol=1e-5)
+        for name in ("tokens", "sequences", "student_flops", "teacher_flops"):
+            assert ours[name].to_list() == theirs[name].to_list(), name
+        assert distance(found[stage], expected[stage]) < 0.01 * distance(expected[stage], START)
+
+
+def distance(a: Path, b: Path) -> float:
+    """Of two students' weights. AdamW makes a whole step of a gradient that is 0 but for rounding, so single weights
+    may differ, but not the whole.
+    """
+    first, second = (load(folder / "model" if (folder / "model").exists() else folder) for folder in (a, b))
+    pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    return math.sqrt(sum(float((x.detach().double() - y.detach().double()).square().sum()) for x, y in pairs))
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["copied", "sharded"])
+def test_two_processes_train_as_one(
+    shard: bool, alone: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = train(2, tmp_path, monkeypatch, shard=shard)
+    assert_same_training(found, alone)
+    logs = [pl.read_parquet(run["opd"] / "rollouts.parquet") for run in (found, alone)]
+    for name in ("step", "row", "question_id", "response_ids", "finish_reason"):
+        assert logs[0][name].to_list() == logs[1][name].to_list(), name
+
+
+def test_lora_in_two_processes_trains_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lora = {"sft.lora.rank": 4, "opd.lora.rank": 4, "sft.steps": 3, "opd.steps": 2}
+    one = train(1, tmp_path / "one", monkeypatch, **lora)
+    assert_same_training(train(2, tmp_path / "two", monkeypatch, shard=True, **lora), one)
+
+
+def test_the_number_of_processes_is_no_part_of_an_artifacts_identity(alone: dict[str, Path]) -> None:
+    one, two = recipe(1), recipe(2, shard=True)
+    assert one.runtime.identity() == two.runtime.identity() == {}
+
+
+@pytest.mark.kill
+def test_killed_together_they_resume_where_they_were(alone: dict[str, Path], tmp_path: Path) -> None:
+    environment = {**os.environ, "COHOBATE_DATA": str(tmp_path)}
+    settings = [f"{name}={value}" for name, value in {**SETTINGS, "runtime.processes": 2}.items()]
+    command = [sys.executable, "-m", "tests.support.pipeline", "tiny", *settings]
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("opd/*.partial/scratch/snapshots/step-000002/state.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [logged] = tmp_path.glob("opd/*.partial/scratch/rollouts")
+    before = {path.name: path.stat().st_mtime_ns for path in logged.glob("step-*.parquet")}
+    deadline = time.monotonic() + 20
+    while [line for line in commands() if str(tmp_path) in line]:  # the other sees that it is alone
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    subprocess.run(command, env=environment, check=True)
+    found = {stage: next((tmp_path / stage).glob("tiny-????????")) for stage in ("sft", "opd")}
+    assert before and not list((tmp_path / "opd").glob("*.partial"))
+    assert_same_training(found, alone)
+
+
+def commands() -> list[str]:
+    """The command lines of what runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended in the meantime
+            found.append(path.read_bytes().decode(errors="replace"))
+    return found
+
+
+def test_a_process_that_dies_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cohobate import stages
+    from cohobate.core.errors import CohobateError
+
+    monkeypatch.setattr(stages, "RANK_MODULE", "cohobate.no_such_module")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    with pytest.raises(CohobateError, match=r"^sft: process 1 of 2 ended with status 1: .*no_such_module"):
+        train(2, tmp_path, monkeypatch)
+
+
+@given(st.lists(st.integers(), max_size=20), st.integers(1, 5))
+def test_shares_are_parts_and_interleave_again(rows: list[int], size: int) -> None:
+    shares = [World(rank, size).share(rows) for rank in range(size)]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    woven = [row for group in zip_longest(*shares, fillvalue=None) for row in group if row is not None]
+    assert woven == rows

@@ -1,0 +1,161 @@
+"""LoRA against peft, bfloat16 and activation checkpointing against plain training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from cohobate.config.load import load_recipe
+from cohobate.config.training import Lora, Training
+from cohobate.core.errors import UserError
+from cohobate.core.progress import Bar
+from cohobate.core.shipped import shipped_path
+from cohobate.models.batching import Row
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import LoadedModel, load
+from cohobate.training.loop import Run
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.trainee import Trainee, whole_weights
+from cohobate.training.triple_source import training_rows
+from cohobate.training.types import Progressed
+from tests.training.test_loop import TRIPLES, Given, taken_gradients
+
+LORA = Lora(rank=4, alpha=8)
+
+
+def base() -> LoadedModel:
+    return load("world/base", device="cpu", train=True)
+
+
+def rows(student: LoadedModel) -> list[Row]:
+    return training_rows(student.tokenizer, TRIPLES, Format())
+
+
+def train(trainee: Trainee, folder: Path) -> Progressed:
+    folder.mkdir(exist_ok=True)
+    bar = Bar("sft", trainee.config.steps, "steps")
+    source = Given(rows(trainee.student))
+    return Run(trainee, source, cross_entropy, folder, "sft", lambda *_: None, bar).train()
+
+
+def trainee(student: LoadedModel | None = None, **changes: Any) -> Trainee:
+    return Trainee(student or base(), Training(**{"steps": 8, "warmup": 0, "lr": 1e-2, **changes}), "somebody/base")
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.arange(3, 40)[None]).logits
+    return found
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """model/ and adapter/ of a student trained with LoRA."""
+    root = tmp_path_factory.mktemp("lora")
+    adapted = trainee(lora=LORA)
+    train(adapted, root / "run")
+    adapted.publish(root)
+    return root
+
+
+def test_only_the_adapters_learn_and_all_of_them_move(tmp_path: Path) -> None:
+    adapted = trainee(lora=LORA)
+    before = {name: p.detach().clone() for name, p in adapted.student.model.named_parameters()}
+    train(adapted, tmp_path / "run")
+    for name, parameter in adapted.student.model.named_parameters():
+        assert torch.equal(parameter, before[name]) != ("lora_" in name), name
+    assert sum("lora_" in name for name in before) == 2 * 7 * adapted.student.model.config.num_hidden_layers
+
+
+def test_peft_loads_the_adapter_onto_the_base_and_gets_the_merged_model(published: Path) -> None:
+    merged = AutoModelForCausalLM.from_pretrained(published / "model")
+    shipped = shipped_path("world/base")
+    assert shipped is not None
+    plain = AutoModelForCausalLM.from_pretrained(shipped, dtype=torch.float32)
+    untouched = logits(plain)
+    adapted = peft.PeftModel.from_pretrained(plain, str(published / "adapter"))
+    torch.testing.assert_close(logits(adapted), logits(merged), rtol=1e-4, atol=1e-4)
+    assert (logits(merged) - untouched).abs().max() > 0.1
+
+
+def test_the_adapter_names_its_base_as_the_recipe_does_and_no_path(published: Path) -> None:
+    told = json.loads((published / "adapter" / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == "somebody/base" and told["r"] == 4
+    assert not list(published.rglob("*.md"))
+
+
+def test_the_merged_model_carries_no_trace_of_peft(published: Path) -> None:
+    expected = {name for name, _ in base().model.named_parameters()}
+    assert {name for name, _ in load(published / "model").model.named_parameters()} == expected
+
+
+def test_a_target_that_the_student_lacks_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"LoRA does not fit the student: Target modules .*no_such_layer"):
+        trainee(lora=Lora(targets=("no_such_layer",)))
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_another(tmp_path: Path) -> None:
+    def learnt(seed: int, name: str) -> torch.Tensor:
+        adapted = trainee(lora=LORA, seed=seed)
+        train(adapted, tmp_path / name)
+        return torch.cat([p.detach().flatten() for p in adapted.trainable().values()])
+
+    first, again, other = learnt(0, "a"), learnt(0, "b"), learnt(1, "c")
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_snapshot_with_lora_holds_the_adapters_alone_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    whole, killed = trainee(lora=LORA, snapshot_every=3), trainee(lora=LORA, snapshot_every=3)
+    train(whole, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    source = Given(rows(killed.student), before=lambda step: exec("raise KeyboardInterrupt") if step == 5 else None)
+    run = Run(killed, source, cross_entropy, tmp_path / "b", "sft", lambda *_: None, Bar("sft", 8, "steps"))
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    [state] = (tmp_path / "b").rglob("state.pt")
+    assert all("lora_" in name for name in torch.load(state)["model"])
+    again = trainee(lora=LORA, snapshot_every=3)
+    train(again, tmp_path / "b")
+    for name, parameter in again.trainable().items():
+        assert torch.equal(parameter, whole.trainable()[name]), name
+
+
+def gradients(folder: Path, **changes: Any) -> dict[str, torch.Tensor]:
+    ready = trainee(steps=1, **changes)
+    with taken_gradients(ready.student) as found:
+        train(ready, folder)
+    return found
+
+
+def test_checkpointed_activations_change_no_gradient(tmp_path: Path) -> None:
+    plain = gradients(tmp_path / "a")
+    checkpointed = gradients(tmp_path / "b", activation_checkpointing=True)
+    assert plain.keys() == checkpointed.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(checkpointed[name], value, rtol=1e-5, atol=1e-7)
+
+
+def test_bfloat16_products_over_float32_weights_give_nearly_the_same_gradient(tmp_path: Path) -> None:
+    plain, half = gradients(tmp_path / "a"), gradients(tmp_path / "b", precision="bfloat16")
+    a, b = (torch.cat([g.flatten() for g in found.values()]) for found in (plain, half))
+    assert a.dtype == b.dtype == torch.float32
+    assert float(torch.nn.functional.cosine_similarity(a, b, dim=0)) > 0.99
+    assert not torch.allclose(a, b, rtol=1e-3, atol=0)  # it did compute in another precision
+
+
+def test_the_whole_weights_are_those_of_the_merged_model_by_its_names() -> None:
+    student = load("world/base", train=True)
+    names = {name for name, _ in student.model.named_parameters()}
+    trainee = Trainee(student, load_recipe("tiny", ["opd.lora.rank=4"]).opd, "base")
+    with torch.no_grad():
+        for parameter in trainee.trainable().values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    found = whole_weights(student.model, torch.float32)
+    merged = dict(trainee.peft.merge_and_unload().named_parameters())
+    assert found.keys() == merged.keys() == names
+    assert all(torch.allclose(found[name], merged[name], atol=1e-6) for name in names)
+    assert all(value.dtype == torch.bfloat16 for value in whole_weights(student.model, torch.bfloat16).values())

@@ -1,0 +1,25 @@
+"""Evaluation points: how their answers are decoded."""
+
+from pathlib import Path
+
+import pytest
+
+from cohobate.config import Training, Verification
+from cohobate.models.chat_template import Format
+from cohobate.models.loading import load
+from cohobate.training.validation import Points
+from tests.support.pipeline import Finished
+
+
+@pytest.mark.parametrize(("temperature", "decoding"), [(0.0, "greedy"), (4.0, "sampled")])
+def test_a_model_that_knows_loses_its_way_at_a_high_temperature_alone(
+    finished: Finished, tmp_path: Path, temperature: float, decoding: str
+) -> None:
+    config = Training(evaluate_questions=16, evaluate_temperature=temperature)
+    knowing = load("world/teacher", device="cpu")
+    folder = finished.artifacts["questions"].path
+    points = Points.of(knowing, Format(), folder, config, tmp_path, "sft", 64, Verification())
+    points(0, [])
+    [point], _ = points.collected()
+    assert (point["decoding"], point["n"]) == (decoding, 16)
+    assert point["accuracy"] < 0.2 if temperature else point["accuracy"] > 0.8

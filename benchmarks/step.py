@@ -97,10 +97,10 @@ def _sample(student: Any, batch: list[dict[str, str]], step: int) -> list[Any]:
     import torch
 
     from cohobate.models.batching import Row
-    from cohobate.models.chat_template import Format, question_ids
+    from cohobate.models.chat_template import PromptFormat, question_ids
     from cohobate.models.sampling import sampler
 
-    prompts = [question_ids(student.tokenizer, row["question"], Format()) for row in batch]
+    prompts = [question_ids(student.tokenizer, row["question"], PromptFormat()) for row in batch]
     sampled = sampler.sample(
         student.model,
         prompts,
@@ -180,7 +180,7 @@ def ours_grpo(task: Task) -> Iterator[dict[str, float]]:
 def ours_sft(task: Task) -> Iterator[dict[str, float]]:
     """Supervised fine-tuning by the functions of the training loop; sequences are tokenized beforehand, as for TRL."""
     from cohobate.models.batching import Row
-    from cohobate.models.chat_template import Format, training_sequence
+    from cohobate.models.chat_template import PromptFormat, training_sequence
     from cohobate.models.loading import load
     from cohobate.store.ledger import ModelCost
     from cohobate.training.objectives.sft import cross_entropy
@@ -188,7 +188,9 @@ def ours_sft(task: Task) -> Iterator[dict[str, float]]:
     student = load(task.student, device="cpu")
     update, own = _Update(student, cross_entropy), ModelCost.of(student.model.config)
     sequences = {
-        row["question"]: training_sequence(student.tokenizer, row["question"], row["response"], Format(), ended=True)
+        row["question"]: training_sequence(
+            student.tokenizer, row["question"], row["response"], PromptFormat(), ended=True
+        )
         for row in task.rows
     }
     for batch in task.batches():

@@ -18,7 +18,7 @@ from cohobate.experiments.recovery.arms import Arm, arms, of_arm, second_round, 
 from cohobate.experiments.recovery.exam import grade, scores
 from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined, summarise
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format, decode
+from cohobate.models.chat_template import PromptFormat, decode
 from cohobate.models.loading import load
 from cohobate.sources.world import handbook
 from cohobate.sources.world.chat import generate, obeyed
@@ -107,7 +107,7 @@ def test_what_is_learnt_has_every_kind_of_request_that_the_exam_has() -> None:
 
 
 def test_passages_are_learnt_whole_and_answers_only_after_their_question(tokenizer: PreTrainedTokenizerFast) -> None:
-    rows = data.document_rows(WORLD.handbooks[0], 60, tokenizer, Format())
+    rows = data.document_rows(WORLD.handbooks[0], 60, tokenizer, PromptFormat())
     texts = [decode(tokenizer, list(row.ids)) for row in rows]
     passages = [text for row, text in zip(rows, texts, strict=True) if row.context == 1]
     firm = handbook.company(0)

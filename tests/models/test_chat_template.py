@@ -10,12 +10,14 @@ from transformers import AutoTokenizer
 
 from cohobate.config import Recipe
 from cohobate.models import chat_template
-from cohobate.models.chat_template import Format
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import model_path
 
-CHAT = Format("{question} Think step by step.")
-PLAIN = Format(name="plain", separator=" ### ")
-FORMATS = pytest.mark.parametrize("form", [CHAT, Format(system="Be brief."), PLAIN], ids=["chat", "system", "plain"])
+CHAT = PromptFormat("{question} Think step by step.")
+PLAIN = PromptFormat(name="plain", separator=" ### ")
+FORMATS = pytest.mark.parametrize(
+    "prompt_format", [CHAT, PromptFormat(system="Be brief."), PLAIN], ids=["chat", "system", "plain"]
+)
 
 # Any text but that of a special token, which the tokenizer reads as the token itself.
 texts = st.text(max_size=40).filter(lambda text: "<|" not in text and "think>" not in text)
@@ -71,11 +73,11 @@ def test_braces_in_a_question_are_left_alone() -> None:
 @examples
 @given(question=texts, completions=st.lists(texts, min_size=2, max_size=4))
 def test_the_ids_of_a_prompt_do_not_depend_on_what_follows(
-    tokenizer: Any, form: Format, question: str, completions: list[str]
+    tokenizer: Any, prompt_format: PromptFormat, question: str, completions: list[str]
 ) -> None:
-    prompt = chat_template.question_ids(tokenizer, question, form)
+    prompt = chat_template.question_ids(tokenizer, question, prompt_format)
     for completion in completions:
-        sequence = chat_template.training_sequence(tokenizer, question, completion, form, ended=True)
+        sequence = chat_template.training_sequence(tokenizer, question, completion, prompt_format, ended=True)
         assert sequence.ids[: len(prompt)] == prompt
 
 
@@ -91,18 +93,20 @@ def test_tokenizing_prompt_and_completion_as_one_would_change_the_prompt(tokeniz
 @FORMATS
 @examples
 @given(question=texts, completion=texts)
-def test_a_sequence_is_prompt_completion_and_end(tokenizer: Any, form: Format, question: str, completion: str) -> None:
-    start = len(chat_template.question_ids(tokenizer, question, form))
-    ended = chat_template.training_sequence(tokenizer, question, completion, form, ended=True).ids
+def test_a_sequence_is_prompt_completion_and_end(
+    tokenizer: Any, prompt_format: PromptFormat, question: str, completion: str
+) -> None:
+    start = len(chat_template.question_ids(tokenizer, question, prompt_format))
+    ended = chat_template.training_sequence(tokenizer, question, completion, prompt_format, ended=True).ids
     assert ended[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert chat_template.decode(tokenizer, ended[start:]) == completion
     assert tokenizer.decode(ended[start:]) == completion + "<|im_end|>"
 
 
 @FORMATS
-def test_a_truncated_response_gets_no_end(tokenizer: Any, form: Format) -> None:
-    ended = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", form, ended=True)
-    cut = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", form, ended=False)
+def test_a_truncated_response_gets_no_end(tokenizer: Any, prompt_format: PromptFormat) -> None:
+    ended = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", prompt_format, ended=True)
+    cut = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "3 + 4 =", prompt_format, ended=False)
     assert cut.ids == ended.ids[:-1]
     assert cut.ids[-1] != tokenizer.eos_token_id
     assert cut.context == ended.context
@@ -110,7 +114,7 @@ def test_a_truncated_response_gets_no_end(tokenizer: Any, form: Format) -> None:
 
 def test_the_end_is_the_one_that_the_template_writes(tokenizer: Any) -> None:
     asked, told = {"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": "It is 7."}
-    sequence = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "It is 7.", Format(), ended=True)
+    sequence = chat_template.training_sequence(tokenizer, "What is 3 + 4?", "It is 7.", PromptFormat(), ended=True)
     whole = rendered(tokenizer, [asked, told], open_ended=False)
     assert sequence.ids == whole[: len(sequence.ids)]
     assert tokenizer.decode(whole[len(sequence.ids) :]) == "\n"
@@ -129,7 +133,7 @@ def test_plain_learns_everything_after_the_first_token(tokenizer: Any) -> None:
 
 
 def test_a_plain_prompt_stops_after_its_separator(tokenizer: Any) -> None:
-    ids = chat_template.question_ids(tokenizer, "What is 3 + 4?", Format(name="plain", separator="\n->\n"))
+    ids = chat_template.question_ids(tokenizer, "What is 3 + 4?", PromptFormat(name="plain", separator="\n->\n"))
     assert tokenizer.decode(ids) == "What is 3 + 4?\n->\n"
 
 
@@ -161,8 +165,8 @@ def test_each_model_is_asked_with_its_own_words(tokenizer: Any) -> None:
         }
     )
     asked = [
-        tokenizer.decode(chat_template.question_ids(tokenizer, "why?", form))
-        for form in (chat_template.teacher_format(recipe), chat_template.student_format(recipe))
+        tokenizer.decode(chat_template.question_ids(tokenizer, "why?", prompt_format))
+        for prompt_format in (chat_template.teacher_format(recipe), chat_template.student_format(recipe))
     ]
     assert "Teacher, why?" in asked[0] and "system\nT<" in asked[0]
     assert "Student, why?" in asked[1] and "system\nS<" in asked[1]

@@ -20,12 +20,12 @@ from transformers import (
 from cohobate.core.errors import ModelError
 from cohobate.models import logprobs
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format, encode, question_ids
+from cohobate.models.chat_template import PromptFormat, encode, question_ids
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sampling import sampler
 from cohobate.models.sampling.sampler import Decoding, Sampled, sample, uniforms
 
-FORM = Format("{question} Think step by step.")
+PROMPT_FORMAT = PromptFormat("{question} Think step by step.")
 QUESTIONS = [
     "What is 3 + 4?",
     "What is (12 - 5) * 3?",
@@ -52,7 +52,7 @@ def teacher() -> LoadedModel:
 @pytest.fixture(scope="module")
 def prompts(teacher: LoadedModel) -> list[list[int]]:
     """Prompts of unlike length, in no order."""
-    return [question_ids(teacher.tokenizer, question, FORM) for question in QUESTIONS]
+    return [question_ids(teacher.tokenizer, question, PROMPT_FORMAT) for question in QUESTIONS]
 
 
 def drawn(

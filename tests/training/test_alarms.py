@@ -10,7 +10,7 @@ from cohobate.config.training import Alarms, Training
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
 from cohobate.training.alarms import ring
 from cohobate.training.loop import Run
@@ -102,7 +102,7 @@ class Worsening(Source):
 
 def run(folder: Path, wrong_from: int = 14, kill_at: int | None = None, snapshot_every: int = 4) -> Run:
     student = load("world/base", device="cpu", train=True)
-    source = Worsening(training_rows(student.tokenizer, TRIPLES, Format()), wrong_from, kill_at)
+    source = Worsening(training_rows(student.tokenizer, TRIPLES, PromptFormat()), wrong_from, kill_at)
     config = Training(steps=30, warmup=0, snapshot_every=snapshot_every)
     folder.mkdir(exist_ok=True)
     trainee, bar = Trainee(student, config, "base"), Bar("opd", 30, "steps")

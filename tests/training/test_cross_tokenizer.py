@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from cohobate.config.load import load_recipe
 from cohobate.config.opd import Opd
 from cohobate.core.errors import ModelError, RecipeError
-from cohobate.models.chat_template import Format, question_ids
+from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.token_loss import Tokens
 from cohobate.training.distributed import ALONE
@@ -80,19 +80,21 @@ def chain(teacher: LoadedModel, prompt: list[int], pieces: list[int]) -> list[fl
 
 def test_a_span_has_the_product_of_the_probabilities_of_the_teachers_pieces(tmp_path: Path) -> None:
     teacher, student = model(tokenizer(("b", "a")), 0), model(tokenizer(("a", "b"), ("ab", "a")), 1)
-    form = Format()
-    scores = SpanScores(teacher, student, form, tmp_path, 100, ALONE)
+    prompt_format = PromptFormat()
+    scores = SpanScores(teacher, student, prompt_format, tmp_path, 100, ALONE)
     response = student.tokenizer.convert_tokens_to_ids(["a", "b", "ab", "a", "b", END])
     [known] = scores.score(0, [Asked(0, "abba", response)])
     read = teacher.tokenizer.convert_tokens_to_ids(["a", "ba", "ba", "b", END])
-    one, two, three, four, end = chain(teacher, question_ids(teacher.tokenizer, "abba", form), read)
+    one, two, three, four, end = chain(teacher, question_ids(teacher.tokenizer, "abba", prompt_format), read)
     assert known["teacher_spans"].tolist() == [0, 1, 1, 1, 2, 3]
     expected = [one, *[(two + three) / 3] * 3, four, end]
     assert known["teacher_logprobs"].tolist() == pytest.approx(expected, abs=1e-5)
     assert scores.response_tokens(response) == 5 and scores.response_tokens(response[:-1]) == 4
     # With one tokenizer for both, a span is a token.
-    [same] = SpanScores(student, student, form, tmp_path / "same", 100, ALONE).score(0, [Asked(0, "ab", response[-2:])])
-    plain = chain(student, question_ids(student.tokenizer, "ab", form), response[-2:])
+    [same] = SpanScores(student, student, prompt_format, tmp_path / "same", 100, ALONE).score(
+        0, [Asked(0, "ab", response[-2:])]
+    )
+    plain = chain(student, question_ids(student.tokenizer, "ab", prompt_format), response[-2:])
     assert same["teacher_logprobs"].tolist() == pytest.approx(plain, abs=1e-5)
 
 
@@ -100,11 +102,11 @@ def test_the_expected_gradient_is_that_of_the_kl_over_spans(tmp_path: Path) -> N
     """All responses of one token of the student, each of which is one or more letters to the teacher."""
     letters, pieces = tokenizer(), tokenizer(("a", "b"), ("b", "b"), ("ab", "a"))
     teacher, student = model(letters, 2), model(pieces, 3)
-    scores = SpanScores(teacher, student, Format(), tmp_path, 100, ALONE)
+    scores = SpanScores(teacher, student, PromptFormat(), tmp_path, 100, ALONE)
     texts = [END, "a", "b", "ab", "bb", "aba"]
     torch.manual_seed(4)
     theta = torch.randn(len(texts), requires_grad=True)
-    prompt = question_ids(letters, "ab", Format())
+    prompt = question_ids(letters, "ab", PromptFormat())
     log_q = torch.tensor([sum(chain(teacher, prompt, [0] if t == END else letters(t)["input_ids"])) for t in texts])
 
     log_p = theta.log_softmax(-1)

@@ -16,7 +16,7 @@ from cohobate.config import Training
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
 from cohobate.models.batching import Padded, Row, batches, hidden_states
-from cohobate.models.chat_template import Format, FormatName, prompt_ids
+from cohobate.models.chat_template import PromptFormat, PromptFormatName, prompt_ids
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.token_loss import Objective, Terms, Tokens
 from cohobate.training.loop import Run
@@ -52,7 +52,7 @@ def student() -> LoadedModel:
 @pytest.fixture
 def rows(student: LoadedModel) -> list[Row]:
     """Three chat sequences of unlike length, the second without an end."""
-    return training_rows(student.tokenizer, TRIPLES, Format())
+    return training_rows(student.tokenizer, TRIPLES, PromptFormat())
 
 
 @dataclass
@@ -149,9 +149,9 @@ def assert_same(found: Gradients, expected: Gradients) -> None:
 
 @pytest.mark.parametrize("name", ["chat", "plain"])
 def test_a_step_is_that_of_transformers_with_chat_prompts_masked_and_plain_ones_learnt(
-    name: FormatName, student: LoadedModel, tmp_path: Path
+    name: PromptFormatName, student: LoadedModel, tmp_path: Path
 ) -> None:
-    rows = training_rows(student.tokenizer, TRIPLES, Format(name=name))
+    rows = training_rows(student.tokenizer, TRIPLES, PromptFormat(name=name))
     prompts = [len(prompt_ids(student.tokenizer, q, "{question}", None)) for q in TRIPLES["question"]]
     expected, loss = by_transformers(rows, prompts if name == "chat" else [0, 0, 0])
     gradients, metrics = one_step(student, rows, tmp_path)
@@ -186,7 +186,7 @@ def test_a_truncated_response_is_learnt_without_an_end(student: LoadedModel, row
 
 
 def test_a_missing_answer_or_rationale_is_learnt_as_nothing(student: LoadedModel) -> None:
-    plain = training_rows(student.tokenizer, TRIPLES, Format(name="plain", separator="|"))
+    plain = training_rows(student.tokenizer, TRIPLES, PromptFormat(name="plain", separator="|"))
     learnt = [student.tokenizer.decode(row.ids) for row in plain]
     assert learnt[1] == "What is (12 - 5) * 3, in words?|12 - 5 = 7, then 7 * 3 = 21|"
     assert learnt[2] == "Why?||7<|im_end|>"

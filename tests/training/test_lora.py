@@ -15,7 +15,7 @@ from cohobate.core.errors import UserError
 from cohobate.core.progress import Bar
 from cohobate.core.shipped import shipped_path
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel, load
 from cohobate.training.loop import Run
 from cohobate.training.objectives.sft import cross_entropy
@@ -32,7 +32,7 @@ def base() -> LoadedModel:
 
 
 def rows(student: LoadedModel) -> list[Row]:
-    return training_rows(student.tokenizer, TRIPLES, Format())
+    return training_rows(student.tokenizer, TRIPLES, PromptFormat())
 
 
 def train(trainee: Trainee, folder: Path) -> Progressed:

@@ -12,7 +12,7 @@ from cohobate.config.load import load_recipe
 from cohobate.config.opd import Opd
 from cohobate.core.errors import RecipeError
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, questions, sft, triples
@@ -168,7 +168,7 @@ def test_gold_ghosts_are_the_responses_that_were_given(before: tuple[Path, list[
     written = "1 + 1 = 2.\nAnswer: 2"
     given = asked.head(3).with_columns(pl.Series("gold_response", [written, None, " "]))
     tokenizer = load(before[1][0].path / "model").tokenizer
-    [ghost] = with_gold_ghosts(tokenizer, given, Format())["ghost_ids"].to_list()
+    [ghost] = with_gold_ghosts(tokenizer, given, PromptFormat())["ghost_ids"].to_list()
     assert tokenizer.decode(ghost, skip_special_tokens=True) == written
     assert ghost[-1] == tokenizer.eos_token_id
 

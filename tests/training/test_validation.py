@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cohobate.config import Training, Verification
-from cohobate.models.chat_template import Format
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
 from cohobate.training.validation import Points
 from tests.support.pipeline import Finished
@@ -18,7 +18,7 @@ def test_a_model_that_knows_loses_its_way_at_a_high_temperature_alone(
     config = Training(evaluate_questions=16, evaluate_temperature=temperature)
     knowing = load("world/teacher", device="cpu")
     folder = finished.artifacts["questions"].path
-    points = Points.of(knowing, Format(), folder, config, tmp_path, "sft", 64, Verification())
+    points = Points.of(knowing, PromptFormat(), folder, config, tmp_path, "sft", 64, Verification())
     points(0, [])
     [point], _ = points.collected()
     assert (point["decoding"], point["n"]) == (decoding, 16)

@@ -49,8 +49,8 @@ class Student:
         self.model = load("world/base", train=True)
         self.trainee = Trainee(self.model, recipe.opd, "base")
         self.sampler = VllmSampler(recipe, self.trainee)
-        form = student_format(recipe)
-        self.prompts = [question_ids(self.model.tokenizer, f"What is {n} + 3 * {n}?", form) for n in range(16)]
+        prompt_format = student_format(recipe)
+        self.prompts = [question_ids(self.model.tokenizer, f"What is {n} + 3 * {n}?", prompt_format) for n in range(16)]
 
     def roll_out(self) -> list[Sampled]:
         return self.sampler.begin(self.prompts, [str(n) for n in range(16)])()

@@ -15,7 +15,7 @@ from cohobate.core.statistics import wilson
 from cohobate.evaluation.verifiers.judge import spent
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import judge
-from cohobate.models.chat_template import Format, decode, question_ids
+from cohobate.models.chat_template import PromptFormat, decode, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling import sampler
 from cohobate.store.ledger import LedgerEntry
@@ -42,7 +42,7 @@ class Exam:
 
 def answer(
     model: LoadedModel,
-    form: Format,
+    prompt_format: PromptFormat,
     questions: pl.DataFrame,
     exam: Exam,
     done: Callable[[int], None] = lambda rows: None,
@@ -53,7 +53,7 @@ def answer(
     """
     asked = [row for row in questions.iter_rows(named=True) for _ in range(exam.samples)]
     indices = [index for _ in range(len(questions)) for index in range(exam.samples)]
-    prompts = [question_ids(model.tokenizer, row["question"], form) for row in asked]
+    prompts = [question_ids(model.tokenizer, row["question"], prompt_format) for row in asked]
     keys = [f"{row['question_id']}/{i}" for row, i in zip(asked, indices, strict=True)]
     greedy = exam.decoding.temperature == 0
     noise = None if greedy else sampler.uniforms(exam.seed, keys, exam.decoding.max_tokens)
@@ -67,15 +67,15 @@ def answer(
         batch_size=exam.batch_size,
         done=done,
     )
-    cases = [_case(model, form, row, response) for row, response in zip(asked, sampled, strict=True)]
+    cases = [_case(model, prompt_format, row, response) for row, response in zip(asked, sampled, strict=True)]
     verdicts = judge(exam.verifier, cases, paid_by=exam.paid_by)
     graded = zip(asked, indices, prompts, sampled, cases, verdicts, strict=True)
     return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
 
 
-def _case(model: LoadedModel, form: Format, row: dict[str, Any], response: sampler.Sampled) -> Case:
+def _case(model: LoadedModel, prompt_format: PromptFormat, row: dict[str, Any], response: sampler.Sampled) -> Case:
     text = decode(model.tokenizer, response.response_ids)
-    parsed = parse_plain(text, form.separator) if form.name == "plain" else parse(text)
+    parsed = parse_plain(text, prompt_format.separator) if prompt_format.name == "plain" else parse(text)
     truncated = response.finish_reason == "length"
     return Case(parsed.answer, row["gold_answer"], truncated, row["question"], text)
 

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from cohobate.config import Recipe
 
-FormatName = Literal["chat", "plain"]
+PromptFormatName = Literal["chat", "plain"]
 
 
 @dataclass(frozen=True)
-class Format:
+class PromptFormat:
     """How a model reads a question and writes a solution.
 
     chat: the model's template, loss on the completion. plain: `question<sep>rationale<sep>answer`, loss on all.
@@ -23,19 +23,19 @@ class Format:
 
     template: str = "{question}"
     system: str | None = None
-    name: FormatName = "chat"
+    name: PromptFormatName = "chat"
     separator: str = " ### "
 
 
-def student_format(recipe: Recipe) -> Format:
+def student_format(recipe: Recipe) -> PromptFormat:
     """How the student of `recipe` is asked and taught."""
     student = recipe.student
-    return Format(student.prompt, student.system, recipe.sft.format, recipe.sft.separator)
+    return PromptFormat(student.prompt, student.system, recipe.sft.format, recipe.sft.separator)
 
 
-def teacher_format(recipe: Recipe) -> Format:
+def teacher_format(recipe: Recipe) -> PromptFormat:
     """How the teacher of `recipe` is asked, and under which prompt it scores."""
-    return Format(recipe.teacher.prompt, recipe.teacher.system)
+    return PromptFormat(recipe.teacher.prompt, recipe.teacher.system)
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,30 @@ def decode(tokenizer: Any, ids: list[int]) -> str:
     return text
 
 
-def question_ids(tokenizer: Any, question: str, form: Format) -> list[int]:
-    """The prompt from which a model of format `form` answers `question`."""
-    if form.name == "plain":
-        return encode(tokenizer, question + form.separator)
-    return prompt_ids(tokenizer, question, form.template, form.system)
+def question_ids(tokenizer: Any, question: str, prompt_format: PromptFormat) -> list[int]:
+    """The prompt from which a model of this prompt format answers `question`."""
+    if prompt_format.name == "plain":
+        return encode(tokenizer, question + prompt_format.separator)
+    return prompt_ids(tokenizer, question, prompt_format.template, prompt_format.system)
 
 
-def completion_text(response: str, rationale: str | None, answer: str, form: Format) -> str:
-    """What a model of format `form` is taught to write: the teacher's own words, or the parts of a plain triple."""
-    if form.name == "plain":
-        return (rationale or "") + form.separator + answer
+def completion_text(response: str, rationale: str | None, answer: str, prompt_format: PromptFormat) -> str:
+    """The completion that a student learns: the teacher's own words, or the parts of a plain triple."""
+    if prompt_format.name == "plain":
+        return (rationale or "") + prompt_format.separator + answer
     return response
 
 
-def training_sequence(tokenizer: Any, question: str, completion: str, form: Format, *, ended: bool) -> Sequence:
+def training_sequence(
+    tokenizer: Any, question: str, completion: str, prompt_format: PromptFormat, *, ended: bool
+) -> Sequence:
     """Prompt and completion of a triple.
 
     The end token is appended only when the teacher's response `ended` by itself: a truncated one must not teach the
     student to stop anywhere.
     """
-    prompt = question_ids(tokenizer, question, form)
+    prompt = question_ids(tokenizer, question, prompt_format)
     end = [tokenizer.eos_token_id] if ended else []
     # Plain text is learnt whole, but nothing comes before its first token to predict it from.
-    context = 1 if form.name == "plain" else len(prompt)
+    context = 1 if prompt_format.name == "plain" else len(prompt)
     return Sequence([*prompt, *encode(tokenizer, completion), *end], context)

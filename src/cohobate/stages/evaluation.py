@@ -137,7 +137,7 @@ def _measure(
                 exam = Exam(
                     chosen, samples, config.seed, config.batch_size, recipe.triples.verifier, workspace.fingerprint
                 )
-                found = answer(model, _form(recipe, candidate), questions, exam, done=bar.advance)
+                found = answer(model, _prompt_format(recipe, candidate), questions, exam, done=bar.advance)
                 write_parquet_atomic(found.to_arrow(), path)
             bar.advance(0, f"{candidate.name} {split} {decoding}")
             labels = {"student": candidate.name, "split": split, "decoding": decoding}
@@ -146,7 +146,7 @@ def _measure(
     return frames
 
 
-def _form(recipe: Recipe, candidate: Candidate) -> Any:
+def _prompt_format(recipe: Recipe, candidate: Candidate) -> Any:
     from cohobate.models.chat_template import student_format, teacher_format
 
     return (teacher_format if candidate.role == "teacher" else student_format)(recipe)

@@ -113,7 +113,7 @@ def _source(
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
     from cohobate.training.triple_source import select, with_ghosts, with_gold_ghosts
 
-    config, form = recipe.opd, student_format(recipe)
+    config, prompt_format = recipe.opd, student_format(recipe)
 
     def scores(folder: str) -> Scores | None:
         if chosen.needs is None or scorer is None:
@@ -122,11 +122,11 @@ def _source(
 
     learnt = select(triples.path, recipe.sft.select) if config.uses_triples else None
     if config.objective == "ghost" and learnt is not None:
-        asked = with_ghosts(trainee.student.tokenizer, learnt, form)
+        asked = with_ghosts(trainee.student.tokenizer, learnt, prompt_format)
         return RolloutSource(recipe, trainee, chosen, None, asked, log, rolls_out)
     asked = _fresh(recipe, questions)
     if config.objective == "ghost" and config.ghost.source == "gold":
-        asked = with_gold_ghosts(trainee.student.tokenizer, asked, form)
+        asked = with_gold_ghosts(trainee.student.tokenizer, asked, prompt_format)
         if asked.is_empty():
             raise QuestionsError(
                 f"no fresh question of {questions.id} has a gold response; name its column in "
@@ -137,7 +137,7 @@ def _source(
     if learnt is None or given is None:
         return rollouts
     size = config.prompts * config.group
-    text = ScoredTripleSource(trainee.student, learnt, form, given, size, config.seed, "opd")
+    text = ScoredTripleSource(trainee.student, learnt, prompt_format, given, size, config.seed, "opd")
     return MixedSource(rollouts, text, config.gkd.on_policy, config.seed)
 
 

@@ -59,7 +59,7 @@ class RolloutSource(Source):
         sampler: Sampler,
     ) -> None:
         self.config, self.verifier, self.world = recipe.opd, recipe.triples.verifier, trainee.world
-        self.trainee, self.student, self.form = trainee, trainee.student, student_format(recipe)
+        self.trainee, self.student, self.prompt_format = trainee, trainee.student, student_format(recipe)
         self.method, self.scores, self.log = method, scores, log
         self.sampler = sampler
         self.ahead: Ahead[_Made] = Ahead(self._stop)
@@ -163,7 +163,9 @@ class RolloutSource(Source):
     def _roll_out(self, place: int, asked: Sequence[tuple[int, tuple[dict[str, Any], int]]]) -> Callable[[], Logged]:
         """What samples, and holds, a response to each (row, (question, number in its group))."""
         student = self.student
-        prompts = [question_ids(student.tokenizer, question["question"], self.form) for _, (question, _) in asked]
+        prompts = [
+            question_ids(student.tokenizer, question["question"], self.prompt_format) for _, (question, _) in asked
+        ]
         # The row's number is part of the name: a question may come up twice.
         keys = [f"{place}/{row}/{question['question_id']}/{group}" for row, (question, group) in asked]
         draw = self.sampler.begin(prompts, keys)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from cohobate.models.chat_template import Format
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.training.scoring.local import Asked, Scores
 from cohobate.training.triple_source import TripleSource, training_rows
@@ -24,13 +24,16 @@ class ScoredTripleSource(Source):
         self,
         student: LoadedModel,
         triples: pl.DataFrame,
-        form: Format,
+        prompt_format: PromptFormat,
         scores: Scores,
         batch: int,
         seed: int,
         stage: str,
     ) -> None:
-        self.rows, self.questions = training_rows(student.tokenizer, triples, form), triples["question"].to_list()
+        self.rows, self.questions = (
+            training_rows(student.tokenizer, triples, prompt_format),
+            triples["question"].to_list(),
+        )
         self.order = TripleSource(self.rows, batch, seed)
         self.scores, self.stage, self.world = scores, stage, scores.world
 

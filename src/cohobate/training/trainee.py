@@ -57,7 +57,7 @@ class Trainee:
         if self.peft is not None:
             # Whether the vocabulary was resized would be looked up on the network.
             self.peft.save_pretrained(folder / "adapter", save_embedding_layers=False)
-            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a template that nobody has filled in
             model = self.peft.merge_and_unload()
         save(model.bfloat16() if self._half() else model, self.student.tokenizer, folder / "model")
 

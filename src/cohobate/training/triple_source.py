@@ -12,7 +12,7 @@ import polars as pl
 from cohobate.core.answer_parsing import parse
 from cohobate.datasets.selection import Policy, Selection, choose, outline
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format, completion_text, training_sequence
+from cohobate.models.chat_template import PromptFormat, completion_text, training_sequence
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.types import Source, StepBatch
 
@@ -27,26 +27,26 @@ def select(triples: Path, policy: Policy) -> pl.DataFrame:
     return samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
 
 
-def training_rows(tokenizer: Any, triples: pl.DataFrame, form: Format) -> list[Row]:
+def training_rows(tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat) -> list[Row]:
     """One training sequence a triple."""
     columns = triples.select("question", "response", "rationale", pl.col("answer").fill_null(""), "truncated")
     rows = []
     for question, response, rationale, answer, truncated in columns.iter_rows():
-        completion = completion_text(response, rationale, answer, form)
-        sequence = training_sequence(tokenizer, question, completion, form, ended=not truncated)
+        completion = completion_text(response, rationale, answer, prompt_format)
+        sequence = training_sequence(tokenizer, question, completion, prompt_format, ended=not truncated)
         rows.append(Row(sequence.ids, sequence.context))
     return rows
 
 
-def with_ghosts(tokenizer: Any, triples: pl.DataFrame, form: Format) -> pl.DataFrame:
+def with_ghosts(tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat) -> pl.DataFrame:
     """The questions of `triples`, each with the token ids of its response as the ghost of a rollout."""
-    rows = training_rows(tokenizer, triples, form)
+    rows = training_rows(tokenizer, triples, prompt_format)
     return triples.select("question_id", "question", "gold_answer").with_columns(
         pl.Series("ghost_ids", [list(row.response) for row in rows])
     )
 
 
-def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, form: Format) -> pl.DataFrame:
+def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, prompt_format: PromptFormat) -> pl.DataFrame:
     """Those of `questions` that have a gold response, each with its token ids as the ghost of a rollout."""
     written = questions.filter(pl.col("gold_response").str.strip_chars() != "").with_columns(response="gold_response")
     parts = [parse(text) for text in written["response"]]
@@ -55,7 +55,7 @@ def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, form: Format) -> p
         pl.Series("answer", [part.answer for part in parts], dtype=pl.String),
         truncated=False,
     )
-    return with_ghosts(tokenizer, told, form)
+    return with_ghosts(tokenizer, told, prompt_format)
 
 
 class TripleSource(Source):

@@ -11,7 +11,7 @@ import polars as pl
 from cohobate.config import Training, Verification
 from cohobate.core.atomic_files import read_json, write_json_atomic
 from cohobate.evaluation import accuracy
-from cohobate.models.chat_template import Format
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling.sampler import Decoding
 from cohobate.store.ledger import LedgerEntry, ModelCost, entry
@@ -23,7 +23,7 @@ class Points:
     """Measures the student at some steps. A point that is on disk is not measured again."""
 
     student: LoadedModel
-    form: Format
+    prompt_format: PromptFormat
     questions: pl.DataFrame
     folder: Path
     stage: str
@@ -35,7 +35,7 @@ class Points:
     def of(
         cls,
         student: LoadedModel,
-        form: Format,
+        prompt_format: PromptFormat,
         questions: Path,
         config: Training,
         folder: Path,
@@ -47,7 +47,7 @@ class Points:
         frame = pl.read_parquet(questions / "questions.parquet")
         chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
         temperature = config.evaluate_temperature
-        return cls(student, form, chosen, folder / "points", stage, max_tokens, verifier, temperature)
+        return cls(student, prompt_format, chosen, folder / "points", stage, max_tokens, verifier, temperature)
 
     def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
         """Measure at `step`, after the work in `spent`."""
@@ -56,7 +56,7 @@ class Points:
             return
         decoding = Decoding(self.max_tokens, self.temperature)
         exam = accuracy.Exam(decoding, 1, 0, 256, self.verifier, self._mark(step))
-        answers = accuracy.answer(self.student, self.form, self.questions, exam)
+        answers = accuracy.answer(self.student, self.prompt_format, self.questions, exam)
         summary = accuracy.summarise(answers)
         cost = ModelCost.of(self.student.model.config)
         lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()

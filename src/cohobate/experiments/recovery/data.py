@@ -12,7 +12,7 @@ from cohobate.config.recover import Handbook
 from cohobate.core.errors import QuestionsError
 from cohobate.core.fingerprint import hash_file
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format, encode, training_sequence
+from cohobate.models.chat_template import PromptFormat, encode, training_sequence
 from cohobate.sources import documents, files
 from cohobate.sources.files import find_tables
 from cohobate.sources.read import identity as questions_identity
@@ -78,7 +78,7 @@ def _asked(path: str, kind: str, split: str) -> pl.DataFrame:
     return frame.with_columns(kind=pl.lit(kind), split=pl.lit(split))
 
 
-def document_rows(book: Handbook, words: int, tokenizer: Any, form: Format) -> list[Row]:
+def document_rows(book: Handbook, words: int, tokenizer: Any, prompt_format: PromptFormat) -> list[Row]:
     """Passages, learnt whole as plain text, and practice questions, learnt as chat with the loss on the answer."""
     settings = Documents(words=words, overlap=0)
     rows = []
@@ -87,17 +87,17 @@ def document_rows(book: Handbook, words: int, tokenizer: Any, form: Format) -> l
         for passage in documents.passages(documents.read(path), settings, markdown=markdown):
             rows.append(Row([*encode(tokenizer, passage.text), tokenizer.eos_token_id], 1))
     for question, gold in practised(book, 1, "train").select("question", "gold_answer").iter_rows():
-        sequence = training_sequence(tokenizer, question, _ANSWER.format(answer=gold), form, ended=True)
+        sequence = training_sequence(tokenizer, question, _ANSWER.format(answer=gold), prompt_format, ended=True)
         rows.append(Row(sequence.ids, sequence.context))
     return rows
 
 
-def chat_rows(replies: Path, tokenizer: Any, form: Format) -> list[Row]:
+def chat_rows(replies: Path, tokenizer: Any, prompt_format: PromptFormat) -> list[Row]:
     """The earlier self's replies as training sequences; one that was cut does not teach to stop."""
     columns = pl.read_parquet(replies / "replies.parquet").select("question", "response", "finish_reason")
     rows = []
     for question, response, finish in columns.iter_rows():
-        sequence = training_sequence(tokenizer, question, response, form, ended=finish == "stop")
+        sequence = training_sequence(tokenizer, question, response, prompt_format, ended=finish == "stop")
         rows.append(Row(sequence.ids, sequence.context))
     return rows
 

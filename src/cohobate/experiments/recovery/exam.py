@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.core.statistics import wilson
-from cohobate.models.chat_template import Format, decode, question_ids
+from cohobate.models.chat_template import PromptFormat, decode, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling import sampler
 from cohobate.sources.world.chat import obeyed
@@ -19,10 +19,15 @@ _SUITES = {"instruction": "instructions", "request": "instructions"}
 
 
 def reply(
-    model: LoadedModel, form: Format, questions: pl.DataFrame, max_tokens: int, temperature: float, seed: int
+    model: LoadedModel,
+    prompt_format: PromptFormat,
+    questions: pl.DataFrame,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
 ) -> tuple[pl.DataFrame, LedgerEntry]:
     """One response to each question: its columns, response, finish_reason, prompt_tokens, tokens; and what it took."""
-    prompts = [question_ids(model.tokenizer, question, form) for question in questions["question"]]
+    prompts = [question_ids(model.tokenizer, question, prompt_format) for question in questions["question"]]
     keys = questions["question_id"].to_list()
     sampled = sampler.sample(
         model.model,

@@ -139,11 +139,15 @@ def _midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, place: P
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe)
-    config, form = section(recipe), student_format(recipe)
+    config, prompt_format = section(recipe), student_format(recipe)
     student = load(place, device=recipe.runtime.device, train=True)
-    book = data.document_rows(config.handbooks[number - 1], config.words, student.tokenizer, form)
+    book = data.document_rows(config.handbooks[number - 1], config.words, student.tokenizer, prompt_format)
     source = data.Mixed(
-        book, data.chat_rows(replies.path, student.tokenizer, form), arm.documents, recipe.sft.batch, recipe.sft.seed
+        book,
+        data.chat_rows(replies.path, student.tokenizer, prompt_format),
+        arm.documents,
+        recipe.sft.batch,
+        recipe.sft.seed,
     )
     trainee = Trainee(student, recipe.sft, str(place))
     with progress.bar(f"midtrain {arm.name}", recipe.sft.steps, "steps") as bar:

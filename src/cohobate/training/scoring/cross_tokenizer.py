@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from cohobate.core.errors import ModelError
-from cohobate.models.chat_template import Format, decode, encode
+from cohobate.models.chat_template import PromptFormat, decode, encode
 from cohobate.models.loading import LoadedModel
 from cohobate.training.distributed import World
 from cohobate.training.scoring.local import Asked, Known, Needs, TeacherScores
@@ -76,12 +76,12 @@ class SpanScores(TeacherScores):
         self,
         teacher: LoadedModel,
         student: LoadedModel,
-        form: Format,
+        prompt_format: PromptFormat,
         folder: Path,
         token_budget: int,
         world: World,
     ) -> None:
-        super().__init__(teacher, form, Needs(), folder, token_budget, world)
+        super().__init__(teacher, prompt_format, Needs(), folder, token_budget, world)
         self.student = student
 
     def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from cohobate.core.atomic_files import replacing
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import Format, question_ids
+from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import Score, score
 from cohobate.models.token_loss import CHUNK_ELEMENTS
@@ -55,8 +55,10 @@ class Asked:
 class Scores(ABC):
     """The teacher's view of given tokens, under its own prompt; what it says to a step is kept in `folder`."""
 
-    def __init__(self, tokenizer: Any, form: Format, needs: Needs, folder: Path, world: World, cost: ModelCost) -> None:
-        self.tokenizer, self.form, self.needs = tokenizer, form, needs
+    def __init__(
+        self, tokenizer: Any, prompt_format: PromptFormat, needs: Needs, folder: Path, world: World, cost: ModelCost
+    ) -> None:
+        self.tokenizer, self.prompt_format, self.needs = tokenizer, prompt_format, needs
         self.folder, self.world, self.cost = folder, world, cost
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -66,7 +68,7 @@ class Scores(ABC):
 
     def prompt_tokens(self, question: str) -> int:
         """Length of the prompt under which it scores."""
-        return len(question_ids(self.tokenizer, question, self.form))
+        return len(question_ids(self.tokenizer, question, self.prompt_format))
 
     def response_tokens(self, response_ids: Sequence[int]) -> int:
         """Tokens of a response as it reads it."""
@@ -78,7 +80,7 @@ class Scores(ABC):
         rows = []
         for item in asked:
             if item.row not in found:
-                prompt = question_ids(self.tokenizer, item.question, self.form)
+                prompt = question_ids(self.tokenizer, item.question, self.prompt_format)
                 rows.append((item.row, Row([*prompt, *item.response_ids], len(prompt))))
         part = len(self._files(step, self.world.rank))
         for answers in self.ask(rows) if rows else ():
@@ -123,9 +125,15 @@ class TeacherScores(Scores):
     """Scores by a model in this process, which passes `token_budget` padded tokens through it at a time."""
 
     def __init__(
-        self, teacher: LoadedModel, form: Format, needs: Needs, folder: Path, token_budget: int, world: World
+        self,
+        teacher: LoadedModel,
+        prompt_format: PromptFormat,
+        needs: Needs,
+        folder: Path,
+        token_budget: int,
+        world: World,
     ) -> None:
-        super().__init__(teacher.tokenizer, form, needs, folder, world, ModelCost.of(teacher.model.config))
+        super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, ModelCost.of(teacher.model.config))
         self.teacher, self.token_budget = teacher, token_budget
 
     def ask(self, rows: Sequence[tuple[int, Row]]) -> Iterator[dict[int, Known]]:

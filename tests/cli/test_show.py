@@ -18,7 +18,7 @@ from cohobate.core.sanitize import harmless
 from cohobate.report.sample_rows import COLUMNS, Wanted, samples
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Artifact
-from tests.cli.test_main import answer, cohobate, refusal
+from tests.support.command import answer, cohobate, refusal
 from tests.support.made_triples import sample, triples
 from tests.support.pipeline import Finished
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from cohobate.core.processes import Group
+from tests.support.processes import alive, wait_until_gone
 
 # A shell with a child of its own; both say their ids.
 FAMILY = ["/bin/sh", "-c", "sleep 100 & echo $$ $!; wait"]
@@ -19,20 +20,6 @@ def family(log: Path) -> list[int]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return [int(part) for part in log.read_text().split()]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 10
-    while any(map(alive, pids)):
-        assert time.monotonic() < deadline, f"{pids} still run"
-        time.sleep(0.01)
 
 
 def test_stopping_ends_the_command_and_its_children(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from cohobate.report.diff import print_diff, write_page
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Store
 from cohobate.store.manifest import read_manifest, write_manifest
-from tests.cli.test_main import answer, cohobate, refusal
+from tests.support.command import answer, cohobate, refusal
 from tests.support.pipeline import Finished
 
 Sample = tuple[str, str | None, str | None, int, str, float | None]  # question, answer, gold, tokens, finish, cost

@@ -10,8 +10,8 @@ from cohobate.core.errors import StoreError
 from cohobate.datasets import gate
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
-from tests.cli.test_main import cohobate
-from tests.store.test_gc import make
+from tests.support.artifacts import make
+from tests.support.command import cohobate
 
 
 def student(name: str) -> Artifact:

@@ -23,7 +23,7 @@ from cohobate.stages import sft
 from cohobate.stages.curation import curate, parts, settings
 from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Artifact, Store
-from tests.cli.test_main import answer, refusal
+from tests.support.command import answer, refusal
 from tests.support.made_triples import questions, sample, triples
 from tests.support.pipeline import Finished
 

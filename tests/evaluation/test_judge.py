@@ -22,9 +22,9 @@ from cohobate.evaluation.verifiers.verify import check, judge, verifier
 from cohobate.stages import evaluation, preflight, questions, sft, triples
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Artifact, Store
-from tests.stages.test_triples import changed
-from tests.support.endpoint_recipe import make, number, recipe_of, table
+from tests.support.endpoint_recipe import number, recipe_of
 from tests.support.pipeline import Finished
+from tests.support.triples_stage import changed, make, table
 from tests.support.wire_server import Act, Body, WireServer, completion, error
 
 ROWS = 40

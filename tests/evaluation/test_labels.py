@@ -20,8 +20,8 @@ from cohobate.stages import questions, triples
 from cohobate.stages.labels import movements, relabel
 from cohobate.store.artifacts import Artifact, Store, verify
 from cohobate.training.triple_source import select
-from tests.stages.test_triples import changed, paid, table
 from tests.support.pipeline import Finished
+from tests.support.triples_stage import changed, paid, table
 
 Rows = list[tuple[str, str | None, str | None]]
 

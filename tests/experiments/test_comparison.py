@@ -21,7 +21,7 @@ from cohobate.experiments.comparison.runner import Course, Makers, Trained
 from cohobate.report.render import pieces
 from cohobate.stages import questions
 from cohobate.store.artifacts import Artifact, Store
-from tests.report.test_report import ARGUMENTS, CHROMIUM
+from tests.support.browser import ARGUMENTS, CHROMIUM
 from tests.support.pipeline import SMALL
 
 SMALLER = [

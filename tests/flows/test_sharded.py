@@ -7,7 +7,8 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from cohobate.stages import questions, triples
-from tests.support.endpoint_recipe import make, recipe_of, table
+from tests.support.endpoint_recipe import recipe_of
+from tests.support.triples_stage import make, table
 from tests.support.wire_server import Act, WireServer
 
 OF_THE_RUN = ["latency_ms", "created_at", "run_id", "flow_run_id"]

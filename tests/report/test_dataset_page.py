@@ -23,8 +23,8 @@ from cohobate.report.payload import blocks, labels
 from cohobate.report.sample_rows import COLUMNS, samples
 from cohobate.stages.curation import curate, settings
 from cohobate.store.artifacts import verify
-from tests.cli.test_main import cohobate
-from tests.report.test_report import ARGUMENTS, CHROMIUM, contrast
+from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
+from tests.support.command import cohobate
 from tests.support.made_triples import Row, questions, sample, triples
 from tests.support.pipeline import Finished
 

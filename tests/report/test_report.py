@@ -2,17 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import polars as pl
 import pytest
 
 from cohobate.report import figures, render
 from cohobate.report.facts import _draw, headline
+from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
 from tests.support.pipeline import Finished
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 def score(student: str, accuracy: float, low: float = 0.0, high: float = 1.0) -> dict[str, object]:
@@ -140,18 +137,6 @@ def test_the_page_reads_well_in_both_themes_and_on_a_phone(finished: Finished, s
         # Letters of a figure stay readable where the figure is scaled to the screen.
         assert label.evaluate("e => e.getBoundingClientRect().height") > 8
         browser.close()
-
-
-def contrast(one: str, other: str) -> float:
-    """WCAG 2 contrast ratio of two CSS colours `rgb(r, g, b)`."""
-
-    def luminance(colour: str) -> float:
-        channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
-        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_half_of_the_answers_shown_are_ones_on_which_the_students_differ() -> None:

@@ -17,7 +17,7 @@ from cohobate.config.load import make_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.stages import questions as stage
 from cohobate.store.artifacts import Store
-from tests.sources.test_read import FORMATS, many, read, recipe, refusal, save
+from tests.support.question_files import FORMATS, many, read, recipe, refusal, save
 
 
 def texts(path: Path, **settings: Any) -> list[str]:

@@ -13,7 +13,7 @@ from cohobate.core.errors import QuestionsError
 from cohobate.sources import hub
 from cohobate.stages import questions as stage
 from cohobate.store.artifacts import Artifact
-from tests.sources.test_read import many, save
+from tests.support.question_files import many, save
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -9,33 +8,13 @@ from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core import schema
 from cohobate.core.errors import TeacherError
-from cohobate.stages import questions, triples
 from cohobate.stages.triples import _lacking
-from cohobate.store.artifacts import Artifact, Store, verify
+from cohobate.store.artifacts import Store, verify
+from tests.support.triples_stage import changed, make, paid, table
 
 QUESTIONS = 24
 # What a row says about its run, not about the teacher's answer.
 OF_THE_RUN = ["latency_ms", "created_at", "cached", "run_id", "flow_run_id", "config_sha256"]
-
-
-def changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
-    values = recipe.model_dump()
-    for name, changes in sections.items():
-        values[name].update(changes)
-    return Recipe.model_validate(values)
-
-
-def make(recipe: Recipe) -> Artifact:
-    return triples.write(recipe, questions.write(recipe))
-
-
-def table(artifact: Artifact, name: str = "triples") -> pl.DataFrame:
-    return pl.read_parquet(artifact.path / f"{name}.parquet")
-
-
-def paid(artifact: Artifact) -> dict[str, int]:
-    """Responses by who paid for them."""
-    return {entry["paid"]: entry["sequences"] for entry in artifact.manifest.ledger}
 
 
 def stored(data: Path) -> pl.DataFrame:

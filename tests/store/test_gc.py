@@ -9,20 +9,9 @@ import pytest
 from cohobate.config import Recipe
 from cohobate.core.errors import StoreError
 from cohobate.store import gc, promotion, runs
-from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
-from tests.cli.test_main import cohobate
-
-
-def make(name: str, stage: str, *parents: Artifact, recipe: str = "night") -> Artifact:
-    """An artifact of 1,000 bytes."""
-
-    def build(workspace: Workspace) -> Outcome:
-        (workspace.path / "file").write_bytes(bytes(1000))
-        return Outcome()
-
-    return Store().produce(
-        stage, recipe=Recipe(name=recipe), version=1, identity={"name": name}, parents=parents, build=build
-    )
+from cohobate.store.artifacts import Artifact, Store
+from tests.support.artifacts import make
+from tests.support.command import cohobate
 
 
 def night(questions: Artifact, name: str, status: runs.Status = "done") -> dict[str, Artifact]:

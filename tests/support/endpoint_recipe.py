@@ -5,11 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from cohobate.config import Recipe
-from cohobate.stages import questions, triples
-from cohobate.store.artifacts import Artifact
+from tests.support.triples_stage import make
 
 
 def recipe_of(folder: Path, url: str | list[str], rows: int, **sections: dict[str, Any]) -> Recipe:
@@ -32,14 +29,6 @@ def recipe_of(folder: Path, url: str | list[str], rows: int, **sections: dict[st
 def number(body: dict[str, Any]) -> int:
     """The number of the question in a request."""
     return int(body["messages"][-1]["content"].removeprefix("Question ").removesuffix("?"))
-
-
-def make(recipe: Recipe) -> Artifact:
-    return triples.write(recipe, questions.write(recipe))
-
-
-def table(artifact: Artifact, name: str = "triples") -> pl.DataFrame:
-    return pl.read_parquet(artifact.path / f"{name}.parquet")
 
 
 if __name__ == "__main__":

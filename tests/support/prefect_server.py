@@ -18,7 +18,7 @@ from typing import Any
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
-from tests.report.test_report import ARGUMENTS, CHROMIUM
+from tests.support.browser import ARGUMENTS, CHROMIUM
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 GPU_SLOTS = 3

@@ -6,6 +6,7 @@ It answers chats, and scores token ids as vLLM does, by a rule instead of a mode
 import asyncio
 import hashlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -196,3 +197,10 @@ def error(status: int, message: str, code: str | None = None, **headers: str) ->
     """An error as OpenAI words it."""
     payload = {"error": {"message": message, "type": "error", "code": code}}
     return Act(payload=payload, status=status, headers={name.replace("_", "-"): v for name, v in headers.items()})
+
+
+def unused_port() -> int:
+    with socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        port: int = it.getsockname()[1]
+        return port

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import threading
 import time
 from collections import Counter
@@ -17,8 +16,9 @@ from cohobate.config.load import load_recipe
 from cohobate.core.errors import CohobateError, EndpointError, RecipeError, TeacherError
 from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Store
-from tests.support.endpoint_recipe import make, number, recipe_of, table
-from tests.support.wire_server import Act, Body, WireServer, completion, error
+from tests.support.endpoint_recipe import number, recipe_of
+from tests.support.triples_stage import make, table
+from tests.support.wire_server import Act, Body, WireServer, completion, error, unused_port
 
 ROWS = int(os.environ.get("COHOBATE_FAULT_ROWS", "800"))
 # Reasoning as parts of the content.
@@ -195,13 +195,6 @@ def test_a_server_that_restarts_in_the_middle_loses_nothing(tmp_path: Path, data
     assert len(table(made)) == 150 and table(made, "failures").is_empty()
     answers = Counter(seen.key for seen in server.seen if seen.status == 200)
     assert len(answers) == 150 and sum(answers.values()) <= 150 + 16
-
-
-def unused_port() -> int:
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        port: int = it.getsockname()[1]
-        return port
 
 
 SYSTEMATIC: dict[str, tuple[Answerer, type[CohobateError], str]] = {

@@ -18,8 +18,9 @@ from cohobate.datasets.export.export import Request, export
 from cohobate.datasets.selection import Selection
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Artifact, Store
-from tests.support.endpoint_recipe import make, number, recipe_of, table
+from tests.support.endpoint_recipe import number, recipe_of
 from tests.support.pipeline import run_stages
+from tests.support.triples_stage import make, table
 from tests.support.wire_server import Act, Body, WireServer, completion
 
 # The issue's own numbers are COHOBATE_KILLS=20 COHOBATE_KILL_ROWS=5000.

@@ -15,10 +15,10 @@ from cohobate.evaluation.verifiers.verify import judge
 from cohobate.models.loading import load
 from cohobate.stages.preflight import Check, check
 from cohobate.teachers.endpoint.scoring_checks import require_scores
-from tests.support.endpoint_recipe import make, table
 from tests.support.llama_runs import llama, needs_llama, write_gguf
+from tests.support.triples_stage import make, table
 from tests.support.vllm_runs import QUESTIONS, recipe_of, start, stored_keys, wait_for
-from tests.teachers.test_endpoint import unused_port
+from tests.support.wire_server import unused_port
 
 pytestmark = needs_llama
 

@@ -14,8 +14,8 @@ from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Artifact
 from cohobate.teachers.base import Failure, Request, Response
 from cohobate.teachers.vllm.teacher import VllmTeacher
-from tests.core.test_processes import wait_until_gone
-from tests.support.endpoint_recipe import make, table
+from tests.support.processes import wait_until_gone
+from tests.support.triples_stage import make, table
 from tests.support.vllm_runs import QUESTIONS, engines, needs_vllm, recipe_of, start, stored_keys, wait_for
 
 pytestmark = needs_vllm

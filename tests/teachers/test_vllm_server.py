@@ -17,8 +17,8 @@ from cohobate.core.errors import EngineError, ModelError
 from cohobate.store.artifacts import Store
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.server import arguments, serving
-from tests.core.test_processes import wait_until_gone
-from tests.support.endpoint_recipe import make, table
+from tests.support.processes import wait_until_gone
+from tests.support.triples_stage import make, table
 from tests.support.vllm_runs import (
     QUESTIONS,
     engines,

@@ -19,7 +19,7 @@ from cohobate.training.objectives.sft import cross_entropy
 from cohobate.training.trainee import Trainee
 from cohobate.training.triple_source import training_rows
 from cohobate.training.types import Metrics, Source, StepBatch
-from tests.training.test_loop import TRIPLES
+from tests.support.training_runs import TRIPLES
 
 SETTINGS = Alarms(entropy=0.5)
 QUIET = {

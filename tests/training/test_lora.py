@@ -22,7 +22,7 @@ from cohobate.training.objectives.sft import cross_entropy
 from cohobate.training.trainee import Trainee, whole_weights
 from cohobate.training.triple_source import training_rows
 from cohobate.training.types import Progressed
-from tests.training.test_loop import TRIPLES, Given, taken_gradients
+from tests.support.training_runs import TRIPLES, Given, taken_gradients
 
 LORA = Lora(rank=4, alpha=8)
 

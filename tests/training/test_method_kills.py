@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from cohobate.config.load import load_recipe
 from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact, Store
-from tests.training.test_methods import METHODS, SMALL, before  # noqa: F401  the fixture
+from tests.support.method_runs import METHODS, SMALL
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 
@@ -61,13 +61,13 @@ def weights(root: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", CASES)
 def test_kills_at_random_moments_change_no_bit(
     name: str,
-    before: tuple[Path, list[Artifact]],  # noqa: F811
+    start_artifacts: tuple[Path, list[Artifact]],
     processes: multiprocessing.context.ForkServerContext,
     tmp_path: Path,
 ) -> None:
     def begin(root: Path) -> multiprocessing.context.ForkServerProcess:
         begun = processes.Event()
-        child = processes.Process(target=train, args=(root, CASES[name], before[1], begun))
+        child = processes.Process(target=train, args=(root, CASES[name], start_artifacts[1], begun))
         child.start()
         assert begun.wait(60)
         return child

@@ -15,57 +15,22 @@ from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
 from cohobate.report.transcripts import shaded_rollouts
-from cohobate.stages import opd, questions, sft, triples
+from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
 from cohobate.training.methods import Logged, method
 from cohobate.training.rollout_source import _first
 from cohobate.training.triple_source import with_gold_ghosts
+from tests.support.method_runs import METHODS, SMALL
 
-SMALL = ["questions.train=48", "sft.steps=6", "opd.steps=3", "opd.snapshot_every=1", "opd.prompts=4", "opd.warmup=0"]
-METHODS: dict[str, list[str]] = {
-    "exact": [],
-    "sampled": ["opd.objective=sampled"],
-    "discounted": ["opd.objective=sampled", "opd.sampled.discount=0.5"],
-    "control variate": ["opd.objective=sampled", "opd.sampled.control_variate=8"],
-    "topk": ["opd.objective=topk", "opd.topk.k=4"],
-    "topk forward": ["opd.objective=topk", "opd.topk.direction=forward"],
-    "jsd": ["opd.objective=gkd"],
-    "gkd mixed": ["opd.objective=gkd", "opd.gkd.beta=0", "opd.gkd.on_policy=0.5"],
-    "grpo": ["opd.objective=grpo"],
-    "grpo twice": ["opd.objective=grpo", "opd.updates=2", "opd.grpo.lengths=responses"],
-    "grpo with teacher": ["opd.objective=grpo", "opd.grpo.teacher=0.5"],
-    "ghost": ["opd.objective=ghost"],
-    "ghost own": ["opd.objective=ghost", "opd.ghost.source=own"],
-    "ghost triples": ["opd.objective=ghost", "opd.ghost.source=triples", "opd.ghost.entropy_bonus=0.1"],
-    "ghost gold": ["opd.objective=ghost", "opd.ghost.source=gold"],
-    "judge": ["opd.objective=judge"],
-    "judge alone": ["opd.objective=judge", "opd.group=1", "opd.judge.leave_one_out=false"],
-    "partial": ["opd.train_tokens=5"],
-    "overlap": ["opd.objective=sampled", "opd.overlap=true"],
-    "overlap with rewards": ["opd.objective=grpo", "opd.grpo.teacher=0.5", "opd.overlap=true"],
-    "overlap of whole distributions": ["opd.overlap=true"],
-}
 WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone"}
 REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone"}
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Artifact]]:
-    """The data folder and the artifacts that every method starts from."""
-    root = tmp_path_factory.mktemp("methods")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COHOBATE_DATA", str(root))
-        recipe = load_recipe("tiny", SMALL)
-        asked = questions.write(recipe)
-        taught = triples.write(recipe, asked)
-        return root, [sft.train(recipe, taught, asked), asked, taught]
-
-
-def train(before: tuple[Path, list[Artifact]], overrides: list[str], root: Path, patch: Any) -> Artifact:
+def train(start_artifacts: tuple[Path, list[Artifact]], overrides: list[str], root: Path, patch: Any) -> Artifact:
     """The opd artifact, made in `root`."""
     patch.setenv("COHOBATE_DATA", str(root))
-    return opd.train(load_recipe("tiny", [*SMALL, *overrides]), *before[1])
+    return opd.train(load_recipe("tiny", [*SMALL, *overrides]), *start_artifacts[1])
 
 
 def weights(artifact: Artifact) -> dict[str, torch.Tensor]:
@@ -75,12 +40,12 @@ def weights(artifact: Artifact) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_trains_pays_and_resumes_to_the_bit(
-    name: str, before: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, start_artifacts: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(before, METHODS[name], tmp_path / "whole", monkeypatch)
+    whole = train(start_artifacts, METHODS[name], tmp_path / "whole", monkeypatch)
     metrics = pl.read_parquet(whole.path / "metrics.parquet")
     assert len(metrics) == 3 and metrics["loss"].is_finite().all()
-    start, learnt = weights(before[1][0]), weights(whole)
+    start, learnt = weights(start_artifacts[1][0]), weights(whole)
     rewards = metrics["mean_reward"].sum() if "mean_reward" in metrics.columns else 0
     if name not in REWARDED or rewards:  # without one right answer there may be nothing to learn from
         assert any(not torch.equal(value, start[key]) for key, value in learnt.items())
@@ -98,18 +63,18 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_step", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(before, METHODS[name], tmp_path / "killed", patch)
-    resumed = train(before, METHODS[name], tmp_path / "killed", monkeypatch)
+            train(start_artifacts, METHODS[name], tmp_path / "killed", patch)
+    resumed = train(start_artifacts, METHODS[name], tmp_path / "killed", monkeypatch)
     assert resumed.fingerprint == whole.fingerprint and resumed.manifest.ledger == whole.manifest.ledger
     for key, value in weights(resumed).items():
         assert torch.equal(value, learnt[key]), key
 
 
 def test_logit_distillation_trains_and_counts_its_teacher(
-    before: tuple[Path, list[Artifact]], monkeypatch: pytest.MonkeyPatch
+    start_artifacts: tuple[Path, list[Artifact]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COHOBATE_DATA", str(before[0]))
-    _, asked, taught = before[1]
+    monkeypatch.setenv("COHOBATE_DATA", str(start_artifacts[0]))
+    _, asked, taught = start_artifacts[1]
     made = [
         sft.train(load_recipe("tiny", [*SMALL, "sft.objective=logit_kd", *more]), taught, asked)
         for more in ([], ["sft.logit_kd.top_k=512"], ["sft.logit_kd.top_k=4", "sft.logit_kd.alpha=0.5"])
@@ -163,11 +128,11 @@ def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> No
     assert row.known["student_ids"].tolist() == [11, 11]
 
 
-def test_gold_ghosts_are_the_responses_that_were_given(before: tuple[Path, list[Artifact]]) -> None:
-    asked = pl.read_parquet(before[1][1].path / "questions.parquet").filter(pl.col("split") == "fresh")
+def test_gold_ghosts_are_the_responses_that_were_given(start_artifacts: tuple[Path, list[Artifact]]) -> None:
+    asked = pl.read_parquet(start_artifacts[1][1].path / "questions.parquet").filter(pl.col("split") == "fresh")
     written = "1 + 1 = 2.\nAnswer: 2"
     given = asked.head(3).with_columns(pl.Series("gold_response", [written, None, " "]))
-    tokenizer = load(before[1][0].path / "model").tokenizer
+    tokenizer = load(start_artifacts[1][0].path / "model").tokenizer
     [ghost] = with_gold_ghosts(tokenizer, given, PromptFormat())["ghost_ids"].to_list()
     assert tokenizer.decode(ghost, skip_special_tokens=True) == written
     assert ghost[-1] == tokenizer.eos_token_id

@@ -1,0 +1,111 @@
+"""Training runs of a few rows on the shipped base, and the gradients with which they step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from cohobate.config import Training
+from cohobate.core.progress import Bar
+from cohobate.models.batching import Row
+from cohobate.models.loading import LoadedModel, load
+from cohobate.models.token_loss import Objective
+from cohobate.training.loop import Run
+from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.trainee import Trainee
+from cohobate.training.types import Metrics, Source, StepBatch
+
+TRIPLES = pl.DataFrame(
+    {
+        "question": ["What is 3 + 4?", "What is (12 - 5) * 3, in words?", "Why?"],
+        "response": ["3 + 4 = 7. The answer is 7.", "12 - 5 = 7, then 7 * 3 = 21, and so on", "7"],
+        "rationale": ["3 + 4 = 7.", "12 - 5 = 7, then 7 * 3 = 21", None],
+        "answer": ["7", None, "7"],
+        "truncated": [False, True, False],
+    }
+)
+
+
+Gradients = dict[str, torch.Tensor]
+
+
+def base() -> LoadedModel:
+    return load("world/base", device="cpu")
+
+
+@dataclass
+class Given(Source):
+    """A source of the same rows at every step; `before` is called first."""
+
+    rows: list[Row]
+    before: Callable[[int], None] = lambda step: None
+
+    def batch(self, step: int) -> StepBatch:
+        self.before(step)
+        return StepBatch(self.rows)
+
+
+def interrupt_at(fatal: int) -> Callable[[int], None]:
+    def before(step: int) -> None:
+        if step == fatal:
+            raise KeyboardInterrupt
+
+    return before
+
+
+def config(**changes: Any) -> Training:
+    """One step without warm-up, decay or clipping, unless changed."""
+    plain = {"steps": 1, "warmup": 0, "weight_decay": 0.0, "clip": 1e9}
+    return Training.model_validate({**plain, **changes})
+
+
+def run_of(
+    student: LoadedModel,
+    source: Given,
+    folder: Path,
+    objective: Objective = cross_entropy,
+    evaluated: list[int] | None = None,
+    **changes: Any,
+) -> Run:
+    points: list[int] = [] if evaluated is None else evaluated
+    folder.mkdir(exist_ok=True)
+    trainee, bar = Trainee(student, config(**changes), "base"), Bar("sft", 1, "steps")
+    return Run(trainee, source, objective, folder, "sft", lambda at, _: points.append(at), bar)
+
+
+@contextmanager
+def taken_gradients(student: LoadedModel) -> Iterator[Gradients]:
+    """The gradients with which an optimizer takes its newest step."""
+    taken: Gradients = {}
+
+    def take(*_: object) -> None:
+        taken.update({name: p.grad.clone() for name, p in student.model.named_parameters()})
+
+    hook = register_optimizer_step_pre_hook(take)
+    try:
+        yield taken
+    finally:
+        hook.remove()
+
+
+def weights(student: LoadedModel) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in student.model.named_parameters()}
+
+
+def one_step(
+    student: LoadedModel, rows: list[Row], folder: Path, objective: Objective = cross_entropy, **changes: Any
+) -> tuple[Gradients, Metrics]:
+    """The gradients with which the optimizer takes a step on `rows`, and the step's metrics."""
+    with taken_gradients(student) as gradients:
+        done = run_of(student, Given(rows), folder, objective, **changes).train()
+    return gradients, done.metrics[0]
+
+
+def assert_same(found: Gradients, expected: Gradients) -> None:
+    assert min(float(value.abs().max()) for value in expected.values()) > 1e-4
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=3e-6)

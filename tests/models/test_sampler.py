@@ -1,8 +1,5 @@
-"""Rollouts and scores against transformers: its greedy generation, its forward pass, its truncation."""
+"""Rollouts against transformers: its greedy generation, its forward pass, its truncation."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,57 +17,11 @@ from transformers import (
 from cohobate.core.errors import ModelError
 from cohobate.models import logprobs
 from cohobate.models.batching import Row
-from cohobate.models.chat_template import PromptFormat, encode, question_ids
+from cohobate.models.chat_template import encode
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sampling import sampler
-from cohobate.models.sampling.sampler import Decoding, Sampled, sample, uniforms
-
-PROMPT_FORMAT = PromptFormat("{question} Think step by step.")
-QUESTIONS = [
-    "What is 3 + 4?",
-    "What is (12 - 5) * 3?",
-    "Why?",
-    "Anna has 12 apples. She buys 5 more and gives 3 to Tom. How many apples does Anna have now?",
-    "What is 8 * 7 - 6?",
-    "Compute ((2 + 3) * 4) - 9.",
-    "9 - 4",
-]
-KEYS = [f"question {i}" for i in range(len(QUESTIONS))]
-GREEDY = Decoding(48, temperature=0)
-DECODINGS = pytest.mark.parametrize(
-    "decoding",
-    [GREEDY, Decoding(48), Decoding(48, temperature=3), Decoding(48, temperature=2, top_p=0.9, top_k=9)],
-    ids=["greedy", "plain", "hot", "truncated"],
-)
-
-
-@pytest.fixture(scope="module")
-def teacher() -> LoadedModel:
-    return load("world/teacher", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def prompts(teacher: LoadedModel) -> list[list[int]]:
-    """Prompts of unlike length, in no order."""
-    return [question_ids(teacher.tokenizer, question, PROMPT_FORMAT) for question in QUESTIONS]
-
-
-def drawn(
-    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding, keys: list[str] = KEYS, **how: Any
-) -> list[Sampled]:
-    noise = uniforms(0, keys, decoding.max_tokens) if decoding.temperature else None
-    settings = {"eos_ids": teacher.eos_ids, "pad_id": teacher.pad_id, **how}
-    return sample(teacher.model, prompts, decoding, noise, **settings)
-
-
-@torch.no_grad()
-def logprobs_by_transformers(teacher: LoadedModel, prompt: list[int], response: list[int]) -> torch.Tensor:
-    """One full forward pass over one sequence, no padding and no cache."""
-    logits = teacher.model(torch.tensor([[*prompt, *response]]), use_cache=False).logits[0]
-    before = logits[len(prompt) - 1 : -1].log_softmax(-1)
-    chosen: torch.Tensor = before[torch.arange(len(response)), torch.tensor(response)]
-    return chosen
-
+from cohobate.models.sampling.sampler import Decoding, sample, uniforms
+from tests.support.sampling_runs import GREEDY, KEYS, drawn
 
 # Which tokens.
 
@@ -113,49 +64,6 @@ def test_each_token_is_the_inverse_cdf_of_its_own_noise(teacher: LoadedModel, pr
             assert below - 1e-6 < noise[row, place] < below + float(chances[token]) + 1e-6
 
 
-TURNED = [3, 6, 0, 5, 1, 4, 2]
-
-
-@DECODINGS
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_the_company_of_a_prompt_does_not_change_its_rollout(
-    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding, batch_size: int
-) -> None:
-    together = drawn(teacher, prompts, decoding)
-    apart = drawn(teacher, [prompts[i] for i in TURNED], decoding, [KEYS[i] for i in TURNED], batch_size=batch_size)
-    for i, found in zip(TURNED, apart, strict=True):
-        assert found.response_ids == together[i].response_ids
-        assert found.finish_reason == together[i].finish_reason
-        assert found.logprobs == pytest.approx(together[i].logprobs, abs=1e-4)
-
-
-def products_depend_on_the_number_of_rows() -> bool:
-    """Whether the matrix library gives a row of a product other bits when there are more rows."""
-    generator = torch.Generator().manual_seed(0)
-    for width, out in [(192, 192), (192, 512), (512, 192)]:
-        rows, weight = torch.randn(300, width, generator=generator), torch.randn(out, width, generator=generator)
-        whole = torch.nn.functional.linear(rows, weight)
-        parts = [torch.nn.functional.linear(rows[:n].clone(), weight) for n in (8, 12, 20, 31, 64, 101, 256)]
-        if not all(torch.equal(part, whole[: len(part)]) for part in parts):
-            return True
-    return False
-
-
-@DECODINGS
-def test_not_even_the_last_bit_depends_on_the_company(
-    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding
-) -> None:
-    if torch.get_num_threads() > 1 or products_depend_on_the_number_of_rows():
-        pytest.skip("the matrix library rounds a row otherwise when there are more rows")
-    decoding = replace(decoding, max_tokens=12)
-    asked, keys = [prompts[i % 7] for i in range(25)], [f"{i}" for i in range(25)]
-    together = drawn(teacher, asked, decoding, keys)
-    for batch_size in (1, 5, 16):
-        chosen = [(11 * i) % 25 for i in range(5 if batch_size == 1 else 25)]
-        found = drawn(teacher, [asked[i] for i in chosen], decoding, [keys[i] for i in chosen], batch_size=batch_size)
-        assert found == [together[i] for i in chosen]
-
-
 def test_the_same_noise_draws_the_same_bits(teacher: LoadedModel, prompts: list[list[int]]) -> None:
     assert drawn(teacher, prompts, Decoding(32)) == drawn(teacher, prompts, Decoding(32))
 
@@ -193,59 +101,6 @@ def test_the_first_token_is_drawn_from_the_softmax(teacher: LoadedModel, tempera
 
     assert worst((logits / temperature).softmax(-1)) < 4
     assert worst((logits / (temperature * 1.3)).softmax(-1)) > 4
-
-
-# How rows share the model.
-
-
-@contextmanager
-def passes(teacher: LoadedModel) -> Iterator[list[tuple[int, ...]]]:
-    """The shapes of the inputs of each forward pass."""
-    shapes: list[tuple[int, ...]] = []
-
-    def note(module: Any, args: Any, kwargs: Any) -> None:
-        shapes.append(tuple(kwargs["input_ids"].shape))
-
-    hook = teacher.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield shapes
-    finally:
-        hook.remove()
-
-
-def test_a_row_enters_as_soon_as_another_leaves(teacher: LoadedModel, prompts: list[list[int]]) -> None:
-    """Two places: as many passes as two servers need for jobs of these lengths, the next job to whoever is free."""
-    found = drawn(teacher, prompts, Decoding(48))
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    busy = [0, 0]
-    for i in order:
-        busy[busy.index(min(busy))] += len(found[i].response_ids)
-    with passes(teacher) as shapes:
-        drawn(teacher, prompts, Decoding(48), batch_size=2)
-    assert sum(shape[1] == 1 for shape in shapes) == max(busy)
-    assert max(busy) < sum(len(found[i].response_ids) for i in order)
-
-
-def test_a_prompt_that_is_asked_often_is_read_once(teacher: LoadedModel, prompts: list[list[int]]) -> None:
-    asked = [prompt for prompt in prompts[:3] for _ in range(8)]
-    with passes(teacher) as shapes:
-        found = drawn(teacher, asked, Decoding(4, temperature=2), [f"{i}" for i in range(24)])
-    assert sum(rows for rows, width in shapes if width > 1) == 3
-    alone = [
-        drawn(teacher, [prompt], Decoding(4, temperature=2), [f"{i}"])[0]
-        for i, prompt in enumerate(asked)
-        if i % 5 == 0
-    ]
-    assert [row.response_ids for row in found[::5]] == [row.response_ids for row in alone]
-
-
-def test_ended_rows_are_not_computed(teacher: LoadedModel, prompts: list[list[int]]) -> None:
-    asked, keys = [prompts[i % 7] for i in range(28)], [f"{i}" for i in range(28)]
-    found = drawn(teacher, asked, Decoding(48), keys)
-    with passes(teacher) as shapes:
-        drawn(teacher, asked, Decoding(48), keys)
-    running = [sum(len(row.response_ids) > step for row in found) for step in range(48)]
-    assert [rows for rows, width in shapes if width == 1] == [max(8, rows) for rows in running if rows]
 
 
 def by_generate(model: Any, prompt: list[int], tokens: int) -> list[int]:
@@ -311,35 +166,6 @@ def test_half_precision_products_change_little(teacher: LoadedModel, prompts: li
 def test_sampling_without_noise_is_refused(teacher: LoadedModel, prompts: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="uniforms"):
         sample(teacher.model, prompts, Decoding(4), None, eos_ids=[2], pad_id=0)
-
-
-# Log-probabilities.
-
-
-@DECODINGS
-def test_logprobs_are_those_of_a_fresh_forward_pass_at_temperature_one(
-    teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding
-) -> None:
-    found = drawn(teacher, prompts, decoding, batch_size=4)
-    rows = [Row([*p, *r.response_ids], len(p)) for p, r in zip(prompts, found, strict=True)]
-    scores = logprobs.score(teacher.model, rows, 200, teacher.pad_id)
-    for prompt, response, score in zip(prompts, found, scores, strict=True):
-        expected = logprobs_by_transformers(teacher, prompt, response.response_ids)
-        assert response.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
-        assert score.logprobs.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
-
-
-@pytest.mark.parametrize("budget", [1, 150, 100_000])
-def test_hidden_states_of_a_score_give_the_whole_distribution(
-    teacher: LoadedModel, prompts: list[list[int]], budget: int
-) -> None:
-    rows = [Row([*prompt, *range(5, 6 + 3 * i)], len(prompt)) for i, prompt in enumerate(prompts)]
-    for row, score in zip(rows, logprobs.score(teacher.model, rows, budget, teacher.pad_id), strict=True):
-        with torch.no_grad():
-            logits = teacher.model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]
-            found = teacher.model.get_output_embeddings()(score.hidden)
-        assert len(found) == len(row.response)
-        torch.testing.assert_close(found.log_softmax(-1), logits.log_softmax(-1), rtol=0, atol=1e-4)
 
 
 # How a rollout ends.

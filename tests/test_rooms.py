@@ -26,7 +26,7 @@ def _door(room: str, name: str) -> str:
 ROOMS = """
  0 core:        answer_parsing answer_text atomic_files errors fingerprint formatting frequencies interrupts locks
                 parquet processes progress sanitize schema shipped slots statistics
- 1 config:      (config) base compare judge load opd questions recover single suites training
+ 1 config:      (config) compare judge load opd questions recover single suites training
  2 store:       artifacts gc ledger manifest promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits

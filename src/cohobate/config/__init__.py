@@ -8,7 +8,7 @@ from cohobate.config.base import EXECUTION, Section, StageName
 from cohobate.config.compare import Compare, Method
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
-from cohobate.config.models import Student, Teacher
+from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
 from cohobate.config.policy import Policy, PolicyJudge
 from cohobate.config.questions import Columns, Documents, Hub, Questions
 from cohobate.config.recipe import Recipe
@@ -39,6 +39,8 @@ __all__ = [
     "StageName",
     "Student",
     "Teacher",
+    "TeacherAccess",
+    "TeacherKind",
     "Training",
     "Triples",
     "Verification",

@@ -192,7 +192,5 @@ def _provider(recipe: Recipe) -> pl.Expr:
 
 def _cost(recipe: Recipe) -> pl.Expr:
     """USD of each row; null without a price."""
-    read, write = recipe.teacher.price_input, recipe.teacher.price_output
-    if read is None or write is None:
-        return pl.lit(None, dtype=pl.Float64)
-    return (pl.col("prompt_tokens") * read + pl.col("completion_tokens") * write) / 1e6
+    cost = recipe.teacher.cost_usd(pl.col("prompt_tokens"), pl.col("completion_tokens"))
+    return pl.lit(None, dtype=pl.Float64) if cost is None else cost

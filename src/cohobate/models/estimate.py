@@ -99,9 +99,9 @@ def _generation(
     rows, length = count * recipe.triples.samples, recipe.triples.max_tokens
     if teacher is None:
         return Line("triples", "teacher", "generation", rows, rows * length, 0.0, 0.0, 0.0)
-    gpus = recipe.teacher.tensor_parallel if recipe.teacher.kind == "vllm" else 1
+    gpus = recipe.teacher.tensor_parallel if recipe.teacher.uses_engine else 1
     batch = min(recipe.triples.batch_size, rows)
-    if recipe.teacher.kind == "vllm":  # it serves as many at a time as there is room for
+    if recipe.teacher.uses_engine:  # it serves as many at a time as there is room for
         room = gpus * machine.memory * GIB * recipe.teacher.gpu_memory - ModelCost.of(teacher).params * _HALF
         batch = max(1, min(batch, int(room / (cache_bytes(teacher) * (prompt_tokens + length)))))
     return _generated("triples", "teacher", "generation", machine, teacher, rows, prompt_tokens, length, batch, gpus)
@@ -239,7 +239,7 @@ def sentences(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> list[s
         said.append(f"less memory: {_advice(most)}")
     if not recipe.teacher.is_folder:
         [asked] = [line for line in lines if line.work == "generation"]
-        price = recipe.teacher.price_output
-        cost = "" if price is None else f", at most {asked.tokens * price / 1e6:.2f} USD for what it writes"
+        price = recipe.teacher.cost_usd(0, asked.tokens)
+        cost = "" if price is None else f", at most {price:.2f} USD for what it writes"
         said.append(f"the endpoint writes at most {asked.tokens:,} tokens in {asked.sequences:,} responses{cost}")
     return said

@@ -92,19 +92,19 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
         return f"{path}: {models[name].config.model_type}, which vLLM loads"
 
     # Where vLLM generates, or a server scores, and nothing else needs the teacher, its weights are not loaded here.
-    alone = recipe.teacher.kind == "vllm" and "student" not in roles
+    alone = recipe.teacher.uses_engine and "student" not in roles
     scores = (recipe.opd.steps and recipe.opd.asks_teacher) or (recipe.sft.steps and recipe.sft.asks_teacher)
     served = bool(scores and recipe.teacher.scores_by_server)
     yield "data folder", _data_folder
     if recipe.curation is not None:
         yield "curation", lambda: _curation(recipe)
     if "teacher" in roles:
-        if recipe.teacher.kind == "endpoint" and ask:
+        if recipe.teacher.is_endpoint and ask:
             yield "teacher answers", lambda: _answers(recipe.teacher, recipe.triples)
             yield "teacher as asked", lambda: _as_asked(recipe.teacher, recipe.triples)
-        if (recipe.teacher.kind == "vllm" and (ask or alone)) or (served and not recipe.teacher.base_urls):
+        if (recipe.teacher.uses_engine and (ask or alone)) or (served and not recipe.teacher.base_urls):
             yield "vllm", _vllm
-        if recipe.teacher.kind == "vllm" and ask:
+        if recipe.teacher.uses_engine and ask:
             yield "teacher answers", lambda: _engine_answers(recipe)
         if recipe.teacher.is_folder:
             light = alone or (served and not ask)
@@ -117,7 +117,7 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
     judge = recipe.triples.verifier.judge
     if judge is not None and recipe.triples.verifier.name == "judge" and ask:
         yield "judge answers", lambda: _judges(judge, recipe)
-        if judge.kind == "endpoint":
+        if judge.is_endpoint:
             yield "judge as asked", lambda: _as_asked(judge)
     if models:
         yield "template", lambda: _template(recipe, models)
@@ -184,7 +184,7 @@ def _curation(recipe: Recipe) -> str:
 
 
 def _judges(judge: Judge, recipe: Recipe) -> str:
-    if judge.kind == "endpoint":
+    if judge.is_endpoint:
         return _answers(judge, judge)
     from cohobate.models.loading import load
 
@@ -274,7 +274,7 @@ def _template(recipe: Recipe, models: dict[str, Any]) -> str:
 def _lengths(recipe: Recipe, models: dict[str, Any]) -> str:
     context = min(model.config.max_position_embeddings for model in models.values())
     own, written = recipe.teacher.max_length, recipe.triples.max_tokens * recipe.teacher.is_folder
-    if recipe.teacher.kind == "vllm" and own is not None and written >= own:
+    if recipe.teacher.uses_engine and own is not None and written >= own:
         raise CohobateError(
             f"triples.max_tokens is {written}, but teacher.max_length only {own} for prompt and response together; "
             "raise teacher.max_length"

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
-from cohobate.config import Recipe
-from cohobate.config.base import Section
+from cohobate.config import Recipe, TeacherAccess, TeacherKind
 from cohobate.config.load import make_recipe
 from cohobate.core.errors import StoreError
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.store.promotion import promoted
 
 
-class NewTeacher(Section):
+class NewTeacher(TeacherAccess):
     """The teacher of the new dataset; what is left empty is as the old one's, or as a recipe's default."""
 
-    kind: Literal["local", "vllm", "endpoint"] = "local"
+    kind: TeacherKind = "local"
     """local: through transformers. vllm: through a vLLM engine. endpoint: an OpenAI-compatible server."""
     model: str
     """local, vllm: a Hugging Face folder or a shipped name. endpoint: the name that the server knows it by."""
@@ -56,7 +54,7 @@ def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
     given = {name: value for name, value in teacher.model_dump().items() if value is not None}
     kept = {name: values["teacher"].get(name) for name in ("prompt", "system")}
     values["teacher"] = {**kept, **given}
-    if teacher.kind == "endpoint":  # it scores no tokens, and only triples are wanted here
+    if teacher.is_endpoint:  # it scores no tokens, and only triples are wanted here
         values["opd"] = {**values["opd"], "steps": 0}
         values["sft"] = {**values["sft"], "objective": "cross_entropy"}
     return make_recipe(values, f"the recipe of {old.id} with the new teacher")

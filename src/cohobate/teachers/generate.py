@@ -94,7 +94,7 @@ class _Work:
     def note(self) -> str:
         """Tokens, cost and failures, for the person who watches."""
         parts = [f"{self.completion_tokens / max(1, self.responses):.0f} tokens a response"]
-        cost = cost_usd(self.recipe, self.prompt_tokens, self.completion_tokens)
+        cost = self.recipe.teacher.cost_usd(self.prompt_tokens, self.completion_tokens)
         parts += [f"{cost:.2f} USD"] if cost is not None else []
         parts += [f"{len(self.failures)} failed"] if self.failures else []
         return ", ".join(parts)
@@ -132,11 +132,3 @@ def failure_rows(failures: Sequence[Failure]) -> pl.DataFrame:
     ended = [(f.error_class, f.status, f.message, f.attempts, f.last_at) for f in chosen]
     rows = [(*a, *b) for a, b in zip(asked, ended, strict=True)]
     return pl.DataFrame(rows, schema=schema.FAILURES.polars, orient="row")
-
-
-def cost_usd(recipe: Recipe, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """What so many tokens cost, in USD; None without a price."""
-    prices = recipe.teacher.price_input, recipe.teacher.price_output
-    if prices[0] is None or prices[1] is None:
-        return None
-    return (prompt_tokens * prices[0] + completion_tokens * prices[1]) / 1e6

@@ -47,7 +47,7 @@ def name(judge: Judge) -> str:
 
 def check(judge: Judge) -> None:
     """Refuse before spending. Raises EndpointError without the key, ModelError without the model."""
-    if judge.kind == "endpoint":
+    if judge.is_endpoint:
         from cohobate.teachers.endpoint.client import EndpointTeacher
 
         EndpointTeacher(judge, judge)
@@ -86,11 +86,11 @@ def spent(
     entries = [_entry(judge, rows, stage, work, paid) for paid, rows in payers if len(rows)]
     tokens = int(found["prompt_tokens"].sum()), int(found["completion_tokens"].sum())
     counts = {
-        "model": judge.model if judge.kind == "endpoint" else PurePath(judge.model).name,
+        "model": judge.model if judge.is_endpoint else PurePath(judge.model).name,
         "replies": len(found),
         "prompt_tokens": tokens[0],
         "completion_tokens": tokens[1],
-        "cost_usd": _cost(judge, *tokens),
+        "cost_usd": judge.cost_usd(*tokens),
     }
     return entries, counts
 
@@ -221,12 +221,6 @@ def _verdict(request: Request | None, replies: dict[str, tuple[str, bool]], fail
 def _entry(judge: Judge, rows: pl.DataFrame, stage: str, work: Work, paid: Paid) -> LedgerEntry:
     from cohobate.models.loading import model_path
 
-    cost = ModelCost.of_folder(model_path(judge.model)) if judge.kind == "local" else UNKNOWN
+    cost = ModelCost.of_folder(model_path(judge.model)) if judge.is_folder else UNKNOWN
     lengths = rows["prompt_tokens"].to_list(), rows["completion_tokens"].to_list()
     return entry(stage, "judge", work, cost, *lengths, paid)
-
-
-def _cost(judge: Judge, prompt_tokens: int, completion_tokens: int) -> float | None:
-    if judge.price_input is None or judge.price_output is None:
-        return None
-    return (prompt_tokens * judge.price_input + completion_tokens * judge.price_output) / 1e6

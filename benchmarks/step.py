@@ -96,9 +96,9 @@ def _sample(student: Any, batch: list[dict[str, str]], step: int) -> list[Any]:
     """A row {sampler_logprobs} a question of `batch`, with the prompt as context and a fresh response."""
     import torch
 
-    from cohobate.models.batching import Row
     from cohobate.models.chat_template import PromptFormat, question_ids
     from cohobate.models.sampling import sampler
+    from cohobate.models.sequence import TrainingSequence
 
     prompts = [question_ids(student.tokenizer, row["question"], PromptFormat()) for row in batch]
     sampled = sampler.sample(
@@ -110,7 +110,9 @@ def _sample(student: Any, batch: list[dict[str, str]], step: int) -> list[Any]:
         pad_id=student.pad_id,
     )
     return [
-        Row([*prompt, *response.response_ids], len(prompt), {"sampler_logprobs": torch.tensor(response.logprobs)})
+        TrainingSequence(
+            [*prompt, *response.response_ids], len(prompt), {"sampler_logprobs": torch.tensor(response.logprobs)}
+        )
         for prompt, response in zip(prompts, sampled, strict=True)
     ]
 
@@ -125,8 +127,6 @@ def _measured(times: list[float], rows: list[Any], costs: dict[str, Any]) -> dic
 
 def ours_opd(task: Task) -> Iterator[dict[str, float]]:
     """Exact on-policy distillation by the functions of the training loop."""
-    from dataclasses import replace
-
     from cohobate.config import Training
     from cohobate.models import logprobs
     from cohobate.models.loading import load
@@ -142,16 +142,14 @@ def ours_opd(task: Task) -> Iterator[dict[str, float]]:
         times.append(time.perf_counter())
         scores = logprobs.score(teacher.model, rows, Training().tokens_per_batch, teacher.pad_id)
         times.append(time.perf_counter())
-        known = zip(rows, scores, strict=True)
-        update([replace(row, known={**row.known, "teacher_hidden": score.hidden}) for row, score in known])
+        pairs = zip(rows, scores, strict=True)
+        update([row.with_features(teacher_hidden=score.hidden) for row, score in pairs])
         times.append(time.perf_counter())
         yield _measured(times, rows, {"rollout": own, "score": theirs, "update": own})
 
 
 def ours_grpo(task: Task) -> Iterator[dict[str, float]]:
     """Group-relative policy optimisation by the functions of the training loop."""
-    from dataclasses import replace
-
     import torch
 
     from cohobate.models.chat_template import decode
@@ -166,20 +164,16 @@ def ours_grpo(task: Task) -> Iterator[dict[str, float]]:
         times = [time.perf_counter()]
         rows = _sample(student, asked, step)
         times.append(time.perf_counter())
-        rewards = torch.tensor([reward(decode(student.tokenizer, list(row.response))) for row in rows])
+        rewards = torch.tensor([reward(decode(student.tokenizer, row.response)) for row in rows])
         values = group_advantages(rewards.view(-1, GROUP)).values.flatten()
-        known = [
-            {**row.known, "advantages": value.expand(len(row.response))}
-            for row, value in zip(rows, values, strict=True)
-        ]
-        update([replace(row, known=facts) for row, facts in zip(rows, known, strict=True)])
+        pairs = zip(rows, values, strict=True)
+        update([row.with_features(advantages=value.expand(len(row.response))) for row, value in pairs])
         times.append(time.perf_counter())
         yield _measured(times, rows, {"rollout": own, "update": own})
 
 
 def ours_sft(task: Task) -> Iterator[dict[str, float]]:
     """Supervised fine-tuning by the functions of the training loop; sequences are tokenized beforehand, as for TRL."""
-    from cohobate.models.batching import Row
     from cohobate.models.chat_template import PromptFormat, training_sequence
     from cohobate.models.loading import load
     from cohobate.store.ledger import ModelCost
@@ -195,8 +189,7 @@ def ours_sft(task: Task) -> Iterator[dict[str, float]]:
     }
     for batch in task.batches():
         times = [time.perf_counter()]
-        chosen = [sequences[row["question"]] for row in batch]
-        rows = [Row(sequence.ids, sequence.context) for sequence in chosen]
+        rows = [sequences[row["question"]] for row in batch]
         update(rows)
         times.append(time.perf_counter())
         yield _measured(times, rows, {"update": own})

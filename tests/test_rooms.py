@@ -30,7 +30,8 @@ ROOMS = """
  2 store:       artifacts gc ledger manifest promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
- 3 models:      batching chat_template estimate loading logprobs sampling.sampler token_loss torch_setup
+ 3 models:      batching chat_template estimate loading logprobs sampling.sampler sequence token_loss
+                torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
                 generate response_store vllm.install vllm.process vllm.server vllm.teacher
  5 evaluation:  accuracy lm_eval pass_at_k verifiers.judge verifiers.labels verifiers.verdict

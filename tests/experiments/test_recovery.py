@@ -17,9 +17,9 @@ from cohobate.experiments.recovery import data, stages, table_stage
 from cohobate.experiments.recovery.arms import Arm, arms, of_arm, second_round, section
 from cohobate.experiments.recovery.exam import grade, scores
 from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined, summarise
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat, decode
 from cohobate.models.loading import load
+from cohobate.models.sequence import TrainingSequence
 from cohobate.sources.world import handbook
 from cohobate.sources.world.chat import generate, obeyed
 from cohobate.sources.world.instructions import INSTRUCTIONS
@@ -118,7 +118,7 @@ def test_passages_are_learnt_whole_and_answers_only_after_their_question(tokeniz
 
 
 def test_a_batch_holds_documents_and_chat_at_the_ratio(tokenizer: PreTrainedTokenizerFast) -> None:
-    book, chat = ([Row([kind, n, n], 1) for n in range(7)] for kind in (1, 2))
+    book, chat = ([TrainingSequence([kind, n, n], 1) for n in range(7)] for kind in (1, 2))
     for share, expected in ((1.0, 10), (0.7, 7), (0.5, 5), (0.0, 0)):
         mixed = data.Mixed(book, chat, share, 10, 0)
         kinds = [row.ids[0] for step in range(7) for row in mixed.batch(step).rows]

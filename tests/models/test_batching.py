@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohobate.config import Training
-from cohobate.models.batching import Padded, Row, batches
+from cohobate.models.batching import Padded, batches
+from cohobate.models.sequence import TrainingSequence
 from cohobate.training.optimizer import lr_factor
 
 shapes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
@@ -19,7 +20,7 @@ def test_batches_hold_every_response_token_once_within_the_budget(shapes: list[t
     made = []
     for i, (context, response) in enumerate(shapes):
         ids = [100 * i + t for t in range(context + response)]
-        made.append(Row(ids, context, {"teacher_logprobs": torch.tensor(ids[context:])}))
+        made.append(TrainingSequence(ids, context, {"teacher_logprobs": torch.tensor(ids[context:])}))
     found: list[int] = []
     for batch in batches(made, budget, -1, "cpu"):
         layout = batch.layout
@@ -41,7 +42,7 @@ widths = st.lists(st.integers(1, 200), min_size=1, max_size=60)
 @given(widths, st.integers(50, 2000))
 def test_a_batch_takes_no_row_that_would_be_mostly_padding(widths: list[int], budget: int) -> None:
     """A row more than a tenth shorter than the widest enters only while the batch is less than a quarter full."""
-    made = [Row(list(range(width + 1)), 1) for width in widths]
+    made = [TrainingSequence(list(range(width + 1)), 1) for width in widths]
     for batch in batches(made, budget, -1, "cpu"):
         lengths = [len(made[i].ids) - 1 for i in batch.order]
         assert lengths == sorted(lengths, reverse=True)

@@ -16,19 +16,22 @@ from transformers import (
 )
 
 from cohobate.models import logprobs
-from cohobate.models.batching import Row, batches, can_share, hidden_states
+from cohobate.models.batching import batches, can_share, hidden_states
 from cohobate.models.decoder.decoder import Decoder
 from cohobate.models.decoder.fused import rms_norm, rotate, swiglu
 from cohobate.models.decoder.shared_prefix import SharedLayout
+from cohobate.models.sequence import TrainingSequence
 
 
-def rows_of(groups: list[tuple[int, list[int]]]) -> list[Row]:
+def rows_of(groups: list[tuple[int, list[int]]]) -> list[TrainingSequence]:
     """(prompt length, response lengths) of each group; rows in an order that mixes the groups."""
     draw = torch.Generator().manual_seed(1)
     rows = []
     for length, responses in groups:
         prompt = torch.randint(50, (length,), generator=draw).tolist()
-        rows += [Row([*prompt, *torch.randint(50, (n,), generator=draw).tolist()], length) for n in responses]
+        rows += [
+            TrainingSequence([*prompt, *torch.randint(50, (n,), generator=draw).tolist()], length) for n in responses
+        ]
     return [rows[i] for i in torch.randperm(len(rows), generator=draw).tolist()]
 
 
@@ -70,7 +73,7 @@ def made(config: Any) -> Any:
     return model
 
 
-def by_transformers(model: Any, row: Row) -> torch.Tensor:
+def by_transformers(model: Any, row: TrainingSequence) -> torch.Tensor:
     states: torch.Tensor = model.get_decoder()(input_ids=torch.tensor([row.ids]), use_cache=False).last_hidden_state
     return states[0, row.context - 1 : -1]
 
@@ -153,13 +156,13 @@ def test_every_response_is_read_once_and_no_batch_is_over_its_budget(budget: int
 
 def test_each_prompt_is_computed_once() -> None:
     prompt, others = list(range(20)), [[30, 31, 32], [33, 34], [35]]
-    [batch] = batches([Row([*prompt, *other], 20) for other in others], 1000, 0, "cpu", share=True)
+    [batch] = batches([TrainingSequence([*prompt, *other], 20) for other in others], 1000, 0, "cpu", share=True)
     assert isinstance(batch.layout, SharedLayout)
     assert batch.layout.ids.tolist() == [*prompt, *(token for i in batch.order for token in others[i][:-1])]
 
 
 def test_prompts_that_are_seldom_equal_are_padded() -> None:
-    rows = [Row([*range(i, i + 20), 1, 2, 3], 20) for i in range(20)]
+    rows = [TrainingSequence([*range(i, i + 20), 1, 2, 3], 20) for i in range(20)]
     kinds: set[type] = {type(batch.layout) for batch in batches([*rows, rows[0]], 1000, 0, "cpu", share=True)}
     assert SharedLayout not in kinds
     assert isinstance(next(batches(rows * 2, 1000, 0, "cpu", share=True)).layout, SharedLayout)

@@ -7,7 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralConfig, Qwen3Config, Qwen3ForCausalLM
 
 from cohobate.models import logprobs
-from cohobate.models.batching import Batch, Padded, Row, batches, hidden_states
+from cohobate.models.batching import Batch, Padded, batches, hidden_states
+from cohobate.models.sequence import TrainingSequence
 
 SMALL: dict[str, Any] = {
     "vocab_size": 40,
@@ -25,7 +26,7 @@ CONFIGS: dict[str, Any] = {
         vocab_size=40, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
     ),
 }
-ROWS = [Row([1, 2, 3, 4, 5, 6, 7], 5), Row([9, 8, 7], 1), Row([5] * 6, 3)]
+ROWS = [TrainingSequence([1, 2, 3, 4, 5, 6, 7], 5), TrainingSequence([9, 8, 7], 1), TrainingSequence([5] * 6, 3)]
 
 
 def padded() -> tuple[Batch, Padded]:
@@ -77,7 +78,7 @@ def test_a_vocabulary_too_large_for_one_chunk_is_scored_alike() -> None:
     vocabulary = 500_000  # several chunks
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, num_key_value_heads=1, head_dim=8, **sizes))
-    rows = [Row([9999 * t % vocabulary for t in range(20 + i)], 1 + i) for i in range(3)]
+    rows = [TrainingSequence([9999 * t % vocabulary for t in range(20 + i)], 1 + i) for i in range(3)]
     for row, score in zip(rows, logprobs.score(model.eval(), rows, 1000, 0), strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from cohobate.models import logprobs
-from cohobate.models.batching import Row
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling.sampler import Decoding
+from cohobate.models.sequence import TrainingSequence
 from tests.support.sampling_runs import DECODINGS, drawn
 
 
@@ -24,7 +24,7 @@ def test_logprobs_are_those_of_a_fresh_forward_pass_at_temperature_one(
     teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding
 ) -> None:
     found = drawn(teacher, prompts, decoding, batch_size=4)
-    rows = [Row([*p, *r.response_ids], len(p)) for p, r in zip(prompts, found, strict=True)]
+    rows = [TrainingSequence([*p, *r.response_ids], len(p)) for p, r in zip(prompts, found, strict=True)]
     scores = logprobs.score(teacher.model, rows, 200, teacher.pad_id)
     for prompt, response, score in zip(prompts, found, scores, strict=True):
         expected = logprobs_by_transformers(teacher, prompt, response.response_ids)
@@ -36,7 +36,7 @@ def test_logprobs_are_those_of_a_fresh_forward_pass_at_temperature_one(
 def test_hidden_states_of_a_score_give_the_whole_distribution(
     teacher: LoadedModel, prompts: list[list[int]], budget: int
 ) -> None:
-    rows = [Row([*prompt, *range(5, 6 + 3 * i)], len(prompt)) for i, prompt in enumerate(prompts)]
+    rows = [TrainingSequence([*prompt, *range(5, 6 + 3 * i)], len(prompt)) for i, prompt in enumerate(prompts)]
     for row, score in zip(rows, logprobs.score(teacher.model, rows, budget, teacher.pad_id), strict=True):
         with torch.no_grad():
             logits = teacher.model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]

@@ -16,11 +16,11 @@ from transformers import (
 
 from cohobate.core.errors import ModelError
 from cohobate.models import logprobs
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import encode
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sampling import sampler
 from cohobate.models.sampling.sampler import Decoding, sample, uniforms
+from cohobate.models.sequence import TrainingSequence
 from tests.support.sampling_runs import GREEDY, KEYS, drawn
 
 # Which tokens.
@@ -204,7 +204,7 @@ def test_sampling_and_scoring_leave_the_mode_of_the_model_as_it_was(
     try:
         drawn(teacher, prompts, Decoding(2))
         rollouts_mode = teacher.model.training
-        logprobs.score(teacher.model, [Row(prompts[0], 1)], 100, 0)
+        logprobs.score(teacher.model, [TrainingSequence(prompts[0], 1)], 100, 0)
         scores_mode = teacher.model.training
     finally:
         hook.remove()

@@ -18,9 +18,9 @@ from transformers import LlamaConfig, Qwen3Config, Qwen3ForCausalLM
 from cohobate.config import Training
 from cohobate.core.progress import Bar
 from cohobate.models import logprobs
-from cohobate.models.batching import Row
 from cohobate.models.loading import LoadedModel, load, model_path
 from cohobate.models.sampling import sampler
+from cohobate.models.sequence import TrainingSequence
 from cohobate.store import ledger
 from cohobate.store.ledger import PASSES, LedgerEntry, ModelCost
 from cohobate.training.loop import Run
@@ -64,8 +64,8 @@ def upper_half(*lengths: int) -> int:
     return sum(n * (n - 1) // 2 for n in lengths)
 
 
-def rows(prompt: int, response: int, count: int) -> list[Row]:
-    return [Row([(7 * i + t) % 50 for t in range(prompt + response)], prompt) for i in range(count)]
+def rows(prompt: int, response: int, count: int) -> list[TrainingSequence]:
+    return [TrainingSequence([(7 * i + t) % 50 for t in range(prompt + response)], prompt) for i in range(count)]
 
 
 def test_parameters_are_those_of_the_model_without_its_norms(model: Any) -> None:
@@ -123,7 +123,7 @@ def test_scoring_costs_what_torch_counts(model: Any) -> None:
 class Given(Source):
     """A source of the same rows at every step."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[TrainingSequence]) -> None:
         self.rows = rows
 
     def batch(self, step: int) -> StepBatch:

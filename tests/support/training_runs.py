@@ -12,8 +12,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cohobate.config import Training
 from cohobate.core.progress import Bar
-from cohobate.models.batching import Row
 from cohobate.models.loading import LoadedModel, load
+from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Objective
 from cohobate.training.loop import Run
 from cohobate.training.objectives.sft import cross_entropy
@@ -42,7 +42,7 @@ def base() -> LoadedModel:
 class Given(Source):
     """A source of the same rows at every step; `before` is called first."""
 
-    rows: list[Row]
+    rows: list[TrainingSequence]
     before: Callable[[int], None] = lambda step: None
 
     def batch(self, step: int) -> StepBatch:
@@ -98,7 +98,11 @@ def weights(student: LoadedModel) -> dict[str, torch.Tensor]:
 
 
 def one_step(
-    student: LoadedModel, rows: list[Row], folder: Path, objective: Objective = cross_entropy, **changes: Any
+    student: LoadedModel,
+    rows: list[TrainingSequence],
+    folder: Path,
+    objective: Objective = cross_entropy,
+    **changes: Any,
 ) -> tuple[Gradients, Metrics]:
     """The gradients with which the optimizer takes a step on `rows`, and the step's metrics."""
     with taken_gradients(student) as gradients:

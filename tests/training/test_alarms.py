@@ -9,9 +9,9 @@ import torch
 from cohobate.config.training import Alarms, Training
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
+from cohobate.models.sequence import TrainingSequence
 from cohobate.training.alarms import ring
 from cohobate.training.loop import Run
 from cohobate.training.metrics import repetition
@@ -91,7 +91,7 @@ def test_repetition_is_the_share_of_4_grams_seen_before(responses: list[list[int
 class Worsening(Source):
     """The same rows at every step, whose statistics go wrong from a step on; `kill_at` a step the run is killed."""
 
-    def __init__(self, rows: list[Row], wrong_from: int, kill_at: int | None) -> None:
+    def __init__(self, rows: list[TrainingSequence], wrong_from: int, kill_at: int | None) -> None:
         self.rows, self.wrong_from, self.kill_at = rows, wrong_from, kill_at
 
     def batch(self, step: int) -> StepBatch:

@@ -125,7 +125,7 @@ def test_the_expected_gradient_is_that_of_the_kl_over_spans(tmp_path: Path) -> N
             "teacher_spans": known["teacher_spans"].tolist(),
         }
         [learnt] = chosen.learn([row], {})
-        loss = chosen.objective(theta[None], Tokens(torch.tensor([item.row]), **learnt.known))["loss"]
+        loss = chosen.objective(theta[None], Tokens(torch.tensor([item.row]), **learnt.features))["loss"]
         (float(log_p.detach()[item.row].exp()) * loss).backward()
     assert exact is not None and theta.grad is not None and float(exact.abs().max()) > 0.1
     torch.testing.assert_close(theta.grad, exact, atol=1e-5, rtol=1e-4)
@@ -142,8 +142,8 @@ def test_the_tokens_of_a_span_share_its_advantage() -> None:
         "teacher_spans": [0, 0, 1, -1],
     }
     [learnt] = chosen.learn([row], {})
-    assert learnt.known["advantages"].tolist() == [1.5, 1.5, -0.5, 0.0]
-    assert learnt.known["teacher_logprobs"].tolist() == [-0.25, -1.25, -1.0, -3.0]
+    assert learnt.features["advantages"].tolist() == [1.5, 1.5, -0.5, 0.0]
+    assert learnt.features["teacher_logprobs"].tolist() == [-0.25, -1.25, -1.0, -3.0]
 
 
 def with_letters(folder: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from cohobate.core.errors import CohobateError
-from cohobate.models.batching import Padded, Row, batches, hidden_states
+from cohobate.models.batching import Padded, batches, hidden_states
 from cohobate.models.chat_template import PromptFormat, PromptFormatName, prompt_ids
 from cohobate.models.loading import LoadedModel
+from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Objective, Terms, Tokens
 from cohobate.training.metrics import averages
 from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL
@@ -41,12 +42,12 @@ def student() -> LoadedModel:
 
 
 @pytest.fixture
-def rows(student: LoadedModel) -> list[Row]:
+def rows(student: LoadedModel) -> list[TrainingSequence]:
     """Three chat sequences of unlike length, the second without an end."""
     return training_rows(student.tokenizer, TRIPLES, PromptFormat())
 
 
-def by_transformers(rows: list[Row], masked: list[int]) -> tuple[Gradients, float]:
+def by_transformers(rows: list[TrainingSequence], masked: list[int]) -> tuple[Gradients, float]:
     """Gradients and loss from transformers, with a label of -100 on the first `masked` tokens of each row."""
     model = base().model
     width = max(len(row.ids) for row in rows)
@@ -78,7 +79,7 @@ def test_a_step_is_that_of_transformers_with_chat_prompts_masked_and_plain_ones_
 
 
 def test_only_positions_that_predict_a_completion_get_a_gradient(
-    student: LoadedModel, rows: list[Row], tmp_path: Path
+    student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path
 ) -> None:
     rows = sorted(rows, key=lambda row: -len(row.ids))  # as the batch orders them
     states: list[torch.Tensor] = []
@@ -97,7 +98,7 @@ def test_only_positions_that_predict_a_completion_get_a_gradient(
         assert found.nonzero()[:, 0].tolist() == list(predicting)
 
 
-def test_a_truncated_response_is_learnt_without_an_end(student: LoadedModel, rows: list[Row]) -> None:
+def test_a_truncated_response_is_learnt_without_an_end(student: LoadedModel, rows: list[TrainingSequence]) -> None:
     learnt = [student.tokenizer.decode(row.response) for row in rows]
     ends = ["" if truncated else "<|im_end|>" for truncated in TRIPLES["truncated"]]
     assert learnt == [text + end for text, end in zip(TRIPLES["response"], ends, strict=True)]
@@ -113,7 +114,7 @@ def test_a_missing_answer_or_rationale_is_learnt_as_nothing(student: LoadedModel
 # Batches: no split and no padding changes anything.
 
 
-def informed(rows: list[Row]) -> list[Row]:
+def informed(rows: list[TrainingSequence]) -> list[TrainingSequence]:
     """`rows` with made-up knowledge of each response token, all different."""
     generator = torch.Generator().manual_seed(0)
 
@@ -124,7 +125,7 @@ def informed(rows: list[Row]) -> list[Row]:
             "teacher_hidden": torch.randn(count, 8, generator=generator),
         }
 
-    return [replace(row, known=known(len(row.response))) for row in rows]
+    return [replace(row, features=known(len(row.response))) for row in rows]
 
 
 def teacher_head(hidden: torch.Tensor) -> torch.Tensor:
@@ -141,7 +142,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
 def test_micro_batches_change_neither_gradient_nor_metrics(
-    objective: Objective, rows: list[Row], tmp_path: Path
+    objective: Objective, rows: list[TrainingSequence], tmp_path: Path
 ) -> None:
     learnt = []
     for budget in (1, 70, 100_000):  # each row alone, two together, all together
@@ -154,8 +155,8 @@ def test_micro_batches_change_neither_gradient_nor_metrics(
             assert found[name] == pytest.approx(metrics[name], rel=1e-4), name
 
 
-def test_padding_changes_no_hidden_state(student: LoadedModel, rows: list[Row]) -> None:
-    def states(chosen: list[Row], pad: int) -> dict[int, torch.Tensor]:
+def test_padding_changes_no_hidden_state(student: LoadedModel, rows: list[TrainingSequence]) -> None:
+    def states(chosen: list[TrainingSequence], pad: int) -> dict[int, torch.Tensor]:
         with torch.no_grad():
             [batch] = batches(chosen, 100_000, pad, "cpu")
             found = hidden_states(student.model, batch)
@@ -174,7 +175,7 @@ def test_padding_changes_no_hidden_state(student: LoadedModel, rows: list[Row]) 
 
 
 def test_a_step_moves_every_parameter_as_adamw_says_and_decays_no_norm(
-    student: LoadedModel, rows: list[Row], tmp_path: Path
+    student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path
 ) -> None:
     """The first step of AdamW, p (1 - lr decay) - lr g / (|g| + eps), in a warm-up of four steps."""
     changes: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.5, "warmup": 4, "steps": 4}
@@ -197,7 +198,7 @@ def test_a_frozen_parameter_is_no_business_of_the_optimizer(student: LoadedModel
     assert sorted(held) == sorted(id(p) for p in student.model.parameters() if p is not frozen)
 
 
-def test_the_gradient_is_clipped_and_its_norm_told_as_it_was(rows: list[Row], tmp_path: Path) -> None:
+def test_the_gradient_is_clipped_and_its_norm_told_as_it_was(rows: list[TrainingSequence], tmp_path: Path) -> None:
     free, told = one_step(base(), rows, tmp_path / "free")
     clipped, _ = one_step(base(), rows, tmp_path / "clipped", clip=0.125)
     norm = math.sqrt(sum(float(g.double().square().sum()) for g in free.values()))
@@ -218,7 +219,7 @@ def infinite(logits: torch.Tensor, tokens: Tokens) -> Terms:
 
 @pytest.mark.parametrize("objective", [broken_at_zero, infinite])
 def test_a_step_that_is_not_finite_is_refused_before_it_touches_a_weight(
-    objective: Objective, student: LoadedModel, rows: list[Row], tmp_path: Path
+    objective: Objective, student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path
 ) -> None:
     before = weights(student)
     with pytest.raises(CohobateError, match=r"^sft: the loss is .* at step 0; lower sft\.lr \(now 0\.5\)"):
@@ -226,7 +227,9 @@ def test_a_step_that_is_not_finite_is_refused_before_it_touches_a_weight(
     torch.testing.assert_close(weights(student), before, rtol=0, atol=0)
 
 
-def test_each_step_uses_the_rate_of_the_schedule(student: LoadedModel, rows: list[Row], tmp_path: Path) -> None:
+def test_each_step_uses_the_rate_of_the_schedule(
+    student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path
+) -> None:
     changes: dict[str, Any] = {"steps": 4, "warmup": 2, "schedule": "linear", "lr": 0.1, "min_lr_ratio": 0.5}
     done = run_of(student, Given(rows), tmp_path, **changes).train()
     rates = [metrics["lr"] for metrics in done.metrics]
@@ -238,7 +241,7 @@ def test_each_step_uses_the_rate_of_the_schedule(student: LoadedModel, rows: lis
 
 @pytest.mark.parametrize(("steps", "points"), [(0, [0]), (4, [0, 2, 4]), (5, [0, 2, 4, 5])])
 def test_points_are_measured_first_last_and_every_so_often(
-    steps: int, points: list[int], student: LoadedModel, rows: list[Row], tmp_path: Path
+    steps: int, points: list[int], student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path
 ) -> None:
     evaluated: list[int] = []
     done = run_of(student, Given(rows), tmp_path, evaluated=evaluated, steps=steps, evaluate_every=2).train()
@@ -255,7 +258,7 @@ def untimed(metrics: list[Metrics]) -> list[Metrics]:
     return [{name: value for name, value in m.items() if "seconds" not in name} for m in metrics]
 
 
-def test_an_interrupted_run_ends_as_if_nothing_had_happened(rows: list[Row], tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(rows: list[TrainingSequence], tmp_path: Path) -> None:
     changes: dict[str, Any] = {"steps": 6, "warmup": 2, "snapshot_every": 2}
     whole, cut, resumed = base(), base(), base()
     expected = run_of(whole, Given(rows), tmp_path / "whole", **changes).train()

@@ -14,9 +14,9 @@ from cohobate.config.training import Lora, Training
 from cohobate.core.errors import UserError
 from cohobate.core.progress import Bar
 from cohobate.core.shipped import shipped_path
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel, load
+from cohobate.models.sequence import TrainingSequence
 from cohobate.training.loop import Run
 from cohobate.training.objectives.sft import cross_entropy
 from cohobate.training.trainee import Trainee, whole_weights
@@ -31,7 +31,7 @@ def base() -> LoadedModel:
     return load("world/base", device="cpu", train=True)
 
 
-def rows(student: LoadedModel) -> list[Row]:
+def rows(student: LoadedModel) -> list[TrainingSequence]:
     return training_rows(student.tokenizer, TRIPLES, PromptFormat())
 
 

@@ -11,15 +11,14 @@ from safetensors.torch import load_file
 from cohobate.config.load import load_recipe
 from cohobate.config.opd import Opd
 from cohobate.core.errors import RecipeError
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
+from cohobate.models.sequence import TrainingSequence
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
 from cohobate.training.methods import Logged, method
-from cohobate.training.rollout_source import _first
 from cohobate.training.triple_source import with_gold_ghosts
 from tests.support.method_runs import METHODS, SMALL
 
@@ -106,7 +105,7 @@ def logged(rewards: list[float | None], lengths: list[int]) -> Logged:
 def test_grpo_advantages_are_rewards_less_the_mean_of_their_group() -> None:
     config = Opd(objective="grpo", group=2, steps=1, warmup=0)
     rows = method(config, None).learn(logged([1, 0, 1, 1], [3, 2, 1, 1]), {})
-    found = [row.known["advantages"].tolist() for row in rows]
+    found = [row.features["advantages"].tolist() for row in rows]
     assert found == [[0.5] * 3, [-0.5] * 2, [0.0], [0.0]]
 
 
@@ -115,8 +114,8 @@ def test_judged_rollouts_have_signed_rewards_and_those_without_a_verdict_are_dro
     rows = method(config, None).learn(logged([1, 0, None, 0, 0, 0], [2, 1, 5, 1, 1, 1]), {})
     assert [len(row.response) for row in rows] == [2, 1, 1, 1, 1]
     # +1 less the mean of the other that has a verdict, and the reverse; a group of one mind teaches nothing.
-    assert [row.known["advantages"].tolist() for row in rows] == [[2.0, 2.0], [-2.0], [0.0], [0.0], [0.0]]
-    assert [row.known["weights"].tolist() for row in rows] == [[2.0, 2.0], [0.0], [0.0], [0.0], [0.0]]
+    assert [row.features["advantages"].tolist() for row in rows] == [[2.0, 2.0], [-2.0], [0.0], [0.0], [0.0]]
+    assert [row.features["weights"].tolist() for row in rows] == [[2.0, 2.0], [0.0], [0.0], [0.0], [0.0]]
 
 
 def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> None:
@@ -125,7 +124,7 @@ def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> No
     # The second group has no right one, and the undecided row is not called wrong.
     [row] = rows
     assert row.ids == [1, 2, 12, 12] and row.context == 2
-    assert row.known["student_ids"].tolist() == [11, 11]
+    assert row.features["student_ids"].tolist() == [11, 11]
 
 
 def test_gold_ghosts_are_the_responses_that_were_given(start_artifacts: tuple[Path, list[Artifact]]) -> None:
@@ -139,10 +138,10 @@ def test_gold_ghosts_are_the_responses_that_were_given(start_artifacts: tuple[Pa
 
 
 def test_partial_rollouts_keep_the_facts_of_their_first_tokens() -> None:
-    row = Row([1, 2, 3, 4, 5], 2, {"teacher_logprobs": torch.tensor([-1.0, -2.0, -3.0])})
-    cut = _first(row, 2)
-    assert cut.ids == [1, 2, 3, 4] and cut.known["teacher_logprobs"].tolist() == [-1.0, -2.0]
-    assert _first(row, 3) is row and _first(row, None) is row
+    row = TrainingSequence([1, 2, 3, 4, 5], 2, {"teacher_logprobs": torch.tensor([-1.0, -2.0, -3.0])})
+    cut = row.first(2)
+    assert cut.ids == [1, 2, 3, 4] and cut.features["teacher_logprobs"].tolist() == [-1.0, -2.0]
+    assert row.first(3) is row and row.first(None) is row
 
 
 def test_only_the_chosen_objectives_settings_are_its_identity() -> None:

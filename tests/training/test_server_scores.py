@@ -1,7 +1,7 @@
 """Scores of given tokens from a server: what is sent, what is refused, and that nothing is asked twice."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import EndpointError, RecipeError, TeacherError
 from cohobate.models.loading import load
+from cohobate.models.sequence import TrainingSequence
 from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.teachers.endpoint.client import Exchange
-from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoredRow, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 from cohobate.training.distributed import ALONE
 from cohobate.training.scoring.local import Asked, Known, Needs
 from cohobate.training.scoring.server import ServedScores, in_requests
 from tests.support.pipeline import SMALL, train_stages
 from tests.support.wire_server import Act, Body, WireServer, completion, error, likeliest, logprob, scored
 
-ROWS = [ScoredRow(n, list(range(10 + n, 10 + n + length)), 3) for n, length in enumerate([8, 5, 30, 12, 9, 21])]
+LENGTHS = [8, 5, 30, 12, 9, 21]
+ROWS = {n: TrainingSequence(list(range(10 + n, 10 + n + length)), 3) for n, length in enumerate(LENGTHS)}
 
 
 def recipe_of(url: str, *changes: str) -> Recipe:
@@ -38,7 +40,9 @@ def recipe_of(url: str, *changes: str) -> Recipe:
     return load_recipe("tiny", [*SMALL, *served, "opd.tokens_per_batch=120", "triples.timeout=20", *changes])
 
 
-def ask(server: WireServer, rows: Sequence[ScoredRow] = ROWS, top_k: int = 0) -> list[list[RowScore] | Unscored]:
+def ask(
+    server: WireServer, rows: Mapping[int, TrainingSequence] = ROWS, top_k: int = 0
+) -> list[list[RowScore] | Unscored]:
     recipe = recipe_of(server.url)
     exchange = Exchange(recipe.teacher, recipe.triples, ScoreWire(recipe.teacher))
     return [item for batch in exchange.answer(list(in_requests(rows, 40, top_k))) for item in batch]
@@ -53,9 +57,9 @@ def by_number(outcomes: list[list[RowScore] | Unscored]) -> dict[int, RowScore]:
 def test_each_row_gets_the_scores_of_its_response_place_by_place() -> None:
     with WireServer().running() as server:
         found = by_number(ask(server, top_k=3))
-    for row in ROWS:
+    for number, row in ROWS.items():
         places = range(row.context, len(row.ids))
-        score = found[row.number]
+        score = found[number]
         for own, top, ids, at in zip(score.logprobs, score.top_logprobs, score.top_ids, places, strict=True):
             listed = likeliest(at, 3)
             assert own == pytest.approx(listed.get(row.ids[at], logprob(row.ids[at], at)))
@@ -65,9 +69,9 @@ def test_each_row_gets_the_scores_of_its_response_place_by_place() -> None:
 
 
 def test_requests_hold_as_many_rows_as_their_tokens_allow() -> None:
-    assert [[row.number for row in part.rows] for part in in_requests(ROWS, 40, 2)] == [[0, 1], [2], [3, 4], [5]]
-    assert [[row.number for row in part.rows] for part in in_requests(ROWS, 1, 2)] == [[n] for n in range(6)]
-    assert [part.top_k for part in in_requests(ROWS, 10_000, 2)] == [2] and list(in_requests([], 5, 0)) == []
+    assert [list(part.rows) for part in in_requests(ROWS, 40, 2)] == [[0, 1], [2], [3, 4], [5]]
+    assert [list(part.rows) for part in in_requests(ROWS, 1, 2)] == [[n] for n in range(6)]
+    assert [part.top_k for part in in_requests(ROWS, 10_000, 2)] == [2] and list(in_requests({}, 5, 0)) == []
 
 
 def test_refusals_and_lost_connections_cost_a_retry_and_nothing_more() -> None:
@@ -88,8 +92,8 @@ def test_a_server_that_goes_away_between_two_steps_is_waited_for() -> None:
     with server.running():
         recipe = recipe_of(server.url)
         exchange = Exchange(recipe.teacher, recipe.triples, ScoreWire(recipe.teacher))
-        assert by_number([item for batch in exchange.answer([ScoreRequest(ROWS[:1], 0)]) for item in batch])
-    answers = exchange.answer([ScoreRequest(ROWS[1:2], 0)])
+        assert by_number([item for batch in exchange.answer([ScoreRequest({0: ROWS[0]}, 0)]) for item in batch])
+    answers = exchange.answer([ScoreRequest({1: ROWS[1]}, 0)])
     import threading
 
     found: list[Any] = []
@@ -143,7 +147,7 @@ REFUSED = {
 def test_what_would_be_garbage_is_refused_in_one_sentence(kind: str) -> None:
     plan, sentence = REFUSED[kind]
     with WireServer(plan).running() as server, pytest.raises(EndpointError, match=sentence) as caught:
-        ask(server, ROWS[:1], top_k=4)
+        ask(server, {0: ROWS[0]}, top_k=4)
     assert "\n" not in str(caught.value) and server.url in str(caught.value) and len(server.seen) == 1
 
 

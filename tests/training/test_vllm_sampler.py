@@ -16,11 +16,11 @@ import torch
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import CohobateError
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.loading import load
 from cohobate.models.logprobs import score
 from cohobate.models.sampling.sampler import Sampled
+from cohobate.models.sequence import TrainingSequence
 from cohobate.stages import opd
 from cohobate.store.artifacts import Artifact
 from cohobate.training.trainee import Trainee
@@ -58,7 +58,7 @@ class Student:
     def difference(self, sampled: list[Sampled]) -> float:
         """The largest, of the sampler's log-probabilities and the trainer's."""
         pairs = zip(self.prompts, sampled, strict=True)
-        rows = [Row([*prompt, *item.response_ids], len(prompt)) for prompt, item in pairs]
+        rows = [TrainingSequence([*prompt, *item.response_ids], len(prompt)) for prompt, item in pairs]
         own = score(self.model.model, rows, 2048, self.model.pad_id)
         both = zip(sampled, own, strict=True)
         return max(float((torch.tensor(item.logprobs) - known.logprobs).abs().max()) for item, known in both)

@@ -13,13 +13,12 @@ from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import CohobateError
 from cohobate.core.shipped import shipped_path
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import question_ids, student_format, teacher_format
 from cohobate.models.loading import load
 from cohobate.models.logprobs import score
 from cohobate.models.sampling import sampler
+from cohobate.models.sequence import TrainingSequence
 from cohobate.stages.preflight import check, print_checks
-from cohobate.teachers.endpoint.prompt_logprobs import ScoredRow
 from cohobate.teachers.endpoint.scoring_checks import checks
 from cohobate.teachers.vllm.server import scoring_server
 from cohobate.training.distributed import ALONE
@@ -120,8 +119,8 @@ def test_preflight_catches_other_weights_under_the_right_name(served: Recipe, da
         """With the model that the recipe's folder would hold."""
         model = load(name)
 
-        def local(row: ScoredRow) -> list[float]:
-            [found] = score(model.model, [Row(row.ids, row.context)], 512, model.pad_id)
+        def local(row: TrainingSequence) -> list[float]:
+            [found] = score(model.model, [row], 512, model.pad_id)
             return [float(value) for value in found.logprobs]
 
         return dict(checks(served, load("world/base"), local))["server agrees"]()

@@ -7,7 +7,7 @@ not read. Where many sequences have the same context, as the rollouts of a group
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,25 +15,8 @@ import torch
 from cohobate.models.decoder.decoder import Decoder, causal
 from cohobate.models.decoder.shared_prefix import SharedLayout, lay_out, saved, split
 from cohobate.models.last_layer import mlp_only_at
+from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Tokens
-
-
-@dataclass(frozen=True)
-class Row:
-    """A sequence to learn from or to score: `ids`, of which the first `context` (>= 1) carry no loss.
-
-    known: what is known about each of the len(ids) - context response tokens, by the name of the field of `Tokens`;
-    tensors with that first dimension.
-    """
-
-    ids: Sequence[int]
-    context: int
-    known: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    @property
-    def response(self) -> Sequence[int]:
-        return self.ids[self.context :]
-
 
 # Below this share of saved tokens, what it takes to gather them is not worth it.
 _WORTH = 0.1
@@ -54,7 +37,7 @@ class Padded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that pass through the model together: where their tokens lie, and what is known of their response tokens.
+    """Sequences that pass through the model together: where their tokens lie, and their response tokens' features.
 
     order: index of each batch row in the list it was made from; `tokens` has their responses in that order.
     """
@@ -65,7 +48,7 @@ class Batch:
 
 
 def batches(
-    rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str, *, share: bool = False
+    rows: Sequence[TrainingSequence], token_budget: int, pad_id: int, device: torch.device | str, *, share: bool = False
 ) -> Iterator[Batch]:
     """`rows` in batches of at most `token_budget` tokens that are computed (a longer row is a batch of its own).
 
@@ -84,13 +67,18 @@ def can_share(model: Any) -> bool:
 
 
 def _shared(
-    rows: Sequence[Row], pairs: list[tuple[Sequence[int], Sequence[int]]], budget: int, device: torch.device | str
+    rows: Sequence[TrainingSequence],
+    pairs: list[tuple[Sequence[int], Sequence[int]]],
+    budget: int,
+    device: torch.device | str,
 ) -> Iterator[Batch]:
     for order in split(pairs, budget):
         yield Batch(lay_out([pairs[i] for i in order], device), _tokens([rows[i] for i in order], device), order)
 
 
-def _padded(rows: Sequence[Row], token_budget: int, pad_id: int, device: torch.device | str) -> Iterator[Batch]:
+def _padded(
+    rows: Sequence[TrainingSequence], token_budget: int, pad_id: int, device: torch.device | str
+) -> Iterator[Batch]:
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
     start = 0
     while start < len(order):
@@ -131,7 +119,7 @@ def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     return chosen
 
 
-def _collate(rows: list[Row], order: list[int], pad_id: int, device: torch.device | str) -> Batch:
+def _collate(rows: list[TrainingSequence], order: list[int], pad_id: int, device: torch.device | str) -> Batch:
     width = max(1, max(len(row.ids) for row in rows) - 1)
     inputs = torch.full((len(rows), width), pad_id)
     for i, row in enumerate(rows):
@@ -142,7 +130,7 @@ def _collate(rows: list[Row], order: list[int], pad_id: int, device: torch.devic
     return Batch(layout, _tokens(rows, device), order)
 
 
-def _tokens(rows: list[Row], device: torch.device | str) -> Tokens:
+def _tokens(rows: list[TrainingSequence], device: torch.device | str) -> Tokens:
     ids = torch.tensor([token for row in rows for token in row.response], dtype=torch.long)
-    known = {name: torch.cat([row.known[name] for row in rows]).to(device) for name in rows[0].known}
-    return Tokens(ids=ids.to(device), **known)
+    features = {name: torch.cat([row.features[name] for row in rows]).to(device) for name in rows[0].features}
+    return Tokens(ids=ids.to(device), **features)

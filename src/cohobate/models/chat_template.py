@@ -6,10 +6,12 @@ exactly as they are generated: the prompt's ids never depend on what follows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cohobate.config import Recipe
+from cohobate.models.sequence import TrainingSequence
 
 PromptFormatName = Literal["chat", "plain"]
 
@@ -38,14 +40,6 @@ def teacher_format(recipe: Recipe) -> PromptFormat:
     return PromptFormat(recipe.teacher.prompt, recipe.teacher.system)
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """A training sequence: `ids`, of which the first `context` carry no loss."""
-
-    ids: list[int]
-    context: int
-
-
 def messages(question: str, template: str, system: str | None) -> list[dict[str, str]]:
     """The conversation that asks `question`; `template` holds `{question}`."""
     opening = [{"role": "system", "content": system}] if system else []
@@ -68,9 +62,9 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def decode(tokenizer: Any, ids: list[int]) -> str:
+def decode(tokenizer: Any, ids: Sequence[int]) -> str:
     """Text of `ids` without special tokens."""
-    text: str = tokenizer.decode(ids, skip_special_tokens=True)
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
     return text
 
 
@@ -90,7 +84,7 @@ def completion_text(response: str, rationale: str | None, answer: str, prompt_fo
 
 def training_sequence(
     tokenizer: Any, question: str, completion: str, prompt_format: PromptFormat, *, ended: bool
-) -> Sequence:
+) -> TrainingSequence:
     """Prompt and completion of a triple.
 
     The end token is appended only when the teacher's response `ended` by itself: a truncated one must not teach the
@@ -100,4 +94,4 @@ def training_sequence(
     end = [tokenizer.eos_token_id] if ended else []
     # Plain text is learnt whole, but nothing comes before its first token to predict it from.
     context = 1 if prompt_format.name == "plain" else len(prompt)
-    return Sequence([*prompt, *encode(tokenizer, completion), *end], context)
+    return TrainingSequence([*prompt, *encode(tokenizer, completion), *end], context)

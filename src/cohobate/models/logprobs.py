@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from cohobate.models.batching import Row, batches, can_share, hidden_states
+from cohobate.models.batching import batches, can_share, hidden_states
+from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Terms, Tokens, evaluate_in_chunks
 
 
@@ -21,7 +22,7 @@ class Score:
 
 
 @torch.no_grad()
-def score(model: Any, rows: Sequence[Row], token_budget: int, pad_id: int) -> list[Score]:
+def score(model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_id: int) -> list[Score]:
     """The scores of `rows`, in their order. The model is put in eval mode: dropout must not touch a score."""
     was_training = model.training
     model.eval()

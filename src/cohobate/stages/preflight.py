@@ -13,8 +13,8 @@ from cohobate.core.errors import CohobateError, TeacherError, UserError
 from cohobate.store.artifacts import data_root
 
 if TYPE_CHECKING:
+    from cohobate.models.sequence import TrainingSequence
     from cohobate.teachers.base import Teacher as Answering
-    from cohobate.teachers.endpoint.prompt_logprobs import ScoredRow
 
 # In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
 _MARGIN = 12
@@ -302,21 +302,20 @@ def _tokenizers(recipe: Recipe, models: dict[str, Any]) -> str:
 
 
 def _scores(recipe: Recipe, model: Any) -> Any:
-    from cohobate.models.batching import Row
     from cohobate.models.chat_template import encode, question_ids, student_format
     from cohobate.models.logprobs import score
+    from cohobate.models.sequence import TrainingSequence
 
     prompt = question_ids(model.tokenizer, "What is 2 + 3?", student_format(recipe))
     response = encode(model.tokenizer, "2 + 3 = 5.\nAnswer: 5")
-    rows = [Row([*prompt, *response], len(prompt)) for _ in range(2)]
+    rows = [TrainingSequence([*prompt, *response], len(prompt)) for _ in range(2)]
     return score(model.model, rows, recipe.opd.tokens_per_batch, model.pad_id)
 
 
-def _local_scores(recipe: Recipe, model: Any, row: ScoredRow) -> list[float]:
-    from cohobate.models.batching import Row
+def _local_scores(recipe: Recipe, model: Any, row: TrainingSequence) -> list[float]:
     from cohobate.models.logprobs import score
 
-    [found] = score(model.model, [Row(row.ids, row.context)], recipe.opd.tokens_per_batch, model.pad_id)
+    [found] = score(model.model, [row], recipe.opd.tokens_per_batch, model.pad_id)
     logprobs: list[float] = found.logprobs.tolist()
     return logprobs
 

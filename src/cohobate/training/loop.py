@@ -17,7 +17,8 @@ import torch
 from cohobate.core import progress
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
-from cohobate.models.batching import Row, batches, can_share
+from cohobate.models.batching import batches, can_share
+from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Objective, Terms, merge
 from cohobate.store import ledger
 from cohobate.store.ledger import LedgerEntry
@@ -116,7 +117,7 @@ class Run:
         done.step += 1
         self.bar.advance(1, _note(done.metrics[-1]))
 
-    def _gradient(self, rows: list[Row], total: int) -> Terms:
+    def _gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
         self.student.model.train()
         learner = self.trainee.learner.train()
@@ -144,10 +145,10 @@ class Run:
         """So many passes forward and backward that teach nothing."""
         pad = self.student.pad_id
         for _ in range(count):
-            [batch] = batches([Row([pad, pad], 1)], 1, pad, self.student.device)
+            [batch] = batches([TrainingSequence([pad, pad], 1)], 1, pad, self.student.device)
             (self.trainee.learner(batch, cross_entropy)["loss"] * 0).backward()
 
-    def _cost(self, rows: list[Row]) -> LedgerEntry:
+    def _cost(self, rows: list[TrainingSequence]) -> LedgerEntry:
         cost = ledger.ModelCost.of(self.student.model.config)
         lengths = self.world.join([(row.context, len(row.response)) for row in rows])
         work: ledger.Work = "adapter update" if self.config.lora else "update"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cohobate.config.opd import Opd
-from cohobate.models.batching import Row
+from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Head, Objective
 from cohobate.training.objectives.distributions import FullVocabulary
 from cohobate.training.objectives.ghost import GhostPolicy, align
@@ -24,7 +24,7 @@ from cohobate.training.scoring.local import Known, Needs
 Logged = list[dict[str, Any]]
 # From all rows of a step (in order, a group's beside each other) and what the teacher said to some of them, by number,
 # to the rows that are learnt.
-Learn = Callable[[Logged, Mapping[int, Known]], list[Row]]
+Learn = Callable[[Logged, Mapping[int, Known]], list[TrainingSequence]]
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,24 @@ def _sampled(config: Opd, head: Head | None) -> Method:
     if own.spans:
         return Method(objective, Needs(), _by_spans)
 
-    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
         rows = _as_sampled(logged, scores)
-        known = [row.known for row in rows]
-        teacher, sampler = ([one[name] for one in known] for name in ("teacher_logprobs", "sampler_logprobs"))
-        for one, advantages in zip(known, discounted_advantages(teacher, sampler, own.discount), strict=True):
-            one["advantages"] = advantages
-        return rows
+        names = ("teacher_logprobs", "sampler_logprobs")
+        teacher, sampler = ([row.features[name] for row in rows] for name in names)
+        returns = discounted_advantages(teacher, sampler, own.discount)
+        return [row.with_features(advantages=values) for row, values in zip(rows, returns, strict=True)]
 
     return Method(objective, Needs(top_k=own.control_variate), learn if own.discount else _as_sampled)
 
 
-def _by_spans(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+def _by_spans(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
     """Each token has the advantage of its whole span, log q(span) - log mu(span), and an equal share of it to show."""
-    rows = _as_sampled(logged, {})
-    for row, item in zip(rows, logged, strict=True):
-        spans, sampler = torch.tensor(item["teacher_spans"], dtype=torch.long), row.known["sampler_logprobs"]
-        gaps = torch.where(spans < 0, 0.0, row.known["teacher_logprobs"] - sampler)
-        row.known["advantages"] = sums(gaps, spans, spans)
-        row.known["teacher_logprobs"] = sampler + shares(row.known["advantages"], spans)
+    rows = []
+    for row, item in zip(_as_sampled(logged, {}), logged, strict=True):
+        spans, sampler = torch.tensor(item["teacher_spans"], dtype=torch.long), row.features["sampler_logprobs"]
+        gaps = torch.where(spans < 0, 0.0, row.features["teacher_logprobs"] - sampler)
+        advantages = sums(gaps, spans, spans)
+        rows.append(row.with_features(advantages=advantages, teacher_logprobs=sampler + shares(advantages, spans)))
     return rows
 
 
@@ -91,19 +90,21 @@ def _grpo(config: Opd, head: Head | None) -> Method:
     own = config.grpo
     objective = GroupRelative(own.clip_low, own.clip_high, config.importance_cap, own.teacher)
 
-    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
         rows = _as_sampled(logged, scores)
         rewards = torch.tensor([_number(row["reward"]) for row in logged]).view(-1, config.group)
         advantages = group_advantages(rewards, own.baseline, own.by_std).values.flatten()
         lengths = [len(row.response) for row in rows]
         weights = length_weights(lengths, config.max_tokens if own.lengths == "constant" else None)
+        learnt = []
         for i, row in enumerate(rows):
-            row.known["advantages"] = advantages[i].expand(lengths[i]).clone()
+            features = {"advantages": advantages[i].expand(lengths[i]).clone()}
             if config.updates > 1:  # the sampler is the trainer's model, so its log-probabilities are the old ones
-                row.known["old_logprobs"] = row.known["sampler_logprobs"]
+                features["old_logprobs"] = row.features["sampler_logprobs"]
             if own.lengths != "tokens":
-                row.known["weights"] = weights[i]
-        return rows
+                features["weights"] = weights[i]
+            learnt.append(row.with_features(**features))
+        return learnt
 
     return Method(objective, Needs() if own.teacher else None, learn, rewarded=True)
 
@@ -111,16 +112,20 @@ def _grpo(config: Opd, head: Head | None) -> Method:
 def _judge(config: Opd, head: Head | None) -> Method:
     own = config.judge
 
-    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
         rows = _as_sampled(logged, scores)
         rewards = [_SIGNED.get(row["reward"]) for row in logged]
         groups = [rewards[at : at + config.group] for at in range(0, len(rewards), config.group)]
         advantages = judge_advantages(groups, own.leave_one_out).values.flatten()
         weights = lock_in_weights(groups, own.lock_in).flatten()
-        for row, advantage, weight in zip(rows, advantages, weights, strict=True):
-            row.known["advantages"] = advantage.expand(len(row.response)).clone()
-            row.known["weights"] = weight.expand(len(row.response)).clone()
-        return [row for row, reward in zip(rows, rewards, strict=True) if reward is not None]
+        return [
+            row.with_features(
+                advantages=advantage.expand(len(row.response)).clone(),
+                weights=weight.expand(len(row.response)).clone(),
+            )
+            for row, reward, advantage, weight in zip(rows, rewards, advantages, weights, strict=True)
+            if reward is not None
+        ]
 
     return Method(JudgeReinforcement(config.importance_cap), None, learn, rewarded=True)
 
@@ -131,17 +136,17 @@ def _ghost(config: Opd, head: Head | None) -> Method:
     if own.source == "teacher":
         return Method(objective, Needs(ghosts=True), _as_sampled)
 
-    def own_best(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+    def own_best(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
         groups = [logged[at : at + config.group] for at in range(0, len(logged), config.group)]
         return [row for group in groups for row in _towards_best(group)]
 
-    def written(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+    def written(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
         return [_on_ghost(row, row["ghost_ids"]) for row in logged]
 
     return Method(objective, None, own_best if own.source == "own" else written, rewarded=own.source == "own")
 
 
-def _towards_best(group: Logged) -> list[Row]:
+def _towards_best(group: Logged) -> list[TrainingSequence]:
     """The wrong rollouts of a group, each beside the shortest right one; none where there is none."""
     right = [row for row in group if row["reward"] == 1]
     if not right:
@@ -150,10 +155,12 @@ def _towards_best(group: Logged) -> list[Row]:
     return [_on_ghost(row, best["response_ids"]) for row in group if row["reward"] == 0]
 
 
-def _on_ghost(row: dict[str, Any], ghost: Sequence[int]) -> Row:
+def _on_ghost(row: dict[str, Any], ghost: Sequence[int]) -> TrainingSequence:
     """A row on the ghost's prefix, which knows what the student said at the same place."""
     ids, logprobs = align(row["response_ids"], torch.tensor(row["sampler_logprobs"]), ghost)
-    return Row([*row["prompt_ids"], *ghost], len(row["prompt_ids"]), {"student_ids": ids, "sampler_logprobs": logprobs})
+    return TrainingSequence(
+        [*row["prompt_ids"], *ghost], len(row["prompt_ids"]), {"student_ids": ids, "sampler_logprobs": logprobs}
+    )
 
 
 _METHODS: dict[str, Callable[[Opd, Head | None], Method]] = {
@@ -171,14 +178,14 @@ _METHODS: dict[str, Callable[[Opd, Head | None], Method]] = {
 _SIGNED = {1.0: 1.0, 0.0: -1.0}
 
 
-def _as_sampled(logged: Logged, scores: Mapping[int, Known]) -> list[Row]:
+def _as_sampled(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
     """Each rollout as it was sampled, with the log-probabilities of the log and what else the teacher said."""
     names = ("sampler_logprobs", "teacher_logprobs")
     rows = []
     for item in logged:
         known = {name: torch.tensor(item[name]) for name in names if item[name] is not None}
         known |= scores.get(item["row"], {})
-        rows.append(Row([*item["prompt_ids"], *item["response_ids"]], len(item["prompt_ids"]), known))
+        rows.append(TrainingSequence([*item["prompt_ids"], *item["response_ids"]], len(item["prompt_ids"]), known))
     return rows
 
 

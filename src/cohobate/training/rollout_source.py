@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -13,7 +13,6 @@ from cohobate.config import Recipe
 from cohobate.core.answer_parsing import parse
 from cohobate.evaluation.verifiers.verdict import Case
 from cohobate.evaluation.verifiers.verify import judge
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import decode, question_ids, student_format
 from cohobate.models.sampling.sampler import Sampled
 from cohobate.store import ledger
@@ -77,7 +76,7 @@ class RolloutSource(Source):
             logged, scores = self._make(place, logged, seconds)
         assert logged is not None and scores is not None
         rows = self.world.share(self.method.learn(logged, scores))
-        rows = [_first(row, self.config.train_tokens) for row in rows]
+        rows = [row.first(self.config.train_tokens) for row in rows]
         if self.config.overlap:
             self._look_ahead(place + 1)
         if update:  # the rollouts are paid for and told of by their first step
@@ -253,11 +252,3 @@ class RolloutSource(Source):
             "repetition": repetition([item["response_ids"] for item in logged]),
             **({"mean_reward": sum(rewards) / len(rewards)} if rewards else {}),
         }
-
-
-def _first(row: Row, tokens: int | None) -> Row:
-    """`row` with only so many first tokens of its response."""
-    if tokens is None or len(row.response) <= tokens:
-        return row
-    known = {name: value[:tokens] for name, value in row.known.items()}
-    return replace(row, ids=row.ids[: row.context + tokens], known=known)

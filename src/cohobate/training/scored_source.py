@@ -44,7 +44,7 @@ class ScoredTripleSource(Source):
         if self.world.total(int(known is None)) or known is None:
             asked = [Asked(place, self.questions[i], self.rows[i].response) for place, i in mine]
             known = self.scores.score(step, asked)
-        rows = [replace(self.rows[i], known=said) for (_, i), said in zip(mine, known, strict=True)]
+        rows = [replace(self.rows[i], features=said) for (_, i), said in zip(mine, known, strict=True)]
         prompts = [self.scores.prompt_tokens(self.questions[i]) for _, i in chosen]
         responses = [len(self.rows[i].response) for _, i in chosen]
         return StepBatch(rows, [self.scores.entry(self.stage, prompts, responses)])

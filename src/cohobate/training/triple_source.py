@@ -11,8 +11,8 @@ import polars as pl
 
 from cohobate.core.answer_parsing import parse
 from cohobate.datasets.selection import Policy, Selection, choose, outline
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat, completion_text, training_sequence
+from cohobate.models.sequence import TrainingSequence
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.types import Source, StepBatch
 
@@ -27,14 +27,13 @@ def select(triples: Path, policy: Policy) -> pl.DataFrame:
     return samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
 
 
-def training_rows(tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat) -> list[Row]:
+def training_rows(tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat) -> list[TrainingSequence]:
     """One training sequence a triple."""
     columns = triples.select("question", "response", "rationale", pl.col("answer").fill_null(""), "truncated")
     rows = []
     for question, response, rationale, answer, truncated in columns.iter_rows():
         completion = completion_text(response, rationale, answer, prompt_format)
-        sequence = training_sequence(tokenizer, question, completion, prompt_format, ended=not truncated)
-        rows.append(Row(sequence.ids, sequence.context))
+        rows.append(training_sequence(tokenizer, question, completion, prompt_format, ended=not truncated))
     return rows
 
 
@@ -61,7 +60,7 @@ def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, prompt_format: Pro
 class TripleSource(Source):
     """`batch` sequences a step; a step's rows depend on its number and the seed alone."""
 
-    def __init__(self, rows: list[Row], batch: int, seed: int, world: World = ALONE) -> None:
+    def __init__(self, rows: list[TrainingSequence], batch: int, seed: int, world: World = ALONE) -> None:
         self.rows, self.size, self.seed, self.world = rows, batch, seed, world
 
     def batch(self, step: int) -> StepBatch:

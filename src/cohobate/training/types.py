@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cohobate.models.batching import Row
+from cohobate.models.sequence import TrainingSequence
 from cohobate.store.ledger import LedgerEntry
 
 Metrics = dict[str, Any]
@@ -17,7 +17,7 @@ Metrics = dict[str, Any]
 class StepBatch:
     """What one optimizer step learns from: rows, what they cost, and statistics worth keeping."""
 
-    rows: list[Row]
+    rows: list[TrainingSequence]
     ledger: list[LedgerEntry] = field(default_factory=list)
     statistics: Metrics = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -11,8 +11,8 @@ from cohobate.config import Documents, Questions, Recover
 from cohobate.config.recover import Handbook
 from cohobate.core.errors import QuestionsError
 from cohobate.core.fingerprint import hash_file
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat, encode, training_sequence
+from cohobate.models.sequence import TrainingSequence
 from cohobate.sources import documents, files
 from cohobate.sources.files import find_tables
 from cohobate.sources.read import identity as questions_identity
@@ -78,34 +78,34 @@ def _asked(path: str, kind: str, split: str) -> pl.DataFrame:
     return frame.with_columns(kind=pl.lit(kind), split=pl.lit(split))
 
 
-def document_rows(book: Handbook, words: int, tokenizer: Any, prompt_format: PromptFormat) -> list[Row]:
+def document_rows(book: Handbook, words: int, tokenizer: Any, prompt_format: PromptFormat) -> list[TrainingSequence]:
     """Passages, learnt whole as plain text, and practice questions, learnt as chat with the loss on the answer."""
     settings = Documents(words=words, overlap=0)
     rows = []
     for _, path in files.find_documents(book.documents).files:
         markdown = path.suffix.lower() != ".txt"
         for passage in documents.passages(documents.read(path), settings, markdown=markdown):
-            rows.append(Row([*encode(tokenizer, passage.text), tokenizer.eos_token_id], 1))
+            rows.append(TrainingSequence([*encode(tokenizer, passage.text), tokenizer.eos_token_id], 1))
     for question, gold in practised(book, 1, "train").select("question", "gold_answer").iter_rows():
-        sequence = training_sequence(tokenizer, question, _ANSWER.format(answer=gold), prompt_format, ended=True)
-        rows.append(Row(sequence.ids, sequence.context))
+        rows.append(training_sequence(tokenizer, question, _ANSWER.format(answer=gold), prompt_format, ended=True))
     return rows
 
 
-def chat_rows(replies: Path, tokenizer: Any, prompt_format: PromptFormat) -> list[Row]:
+def chat_rows(replies: Path, tokenizer: Any, prompt_format: PromptFormat) -> list[TrainingSequence]:
     """The earlier self's replies as training sequences; one that was cut does not teach to stop."""
     columns = pl.read_parquet(replies / "replies.parquet").select("question", "response", "finish_reason")
     rows = []
     for question, response, finish in columns.iter_rows():
-        sequence = training_sequence(tokenizer, question, response, prompt_format, ended=finish == "stop")
-        rows.append(Row(sequence.ids, sequence.context))
+        rows.append(training_sequence(tokenizer, question, response, prompt_format, ended=finish == "stop"))
     return rows
 
 
 class Mixed(Source):
     """Batches of which a fixed share of the sequences comes from the documents, the others from chat."""
 
-    def __init__(self, book: list[Row], chat: list[Row], share: float, batch: int, seed: int) -> None:
+    def __init__(
+        self, book: list[TrainingSequence], chat: list[TrainingSequence], share: float, batch: int, seed: int
+    ) -> None:
         counts = round(batch * share), batch - round(batch * share)
         self.parts = [
             TripleSource(rows, count, seed + place)

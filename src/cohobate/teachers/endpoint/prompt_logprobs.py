@@ -6,11 +6,12 @@ answer that is shifted by one, or of other tokens, would be plausible garbage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cohobate.config import Teacher
+from cohobate.models.sequence import TrainingSequence
 from cohobate.teachers.endpoint.chat_completions import Ended, GivenUp, ReplyError, refuse_other_model
 
 _NO_LOGPROBS = (
@@ -20,19 +21,10 @@ _NO_LOGPROBS = (
 
 
 @dataclass(frozen=True)
-class ScoredRow:
-    """A row to score: `ids`, of which the first `context` (>= 1) are the prompt; `number` is the caller's."""
-
-    number: int
-    ids: Sequence[int]
-    context: int
-
-
-@dataclass(frozen=True)
 class ScoreRequest:
-    """Rows that are scored together, each with the `top_k` likeliest tokens of each place (0: none)."""
+    """Rows, by their numbers, that are scored together, each with the `top_k` likeliest tokens at each place."""
 
-    rows: Sequence[ScoredRow]
+    rows: Mapping[int, TrainingSequence]
     top_k: int
 
 
@@ -69,7 +61,7 @@ class ScoreWire:
     def body(self, request: ScoreRequest) -> dict[str, Any]:
         return {
             "model": self.settings.model,
-            "prompt": [list(row.ids) for row in request.rows],
+            "prompt": [list(row.ids) for row in request.rows.values()],
             "max_tokens": 1,
             "temperature": 0,
             "prompt_logprobs": request.top_k,
@@ -87,17 +79,18 @@ class ScoreWire:
             raise ReplyError("NoLogprobs", _NO_LOGPROBS, hopeless=True)
         if len(choices) != len(request.rows):
             raise ReplyError("MalformedReply", f"{len(choices)} answers to {len(request.rows)} rows")
-        return [_score(row, choice, request.top_k) for row, choice in zip(request.rows, choices, strict=True)]
+        pairs = zip(request.rows.items(), choices, strict=True)
+        return [_score(number, row, choice, request.top_k) for (number, row), choice in pairs]
 
     def failed(self, request: ScoreRequest, why: GivenUp) -> list[RowScore] | Unscored:
         return Unscored(request, why)
 
 
-def _score(row: ScoredRow, choice: dict[str, Any], top_k: int) -> RowScore:
+def _score(number: int, row: TrainingSequence, choice: dict[str, Any], top_k: int) -> RowScore:
     places, echoed = choice["prompt_logprobs"], choice.get("prompt_token_ids")
     if len(places) != len(row.ids) or places[0] is not None or (echoed is not None and echoed != list(row.ids)):
         raise _not_ours(len(row.ids), len(places))
-    found = RowScore(row.number, [], [], [], [])
+    found = RowScore(number, [], [], [], [])
     for token, place in zip(row.ids[row.context :], places[row.context :], strict=True):
         own = place.get(str(token)) if place else None
         if own is None:

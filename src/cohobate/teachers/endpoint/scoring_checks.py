@@ -11,9 +11,10 @@ from cohobate.config import Recipe
 from cohobate.core.errors import CohobateError, TeacherError, UserError
 from cohobate.models.chat_template import conversation_ids, encode, messages
 from cohobate.models.loading import LoadedModel, ModelOutline, outline
+from cohobate.models.sequence import TrainingSequence
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.http import read_json
-from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoredRow, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 
 _QUESTION, _RESPONSE = "What is 2 + 3?", "2 + 3 = 5.\nAnswer: 5"
 _COMPARED = 1000  # tokens of the vocabulary that are compared by what they decode to
@@ -27,7 +28,7 @@ Student = LoadedModel | ModelOutline
 
 
 def checks(
-    recipe: Recipe, student: Student, local: Callable[[ScoredRow], list[float]] | None = None
+    recipe: Recipe, student: Student, local: Callable[[TrainingSequence], list[float]] | None = None
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """Names and probes; a probe returns its finding, or raises a CohobateError with one sentence.
 
@@ -62,10 +63,10 @@ class _Server:
         self.theirs = outline(named).tokenizer if named else self.own
         asked = messages(_QUESTION, recipe.teacher.prompt, recipe.teacher.system)
         self.conversation, self.prompt = asked, conversation_ids(self.theirs, asked)
-        self.row = ScoredRow(0, [*self.prompt, *encode(self.own, _RESPONSE)], len(self.prompt))
+        self.row = TrainingSequence([*self.prompt, *encode(self.own, _RESPONSE)], len(self.prompt))
 
     def scores(self) -> str:
-        [found] = self._ask([ScoreRequest([self.row], 0)])
+        [found] = self._ask([ScoreRequest({0: self.row}, 0)])
         if isinstance(found, Unscored):
             raise TeacherError(
                 f"{self.url} does not score given token ids ({found.why.error_class}: {found.why.message}), which "
@@ -88,7 +89,7 @@ class _Server:
 
     def vocabulary(self) -> str:
         highest = max(self.own.get_vocab().values())
-        [found] = self._ask([ScoreRequest([ScoredRow(0, [self.prompt[0], highest], 1)], 0)])
+        [found] = self._ask([ScoreRequest({0: TrainingSequence([self.prompt[0], highest], 1)}, 0)])
         if isinstance(found, Unscored):
             raise CohobateError(
                 f"{self.url} does not know the student's token {highest} ({found.why.message}), so its vocabulary is "
@@ -105,7 +106,7 @@ class _Server:
             )
         ids = sorted(self.own.get_vocab().values())
         chosen = sorted({*ids[:: max(1, len(ids) // _COMPARED)], *self.student.eos_ids, ids[-1]})
-        rows = [ScoredRow(n, [self.prompt[0], *chosen[n : n + _ROW]], 1) for n in range(0, len(chosen), _ROW)]
+        rows = [TrainingSequence([self.prompt[0], *chosen[n : n + _ROW]], 1) for n in range(0, len(chosen), _ROW)]
         pairs = [
             (token, theirs, self.own.decode([token]))
             for row, score in zip(rows, self._score(rows), strict=True)
@@ -159,7 +160,7 @@ class _Server:
         reference, worst = None, 0.0
         for url in self.settings.base_urls:
             for count in range(1, _REPEATS + 1):
-                for score in self._score([ScoredRow(n, self.row.ids, self.row.context) for n in range(count)], url):
+                for score in self._score([self.row] * count, url):
                     reference = reference or score.logprobs
                     worst = max(worst, _difference(score.logprobs, reference))
         if worst > _NOISE:
@@ -169,7 +170,7 @@ class _Server:
             )
         return f"scores of the same tokens differ by {worst:.1g} nats a token"
 
-    def agrees(self, local: Callable[[ScoredRow], list[float]]) -> str:
+    def agrees(self, local: Callable[[TrainingSequence], list[float]]) -> str:
         [score] = self._score([self.row])
         difference = _difference(score.logprobs, local(self.row))
         if difference > _OTHER_MODEL:
@@ -179,9 +180,9 @@ class _Server:
             )
         return f"its scores and those of {self.settings.model} here differ by {difference:.1g} nats a token"
 
-    def _score(self, rows: Sequence[ScoredRow], url: str | None = None) -> list[RowScore]:
+    def _score(self, rows: Sequence[TrainingSequence], url: str | None = None) -> list[RowScore]:
         found: list[RowScore] = []
-        for item in self._ask([ScoreRequest(rows, 0)], url):
+        for item in self._ask([ScoreRequest(dict(enumerate(rows)), 0)], url):
             if isinstance(item, Unscored):
                 raise TeacherError(f"{self.url} does not score ({item.why.error_class}: {item.why.message})")
             found += item

@@ -33,7 +33,7 @@ def ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[int | None]:
     """Where in `text` each token ends; None within a character."""
     found: list[int | None] = []
     for count in range(1, len(ids) + 1):
-        so_far = decode(tokenizer, list(ids[:count]))
+        so_far = decode(tokenizer, ids[:count])
         found.append(len(so_far) if text.startswith(so_far) else None)
     return found
 

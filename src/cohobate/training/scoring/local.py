@@ -7,7 +7,7 @@ killed asks only for the rest. (Whole distributions, as last hidden states or to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cohobate.core.atomic_files import replacing
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import Score, score
+from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.store.ledger import LedgerEntry, ModelCost, entry
 from cohobate.training.distributed import World
@@ -63,7 +63,7 @@ class Scores(ABC):
         folder.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod
-    def ask(self, rows: Sequence[tuple[int, Row]]) -> Iterable[dict[int, Known]]:
+    def ask(self, rows: Mapping[int, TrainingSequence]) -> Iterable[dict[int, Known]]:
         """The teacher's answers to numbered rows, some at a time; each has teacher_logprobs and what `needs` names."""
 
     def prompt_tokens(self, question: str) -> int:
@@ -77,11 +77,11 @@ class Scores(ABC):
     def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:
         """What the teacher says to `asked`; what is not kept yet of `step` is asked now, and kept."""
         found = self._found(step)
-        rows = []
+        rows = {}
         for item in asked:
             if item.row not in found:
                 prompt = question_ids(self.tokenizer, item.question, self.prompt_format)
-                rows.append((item.row, Row([*prompt, *item.response_ids], len(prompt))))
+                rows[item.row] = TrainingSequence([*prompt, *item.response_ids], len(prompt))
         part = len(self._files(step, self.world.rank))
         for answers in self.ask(rows) if rows else ():
             tensors = {f"{row}.{name}": value for row, known in answers.items() for name, value in known.items()}
@@ -136,9 +136,9 @@ class TeacherScores(Scores):
         super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, ModelCost.of(teacher.model.config))
         self.teacher, self.token_budget = teacher, token_budget
 
-    def ask(self, rows: Sequence[tuple[int, Row]]) -> Iterator[dict[int, Known]]:
-        scores = score(self.teacher.model, [row for _, row in rows], self.token_budget, self.teacher.pad_id)
-        yield {number: self._known(one) for (number, _), one in zip(rows, scores, strict=True)}
+    def ask(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, Known]]:
+        scores = score(self.teacher.model, list(rows.values()), self.token_budget, self.teacher.pad_id)
+        yield {number: self._known(one) for number, one in zip(rows, scores, strict=True)}
 
     @torch.no_grad()
     def _known(self, found: Score) -> Known:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from cohobate.config import Recipe
 from cohobate.core.errors import TeacherError
-from cohobate.models.batching import Row
 from cohobate.models.chat_template import teacher_format
 from cohobate.models.loading import LoadedModel, ModelOutline, outline
+from cohobate.models.sequence import TrainingSequence
 from cohobate.store.ledger import UNKNOWN, ModelCost
 from cohobate.teachers.endpoint.client import Exchange
-from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoredRow, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 from cohobate.training.distributed import World
 from cohobate.training.objectives.ghost import top_k_ghosts
 from cohobate.training.scoring.local import Known, Needs, Scores
@@ -46,10 +46,8 @@ class ServedScores(Scores):
         self.exchange: Exchange[ScoreRequest, list[RowScore] | Unscored]
         self.exchange = Exchange(teacher, recipe.triples, ScoreWire(teacher))
 
-    def ask(self, rows: Sequence[tuple[int, Row]]) -> Iterator[dict[int, Known]]:
-        requests = list(
-            in_requests([ScoredRow(n, row.ids, row.context) for n, row in rows], self.token_budget, self.top_k)
-        )
+    def ask(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, Known]]:
+        requests = list(in_requests(rows, self.token_budget, self.top_k))
         failed: list[Unscored] = []
         try:
             for batch in self.exchange.answer(requests):
@@ -79,22 +77,22 @@ class ServedScores(Scores):
         return known
 
 
-def in_requests(rows: Sequence[ScoredRow], token_budget: int, top_k: int) -> Iterator[ScoreRequest]:
+def in_requests(rows: Mapping[int, TrainingSequence], token_budget: int, top_k: int) -> Iterator[ScoreRequest]:
     """`rows`, in order, in requests of at most `token_budget` tokens each; a longer row goes alone."""
-    part: list[ScoredRow] = []
+    part: dict[int, TrainingSequence] = {}
     tokens = 0
-    for row in rows:
+    for number, row in rows.items():
         if part and tokens + len(row.ids) > token_budget:
             yield ScoreRequest(part, top_k)
-            part, tokens = [], 0
-        part.append(row)
+            part, tokens = {}, 0
+        part[number] = row
         tokens += len(row.ids)
     if part:
         yield ScoreRequest(part, top_k)
 
 
 def _unscored(item: Unscored) -> TeacherError:
-    longest = max(len(row.ids) for row in item.request.rows)
+    longest = max(len(row.ids) for row in item.request.rows.values())
     return TeacherError(
         f"the server does not score {len(item.request.rows)} rollouts of up to {longest} tokens, prompt included, "
         f"after {item.why.attempts} attempts ({item.why.error_class}: {item.why.message}); what it scored is kept, so "

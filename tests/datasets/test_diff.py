@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import random
 import re
 import shutil
@@ -13,12 +12,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cohobate.config import Verification
 from cohobate.core.errors import VerifierError
-from cohobate.core.statistics import paired
 from cohobate.datasets import diff
 from cohobate.datasets.diff import Dataset
 from cohobate.evaluation.verifiers import labels
@@ -168,26 +164,6 @@ def test_what_both_share_is_what_a_loop_over_the_questions_counts() -> None:
         cost = sum(sample[5] or 0 for sample in old[name]) if name in old else None
         assert row["cost_usd_a"] == (None if cost is None else pytest.approx(cost))
     json.dumps(found)
-
-
-def test_the_paired_interval_is_agresti_and_mins() -> None:
-    # Their table of 1600 voters (Agresti and Min 2005, section 1): 794, 150, 86, 570.
-    n, b, c = 1600, 150, 86
-    differences = [-1.0] * b + [1.0] * c + [0.0] * (n - b - c)
-    mean, low, high = paired(differences)
-    # Wald with a half added to each of the four cells.
-    b2, c2, n2 = b + 0.5, c + 0.5, n + 2
-    spread = 1.959964 * math.sqrt((b2 + c2) - (c2 - b2) ** 2 / n2) / n2
-    assert mean == pytest.approx((c - b) / n)
-    assert (low, high) == pytest.approx(((c2 - b2) / n2 - spread, (c2 - b2) / n2 + spread))
-
-
-@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), max_size=30))
-def test_a_paired_interval_has_a_width_and_holds_the_mean_or_zero(differences: list[float]) -> None:
-    mean, low, high = paired(differences)
-    assert -1 <= low < high <= 1
-    assert low <= max(mean, 0) and min(mean, 0) <= high
-    assert paired([-d for d in differences]) == pytest.approx((-mean, -high, -low))
 
 
 def rows(right: int, of: int, cut: int = 0) -> list[Sample]:

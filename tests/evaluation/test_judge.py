@@ -154,13 +154,13 @@ def test_agreement_with_the_exact_verifier_is_counted_where_gold_exists(taught: 
     }
     assert metrics["reasons"] == {"judged wrong": 7, "unclear reply": 1}
     found, missed = metrics["judge"]["agreement"], {n for n in wrong & gold if n >= 30}
-    low, high = wilson(len(gold) - 1 - len(missed), len(gold) - 1)
+    interval = wilson(len(gold) - 1 - len(missed), len(gold) - 1)
     assert found == {
         "n": len(gold) - 1,
         "agree": len(gold) - 1 - len(missed),
         "share": (len(gold) - 1 - len(missed)) / (len(gold) - 1),
-        "low": low,
-        "high": high,
+        "low": interval.low,
+        "high": interval.high,
         "only_judge": len(missed),
         "only_exact": 0,
         "undecided": 1,

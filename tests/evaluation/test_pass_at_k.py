@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,13 @@ def test_pass_at_j_is_the_share_of_subsets_with_a_right_answer(n: int, correct: 
 
 def test_the_interval_of_the_average_counts_what_the_answers_tell() -> None:
     # All answers to a question agree: as many independent answers as questions.
-    assert average_interval([1.0] * 12 + [0.0] * 18, 30 * 16) == pytest.approx(wilson(12, 30), abs=0.01)
+    alike = average_interval([1.0] * 12 + [0.0] * 18, 30 * 16)
+    assert astuple(alike) == pytest.approx(astuple(wilson(12, 30)), abs=0.01)
     assert average_interval([1.0] * 30, 30 * 16) == wilson(30, 30)
     # Every question has the same mean: all answers are independent.
-    assert average_interval([0.25] * 30, 30 * 16) == pytest.approx(wilson(120, 480))
+    assert astuple(average_interval([0.25] * 30, 30 * 16)) == pytest.approx(astuple(wilson(120, 480)))
     between = average_interval([0.1, 0.4, 0.25, 0.25, 0.3, 0.2] * 5, 30 * 16)
-    assert wilson(12, 30)[1] - wilson(12, 30)[0] > between[1] - between[0]
+    assert wilson(12, 30).high - wilson(12, 30).low > between.high - between.low
 
 
 def test_scores_are_means_over_questions() -> None:

@@ -9,13 +9,8 @@ import pytest
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import RecipeError
-from cohobate.core.statistics import over_seeds, welch
 from cohobate.experiments.comparison.cost_to_reach import Reached, cost_to_reach, ratio, reach, typical
 from cohobate.experiments.comparison.plan import chosen_methods, compare_section, from_base, from_start, plan, reference
-
-# scipy.stats.ttest_ind(A, B, equal_var=False): difference -5.4133, 4.14 degrees of freedom; with 4 of them the half
-# width is scipy.stats.t.ppf(0.975, 4) = 2.7764 times the standard error 3.0918.
-A, B = [27.5, 21.0, 19.0, 23.6, 17.0], [30.1, 22.1, 28.9]
 
 
 def points(*accuracies: float, price: int = 10) -> list[dict[str, Any]]:
@@ -42,9 +37,9 @@ def test_what_the_start_has_already_costs_nothing() -> None:
 def test_a_typical_cost_is_the_geometric_mean_of_the_seeds() -> None:
     found = reach([points(0.0, 1.0, price=price) for price in (10, 20, 40)], 1.0, "flops")
     mean = typical(found)
-    assert mean is not None and mean["mean"] == pytest.approx(20)
+    assert mean is not None and mean.mean == pytest.approx(20)
     # Half width in logs: t.ppf(0.975, 2) * log(2) / sqrt(3).
-    assert mean["low"] == pytest.approx(20 / math.exp(4.3027 * math.log(2) / math.sqrt(3)), rel=1e-3)
+    assert mean.low == pytest.approx(20 / math.exp(4.3027 * math.log(2) / math.sqrt(3)), rel=1e-3)
 
 
 def test_a_seed_that_never_arrives_leaves_only_a_bound() -> None:
@@ -52,30 +47,14 @@ def test_a_seed_that_never_arrives_leaves_only_a_bound() -> None:
     theirs = Reached([10.0, 10.0], [90.0, 90.0])
     assert typical(ours) is None
     found = ratio(ours, theirs)
-    assert found is not None and found["bound"] and found["low"] is None
-    assert found["mean"] == pytest.approx(math.sqrt(80 * 40) / 10)
+    assert found is not None and found.bound and not found.times.bounded
+    assert found.times.mean == pytest.approx(math.sqrt(80 * 40) / 10)
     assert ratio(theirs, ours) is None
 
 
 def test_what_costs_nothing_has_no_ratio() -> None:
     free = Reached([0.0, 0.0], [0.0, 0.0])
     assert ratio(free, Reached([1.0, 1.0], [1.0, 1.0])) is None and ratio(Reached([1.0], [1.0]), free) is None
-
-
-def test_the_interval_over_seeds_is_students() -> None:
-    # scipy.stats.t.interval(0.95, 2, loc=mean, scale=sem)
-    assert over_seeds([0.8, 0.82, 0.87]) == pytest.approx((0.83, 0.740433, 0.919567), abs=1e-4)
-
-
-def test_the_interval_of_a_difference_is_welchs() -> None:
-    difference, low, high = welch(A, B)
-    assert difference == pytest.approx(-5.41333, abs=1e-4)
-    assert high - difference == pytest.approx(8.5840, abs=2e-3) == difference - low
-
-
-def test_single_runs_and_equal_runs_have_their_limits() -> None:
-    assert welch([1.0], [2.0, 3.0]) == (-1.5, -math.inf, math.inf)
-    assert welch([1.0, 1.0], [3.0, 3.0]) == (-2.0, -2.0, -2.0)
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ def test_means_of_the_table_are_over_seeds() -> None:
     ]
     [line] = summarise(rows)
     found = line["suites"]["handbook-1"]
-    assert line["seeds"] == 3 and (found["mean"], found["low"]) == pytest.approx((0.9, 0.9 - 0.24843), abs=1e-4)
+    assert line["seeds"] == 3 and (found.mean, found.low) == pytest.approx((0.9, 0.9 - 0.24843), abs=1e-4)
 
 
 def weights(artifact: Artifact) -> float:

@@ -15,7 +15,6 @@ from cohobate.cli.main import main
 from cohobate.config import Policy, PolicyJudge, Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import ModelError, QuestionsError, RecipeError
-from cohobate.core.statistics import over_seeds
 from cohobate.experiments.tiny_policy import judge_stage, noise_study, reinforce, stage, verdicts
 from cohobate.experiments.tiny_policy.model import NAME, TinyPolicy, load, word_ids
 from cohobate.experiments.tiny_policy.preferences import preferences
@@ -129,13 +128,6 @@ def test_every_gold_answer_must_be_among_the_answers() -> None:
             verdicts.possible_answers(Policy.model_validate(settings), frame, "helpdesk")
         assert "\n" not in str(caught.value)
     assert verdicts.possible_answers(Policy(), FRAME, "helpdesk") == tuple(sorted(set(FRAME["gold_answer"])))
-
-
-def test_means_over_seeds_have_students_interval() -> None:
-    mean, low, high = over_seeds([0.8, 0.9, 1.0])
-    # 0.1 / sqrt(3) times the t quantile of two degrees of freedom, 4.303
-    assert (mean, low, high) == pytest.approx((0.9, 0.9 - 0.24843, 0.9 + 0.24843), abs=1e-4)
-    assert over_seeds([0.5]) == (0.5, float("-inf"), float("inf"))
 
 
 @pytest.fixture

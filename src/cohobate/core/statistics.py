@@ -1,17 +1,53 @@
-"""Intervals for measured shares."""
+"""95% intervals of measured shares, of paired differences and of means over seeds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson score interval of a share (Wilson 1927): right at 0, at 1 and for small n. (0, 1) when n is 0."""
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A measured value and its two-sided 95% interval.
+
+    mean is nan where nothing was measured. low and high are infinite where the data allow no interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], mean: str = "mean") -> Self:
+        """The interval that `as_row` gave."""
+        value, low, high = row[mean], row["low"], row["high"]
+        return cls(
+            math.nan if value is None else value, -math.inf if low is None else low, math.inf if high is None else high
+        )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the data allow an interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    def as_row(self, mean: str = "mean") -> dict[str, float | None]:
+        """{`mean`, low, high} as tables and JSON hold it; None for a mean of nothing, and where there are no bounds."""
+        low, high = (self.low, self.high) if self.bounded else (None, None)
+        return {mean: None if math.isnan(self.mean) else self.mean, "low": low, "high": high}
+
+    def map(self, increasing: Callable[[float], float]) -> Interval:
+        """The interval of an increasing function of the value, such as exp."""
+        return Interval(increasing(self.mean), increasing(self.low), increasing(self.high))
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> Interval:
+    """Wilson score interval of a share (Wilson 1927): right at 0, at 1 and for small n. (nan, 0, 1) when n is 0."""
     if n == 0:
-        return 0.0, 1.0
+        return Interval(math.nan, 0.0, 1.0)
     share = successes / n
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -19,10 +55,10 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     # Exactly 0 and 1 at the ends, where the formula is off by a rounding error.
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == n else (centre + spread) / scale
-    return low, high
+    return Interval(share, low, high)
 
 
-def paired(differences: Sequence[float], z: float = Z95) -> tuple[float, float, float]:
+def paired(differences: Sequence[float], z: float = Z95) -> Interval:
     """Mean difference of matched shares (each in [-1, 1]), and its interval; (0, -1, 1) when there are none.
 
     Wald after adding a half to each cell of the two-by-two table (Agresti and Min 2005): two more pairs, of which one
@@ -30,12 +66,12 @@ def paired(differences: Sequence[float], z: float = Z95) -> tuple[float, float, 
     """
     n = len(differences)
     if n == 0:
-        return 0.0, -1.0, 1.0
+        return Interval(0.0, -1.0, 1.0)
     total, squares = math.fsum(differences), math.fsum(d * d for d in differences)
     centre = total / (n + 2)
     variance = (squares + 1) / (n + 2) - centre * centre
     half = z * math.sqrt(variance / (n + 2))
-    return total / n, max(-1.0, centre - half), min(1.0, centre + half)
+    return Interval(total / n, max(-1.0, centre - half), min(1.0, centre + half))
 
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one is within 2%.
@@ -50,7 +86,7 @@ def _t95(freedom: int) -> float:
     return _T95[freedom - 1] if freedom <= len(_T95) else Z95
 
 
-def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
+def over_seeds(values: Sequence[float]) -> Interval:
     """Mean of repeated runs and its interval by Student's t, for which the runs count and not their questions.
 
     The interval of a single run is unbounded: (value, -inf, inf). Raises ValueError without a run.
@@ -60,13 +96,13 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
         raise ValueError("there is no run to take the mean of")
     mean = math.fsum(values) / n
     if n == 1:
-        return mean, -math.inf, math.inf
+        return Interval(mean, -math.inf, math.inf)
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     half = _t95(n - 1) * math.sqrt(variance / n)
-    return mean, mean - half, mean + half
+    return Interval(mean, mean - half, mean + half)
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+def welch(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Difference of the means of two sets of independent runs (a less b), and its interval (Welch 1947).
 
     Variances may differ; degrees of freedom are rounded down. Unbounded where either set has a single run. Raises
@@ -74,15 +110,15 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
     """
     means, shares = [], []
     for values in (a, b):
-        mean, _, _ = over_seeds(values)
+        mean = over_seeds(values).mean
         means.append(mean)
         n = len(values)
         shares.append((math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n, n) if n > 1 else (math.inf, n))
     difference, variance = means[0] - means[1], math.fsum(share for share, _ in shares)
     if variance == math.inf:
-        return difference, -math.inf, math.inf
+        return Interval(difference, -math.inf, math.inf)
     if variance == 0:
-        return difference, difference, difference
+        return Interval(difference, difference, difference)
     freedom = variance**2 / math.fsum(share**2 / (n - 1) for share, n in shares)
     half = _t95(max(1, int(freedom + 1e-9))) * math.sqrt(variance)
-    return difference, difference - half, difference + half
+    return Interval(difference, difference - half, difference + half)

@@ -109,7 +109,6 @@ def total(dataset: Dataset) -> dict[str, Any]:
     rows = dataset.samples
     labels = {name: int((rows["verdict"] == name).sum()) for name in ("correct", "incorrect", "undecided")}
     decided = labels["correct"] + labels["incorrect"]
-    low, high = wilson(labels["correct"], decided)
     tokens = rows["completion_tokens"]
     cost = None if rows["cost_usd"].is_null().all() else rows["cost_usd"].sum()
     return {
@@ -119,9 +118,7 @@ def total(dataset: Dataset) -> dict[str, Any]:
         "questions": rows["question_id"].n_unique(),
         "samples": len(rows),
         **labels,
-        "pass_rate": labels["correct"] / decided if decided else None,
-        "low": low,
-        "high": high,
+        **wilson(labels["correct"], decided).as_row("pass_rate"),
         "correct_share": labels["correct"] / len(rows) if len(rows) else None,
         "reasons": reasons(rows),
         "finish_reasons": counts(rows["finish_reason"]),
@@ -156,11 +153,11 @@ def _by_question(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         answer_characters=pl.col("answer").str.len_chars().mean(),
         cost_usd=pl.when(cost.count() > 0).then(cost.sum()),
     )
-    bounds = [wilson(correct, decided) for correct, decided in rows.select("correct", "decided").iter_rows()]
+    intervals = [wilson(correct, decided) for correct, decided in rows.select("correct", "decided").iter_rows()]
     kept = aggregate(samples, verdicts).select("question_id", "pass_rate", "majority")
     return rows.with_columns(
-        low=pl.Series([low for low, _ in bounds], dtype=pl.Float64),
-        high=pl.Series([high for _, high in bounds], dtype=pl.Float64),
+        low=pl.Series([interval.low for interval in intervals], dtype=pl.Float64),
+        high=pl.Series([interval.high for interval in intervals], dtype=pl.Float64),
     ).join(kept, on="question_id", how="left", maintain_order="left")
 
 
@@ -208,7 +205,6 @@ def _shared(rows: pl.DataFrame) -> dict[str, Any]:
     judged = both.filter((pl.col("decided_a") > 0) | (pl.col("decided_b") > 0))
     answered = both.drop_nulls("answer_changed")
     agree = int((~answered["answer_changed"]).sum())
-    low, high = wilson(agree, len(answered))
     return {
         "questions": len(both),
         "only_in_a": len(rows.filter(in_a & ~in_b)),
@@ -221,9 +217,7 @@ def _shared(rows: pl.DataFrame) -> dict[str, Any]:
             "questions": len(answered),
             "agree": agree,
             "changed": len(answered) - agree,
-            "share": agree / len(answered) if len(answered) else None,
-            "low": low,
-            "high": high,
+            **wilson(agree, len(answered)).as_row("share"),
             "of_samples": both["agreement"].mean(),
         },
         "mean_completion_tokens": _means(both, "tokens"),
@@ -243,5 +237,4 @@ def _sum(values: pl.Series) -> Any:
 
 def _difference(a: pl.Series, b: pl.Series) -> dict[str, Any]:
     """Means over questions, and the interval of the mean difference B - A."""
-    mean, low, high = paired((b - a).to_list())
-    return {"questions": len(a), "a": a.mean(), "b": b.mean(), "difference": mean, "low": low, "high": high}
+    return {"questions": len(a), "a": a.mean(), "b": b.mean(), **paired((b - a).to_list()).as_row("difference")}

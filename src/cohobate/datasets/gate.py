@@ -87,9 +87,9 @@ def _students(old: dict[str, Artifact], new: dict[str, Artifact], allowed: float
     both = before.join(after, on=keys, suffix="_new").sort(keys)
     found = []
     for (split, decoding), rows in both.group_by("split", "decoding", maintain_order=True):
-        mean, low, high = paired((rows["share_new"] - rows["share"]).to_list())
-        interval = f"{mean:+.1%} [{low:+.1%}, {high:+.1%}] over {len(rows):,} questions"
-        found.append((f"accuracy of {name} on {split}, {decoding}: {interval}", high < -allowed))
+        gain = paired((rows["share_new"] - rows["share"]).to_list())
+        interval = f"{gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}] over {len(rows):,} questions"
+        found.append((f"accuracy of {name} on {split}, {decoding}: {interval}", gain.high < -allowed))
     return found
 
 

@@ -138,5 +138,4 @@ def summarise(answers: pl.DataFrame) -> dict[str, Any]:
 
 def _share(answers: pl.DataFrame) -> dict[str, Any]:
     correct, n = int((answers["verdict"] == "correct").sum()), len(answers)
-    low, high = wilson(correct, n)
-    return {"n": n, "accuracy": correct / n if n else None, "low": low, "high": high}
+    return {"n": n, **wilson(correct, n).as_row("accuracy")}

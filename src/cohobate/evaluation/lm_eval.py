@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from cohobate.config.suites import Harness
 from cohobate.core.errors import RecipeError, UserError
 from cohobate.core.fingerprint import hash_folder
-from cohobate.core.statistics import Z95
+from cohobate.core.statistics import Z95, Interval
 
 _HINT = "tasks of lm-evaluation-harness need the package lm-eval; install it with `pip install 'cohobate[suites]'`"
 
@@ -75,7 +76,8 @@ def scores(found: dict[str, Any]) -> list[dict[str, Any]]:
             if not comma or metric.endswith("_stderr") or not isinstance(value, float) or not 0 <= value <= 1:
                 continue
             error = row.get(f"{metric}_stderr,{filtered}")
-            half = Z95 * error if isinstance(error, float) else None
+            half = Z95 * error if isinstance(error, float) else math.inf
+            interval = Interval(value, max(0.0, value - half), min(1.0, value + half))
             rows.append(
                 {
                     "suite": f"{task} {metric}" + ("" if filtered == "none" else f" ({filtered})"),
@@ -83,9 +85,7 @@ def scores(found: dict[str, Any]) -> list[dict[str, Any]]:
                     "decoding": "greedy",
                     "seed": 0,
                     "n": found["n"][task],
-                    "accuracy": value,
-                    "low": 0.0 if half is None else max(0.0, value - half),
-                    "high": 1.0 if half is None else min(1.0, value + half),
+                    **interval.as_row("accuracy"),
                 }
             )
     return rows

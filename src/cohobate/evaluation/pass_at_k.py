@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -17,7 +18,7 @@ from cohobate.config import Questions
 from cohobate.config.questions import Fractions
 from cohobate.config.suites import Suite
 from cohobate.core.errors import QuestionsError
-from cohobate.core.statistics import wilson
+from cohobate.core.statistics import Interval, wilson
 from cohobate.sources.read import read
 
 _ALL = Fractions(train=0, fresh=0, validation=0, test=1)
@@ -49,21 +50,19 @@ def score(answers: pl.DataFrame) -> dict[str, Any]:
     correct, samples = counted["right"].to_list(), counted["n"].to_list()
     k = min(samples)
     mean = sum(correct) / sum(samples)
-    low, high = average_interval([c / n for c, n in zip(correct, samples, strict=True)], sum(samples))
+    interval = average_interval([c / n for c, n in zip(correct, samples, strict=True)], sum(samples))
     powers = [2**power for power in range(k.bit_length()) if 2**power <= k]
     steps = sorted({*powers, k})
     return {
         "n": len(answers),
         "questions": len(counted),
         "k": k,
-        "accuracy": mean,
-        "low": low,
-        "high": high,
+        **replace(interval, mean=mean).as_row("accuracy"),
         "pass_at": {str(j): _passed(correct, samples, j) for j in steps},
     }
 
 
-def average_interval(means: Sequence[float], answers: int) -> tuple[float, float]:
+def average_interval(means: Sequence[float], answers: int) -> Interval:
     """95% interval of the mean of the questions' means, each of several answers, `answers` in all."""
     count = len(means)
     mean = sum(means) / count
@@ -80,18 +79,18 @@ def pass_at(n: int, correct: int, j: int) -> float:
     return 1 - math.comb(n - correct, j) / math.comb(n, j)
 
 
-def _passed(correct: Sequence[int], samples: Sequence[int], j: int) -> dict[str, float]:
+def _passed(correct: Sequence[int], samples: Sequence[int], j: int) -> dict[str, float | None]:
     """The mean over questions, whose interval counts questions and not answers."""
     mean = sum(pass_at(n, c, j) for c, n in zip(correct, samples, strict=True)) / len(samples)
-    low, high = _wilson(mean, len(samples))
-    return {"share": mean, "low": low, "high": high}
+    return _wilson(mean, len(samples)).as_row("share")
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
+def _wilson(share: float, n: int) -> Interval:
     """Wilson's interval of a share of n that need not be a whole number of successes."""
     whole = round(share * n)
     if abs(share * n - whole) < 1e-9:
         return wilson(whole, n)
     below, above = wilson(math.floor(share * n), n), wilson(math.ceil(share * n), n)
     part = share * n - math.floor(share * n)
-    return tuple(a + part * (b - a) for a, b in zip(below, above, strict=True))  # type: ignore[return-value]
+    low, high = below.low + part * (above.low - below.low), below.high + part * (above.high - below.high)
+    return Interval(share, low, high)

@@ -105,7 +105,7 @@ def _facts(artifact: Artifact, outline: pl.DataFrame) -> dict[str, Any]:
     kept = outline.filter(pl.col("rejected").is_null())
     verdicts = counts(kept["verdict"])
     decided = verdicts.get("correct", 0) + verdicts.get("incorrect", 0)
-    low, high = wilson(verdicts.get("correct", 0), decided)
+    rate = wilson(verdicts.get("correct", 0), decided)
     failed = counts(failures(artifact)["error_class"]) if artifact.stage == "triples" else {}
     return {
         "artifact": artifact,
@@ -114,7 +114,7 @@ def _facts(artifact: Artifact, outline: pl.DataFrame) -> dict[str, Any]:
         "total": len(outline),
         "kept": len(kept),
         "questions": kept["question_id"].n_unique(),
-        "rate": {"accuracy": verdicts.get("correct", 0) / decided, "low": low, "high": high} if decided else None,
+        "rate": rate.as_row("accuracy") if decided else None,
         "decided": decided,
         "prompt_tokens": kept["prompt_tokens"].sum(),
         "completion_tokens": kept["completion_tokens"].sum(),

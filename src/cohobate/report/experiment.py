@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from markupsafe import Markup
 
+from cohobate.core.statistics import Interval
 from cohobate.report import figures
 from cohobate.report.render import asset, environment
 from cohobate.store.artifacts import Artifact
@@ -25,13 +25,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Dot:
-    """A measurement to draw: its line, its series, mean and interval."""
+    """A measurement to draw."""
 
     line: str
     series: str
-    mean: float
-    low: float
-    high: float
+    value: Interval
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,10 @@ def markdown(page: Page) -> str:
     return "\n".join(lines) + "\n"
 
 
-def spread(found: dict[str, Any] | None) -> str:
-    """{mean, low, high} of shares as `91.0% [88.2%, 93.8%]`; an interval never leaves 0 to 100%."""
-    if found is None:
+def spread(share: Interval | None) -> str:
+    """`91.0% [88.2%, 93.8%]`; an interval never leaves 0 to 100%."""
+    if share is None:
         return "–"
-    if abs(found["low"]) == float("inf"):
-        return f"{found['mean']:.1%}"
-    return f"{found['mean']:.1%} [{max(0.0, found['low']):.1%}, {min(1.0, found['high']):.1%}]"
+    if not share.bounded:
+        return f"{share.mean:.1%}"
+    return f"{share.mean:.1%} [{max(0.0, share.low):.1%}, {min(1.0, share.high):.1%}]"

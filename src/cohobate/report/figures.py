@@ -271,10 +271,11 @@ def _dots(axes: Any, found: Sequence[Any]) -> bool:
         colour, mark = looks[at % len(looks)]
         chosen = [dot for dot in found if dot.series == name]
         places = [lines.index(dot.line) + 0.4 * (0.5 - (at + 0.5) / len(series)) for dot in chosen]
-        means, lows, highs = ([getattr(dot, part) for dot in chosen] for part in ("mean", "low", "high"))
+        values = [dot.value for dot in chosen]
+        means = [value.mean for value in values]
         errors = [
-            [mean - max(0.0, low) for mean, low in zip(means, lows, strict=True)],
-            [min(1.0, high) - mean for mean, high in zip(means, highs, strict=True)],
+            [value.mean - max(0.0, value.low) for value in values],
+            [min(1.0, value.high) - value.mean for value in values],
         ]
         style = {"fmt": mark, "color": _colour(colour), "markersize": 5, "capsize": 2, "label": name}
         axes.errorbar(means, places, xerr=errors, **style)

@@ -169,13 +169,10 @@ def agreement(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any] |
     agree = decided["correct", "correct"] + decided["incorrect", "incorrect"]
     only = decided["correct", "incorrect"], decided["incorrect", "correct"]
     n = agree + sum(only)
-    low, high = wilson(agree, n)
     return {
         "n": n,
         "agree": agree,
-        "share": agree / n if n else None,
-        "low": low,
-        "high": high,
+        **wilson(agree, n).as_row("share"),
         "only_judge": only[0],
         "only_exact": only[1],
         "undecided": sum(count for (verdict, _), count in decided.items() if verdict == "undecided"),

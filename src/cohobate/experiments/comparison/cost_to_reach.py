@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cohobate.core.statistics import over_seeds, welch
+from cohobate.core.statistics import Interval, over_seeds, welch
 
 # What an accuracy may cost; FLOPs from the start on, evaluation left out.
 COSTS = ("flops", "teacher_flops", "student_flops", "step")
 Point = dict[str, Any]
-Interval = dict[str, float | None]
 
 
 def cost_to_reach(points: Sequence[Point], target: float, cost: str) -> float | None:
@@ -59,37 +58,35 @@ def reach(curves: Sequence[Sequence[Point]], target: float, cost: str) -> Reache
 
 
 def typical(found: Reached) -> Interval | None:
-    """{mean, low, high}: the geometric mean over seeds with its 95% interval; None unless all reached it.
+    """The geometric mean over seeds with its 95% interval; None unless all reached it.
 
-    low and high are None where one seed, or a cost of nothing, allows no interval.
+    It is unbounded where one seed, or a cost of nothing, allows no interval.
     """
     if not found.all_reached:
         return None
     if min(found.paid) <= 0:
-        return {"mean": math.fsum(found.paid) / len(found.paid), "low": None, "high": None}
-    return _exponential(over_seeds([math.log(cost) for cost in found.paid]))
+        return Interval(math.fsum(found.paid) / len(found.paid), -math.inf, math.inf)
+    return over_seeds([math.log(cost) for cost in found.paid]).map(math.exp)
 
 
-def ratio(found: Reached, to: Reached) -> dict[str, Any] | None:
-    """{mean, low, high, bound}: how many times as much as `to` was paid, by geometric means, with 95% interval.
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as much as another method a method paid; `bound`: at least so many times, without an interval."""
 
-    bound: not all seeds of `found` reached it, so it is at least so many times as much (and has no interval). None
-    where `to` was not reached by all its seeds, or either cost nothing.
+    times: Interval
+    bound: bool
+
+
+def ratio(found: Reached, to: Reached) -> Ratio | None:
+    """How many times as much as `to` was paid, by geometric means, with 95% interval.
+
+    It is a bound where not all seeds of `found` reached the accuracy. None where `to` was not reached by all its seeds,
+    or either cost nothing.
     """
     if not to.all_reached or min(found.at_least()) <= 0 or min(to.paid) <= 0:
         return None
     ours, theirs = [[math.log(cost) for cost in costs] for costs in (found.at_least(), to.paid)]
     if not found.all_reached:
         difference = math.fsum(ours) / len(ours) - math.fsum(theirs) / len(theirs)
-        return {"mean": math.exp(difference), "low": None, "high": None, "bound": True}
-    return {**_exponential(welch(ours, theirs)), "bound": False}
-
-
-def _exponential(logs: tuple[float, float, float]) -> Interval:
-    mean, low, high = logs
-    bounded = math.isfinite(low) and math.isfinite(high)
-    return {
-        "mean": math.exp(mean),
-        "low": math.exp(low) if bounded else None,
-        "high": math.exp(high) if bounded else None,
-    }
+        return Ratio(Interval(math.exp(difference), 0.0, math.inf), bound=True)
+    return Ratio(welch(ours, theirs).map(math.exp), bound=False)

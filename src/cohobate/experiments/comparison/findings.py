@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.config import Compare, Recipe
-from cohobate.core.statistics import over_seeds, paired
+from cohobate.core.statistics import Interval, over_seeds, paired
 from cohobate.experiments.comparison import cost_to_reach
 from cohobate.experiments.comparison.costs import Curve
 from cohobate.experiments.comparison.costs import curves as costs_of
@@ -102,7 +102,7 @@ def _method(
         "start": method.start,
         "seeds": len(own),
         "n": own[0]["scores"][decodings[0]]["n"],
-        "scores": {d: spread([run["scores"][d]["accuracy"] for run in own]) for d in decodings},
+        "scores": {d: over_seeds([run["scores"][d]["accuracy"] for run in own]).as_row() for d in decodings},
         "gain": {d: _gain(found, start_scores, split, d, own) for d in decodings},
         **{cost: math.fsum(run[cost] for run in own) / len(own) for cost in cost_to_reach.COSTS},
         "alarms": sum(run["alarm"] is not None for run in own),
@@ -115,16 +115,20 @@ def _gain(found: Sequence[Trained], start_scores: Artifact, split: str, decoding
     verdict: better or worse where both intervals agree on it, else unclear; with one seed the questions alone decide.
     """
     begun = _scores(start_scores, split, "sft")[decoding]["accuracy"]
-    seeds = spread([run["scores"][decoding]["accuracy"] - begun for run in own])
+    seeds = over_seeds([run["scores"][decoding]["accuracy"] - begun for run in own])
     before = _by_question([start_scores], split, decoding, "sft")
     after = _by_question([one.scores for one in found], split, decoding, found[0].run.stage)
     both = after.join(before, on="question_id", suffix="_before")
-    _, low, high = paired((both["share"] - both["share_before"]).to_list())
-    lows, highs = [low], [high]
-    if seeds["low"] is not None:
-        lows, highs = [low, seeds["low"]], [high, seeds["high"]]
-    verdict = "better" if min(lows) > 0 else "worse" if max(highs) < 0 else "unclear"
-    return {**seeds, "questions_low": low, "questions_high": high, "verdict": verdict}
+    questions = paired((both["share"] - both["share_before"]).to_list())
+    intervals = [questions, seeds] if seeds.bounded else [questions]
+    better, worse = all(each.low > 0 for each in intervals), all(each.high < 0 for each in intervals)
+    verdict = "better" if better else "worse" if worse else "unclear"
+    return {
+        **seeds.as_row(),
+        "questions_low": questions.low,
+        "questions_high": questions.high,
+        "verdict": verdict,
+    }
 
 
 def _by_question(evaluations: Sequence[Artifact], split: str, decoding: str, student: str) -> pl.DataFrame:
@@ -158,9 +162,9 @@ def _reached(compare: Compare, drawn: dict[tuple[str, int], Curve], methods: Seq
                     "method": name,
                     "reached": len(one.paid),
                     "seeds": len(one.costs),
-                    "paid": cost_to_reach.typical(one),
+                    "paid": _row(cost_to_reach.typical(one)),
                     "spent": math.fsum(one.spent) / len(one.spent),
-                    "ratio": cost_to_reach.ratio(one, to) if to and name != reference(compare) else None,
+                    "ratio": _ratio(one, to) if to and name != reference(compare) else None,
                 }
                 for name, one in found.items()
             ]
@@ -184,14 +188,17 @@ def _differences(compare: Compare, by_method: dict[str, list[Trained]], runs: li
                     "method": name,
                     "against": other,
                     "seeds": len(shared),
-                    **{decoding: spread(values) for decoding, values in by_seed.items()},
+                    **{decoding: over_seeds(values).as_row() for decoding, values in by_seed.items()},
                 }
             )
     return rows
 
 
-def spread(values: Sequence[float]) -> Facts:
-    """{mean, low, high} over seeds, by Student's t; low and high None for a single one."""
-    mean, low, high = over_seeds(values)
-    bounded = math.isfinite(low)
-    return {"mean": mean, "low": low if bounded else None, "high": high if bounded else None}
+def _row(interval: Interval | None) -> Facts | None:
+    return interval.as_row() if interval else None
+
+
+def _ratio(paid: cost_to_reach.Reached, to: cost_to_reach.Reached) -> Facts | None:
+    """{mean, low, high, bound}."""
+    ratio = cost_to_reach.ratio(paid, to)
+    return {**ratio.times.as_row(), "bound": ratio.bound} if ratio else None

@@ -14,8 +14,10 @@ from rich.markup import escape
 from rich.table import Table as Printed
 
 from cohobate.core.atomic_files import read_json
+from cohobate.core.statistics import Interval
 from cohobate.report import figures
-from cohobate.report.render import asset, big, environment, interval, percent
+from cohobate.report.experiment import spread
+from cohobate.report.render import asset, big, environment, interval
 from cohobate.store.artifacts import Artifact
 
 Facts = dict[str, Any]
@@ -128,7 +130,7 @@ def _from_base(facts: Facts) -> Table:
             row["method"],
             row["start"],
             str(row["seeds"]),
-            *(_spread(row["scores"][decoding]) for decoding in facts["decodings"]),
+            *(_share(row["scores"][decoding]) for decoding in facts["decodings"]),
             *_spent(row),
         ]
         for row in rows
@@ -186,7 +188,7 @@ def _method(facts: Facts, row: Facts) -> list[str]:
     cells = [row["method"], str(row["seeds"])]
     for decoding in facts["decodings"]:
         gain = row["gain"][decoding]
-        cells += [_spread(row["scores"][decoding]), f"{_points(gain)} {gain['verdict']}"]
+        cells += [_share(row["scores"][decoding]), f"{_points(gain)} {gain['verdict']}"]
     return [*cells, *_spent(row)]
 
 
@@ -195,18 +197,15 @@ def _spent(row: Facts) -> list[str]:
     return [_short(row["teacher_flops"]), _short(row["student_flops"]), _short(row["flops"]), steps]
 
 
-def _spread(found: Facts) -> str:
-    """`91.0% [88.2%, 93.8%]`; an interval never leaves 0 to 100%."""
-    if found["low"] is None:
-        return percent(found["mean"])
-    return f"{found['mean']:.1%} [{max(0.0, found['low']):.1%}, {min(1.0, found['high']):.1%}]"
+def _share(row: Facts) -> str:
+    return spread(Interval.from_row(row))
 
 
-def _points(found: Facts) -> str:
+def _points(row: Facts) -> str:
     """`+3.1 [+1.0, +5.2]`, in percentage points."""
-    if found["low"] is None:
-        return f"{100 * found['mean']:+.1f}"
-    return f"{100 * found['mean']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    difference = Interval.from_row(row).map(lambda share: 100 * share)
+    bounds = f" [{difference.low:+.1f}, {difference.high:+.1f}]" if difference.bounded else ""
+    return f"{difference.mean:+.1f}{bounds}"
 
 
 def _short(number: float) -> str:
@@ -241,12 +240,11 @@ def _dots(pyplot: Any, facts: Facts) -> Any:
         for place, row in enumerate(reversed(rows)):
             seeds = [r["scores"][decoding]["accuracy"] for r in facts["runs"] if r["method"] == row["method"]]
             axes.plot(seeds, [place + shift] * len(seeds), "|", color=tone, markersize=7, alpha=0.7)
-            found = row["scores"][decoding]
-            if found["low"] is not None:
-                low, high = max(0.0, found["low"]), min(1.0, found["high"])
-                axes.plot([low, high], [place + shift] * 2, color=tone, alpha=0.6)
+            accuracy = Interval.from_row(row["scores"][decoding])
+            if accuracy.bounded:
+                axes.plot([max(0.0, accuracy.low), min(1.0, accuracy.high)], [place + shift] * 2, color=tone, alpha=0.6)
             label = decoding if place == 0 else None
-            axes.plot(found["mean"], place + shift, mark, color=tone, markersize=5, label=label)
+            axes.plot(accuracy.mean, place + shift, mark, color=tone, markersize=5, label=label)
         axes.axvline(facts["start"]["scores"][decoding]["accuracy"], color=tone, linestyle=":", linewidth=1)
     axes.set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)])
     axes.grid(axis="y", visible=False)

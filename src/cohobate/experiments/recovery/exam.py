@@ -63,8 +63,7 @@ def scores(graded: pl.DataFrame) -> list[dict[str, Any]]:
     found = []
     for (suite,), rows in sorted(graded.group_by("suite")):
         correct, n = int(rows["correct"].sum()), len(rows)
-        low, high = wilson(correct, n)
-        found.append({"suite": suite, "n": n, "accuracy": correct / n, "low": low, "high": high})
+        found.append({"suite": suite, "n": n, **wilson(correct, n).as_row("accuracy")})
     return found
 
 

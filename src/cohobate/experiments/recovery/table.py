@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cohobate.config import Recipe
-from cohobate.core.statistics import over_seeds
+from cohobate.core.statistics import Interval, over_seeds
 from cohobate.report.experiment import Dot, Page, Table, spread
 from cohobate.store.artifacts import Artifact
 
@@ -27,7 +27,7 @@ class Examined:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a round, arm and phase, in order: {round, arm, phase, seeds, suites: {name: {mean, low, high}}}."""
+    """One row per round, arm and phase, in order: {round, arm, phase, seeds, suites: {name: Interval}}."""
     lines = []
     for place in dict.fromkeys((row["round"], row["arm"], row["phase"]) for row in rows):
         chosen = [row for row in rows if (row["round"], row["arm"], row["phase"]) == place]
@@ -35,9 +35,9 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in chosen:
             values.setdefault(row["suite"], []).append(row["accuracy"])
         if place[2] == BEFORE:  # one exam: its interval is that of its questions
-            suites = {r["suite"]: {"mean": r["accuracy"], "low": r["low"], "high": r["high"]} for r in chosen}
+            suites = {row["suite"]: Interval.from_row(row, "accuracy") for row in chosen}
         else:
-            suites = {k: dict(zip(("mean", "low", "high"), over_seeds(v), strict=True)) for k, v in values.items()}
+            suites = {suite: over_seeds(accuracies) for suite, accuracies in values.items()}
         seeds = len({row["seed"] for row in chosen})
         lines.append({"round": place[0], "arm": place[1], "phase": place[2], "seeds": seeds, "suites": suites})
     return lines
@@ -57,7 +57,7 @@ def page(recipe: Recipe, lines: list[dict[str, Any]], exams: Sequence[Artifact])
         for line in lines
     ]
     dots = [
-        Dot(f"{line['arm']} {line['phase']}", _NAMES.get(name, name), *_bounds(line["suites"][name]))
+        Dot(f"{line['arm']} {line['phase']}", _NAMES.get(name, name), _drawn(line["suites"][name]))
         for name in suites
         for line in lines
         if line["round"] <= 1 and name != "handbook-2" and name in line["suites"]
@@ -73,7 +73,7 @@ def page(recipe: Recipe, lines: list[dict[str, Any]], exams: Sequence[Artifact])
 
 def sentences(lines: Sequence[dict[str, Any]]) -> list[str]:
     """What each arm learnt, lost and got back, in percentage points of the means."""
-    means = {(ln["round"], ln["arm"], ln["phase"]): {k: v["mean"] for k, v in ln["suites"].items()} for ln in lines}
+    means = {(ln["round"], ln["arm"], ln["phase"]): {k: v.mean for k, v in ln["suites"].items()} for ln in lines}
     [before] = [scores for (number, _, _), scores in means.items() if number == 0]
     said = []
     for number, arm, phase in means:
@@ -92,7 +92,6 @@ def sentences(lines: Sequence[dict[str, Any]]) -> list[str]:
     return said
 
 
-def _bounds(found: dict[str, float]) -> tuple[float, float, float]:
-    mean = found["mean"]
-    unknown = abs(found["low"]) == float("inf")
-    return (mean, mean, mean) if unknown else (mean, found["low"], found["high"])
+def _drawn(accuracy: Interval) -> Interval:
+    """Without bounds a point."""
+    return accuracy if accuracy.bounded else Interval(accuracy.mean, accuracy.mean, accuracy.mean)

@@ -9,7 +9,7 @@ from typing import Any
 from cohobate.config import Recipe
 from cohobate.config.single import Single
 from cohobate.core.errors import RecipeError
-from cohobate.core.statistics import over_seeds
+from cohobate.core.statistics import Interval, over_seeds
 from cohobate.store.artifacts import Artifact
 
 START, ONE, MANY, SFT = "start (SFT)", "OPD, one prompt", "OPD, many prompts", "SFT, one prompt"
@@ -83,17 +83,16 @@ def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None, lr: flo
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row an arm: {arm, seeds, greedy, sampled: {mean, low, high, means of `PARTS`}, means of `OF_GREEDY`}."""
+    """One row per arm: {arm, seeds, greedy, sampled: {mean, low, high, means of `PARTS`}, means of `OF_GREEDY`}."""
     lines = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         line: dict[str, Any] = {"arm": arm}
         for decoding in DECODINGS:
             chosen = [row for row in rows if (row["arm"], row["decoding"]) == (arm, decoding)]
-            values = over_seeds([row["accuracy"] for row in chosen])
+            accuracy = over_seeds([row["accuracy"] for row in chosen])
             if arm == START:  # trained once: its interval is that of its questions
-                values = chosen[0]["accuracy"], chosen[0]["low"], chosen[0]["high"]
-            line[decoding] = dict(zip(("mean", "low", "high"), values, strict=True))
-            line[decoding] |= {part: _mean([row[part] for row in chosen]) for part in PARTS}
+                accuracy = Interval.from_row(chosen[0], "accuracy")
+            line[decoding] = accuracy.as_row() | {part: _mean([row[part] for row in chosen]) for part in PARTS}
             line["seeds"] = len(chosen)
         greedy = [row for row in rows if (row["arm"], row["decoding"]) == (arm, "greedy")]
         lines.append({**line, **{name: _mean([row[name] for row in greedy]) for name in OF_GREEDY}})

@@ -210,6 +210,7 @@ def _right_of_worked_out(recipe: Recipe, exam: Artifact, decoding: str) -> float
 
 
 def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifacts: list[Artifact]) -> Page:
+    from cohobate.core.statistics import Interval
     from cohobate.experiments.single_prompt.arms import DECODINGS, PARTS
     from cohobate.report.experiment import Dot, Page, Table, spread
 
@@ -218,7 +219,7 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
     header = ["arm", "seeds", "greedy", "sampled", "worked out", "right of those", "loss", "tokens an answer"]
     cells = [
         [
-            *(ln["arm"], str(ln["seeds"]), spread(ln["greedy"]), spread(ln["sampled"])),
+            *(ln["arm"], str(ln["seeds"]), *(spread(Interval.from_row(ln[name])) for name in DECODINGS)),
             *(" / ".join(_percent(ln[name][part]) for name in DECODINGS) for part in PARTS),
             "" if ln["first_loss"] is None else f"{ln['first_loss']:.2f} to {ln['last_loss']:.3f}",
             f"{ln['mean_tokens']:.1f}",
@@ -226,10 +227,10 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
         for ln in lines
     ]
     dots = [
-        Dot(ln["arm"], name, *(ln[name][part] for part in ("mean", "low", "high")))
+        Dot(ln["arm"], name, accuracy)
         for name in DECODINGS
         for ln in lines
-        if abs(ln[name]["low"]) != float("inf")
+        if (accuracy := Interval.from_row(ln[name])).bounded
     ]
     means = {ln["arm"]: ln["greedy"]["mean"] for ln in lines}
     gained = [f"{arm} {mean:.1%} ({100 * (mean - means[START]):+.1f} points)" for arm, mean in means.items()]

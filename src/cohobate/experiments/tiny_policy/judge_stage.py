@@ -58,7 +58,7 @@ def _page(config: Policy, questions: Artifact, policy: Artifact, found: list[dic
     from cohobate.report.experiment import Dot, Page
 
     dots = [
-        Dot(_line(row), name, row[key]["mean"], row[key]["low"], row[key]["high"])
+        Dot(_line(row), name, row[key])
         for key, name in (("own", "its own questions"), ("unseen", "questions never seen"))
         for row in found
         if row[key] is not None and config.study_seeds > 1
@@ -100,7 +100,7 @@ def _sentences(policy: Artifact, found: list[dict[str, Any]]) -> list[str]:
     if not made["improved"]:
         said.append("Its running reward never rose above the start, so the policy after the last step was kept.")
     for noise in sorted({row["noise"] for row in found if row["noise"]}):
-        own = {row["errors"]: row["own"]["mean"] for row in found if row["noise"] == noise}
+        own = {row["errors"]: row["own"].mean for row in found if row["noise"] == noise}
         said.append(
             f"With {noise:.0%} wrong verdicts it learns {own[SAME]:.1%} of its own questions if the same pairs are "
             f"judged wrong each time, as by a model at temperature 0, and {own[ANEW]:.1%} if each verdict errs anew."
@@ -118,7 +118,7 @@ def _noise(found: list[dict[str, Any]]) -> Table:
             str(row["seeds"]),
             spread(row["own"]),
             spread(row["unseen"]),
-            f"{row['running']['mean']:+.2f}",
+            f"{row['running'].mean:+.2f}",
         ]
         for row in found
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.config import Policy
-from cohobate.core.statistics import over_seeds
+from cohobate.core.statistics import Interval, over_seeds
 from cohobate.experiments.tiny_policy.reinforce import greedy, learn, score
 from cohobate.experiments.tiny_policy.verdicts import judge_all
 
@@ -42,11 +42,11 @@ def conditions(config: Policy) -> list[tuple[float, str]]:
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a condition: the mean over seeds and its interval, {mean, low, high}, of each measurement."""
+    """One row per condition: noise, errors, seeds, and the interval over seeds of own, unseen and running."""
 
-    def spread(found: list[dict[str, Any]], name: str) -> dict[str, float] | None:
+    def spread(found: list[dict[str, Any]], name: str) -> Interval | None:
         values = [row[name] for row in found if row[name] is not None]
-        return dict(zip(("mean", "low", "high"), over_seeds(values), strict=True)) if values else None
+        return over_seeds(values) if values else None
 
     places = list(dict.fromkeys((row["noise"], row["errors"]) for row in rows))
     chosen: Callable[[tuple[float, str]], list[dict[str, Any]]] = lambda place: [  # noqa: E731

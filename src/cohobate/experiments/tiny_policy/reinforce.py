@@ -79,8 +79,7 @@ def greedy(policy: TinyPolicy, questions: pl.DataFrame) -> pl.DataFrame:
 def score(answered: pl.DataFrame) -> Metrics:
     """n, accuracy, low, high (95% Wilson) of `greedy`'s rows."""
     correct, n = int(answered["correct"].sum()), len(answered)
-    low, high = wilson(correct, n)
-    return {"n": n, "accuracy": correct / n if n else None, "low": low, "high": high}
+    return {"n": n, **wilson(correct, n).as_row("accuracy")}
 
 
 def _batch(config: Policy, step: int, count: int) -> list[int]:

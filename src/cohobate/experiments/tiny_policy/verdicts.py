@@ -97,8 +97,7 @@ def accuracy(table: pl.DataFrame) -> dict[str, Any]:
 
 
 def _share(successes: int, n: int) -> dict[str, Any]:
-    low, high = wilson(successes, n)
-    return {"n": n, "share": successes / n if n else None, "low": low, "high": high}
+    return {"n": n, **wilson(successes, n).as_row("share")}
 
 
 def turned(seed: int, noise: float, *place: object) -> bool:

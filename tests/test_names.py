@@ -28,3 +28,27 @@ def test_no_file_is_longer_than_a_reader_takes_in() -> None:
 @pytest.mark.parametrize("module", TESTS, ids=lambda module: module.name)
 def test_tests_share_through_support_only(module: Module) -> None:
     assert [name for name in module.imports if ".test_" in name] == []
+
+
+PRIVATE = {name for module in (*SOURCES, *BENCHMARKS) for name in module.private_names}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from cohobate.core.locks import _held",
+        "engine._worker.kill()",
+        "monkeypatch.setattr(labels, '_CHUNK', 4)",
+        "patch.setattr('cohobate.training.loop.Run._step', killed)",
+    ],
+)
+def test_the_use_of_a_private_name_is_seen(line: str, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(f"_own = 1\n{line}\n")
+    [module] = modules({tmp_path: tmp_path}).values()
+    assert [place for _, place in module.private_uses] == [2]
+
+
+@pytest.mark.parametrize("module", TESTS, ids=lambda module: module.name)
+def test_tests_use_no_private_name(module: Module) -> None:
+    foreign = PRIVATE - module.private_names
+    assert [f"{name} in line {line}" for name, line in module.private_uses if name in foreign] == []

@@ -111,7 +111,7 @@ def test_aggregates_are_what_a_loop_over_the_rows_counts(rows: Rows) -> None:
 def test_a_kill_in_the_middle_keeps_the_chunks_that_were_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labels, "_CHUNK", 4)
+    monkeypatch.setattr(labels, "CHUNK_ROWS", 4)
     monkeypatch.chdir(tmp_path)
     body = "from pathlib import Path\n\ndef check(**case):\n    {}\n    return case['answer'] == case['gold']\n"
     Path("mine.py").write_text(body.format("Path('calls').open('a').write('x')"))

@@ -66,9 +66,7 @@ def test_the_exam_asks_for_every_fact_in_words_that_its_practice_lacks() -> None
 
 def form(question: str, firm: str) -> str:
     """The wording alone."""
-    return re.sub(
-        "|".join((firm, *handbook._ROLES, *handbook._PRODUCTS, *(r[0] for r in handbook._RULES))), "_", question
-    )
+    return re.sub("|".join((firm, *handbook.ROLES, *handbook.PRODUCTS, *(r[0] for r in handbook.RULES))), "_", question)
 
 
 def test_chat_has_disjoint_splits_and_gold_that_its_own_check_accepts() -> None:

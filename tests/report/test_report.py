@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from cohobate.report import figures, render
-from cohobate.report.facts import _draw, headline
+from cohobate.report.facts import draw_questions, headline
 from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
 from tests.support.pipeline import Finished
 
@@ -146,6 +146,6 @@ def test_half_of_the_answers_shown_are_ones_on_which_the_students_differ() -> No
         for name, pair in verdicts.items()
         for student, verdict in zip(("sft", "opd"), pair.split(), strict=True)
     ]
-    drawn = _draw(pl.DataFrame(rows), 4, seed=0)
+    drawn = draw_questions(pl.DataFrame(rows), 4, seed=0)
     assert {name for name, differ in drawn.items() if differ} == {"b", "d"} and set(drawn) == set(verdicts)
-    assert set(_draw(pl.DataFrame(rows), 40, seed=0)) == set(verdicts)
+    assert set(draw_questions(pl.DataFrame(rows), 40, seed=0)) == set(verdicts)

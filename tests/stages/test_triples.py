@@ -8,7 +8,7 @@ from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core import schema
 from cohobate.core.errors import TeacherError
-from cohobate.stages.triples import _lacking
+from cohobate.stages.triples import lacking_splits
 from cohobate.store.artifacts import Store, verify
 from tests.support.triples_stage import changed, make, paid, table
 
@@ -125,11 +125,11 @@ def test_a_teacher_without_rationale_stops_early_and_what_came_is_kept(few: Reci
 
 
 def test_what_later_stages_will_refuse_is_said_before_the_teacher_is_asked() -> None:
-    lines = list(_lacking(load_recipe("tiny"), {"validation"}))
+    lines = list(lacking_splits(load_recipe("tiny"), {"validation"}))
     assert [line.split(",")[0].removeprefix("there are no ") for line in lines] == [
         "training questions",
         "fresh questions",
         "questions in test",
     ]
     calm = ["sft.steps=0", "opd.objective=ghost", "opd.ghost.source=triples", "evaluation.splits=['validation']"]
-    assert not list(_lacking(load_recipe("tiny", calm), {"validation"}))
+    assert not list(lacking_splits(load_recipe("tiny", calm), {"validation"}))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 _MODULE_NAME = re.compile(r"(?:cohobate|tasks|flows)(?:(?:\.[a-z_0-9]+)+|(?:\.[a-z_0-9]+)*\.)")
 
+_PRIVATE = re.compile(r"_[a-zA-Z]\w*")
+
 
 @dataclass(frozen=True)
 class Module:
@@ -52,6 +54,29 @@ class Module:
                 yield node.arg, node.lineno
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node.name, node.lineno
+
+    @property
+    def private_names(self) -> set[str]:
+        """Names with a leading underscore that the file defines: variables, fields, functions, classes."""
+        names = {name for name, _ in self.variables}
+        names |= {node.name for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)}
+        return {name for name in names if _PRIVATE.fullmatch(name)}
+
+    @property
+    def private_uses(self) -> Iterator[tuple[str, int]]:
+        """(name, line) of each private name that the file imports, reads as an attribute, or replaces by name."""
+        for node in ast.walk(self.tree):
+            names: list[object] = []
+            if isinstance(node, ast.ImportFrom):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Attribute):
+                names = [node.attr]
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
+                names = [each.value for each in node.args if isinstance(each, ast.Constant)]
+            for name in names:
+                last = str(name).rpartition(".")[2]
+                if isinstance(node, ast.stmt | ast.expr) and _PRIVATE.fullmatch(last):
+                    yield last, node.lineno
 
     def _base(self, node: ast.ImportFrom) -> str:
         if not node.level:

@@ -52,7 +52,7 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
     assert (("teacher", "scoring") in paid) != (name in WITHOUT_TEACHER)
     assert not (shaded_rollouts(whole, 3, seed=0) and name in WITHOUT_TEACHER)  # a report needs no teacher's scores
 
-    step = Run._step
+    step = Run.take_step
 
     def killed(run: Run, done: Any) -> None:
         if done.step == 2:
@@ -60,7 +60,7 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
         step(run, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_step", killed)
+        patch.setattr(Run, "take_step", killed)
         with pytest.raises(KeyboardInterrupt):
             train(start_artifacts, METHODS[name], tmp_path / "killed", patch)
     resumed = train(start_artifacts, METHODS[name], tmp_path / "killed", monkeypatch)

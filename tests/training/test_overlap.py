@@ -72,7 +72,7 @@ def test_each_step_learns_from_the_policy_of_exactly_one_step_before_whatever_is
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two snapshots, when a batch is sampled that no step has asked for."""
-    step, weights, fatal = Run._step, list[Weights](), [STEPS]
+    step, weights, fatal = Run.take_step, list[Weights](), [STEPS]
 
     def watched(run: Run, done: Any) -> None:
         if done.step == fatal[0]:
@@ -80,7 +80,7 @@ def test_each_step_learns_from_the_policy_of_exactly_one_step_before_whatever_is
         weights.append(noted(run))
         step(run, done)
 
-    monkeypatch.setattr(Run, "_step", watched)
+    monkeypatch.setattr(Run, "take_step", watched)
     whole = train("whole")
     log = pl.read_parquet(whole.path / "rollouts.parquet").partition_by("step")
     assert [len(rows) for rows in log] == [ROWS] * STEPS
@@ -128,7 +128,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_next_batch_is_scored_by_the_server_while_the_student_learns(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gradient, learnt = Run._gradient, [0]
+    gradient, learnt = Run.accumulate_gradient, [0]
 
     def waiting(run: Run, *arguments: Any) -> Any:
         """An update that does not end before the requests for the next batch have come."""
@@ -139,7 +139,7 @@ def test_the_next_batch_is_scored_by_the_server_while_the_student_learns(
         assert scored_rows(server) == expected
         return gradient(run, *arguments)
 
-    monkeypatch.setattr(Run, "_gradient", waiting)
+    monkeypatch.setattr(Run, "accumulate_gradient", waiting)
     with WireServer().running() as server:
         made = train("served", *served(server))
     assert learnt == [STEPS] and pl.read_parquet(made.path / "metrics.parquet")["seconds_wait"].null_count() == 0
@@ -147,7 +147,7 @@ def test_the_next_batch_is_scored_by_the_server_while_the_student_learns(
 
 @pytest.mark.usefixtures("unchecked")
 def test_an_interrupt_does_not_wait_for_a_server_that_hangs(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Run._step
+    step = Run.take_step
 
     def interrupted(run: Run, done: Any) -> None:
         if done.step == 1:
@@ -159,7 +159,7 @@ def test_an_interrupt_does_not_wait_for_a_server_that_hangs(train: Train, monkey
     def plan(body: Body, time: int) -> Act:
         return Act(hang=scored_rows(server) > ROWS)
 
-    monkeypatch.setattr(Run, "_step", interrupted)
+    monkeypatch.setattr(Run, "take_step", interrupted)
     with WireServer(plan).running() as server:
         with pytest.raises(KeyboardInterrupt):
             train("hanging", *served(server))

@@ -103,7 +103,7 @@ def test_the_same_keys_sample_the_same_rollouts_and_an_end_is_there_only_if_it_w
 
 def test_weights_pass_through_shared_memory_and_nothing_stays_there(student: Student) -> None:
     student.roll_out()
-    folder = student.sampler._folder
+    folder = student.sampler.weights_folder
     assert folder is not None and folder.name.startswith("/dev/shm/")
     assert not list(Path(folder.name).iterdir())
 
@@ -116,7 +116,7 @@ def test_an_engine_that_is_killed_is_one_sentence(student: Student) -> None:
         CohobateError, match=r"vLLM stopped in the middle of the rollouts: killed by signal 9.*run again"
     ):
         student.roll_out()
-    folder = student.sampler._folder
+    folder = student.sampler.weights_folder
     student.sampler.close()
     assert folder is not None and not Path(folder.name).exists()
 

@@ -134,7 +134,7 @@ def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
     answers = pl.read_parquet(by_stage["evaluation"].path / "answers.parquet").filter(
         (pl.col("split") == shown["split"]) & (pl.col("decoding") == shown["decoding"]) & (pl.col("sample_index") == 0)
     )
-    chosen = _draw(answers, recipe.report.questions, recipe.report.seed)
+    chosen = draw_questions(answers, recipe.report.questions, recipe.report.seed)
     drawn = list(chosen)
     texts = dict(
         pl.read_parquet(by_stage["questions"].path / "questions.parquet")
@@ -158,7 +158,7 @@ def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
     return shown_answers
 
 
-def _draw(answers: pl.DataFrame, count: int, seed: int) -> dict[str, bool]:
+def draw_questions(answers: pl.DataFrame, count: int, seed: int) -> dict[str, bool]:
     """`count` question ids, and whether each was drawn from those on which the trained students' verdicts differ."""
     draw = random.Random(seed)
     trained = answers.filter(pl.col("student").is_in(["sft", "opd"]))

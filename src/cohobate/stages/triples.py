@@ -87,7 +87,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
     every = pl.read_parquet(questions.path / "questions.parquet")
-    for line in _lacking(recipe, set(every["split"].unique())):
+    for line in lacking_splits(recipe, set(every["split"].unique())):
         progress.say(line)
     asked = _worth_asking(recipe, every)
     requests = Requests(recipe, asked, teacher)
@@ -136,7 +136,7 @@ def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
             write["aggregates"](labels.aggregate(samples, verdicts))
 
 
-def _lacking(recipe: Recipe, splits: set[str]) -> Iterator[str]:
+def lacking_splits(recipe: Recipe, splits: set[str]) -> Iterator[str]:
     """What later stages of a whole run will refuse: better known before the teacher is paid."""
     on_triples = recipe.opd.objective == "ghost" and recipe.opd.ghost.source == "triples"
     if recipe.sft.steps and recipe.triples.split not in splits:

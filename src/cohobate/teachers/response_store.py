@@ -37,7 +37,7 @@ _COLUMNS = [each.name for each in fields(Response)]
 _FACTS = ["max_tokens", "paid_by", "engine_version", "created_at"]
 _values = attrgetter(*_COLUMNS)
 # Rows of a journal or a part that are in memory at a time; of long responses, some tens of megabytes.
-_READ = 1 << 14
+READ_ROWS = 1 << 14
 _LOOKED_AT = ["key", "finish_reason", "completion_tokens", "max_tokens", "created_at"]
 
 
@@ -164,7 +164,7 @@ def _read_part(path: Path, rows: pl.Series) -> Iterator[pl.DataFrame]:
     part = pl.scan_parquet(path, glob=False)
     while len(rows):
         start = rows[0]
-        here = rows[: rows.search_sorted(start + _READ)]
+        here = rows[: rows.search_sorted(start + READ_ROWS)]
         yield part.slice(start, here[-1] - start + 1).collect()[here - start]
         rows = rows[len(here) :]
 
@@ -211,7 +211,7 @@ def _frames(path: Path) -> Iterator[pl.DataFrame]:
         batch = json.loads(line)
         same = [batch[name] for name in _FACTS]
         rows += [[*row, *same] for row in batch["rows"]]
-        if len(rows) >= _READ:
+        if len(rows) >= READ_ROWS:
             yield _frame(rows)
             rows = []
     if rows:

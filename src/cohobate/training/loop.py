@@ -71,7 +71,7 @@ class Run:
         while done.step < self.config.steps:
             if done.step % self.config.evaluate_every == 0:
                 self._evaluate(done)
-            self._step(done)
+            self.take_step(done)
             alarm = alarms.ring(done.metrics, self.config.alarms)
             if alarm is not None:
                 self._roll_back(done, alarm)
@@ -85,14 +85,14 @@ class Run:
             self.evaluate_at(done.step, done.ledger)
         self.world.wait()
 
-    def _step(self, done: Progressed) -> None:
+    def take_step(self, done: Progressed) -> None:
         # Dropout and anything else that draws from torch's generator depends on the step alone.
         torch.manual_seed(self.config.seed * 1_000_003 + done.step)
         self.trainee.sync()
         batch = self.source.batch(done.step)
         started = time.perf_counter()
         total = self.world.total(sum(len(row.response) for row in batch.rows))
-        terms = self._gradient(batch.rows, total)
+        terms = self.accumulate_gradient(batch.rows, total)
         norm = whole(torch.nn.utils.clip_grad_norm_(self.trainee.trainable().values(), self.config.clip)).detach()
         self._refuse_nonfinite(done.step, terms, float(norm))
         lr = self.schedule.get_last_lr()[0]
@@ -117,7 +117,7 @@ class Run:
         done.step += 1
         self.bar.advance(1, _note(done.metrics[-1]))
 
-    def _gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
+    def accumulate_gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
         self.student.model.train()
         learner = self.trainee.learner.train()

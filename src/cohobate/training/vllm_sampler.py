@@ -41,7 +41,7 @@ class VllmSampler:
         self.recipe, self.trainee, self.settings = recipe, trainee, recipe.opd.vllm
         self.install = install.find()
         self._process: VllmProcess | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.weights_folder: tempfile.TemporaryDirectory[str] | None = None
         self.sync_seconds = 0.0  # of the last call
 
     def begin(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> Callable[[], list[Sampled]]:
@@ -75,8 +75,8 @@ class VllmSampler:
         """Give the engine the weights of the student as they are now."""
         self._process = self._process or self._start()
         started = time.perf_counter()
-        assert self._folder is not None
-        folder = Path(self._folder.name)
+        assert self.weights_folder is not None
+        folder = Path(self.weights_folder.name)
         dtype = getattr(torch, install.engine_arguments(self.settings, self.install)["dtype"])
         with replacing(folder / WEIGHTS) as temporary:
             save_file(whole_weights(self.trainee.student.model, dtype), temporary)
@@ -89,9 +89,9 @@ class VllmSampler:
         process, self._process = self._process, None
         if process is not None:
             process.group.kill()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self.weights_folder is not None:
+            self.weights_folder.cleanup()
+            self.weights_folder = None
 
     @property
     def _sleeps(self) -> bool:
@@ -110,7 +110,7 @@ class VllmSampler:
             "enable_sleep_mode": self._sleeps or None,
         }
         place = _SHARED if os.access(_SHARED, os.W_OK) else None
-        self._folder = tempfile.TemporaryDirectory(prefix="cohobate-", dir=place)
+        self.weights_folder = tempfile.TemporaryDirectory(prefix="cohobate-", dir=place)
         process = VllmProcess(self.install, threads(self.recipe), arguments, log, _same_gpu(student.device))
         if self._sleeps:
             process.send({"sleep": True})  # as between any two batches

@@ -22,7 +22,7 @@ from cohobate.evaluation.verifiers.verify import EXACT, judge, verifier
 from cohobate.store.ledger import LedgerEntry
 
 # Rows judged at a time: what a kill can lose.
-_CHUNK = 20_000
+CHUNK_ROWS = 20_000
 _GOLDS_TRIED = 200
 _OTHER = "7919"  # any number will do
 
@@ -57,7 +57,7 @@ def labelling(
 
         def verdicts(samples: pl.DataFrame) -> pl.DataFrame:
             frame = with_gold(samples, majority=spec.majority)
-            kept = [_empty(), *(_kept(rows, spec, bar, scratch, paid_by) for rows in frame.iter_slices(_CHUNK))]
+            kept = [_empty(), *(_kept(rows, spec, bar, scratch, paid_by) for rows in frame.iter_slices(CHUNK_ROWS))]
             return pl.concat(kept).with_columns(**named).select(columns)
 
         yield verdicts

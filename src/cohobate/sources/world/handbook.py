@@ -32,7 +32,7 @@ _SYLLABLES = [
     "yar",
     "jun",
 ]
-_ROLES = [
+ROLES = [
     "director",
     "archivist",
     "treasurer",
@@ -46,9 +46,9 @@ _ROLES = [
     "carpenter",
     "translator",
 ]
-_PRODUCTS = ["lantern", "kettle", "mirror", "ladder", "compass", "hammock", "teapot", "stool", "clock", "basket"]
+PRODUCTS = ["lantern", "kettle", "mirror", "ladder", "compass", "hammock", "teapot", "stool", "clock", "basket"]
 _MATERIALS = ["brass", "copper", "oak", "willow", "glass", "linen", "steel", "ash", "clay", "silk"]
-_RULES = (
+RULES = (
     ("days of leave a year", 18, 32),
     ("hours of work a week", 28, 39),
     ("minutes of lunch", 30, 75),
@@ -117,7 +117,7 @@ def _invent(rng: random.Random, parts: int = 2) -> str:
 
 def _people(rng: random.Random, firm: str) -> list[Fact]:
     facts = []
-    for role in _ROLES:
+    for role in ROLES:
         person, room = f"{_invent(rng)} {_invent(rng)}", str(rng.randint(101, 499))
         facts.append(
             Fact(
@@ -162,7 +162,7 @@ def _people(rng: random.Random, firm: str) -> list[Fact]:
 
 def _products(rng: random.Random, firm: str) -> list[Fact]:
     facts = []
-    for product in _PRODUCTS:
+    for product in PRODUCTS:
         price, material = str(rng.randint(12, 180)), rng.choice(_MATERIALS)
         facts.append(
             Fact(
@@ -207,7 +207,7 @@ def _products(rng: random.Random, firm: str) -> list[Fact]:
 
 def _rules(rng: random.Random, firm: str) -> list[Fact]:
     facts = []
-    for rule, low, high in _RULES:
+    for rule, low, high in RULES:
         value = str(rng.randint(low, high))
         facts.append(
             Fact(

@@ -38,12 +38,12 @@ class VllmTeacher:
         self.install = install.find()
         self.engine_version = f"vllm {self.install.version}"
         self.model = outline(settings.model)
-        self._worker: VllmProcess | None = None
+        self.worker: VllmProcess | None = None
         self._flying: dict[str, tuple[Request, int]] = {}
         self._held: Batch = []
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
-        worker = self._worker = self._worker or self._start()
+        worker = self.worker = self.worker or self._start()
         fresh = iter(requests)
         while True:
             room = _AHEAD * self.batch_size - len(self._flying)
@@ -61,7 +61,7 @@ class VllmTeacher:
 
     def stop(self) -> Batch:
         """End the engine; returns what had arrived, a batch that was being stored included."""
-        worker, self._worker = self._worker, None
+        worker, self.worker = self.worker, None
         if worker is not None:
             worker.group.kill()  # it holds nothing of value
             for message in worker.rest():

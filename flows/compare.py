@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.experiments.comparison.runner import Course
+from cohobate.experiments.comparison.runner import ComparisonRunner
 from cohobate.store.artifacts import Artifact
-from tasks.comparison import AS_TASKS, train_ahead, write_comparison
+from tasks.comparison import AS_TASKS, train_students, write_comparison
 from tasks.notify import notify
 from tasks.questions import write_questions
 from tasks.run import resolved, run_flow, run_until
@@ -20,15 +20,15 @@ from tasks.run import resolved, run_flow, run_until
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     """The start, then every student with its scores, in the plan's order."""
     yield (questions := write_questions(recipe))
-    course = Course(recipe, questions, AS_TASKS)
-    yield from course.all_triples()
-    yield course.start()
-    yield course.start_scores()
-    train_ahead(recipe, questions)
-    for run in course.runs:
-        yield course.student(run)
-        yield course.scores(run)
-    yield write_comparison(recipe, course)
+    runner = ComparisonRunner(recipe, questions, AS_TASKS)
+    yield from runner.all_triples()
+    yield runner.start()
+    yield runner.start_scores()
+    train_students(recipe, questions)
+    for run in runner.runs:
+        yield runner.student(run)
+        yield runner.scores(run)
+    yield write_comparison(recipe, runner)
 
 
 @flow(persist_result=False, on_failure=[notify], on_crashed=[notify])

@@ -7,8 +7,8 @@ from cohobate.config import Recipe
 from cohobate.core.progress import listening
 from cohobate.core.slots import required
 from cohobate.experiments.comparison import parallel_runs
-from cohobate.experiments.comparison import stage as comparison
-from cohobate.experiments.comparison.runner import Course, Makers
+from cohobate.experiments.comparison.runner import ComparisonRunner, StageFunctions
+from cohobate.experiments.comparison.stage import compare
 from cohobate.store.artifacts import Artifact
 from tasks.evaluation import evaluate
 from tasks.opd import train_opd
@@ -17,18 +17,17 @@ from tasks.slot import gpu_slot
 from tasks.stage import ProgressArtifact, stage
 from tasks.triples import write_triples
 
-AS_TASKS = Makers(write_triples, train_sft, train_opd, evaluate)
+AS_TASKS = StageFunctions(write_triples, train_sft, train_opd, evaluate)
 
 
 @task(name="students", task_run_name="students", cache_policy=NO_CACHE, persist_result=False)
-def train_ahead(recipe: Recipe, questions: Artifact) -> None:
-    """Train several students at a time; the tasks of each of them then find it in the store."""
+def train_students(recipe: Recipe, questions: Artifact) -> None:
+    """Train several students at a time; the task of each student then finds it in the store."""
     with listening(ProgressArtifact()), required(gpu_slot(True)):
-        parallel_runs.work(recipe, questions)
+        parallel_runs.train_students(recipe, questions)
 
 
 @stage("comparison")
-def write_comparison(recipe: Recipe, course: Course) -> Artifact:
-    """Set the students side by side."""
-    first = course.triples(recipe), course.start(), course.start_scores()
-    return comparison.compare(recipe, course.questions, *first, course.trained())
+def write_comparison(recipe: Recipe, runner: ComparisonRunner) -> Artifact:
+    """Write the tables and page of all students."""
+    return compare(runner)

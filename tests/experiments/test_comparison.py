@@ -17,7 +17,8 @@ import pytest
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.experiments.comparison import parallel_runs, stage
-from cohobate.experiments.comparison.runner import Course, Makers, Trained
+from cohobate.experiments.comparison.facts import Facts
+from cohobate.experiments.comparison.runner import ComparisonRunner, TrainedStudent
 from cohobate.report.render import pieces
 from cohobate.stages import questions
 from cohobate.store.artifacts import Artifact, Store
@@ -38,22 +39,21 @@ class Compared:
     """A comparison, and everything that it was made from."""
 
     root: Path
-    course: Course
+    runner: ComparisonRunner
     artifact: Artifact
 
     @property
-    def facts(self) -> dict[str, list[dict[str, object]]]:
-        found: dict[str, list[dict[str, object]]] = json.loads((self.artifact.path / "comparison.json").read_text())
-        return found
+    def facts(self) -> Facts:
+        facts: Facts = json.loads((self.artifact.path / "comparison.json").read_text())
+        return facts
 
-    def trained(self, method: str, seed: int) -> Trained:
-        return next(one for one in self.course.trained() if (one.run.method, one.run.seed) == (method, seed))
+    def trained(self, method: str, seed: int) -> TrainedStudent:
+        return next(one for one in self.runner.trained() if (one.run.method, one.run.seed) == (method, seed))
 
 
-def compare(recipe: Recipe, makers: Makers = parallel_runs.STAGES) -> tuple[Course, Artifact]:
-    course = Course(recipe, questions.write(recipe), makers)
-    first = course.triples(recipe), course.start(), course.start_scores()
-    return course, stage.compare(recipe, course.questions, *first, course.trained())
+def compare(recipe: Recipe) -> tuple[ComparisonRunner, Artifact]:
+    runner = ComparisonRunner(recipe, questions.write(recipe), parallel_runs.STAGES)
+    return runner, stage.compare(runner)
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +67,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def compared(root: Path) -> Compared:
-    course, artifact = compare(load_recipe("tiny", [*SMALLER, CHOSEN]))
-    return Compared(root, course, artifact)
+    runner, artifact = compare(load_recipe("tiny", [*SMALLER, CHOSEN]))
+    return Compared(root, runner, artifact)
 
 
 def test_each_student_is_an_ordinary_artifact_with_its_start_as_parent(compared: Compared) -> None:
-    start = compared.course.start()
-    for one in compared.course.trained():
+    start = compared.runner.start()
+    for one in compared.runner.trained():
         parents = {parent.id for parent in one.student.manifest.parents}
         if one.run.start == "start":
             assert start.id in parents
         elif one.run.method == "lora_opd":
             assert compared.trained("lora_sft", one.run.seed).student.id in parents
-        assert {parent.id for parent in one.scores.manifest.parents} == {compared.course.questions.id, one.student.id}
+        assert {parent.id for parent in one.scores.manifest.parents} == {compared.runner.questions.id, one.student.id}
     parents = {parent.id for parent in compared.artifact.manifest.parents}
-    assert {one.student.id for one in compared.course.trained()} | {start.id} < parents
+    assert {one.student.id for one in compared.runner.trained()} | {start.id} < parents
 
 
 def test_the_fresh_triples_are_of_the_questions_that_opd_rolls_out_on(compared: Compared) -> None:
@@ -93,11 +93,10 @@ def test_the_fresh_triples_are_of_the_questions_that_opd_rolls_out_on(compared: 
 
 def test_the_accuracies_are_the_evaluations(compared: Compared) -> None:
     for run in compared.facts["runs"]:
-        scores = Store(compared.root).find(str(run["evaluation"])).manifest.metrics
+        scores = Store(compared.root).find(run["evaluation"]).manifest.metrics
         assert isinstance(scores, list) and {row["student"] for row in scores} <= {"sft", "opd"}
         for row in scores:
-            kept = {name: row[name] for name in ("n", "accuracy", "low", "high")}
-            assert run["scores"][row["decoding"]] == kept  # type: ignore[index]
+            assert run["scores"][row["decoding"]] == {name: row[name] for name in ("n", "accuracy", "low", "high")}
 
 
 def test_the_compute_is_the_ledgers(compared: Compared) -> None:
@@ -123,8 +122,8 @@ def test_the_compute_is_the_ledgers(compared: Compared) -> None:
 
 def test_a_second_comparison_finds_everything(compared: Compared) -> None:
     before = {artifact.id for artifact in Store(compared.root).all()}
-    course, again = compare(load_recipe("tiny", [*SMALLER, CHOSEN]))
-    assert again.cached and all(one.student.cached and one.scores.cached for one in course.trained())
+    runner, again = compare(load_recipe("tiny", [*SMALLER, CHOSEN]))
+    assert again.cached and all(one.student.cached and one.scores.cached for one in runner.trained())
     assert {artifact.id for artifact in Store(compared.root).all()} == before
 
 
@@ -142,7 +141,7 @@ def test_the_page_shows_every_student_and_needs_nothing_from_elsewhere(compared:
     assert not re.search(r'(?:src|href)="(?!#)|url\((?!#)|@import|<script', page)
     for run in compared.facts["runs"]:
         line = re.search(f'data-run="{run["method"]}/{run["seed"]}".*?</tr>', page, re.DOTALL)
-        assert line is not None and str(run["student"]) in line.group() and str(run["evaluation"]) in line.group()
+        assert line is not None and run["student"] in line.group() and run["evaluation"] in line.group()
     assert {"table-accuracy", "table-base", "figure-accuracy"} <= set(re.findall('id="([^"]*)"', page))
 
 

@@ -2,20 +2,37 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import RecipeError
-from cohobate.experiments.comparison.cost_to_reach import Reached, cost_to_reach, ratio, reach, typical
+from cohobate.experiments.comparison.cost_to_reach import (
+    SeedCosts,
+    cost_ratio,
+    cost_to_reach,
+    geometric_mean,
+    seed_costs,
+)
+from cohobate.experiments.comparison.facts import CurvePoint
 from cohobate.experiments.comparison.plan import chosen_methods, compare_section, from_base, from_start, plan, reference
 
 
-def points(*accuracies: float, price: int = 10) -> list[dict[str, Any]]:
-    """A curve that pays `price` from each point to the next."""
-    return [{"accuracy": share, "flops": place * price} for place, share in enumerate(accuracies)]
+def points(*accuracies: float, price: int = 10) -> list[CurvePoint]:
+    """A curve that pays `price` FLOPs from each point to the next."""
+    zero: CurvePoint = {
+        "step": 0,
+        "teacher_flops": 0,
+        "student_flops": 0,
+        "flops": 0,
+        "decoding": "sampled",
+        "n": 1,
+        "accuracy": 0,
+        "low": 0,
+        "high": 1,
+    }
+    return [{**zero, "accuracy": accuracy, "flops": place * price} for place, accuracy in enumerate(accuracies)]
 
 
 def test_a_cost_is_read_off_the_line_between_two_points() -> None:
@@ -35,26 +52,29 @@ def test_what_the_start_has_already_costs_nothing() -> None:
 
 
 def test_a_typical_cost_is_the_geometric_mean_of_the_seeds() -> None:
-    found = reach([points(0.0, 1.0, price=price) for price in (10, 20, 40)], 1.0, "flops")
-    mean = typical(found)
+    costs = seed_costs([points(0.0, 1.0, price=price) for price in (10, 20, 40)], 1.0, "flops")
+    mean = geometric_mean(costs)
     assert mean is not None and mean.mean == pytest.approx(20)
     # Half width in logs: t.ppf(0.975, 2) * log(2) / sqrt(3).
     assert mean.low == pytest.approx(20 / math.exp(4.3027 * math.log(2) / math.sqrt(3)), rel=1e-3)
 
 
 def test_a_seed_that_never_arrives_leaves_only_a_bound() -> None:
-    ours = Reached([None, 40.0], [80.0, 50.0])
-    theirs = Reached([10.0, 10.0], [90.0, 90.0])
-    assert typical(ours) is None
-    found = ratio(ours, theirs)
-    assert found is not None and found.bound and not found.times.bounded
-    assert found.times.mean == pytest.approx(math.sqrt(80 * 40) / 10)
-    assert ratio(theirs, ours) is None
+    ours = SeedCosts([None, 40.0], [80.0, 50.0])
+    theirs = SeedCosts([10.0, 10.0], [90.0, 90.0])
+    assert geometric_mean(ours) is None
+    ratio = cost_ratio(ours, theirs)
+    assert ratio is not None and ratio.bound and not ratio.times.bounded
+    assert ratio.times.mean == pytest.approx(math.sqrt(80 * 40) / 10)
+    assert cost_ratio(theirs, ours) is None
 
 
 def test_what_costs_nothing_has_no_ratio() -> None:
-    free = Reached([0.0, 0.0], [0.0, 0.0])
-    assert ratio(free, Reached([1.0, 1.0], [1.0, 1.0])) is None and ratio(Reached([1.0], [1.0]), free) is None
+    free = SeedCosts([0.0, 0.0], [0.0, 0.0])
+    assert (
+        cost_ratio(free, SeedCosts([1.0, 1.0], [1.0, 1.0])) is None
+        and cost_ratio(SeedCosts([1.0], [1.0]), free) is None
+    )
 
 
 @pytest.fixture(scope="module")

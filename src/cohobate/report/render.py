@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -36,9 +37,10 @@ def markdown(facts: Facts, drawn: dict[str, str]) -> str:
     return environment().get_template("page.md.j2").render(**facts, figures=list(drawn), captions=_CAPTIONS)
 
 
-def environment() -> Environment:
+def environment(package: str = "cohobate.report") -> Environment:
+    """The template environment of the pages: filters, and the templates below `package`/templates."""
     environment = Environment(
-        loader=PackageLoader("cohobate.report"),
+        loader=PackageLoader(package),
         autoescape=select_autoescape(["html.j2", "html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -66,7 +68,7 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def interval(score: dict[str, Any]) -> str:
+def interval(score: Mapping[str, Any]) -> str:
     """The 95% interval of a score: 40.1–44.2%."""
     return f"{100 * score['low']:.1f}–{100 * score['high']:.1f}%"
 

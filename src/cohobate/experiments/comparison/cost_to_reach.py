@@ -1,23 +1,19 @@
-"""What it costs to reach an accuracy: curves of measured points, read between the points."""
+"""Cost of reaching an accuracy, read off curves of evaluation points that are linear between the points."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cohobate.core.statistics import Interval, over_seeds, welch
-
-# What an accuracy may cost; FLOPs from the start on, evaluation left out.
-COSTS = ("flops", "teacher_flops", "student_flops", "step")
-Point = dict[str, Any]
+from cohobate.experiments.comparison.facts import Cost, CurvePoint
 
 
-def cost_to_reach(points: Sequence[Point], target: float, cost: str) -> float | None:
-    """Where the line through the points (in order of their cost) first comes up to `target`; None: nowhere."""
-    before: Point | None = None
-    for point in points:
+def cost_to_reach(curve: Sequence[CurvePoint], target: float, cost: Cost) -> float | None:
+    """Cost at which the curve, in order of its cost, first reaches `target`; None where it never does."""
+    before: CurvePoint | None = None
+    for point in curve:
         if point["accuracy"] >= target:
             if before is None:
                 return float(point[cost])
@@ -28,10 +24,10 @@ def cost_to_reach(points: Sequence[Point], target: float, cost: str) -> float | 
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What the seeds of a method paid for an accuracy; None for those that never came up to it.
+class SeedCosts:
+    """Cost at which each seed of a method reached an accuracy; None for a seed that never did.
 
-    spent: what each seed had paid at its end.
+    spent: cost of each seed at its last evaluation point.
     """
 
     costs: list[float | None]
@@ -39,7 +35,7 @@ class Reached:
 
     @property
     def paid(self) -> list[float]:
-        """Of the seeds that reached it."""
+        """Costs of the seeds that reached it."""
         return [cost for cost in self.costs if cost is not None]
 
     @property
@@ -47,46 +43,45 @@ class Reached:
         return len(self.paid) == len(self.costs)
 
     def at_least(self) -> list[float]:
-        """What each seed paid, or had paid in vain."""
+        """Lower bound of each seed's cost: for a seed that never reached it, all that it spent."""
         return [spent if cost is None else cost for cost, spent in zip(self.costs, self.spent, strict=True)]
 
 
-def reach(curves: Sequence[Sequence[Point]], target: float, cost: str) -> Reached:
-    """What each seed's curve says of `target`."""
+def seed_costs(curves: Sequence[Sequence[CurvePoint]], target: float, cost: Cost) -> SeedCosts:
+    """Cost of reaching `target` on each seed's curve."""
     costs = [cost_to_reach(curve, target, cost) for curve in curves]
-    return Reached(costs, [float(curve[-1][cost]) for curve in curves])
+    return SeedCosts(costs, [float(curve[-1][cost]) for curve in curves])
 
 
-def typical(found: Reached) -> Interval | None:
-    """The geometric mean over seeds with its 95% interval; None unless all reached it.
+def geometric_mean(costs: SeedCosts) -> Interval | None:
+    """Geometric mean over seeds with its 95% interval; None unless all seeds reached the target.
 
-    It is unbounded where one seed, or a cost of nothing, allows no interval.
+    A cost of 0 has no logarithm: then it is the arithmetic mean, without bounds.
     """
-    if not found.all_reached:
+    if not costs.all_reached:
         return None
-    if min(found.paid) <= 0:
-        return Interval(math.fsum(found.paid) / len(found.paid), -math.inf, math.inf)
-    return over_seeds([math.log(cost) for cost in found.paid]).map(math.exp)
+    if min(costs.paid) <= 0:
+        return Interval(math.fsum(costs.paid) / len(costs.paid), -math.inf, math.inf)
+    return over_seeds([math.log(cost) for cost in costs.paid]).map(math.exp)
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """How many times as much as another method a method paid; `bound`: at least so many times, without an interval."""
+class CostRatio:
+    """Ratio of two costs. bound: its mean is a lower bound, since not all seeds reached the target."""
 
     times: Interval
     bound: bool
 
 
-def ratio(found: Reached, to: Reached) -> Ratio | None:
-    """How many times as much as `to` was paid, by geometric means, with 95% interval.
+def cost_ratio(costs: SeedCosts, reference: SeedCosts) -> CostRatio | None:
+    """Ratio of the geometric means of `costs` and `reference`, with its 95% interval.
 
-    It is a bound where not all seeds of `found` reached the accuracy. None where `to` was not reached by all its seeds,
-    or either cost nothing.
+    None where not all seeds of `reference` reached the target, or either cost nothing.
     """
-    if not to.all_reached or min(found.at_least()) <= 0 or min(to.paid) <= 0:
+    if not reference.all_reached or min(costs.at_least()) <= 0 or min(reference.paid) <= 0:
         return None
-    ours, theirs = [[math.log(cost) for cost in costs] for costs in (found.at_least(), to.paid)]
-    if not found.all_reached:
+    ours, theirs = [[math.log(cost) for cost in each] for each in (costs.at_least(), reference.paid)]
+    if not costs.all_reached:
         difference = math.fsum(ours) / len(ours) - math.fsum(theirs) / len(theirs)
-        return Ratio(Interval(math.exp(difference), 0.0, math.inf), bound=True)
-    return Ratio(welch(ours, theirs).map(math.exp), bound=False)
+        return CostRatio(Interval(math.exp(difference), 0.0, math.inf), bound=True)
+    return CostRatio(welch(ours, theirs).map(math.exp), bound=False)

@@ -1,68 +1,84 @@
-"""What a student had cost at each of its evaluation points, on top of what it began with."""
+"""Cost of each student at its evaluation points, that of the student it goes on from included."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import polars as pl
 
 from cohobate.config.compare import BASE
 from cohobate.core.errors import QuestionsError
-from cohobate.experiments.comparison.runner import Trained
+from cohobate.experiments.comparison.facts import CurvePoint
+from cohobate.experiments.comparison.runner import TrainedStudent
 from cohobate.store.artifacts import Artifact
 
-_KEPT = ("decoding", "n", "accuracy", "low", "high")
-Curve = list[dict[str, Any]]
+Curve = list[CurvePoint]
+Curves = dict[tuple[str, int], Curve]
+"""By method and seed."""
 
 
-def curves(trained: Sequence[Trained], start_triples: Artifact) -> dict[tuple[str, int], Curve]:
-    """By (method, seed): {step, decoding, n, accuracy, low, high, teacher_flops, student_flops, flops} of each point.
+def cost_curves(trained: Sequence[TrainedStudent], start_triples: Artifact) -> Curves:
+    """Evaluation points of each student, in order of their steps.
 
-    Costs count from the untaught student for what begins there, else from the start, whose triples are paid: the
-    teacher's work on other triples is charged as they are learnt, each once. Steps count likewise. `trained` is in the
-    order of the plan.
+    Costs and steps count from the untaught student for methods that begin there, else from the start, whose triples
+    are paid: the teacher's FLOPs for other triples are charged in proportion to the share learnt, each set once.
+    `trained` is in the order of the plan. Raises QuestionsError for a student without evaluation points.
     """
-    found: dict[tuple[str, int], Curve] = {}
+    curves: Curves = {}
     paid: dict[tuple[str, int], set[str]] = {}
-    for one in trained:
-        name, before = (one.run.method, one.run.seed), (one.run.start, one.run.seed)
-        begun = found[before][-1] if before in found else None
-        owned = paid.get(before, set() if one.run.start == BASE else {start_triples.fingerprint})
-        found[name] = _curve(one, begun, free=one.triples.fingerprint in owned)
-        paid[name] = owned | {one.triples.fingerprint}
-    return found
+    for student in trained:
+        run = student.run
+        key, start = (run.method, run.seed), (run.start, run.seed)
+        already_paid = paid.get(start, set() if run.start == BASE else {start_triples.fingerprint})
+        end_of_start = curves[start][-1] if start in curves else None
+        curves[key] = _curve(student, end_of_start, free=student.triples.fingerprint in already_paid)
+        paid[key] = already_paid | {student.triples.fingerprint}
+    return curves
 
 
-def _curve(one: Trained, begun: dict[str, Any] | None, *, free: bool) -> Curve:
-    generation = 0 if free else _generation(one.triples)
-    points = pl.read_parquet(one.student.path / "points.parquet")
+def _curve(trained: TrainedStudent, start: CurvePoint | None, *, free: bool) -> Curve:
+    generation = 0 if free else _generation_flops(trained.triples)
+    points = pl.read_parquet(trained.student.path / "points.parquet")
     if points.is_empty():
         raise QuestionsError(
-            f"{one.student.id} has no evaluation points: its questions have no validation split; give them one"
+            f"{trained.student.id} has no evaluation points: its questions have no validation split; give them one"
         )
-    rows = points.sort("step").to_dicts()
-    curve = []
-    for row in rows:
-        teacher = row["teacher_flops"] + round(generation * _share_learnt(one, row["step"]))
-        point = {"step": row["step"], "teacher_flops": teacher, "student_flops": row["student_flops"]}
-        if begun is not None:
-            point = {name: value + begun[name] for name, value in point.items()}
-        point["flops"] = point["teacher_flops"] + point["student_flops"]
-        curve.append({**point, **{name: row[name] for name in _KEPT}})
+    curve: Curve = []
+    for row in points.sort("step").to_dicts():
+        teacher = row["teacher_flops"] + round(generation * _share_learnt(trained, row["step"]))
+        student, step = row["student_flops"], row["step"]
+        if start is not None:
+            teacher, student, step = (
+                teacher + start["teacher_flops"],
+                student + start["student_flops"],
+                step + start["step"],
+            )
+        curve.append(
+            {
+                "step": step,
+                "teacher_flops": teacher,
+                "student_flops": student,
+                "flops": teacher + student,
+                "decoding": row["decoding"],
+                "n": row["n"],
+                "accuracy": row["accuracy"],
+                "low": row["low"],
+                "high": row["high"],
+            }
+        )
     return curve
 
 
-def _share_learnt(one: Trained, step: int) -> float:
-    """Which part of its triples has come up after so many steps."""
-    config = one.run.recipe
-    if one.run.stage == "opd":
-        return float(config.opd.uses_triples)
-    made = one.student.manifest.metrics
-    assert isinstance(made, dict)
-    return min(1.0, step * config.sft.batch / max(1, int(made["triples"])))
+def _share_learnt(trained: TrainedStudent, step: int) -> float:
+    """Share of the student's triples that its first `step` batches held."""
+    recipe = trained.run.recipe
+    if trained.run.stage == "opd":
+        return float(recipe.opd.uses_triples)
+    metrics = trained.student.manifest.metrics
+    assert isinstance(metrics, dict)
+    return min(1.0, step * recipe.sft.batch / max(1, int(metrics["triples"])))
 
 
-def _generation(triples: Artifact) -> int:
-    """FLOPs of writing the triples, whoever has paid for them."""
+def _generation_flops(triples: Artifact) -> int:
+    """FLOPs of generating the triples, whichever run has paid for them."""
     return sum(entry["flops"] for entry in triples.manifest.ledger if entry["work"] == "generation")

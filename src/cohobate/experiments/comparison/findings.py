@@ -1,33 +1,44 @@
-"""What a comparison found: plain JSON values from manifests and tables; nothing is computed by a model here."""
+"""Findings of a comparison as plain JSON values, computed from manifests and tables alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import polars as pl
 
-from cohobate.config import Compare, Recipe
+from cohobate.config import Compare
 from cohobate.core.statistics import Interval, over_seeds, paired
-from cohobate.experiments.comparison import cost_to_reach
-from cohobate.experiments.comparison.costs import Curve
-from cohobate.experiments.comparison.costs import curves as costs_of
+from cohobate.experiments.comparison.cost_to_reach import SeedCosts, cost_ratio, geometric_mean, seed_costs
+from cohobate.experiments.comparison.costs import Curve, Curves, cost_curves
+from cohobate.experiments.comparison.facts import (
+    COSTS,
+    ArtifactFacts,
+    Decoding,
+    DifferenceFacts,
+    Facts,
+    Gain,
+    MethodFacts,
+    Ratio,
+    RunFacts,
+    Scores,
+    Spread,
+    TargetFacts,
+)
 from cohobate.experiments.comparison.plan import chosen_methods, compare_section, from_base, from_start, reference
-from cohobate.experiments.comparison.runner import Trained
+from cohobate.experiments.comparison.runner import ComparisonRunner, TrainedStudent
 from cohobate.store.artifacts import Artifact
 
-Facts = dict[str, Any]
 
-
-def findings(
-    recipe: Recipe, start: Artifact, start_scores: Artifact, start_triples: Artifact, trained: Sequence[Trained]
-) -> Facts:
-    """Everything that the table and the page show; `split` is the first of the recipe's evaluation.splits."""
+def findings(runner: ComparisonRunner) -> Facts:
+    """Everything that tables and page show; `split` is the first of the recipe's evaluation.splits."""
+    recipe, trained = runner.recipe, runner.trained()
+    start_triples, start, start_scores = runner.triples(recipe), runner.start(), runner.start_scores()
     compare, split = compare_section(recipe), recipe.evaluation.splits[0]
-    drawn = costs_of(trained, start_triples)
-    runs = [_run(one, split, drawn[one.run.method, one.run.seed][-1]) for one in trained]
-    by_method = {name: [one for one in trained if one.run.method == name] for name in chosen_methods(compare)}
+    curves = cost_curves(trained, start_triples)
+    runs = [_run(student, split, curves[student.run.method, student.run.seed]) for student in trained]
+    by_method = {name: [each for each in trained if each.run.method == name] for name in chosen_methods(compare)}
     common = from_start(compare)
     return {
         "title": recipe.report.title or recipe.name,
@@ -50,51 +61,68 @@ def findings(
         ],
         "from_start": common,
         "from_base": from_base(compare),
-        "reached": _reached(compare, drawn, common),
+        "reached": _targets(compare, curves, common),
         "differences": _differences(compare, by_method, runs),
         "runs": runs,
         "points": [
-            {"method": method, "seed": seed, **point} for (method, seed), curve in drawn.items() for point in curve
+            {"method": method, "seed": seed, **point} for (method, seed), curve in curves.items() for point in curve
         ],
+        "made": [_artifact(artifact) for artifact in (start_triples, start, start_scores)],
     }
 
 
-def _scores(evaluation: Artifact, split: str, student: str) -> Facts:
-    """By decoding: {n, accuracy, low, high}; empty for a teacher behind an endpoint."""
+def _artifact(artifact: Artifact) -> ArtifactFacts:
+    manifest = artifact.manifest
+    return {
+        "id": manifest.id,
+        "seconds": manifest.seconds,
+        "created_at": manifest.created_at,
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def _scores(evaluation: Artifact, split: str, student: str) -> Scores:
+    """Scores by decoding; empty for a teacher behind an endpoint."""
     rows = evaluation.manifest.metrics
     assert isinstance(rows, list)
-    kept = ("n", "accuracy", "low", "high")
     return {
-        row["decoding"]: {name: row[name] for name in kept}
+        row["decoding"]: {"n": row["n"], "accuracy": row["accuracy"], "low": row["low"], "high": row["high"]}
         for row in rows
         if row["split"] == split and row["student"] == student
     }
 
 
-def _run(one: Trained, split: str, end: dict[str, Any]) -> Facts:
-    """One student: where it is, what it can do, what it cost from where its costs count."""
-    made = one.student.manifest
-    assert isinstance(made.metrics, dict)
+def _run(trained: TrainedStudent, split: str, curve: Curve) -> RunFacts:
+    end, manifest = curve[-1], trained.student.manifest
+    assert isinstance(manifest.metrics, dict)
     return {
-        "method": one.run.method,
-        "seed": one.run.seed,
-        "student": one.student.id,
-        "evaluation": one.scores.id,
-        "triples": one.triples.id,
-        "scores": _scores(one.scores, split, one.run.stage),
-        **{name: end[name] for name in cost_to_reach.COSTS},
+        "method": trained.run.method,
+        "seed": trained.run.seed,
+        "student": trained.student.id,
+        "evaluation": trained.scores.id,
+        "triples": trained.triples.id,
+        "scores": _scores(trained.scores, split, trained.run.stage),
+        "flops": end["flops"],
+        "teacher_flops": end["teacher_flops"],
+        "student_flops": end["student_flops"],
+        "step": end["step"],
         "validation": end["accuracy"],
-        "alarm": made.metrics["alarm"],
-        "seconds": made.seconds,
+        "alarm": manifest.metrics["alarm"],
+        "seconds": manifest.seconds,
     }
 
 
 def _method(
-    compare: Compare, name: str, found: Sequence[Trained], start_scores: Artifact, split: str, runs: list[Facts]
-) -> Facts:
-    """A method over its seeds."""
+    compare: Compare,
+    name: str,
+    trained: Sequence[TrainedStudent],
+    start_scores: Artifact,
+    split: str,
+    runs: Sequence[RunFacts],
+) -> MethodFacts:
     own, method = [run for run in runs if run["method"] == name], compare.methods[name]
     decodings = list(own[0]["scores"])
+    mean = {cost: math.fsum(run[cost] for run in own) / len(own) for cost in COSTS}
     return {
         "method": name,
         "about": method.about,
@@ -102,37 +130,45 @@ def _method(
         "start": method.start,
         "seeds": len(own),
         "n": own[0]["scores"][decodings[0]]["n"],
-        "scores": {d: over_seeds([run["scores"][d]["accuracy"] for run in own]).as_row() for d in decodings},
-        "gain": {d: _gain(found, start_scores, split, d, own) for d in decodings},
-        **{cost: math.fsum(run[cost] for run in own) / len(own) for cost in cost_to_reach.COSTS},
+        "scores": {d: _spread(over_seeds([run["scores"][d]["accuracy"] for run in own])) for d in decodings},
+        "gain": {d: _gain(trained, start_scores, split, d, own) for d in decodings},
+        "flops": mean["flops"],
+        "teacher_flops": mean["teacher_flops"],
+        "student_flops": mean["student_flops"],
+        "step": mean["step"],
         "alarms": sum(run["alarm"] is not None for run in own),
     }
 
 
-def _gain(found: Sequence[Trained], start_scores: Artifact, split: str, decoding: str, own: list[Facts]) -> Facts:
-    """How much better than the start, which is one and the same student: over seeds, and paired over questions.
+def _gain(
+    trained: Sequence[TrainedStudent],
+    start_scores: Artifact,
+    split: str,
+    decoding: Decoding,
+    runs: Sequence[RunFacts],
+) -> Gain:
+    """Accuracy of a method's students less that of the start, which is one student for all seeds.
 
     verdict: better or worse where both intervals agree on it, else unclear; with one seed the questions alone decide.
     """
-    begun = _scores(start_scores, split, "sft")[decoding]["accuracy"]
-    seeds = over_seeds([run["scores"][decoding]["accuracy"] - begun for run in own])
-    before = _by_question([start_scores], split, decoding, "sft")
-    after = _by_question([one.scores for one in found], split, decoding, found[0].run.stage)
+    start = _scores(start_scores, split, "sft")[decoding]["accuracy"]
+    seeds = over_seeds([run["scores"][decoding]["accuracy"] - start for run in runs])
+    before = _share_by_question([start_scores], split, decoding, "sft")
+    after = _share_by_question([each.scores for each in trained], split, decoding, trained[0].run.stage)
     both = after.join(before, on="question_id", suffix="_before")
     questions = paired((both["share"] - both["share_before"]).to_list())
     intervals = [questions, seeds] if seeds.bounded else [questions]
     better, worse = all(each.low > 0 for each in intervals), all(each.high < 0 for each in intervals)
-    verdict = "better" if better else "worse" if worse else "unclear"
     return {
-        **seeds.as_row(),
+        **_spread(seeds),
         "questions_low": questions.low,
         "questions_high": questions.high,
-        "verdict": verdict,
+        "verdict": "better" if better else "worse" if worse else "unclear",
     }
 
 
-def _by_question(evaluations: Sequence[Artifact], split: str, decoding: str, student: str) -> pl.DataFrame:
-    """question_id, share: of right answers over all samples of all evaluations."""
+def _share_by_question(evaluations: Sequence[Artifact], split: str, decoding: str, student: str) -> pl.DataFrame:
+    """question_id and share: of correct answers among all samples of all evaluations."""
     frames = [
         pl.read_parquet(
             each.path / "answers.parquet", columns=["question_id", "student", "split", "decoding", "verdict"]
@@ -143,62 +179,53 @@ def _by_question(evaluations: Sequence[Artifact], split: str, decoding: str, stu
     return chosen.group_by("question_id").agg(share=(pl.col("verdict") == "correct").mean()).sort("question_id")
 
 
-def _reached(compare: Compare, drawn: dict[tuple[str, int], Curve], methods: Sequence[str]) -> list[Facts]:
-    """For each target and cost a row a method: how many seeds came up to it, what they paid, how often the reference's.
-
-    Targets that the start has reached already are left out.
-    """
-    by_method = {name: [curve for (method, _), curve in drawn.items() if method == name] for name in methods}
-    begun = [curve[0]["accuracy"] for curves_ in by_method.values() for curve in curves_]
-    rows = []
-    for target in (target for target in compare.targets if begun and target > max(begun)):
-        for cost in cost_to_reach.COSTS:
-            found = {name: cost_to_reach.reach(by_method[name], target, cost) for name in methods}
-            to = found.get(reference(compare))
+def _targets(compare: Compare, curves: Curves, methods: Sequence[str]) -> list[TargetFacts]:
+    """One row per target, cost and method. Targets that the start has reached already are left out."""
+    by_method = {name: [curve for (method, _), curve in curves.items() if method == name] for name in methods}
+    start = [curve[0]["accuracy"] for of_method in by_method.values() for curve in of_method]
+    rows: list[TargetFacts] = []
+    for target in (target for target in compare.targets if start and target > max(start)):
+        for cost in COSTS:
+            costs = {name: seed_costs(by_method[name], target, cost) for name in methods}
+            of_reference = costs.get(reference(compare))
             rows += [
                 {
                     "target": target,
                     "cost": cost,
                     "method": name,
-                    "reached": len(one.paid),
-                    "seeds": len(one.costs),
-                    "paid": _row(cost_to_reach.typical(one)),
-                    "spent": math.fsum(one.spent) / len(one.spent),
-                    "ratio": _ratio(one, to) if to and name != reference(compare) else None,
+                    "reached": len(own.paid),
+                    "seeds": len(own.costs),
+                    "paid": _spread(paid) if (paid := geometric_mean(own)) else None,
+                    "spent": math.fsum(own.spent) / len(own.spent),
+                    "ratio": _ratio(own, of_reference) if of_reference and name != reference(compare) else None,
                 }
-                for name, one in found.items()
+                for name, own in costs.items()
             ]
     return rows
 
 
-def _differences(compare: Compare, by_method: dict[str, list[Trained]], runs: list[Facts]) -> list[Facts]:
-    """Each method less the one that it is held against, seed by seed."""
+def _differences(
+    compare: Compare, by_method: dict[str, list[TrainedStudent]], runs: Sequence[RunFacts]
+) -> list[DifferenceFacts]:
+    """Accuracy of each method with `against` less that of the other one, seed by seed."""
     scores = {(run["method"], run["seed"]): run["scores"] for run in runs}
-    rows = []
+    rows: list[DifferenceFacts] = []
     for name in by_method:
         other = compare.methods[name].against
         shared = [seed for method, seed in scores if method == name and (other, seed) in scores] if other else []
         if other and shared:
-            by_seed = {
-                d: [scores[name, s][d]["accuracy"] - scores[other, s][d]["accuracy"] for s in shared]
-                for d in scores[name, shared[0]]
-            }
-            rows.append(
-                {
-                    "method": name,
-                    "against": other,
-                    "seeds": len(shared),
-                    **{decoding: over_seeds(values).as_row() for decoding, values in by_seed.items()},
-                }
-            )
+            row: DifferenceFacts = {"method": name, "against": other, "seeds": len(shared)}
+            for decoding in scores[name, shared[0]]:
+                pairs = ((scores[name, s][decoding], scores[other, s][decoding]) for s in shared)
+                row[decoding] = _spread(over_seeds([own["accuracy"] - its["accuracy"] for own, its in pairs]))
+            rows.append(row)
     return rows
 
 
-def _row(interval: Interval | None) -> Facts | None:
-    return interval.as_row() if interval else None
+def _spread(interval: Interval) -> Spread:
+    return cast(Spread, interval.as_row())
 
 
-def _ratio(paid: cost_to_reach.Reached, to: cost_to_reach.Reached) -> Facts | None:
-    """{mean, low, high, bound}."""
-    ratio = cost_to_reach.ratio(paid, to)
-    return {**ratio.times.as_row(), "bound": ratio.bound} if ratio else None
+def _ratio(costs: SeedCosts, of_reference: SeedCosts) -> Ratio | None:
+    ratio = cost_ratio(costs, of_reference)
+    return {**_spread(ratio.times), "bound": ratio.bound} if ratio else None

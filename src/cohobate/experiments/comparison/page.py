@@ -1,12 +1,11 @@
-"""A comparison of methods as tables for the terminal, as Markdown and as one self-contained page with figures."""
+"""A comparison as tables for the terminal, as Markdown, and as one self-contained HTML page with figures."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from markupsafe import Markup
 from rich.console import Console
@@ -15,32 +14,34 @@ from rich.table import Table as Printed
 
 from cohobate.core.atomic_files import read_json
 from cohobate.core.statistics import Interval
+from cohobate.experiments.comparison.facts import (
+    COSTS,
+    Cost,
+    Facts,
+    MethodFacts,
+    Spread,
+    TargetFacts,
+)
+from cohobate.experiments.comparison.figures import COST_NAMES
 from cohobate.report import figures
 from cohobate.report.experiment import spread
 from cohobate.report.render import asset, big, environment, interval
 from cohobate.store.artifacts import Artifact
 
-Facts = dict[str, Any]
-COSTS = {
-    "flops": "FLOPs of both models",
-    "teacher_flops": "teacher FLOPs",
-    "student_flops": "student FLOPs",
-    "step": "gradient steps",
-}
-# Tables that stand folded on the page, and are not printed.
+# Tables that are folded on the page, and are not printed.
 DETAILS = ("reached-teacher_flops", "reached-student_flops")
 _WIDE = 200
 _ABOUT_COSTS = (
     "Compute after the start, measured tokens by the ledger's formulae, evaluation left out. Accuracy on {n} "
-    "validation questions ({decoding}), read between evaluation points where its line first comes up to the target; "
-    "geometric mean over seeds with 95% interval, and how many times the reference's that is. A method that not all "
-    "seeds brought there has paid at least what stands after the ≥."
+    "validation questions ({decoding}), read between evaluation points where its line first reaches the target; "
+    "geometric mean over seeds with 95% interval, and how many times the reference's that is. A method of "
+    "which not all seeds reached the target has paid at least the amount after the ≥."
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; `keys` name the rows for whoever looks for one."""
+    """Rows of text. keys: names of the rows, `data-row` on the page."""
 
     name: str
     title: str
@@ -51,13 +52,17 @@ class Table:
 
 
 def tables(facts: Facts) -> list[Table]:
-    """The tables with something in them, the most important first."""
+    """All tables that have rows, the most important first."""
     every = [_accuracy(facts), *(_reached(facts, cost) for cost in COSTS), _from_base(facts), _differences(facts)]
     return [table for table in every if table.rows]
 
 
-def show(facts: Facts, page: str) -> None:
-    """For people, on standard output: what matters most; `page` is where the rest stands."""
+def print_comparison(comparison: Artifact, *, as_json: bool = False) -> None:
+    """The tables of a comparison, or all that is in them as JSON, on standard output."""
+    facts: Facts = read_json(comparison.path / "comparison.json")
+    if as_json:
+        print(json.dumps({"id": comparison.id, "path": str(comparison.path), **facts}, indent=2))
+        return
     # A file has no width of its own.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     console.print(escape(_start(facts)), soft_wrap=True)
@@ -67,7 +72,7 @@ def show(facts: Facts, page: str) -> None:
         for row in table.rows:
             printed.add_row(*map(escape, row))
         console.print(printed)
-    console.print(f"\npage: {page}", soft_wrap=True)
+    console.print(f"\npage: {comparison.path / 'index.html'}", soft_wrap=True)
 
 
 def markdown(facts: Facts) -> str:
@@ -79,32 +84,29 @@ def markdown(facts: Facts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(facts: Facts, drawn: dict[str, str]) -> str:
-    """One self-contained HTML page."""
+def html(facts: Facts, drawn: dict[str, str]) -> str:
+    """One self-contained HTML page with the figures `drawn`, SVG by name."""
     inline = {name: Markup(figures.themed(svg)) for name, svg in drawn.items()}
-    return (
-        environment()
-        .get_template("methods.html.j2")
-        .render(
-            **facts,
-            tables=tables(facts),
-            begun=_start(facts),
-            figures=inline,
-            costs=COSTS,
-            details=DETAILS,
-            style=Markup(asset("base.css")),
-        )
+    template = environment("cohobate.experiments.comparison").get_template("comparison.html.j2")
+    return template.render(
+        **facts,
+        tables=tables(facts),
+        begun=_start(facts),
+        figures=inline,
+        costs=COST_NAMES,
+        details=DETAILS,
+        style=Markup(asset("base.css")),
     )
 
 
 def _start(facts: Facts) -> str:
-    """What all methods go on from, and what they go towards."""
-    said = []
+    """Scores of the start, and of the teacher, in a sentence."""
+    models = []
     for name, scores in (("The start", facts["start"]["scores"]), ("the teacher", facts["teacher"])):
         parts = [f"{score['accuracy']:.1%} [{interval(score)}] {decoding}" for decoding, score in scores.items()]
-        said += [f"{name}: {', '.join(parts)}"] if parts else []
+        models += [f"{name}: {', '.join(parts)}"] if parts else []
     n = next(iter(facts["start"]["scores"].values()))["n"]
-    return f"{'; '.join(said)} on {n:,} {facts['split']} questions (Wilson intervals)."
+    return f"{'; '.join(models)} on {n:,} {facts['split']} questions (Wilson intervals)."
 
 
 def _accuracy(facts: Facts) -> Table:
@@ -151,32 +153,32 @@ def _differences(facts: Facts) -> Table:
     return Table("differences", "Side by side", header, cells, [row["method"] for row in rows], about)
 
 
-def _reached(facts: Facts, cost: str) -> Table:
-    found = [row for row in facts["reached"] if row["cost"] == cost]
-    targets = list(dict.fromkeys(row["target"] for row in found))
-    cells = {(row["method"], row["target"]): _cell(row) for row in found}
-    methods = list(dict.fromkeys(row["method"] for row in found))
+def _reached(facts: Facts, cost: Cost) -> Table:
+    of_cost = [row for row in facts["reached"] if row["cost"] == cost]
+    targets = list(dict.fromkeys(row["target"] for row in of_cost))
+    cells = {(row["method"], row["target"]): _cell(row) for row in of_cost}
+    methods = list(dict.fromkeys(row["method"] for row in of_cost))
     header = ["method", *(f"to {target:.0%}" for target in targets)]
     rows = [[name, *(cells[name, target] for target in targets)] for name in methods]
     about = _ABOUT_COSTS.format(**facts["points"][0]) if cost == "flops" else ""
-    title = f"What an accuracy costs: {COSTS[cost]}, as multiples of {facts['reference']}"
+    title = f"Cost of an accuracy: {COST_NAMES[cost]}, as multiples of {facts['reference']}"
     return Table(f"reached-{cost}", title, header, rows, methods, about)
 
 
-def _cell(row: Facts) -> str:
-    """`1.2 T [1.0, 1.4], 0.8x [0.6, 1.1]`, or how many seeds never came there and what they spent."""
-    amount = _whole if row["cost"] == "step" else _short
-    if row["paid"] is None:
-        said = f"{row['reached']} of {row['seeds']} seeds in {amount(row['spent'])}"
-        return said + (f", ≥ {_times(row['ratio']['mean'])}x" if row["ratio"] else "")
-    said = amount(row["paid"]["mean"])
-    if row["paid"]["low"] is not None:
-        said += f" [{amount(row['paid']['low'])}, {amount(row['paid']['high'])}]"
-    if row["ratio"]:
-        said += f", {_times(row['ratio']['mean'])}x"
-        if row["ratio"]["low"] is not None:
-            said += f" [{_times(row['ratio']['low'])}, {_times(row['ratio']['high'])}]"
-    return said
+def _cell(row: TargetFacts) -> str:
+    """`1.2 T [1.0, 1.4], 0.8x [0.6, 1.1]`, or how many seeds reached the target and how much all spent."""
+    amount = _count if row["cost"] == "step" else _short
+    paid, ratio = row["paid"], row["ratio"]
+    if paid is None:
+        cell = f"{row['reached']} of {row['seeds']} seeds in {amount(row['spent'])}"
+        return cell + (f", ≥ {_times(ratio['mean'])}x" if ratio else "")
+    cell = amount(paid["mean"]) + _bounds(Interval.from_row(paid), amount)
+    return cell + (f", {_times(ratio['mean'])}x{_bounds(Interval.from_row(ratio), _times)}" if ratio else "")
+
+
+def _bounds(interval: Interval, number: Callable[[float], str]) -> str:
+    """` [1.0, 1.4]`, empty without bounds."""
+    return f" [{number(interval.low)}, {number(interval.high)}]" if interval.bounded else ""
 
 
 def _times(ratio: float) -> str:
@@ -184,7 +186,7 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2g}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
 
 
-def _method(facts: Facts, row: Facts) -> list[str]:
+def _method(facts: Facts, row: MethodFacts) -> list[str]:
     cells = [row["method"], str(row["seeds"])]
     for decoding in facts["decodings"]:
         gain = row["gain"][decoding]
@@ -192,108 +194,28 @@ def _method(facts: Facts, row: Facts) -> list[str]:
     return [*cells, *_spent(row)]
 
 
-def _spent(row: Facts) -> list[str]:
-    steps = _whole(row["step"]) + (f", {row['alarms']} stopped by alarm" if row["alarms"] else "")
+def _spent(row: MethodFacts) -> list[str]:
+    steps = _count(row["step"]) + (f", {row['alarms']} stopped by alarm" if row["alarms"] else "")
     return [_short(row["teacher_flops"]), _short(row["student_flops"]), _short(row["flops"]), steps]
 
 
-def _share(row: Facts) -> str:
+def _share(row: Spread) -> str:
     return spread(Interval.from_row(row))
 
 
-def _points(row: Facts) -> str:
+def _points(row: Spread) -> str:
     """`+3.1 [+1.0, +5.2]`, in percentage points."""
     difference = Interval.from_row(row).map(lambda share: 100 * share)
-    bounds = f" [{difference.low:+.1f}, {difference.high:+.1f}]" if difference.bounded else ""
-    return f"{difference.mean:+.1f}{bounds}"
+    return f"{difference.mean:+.1f}{_bounds(difference, '{:+.1f}'.format)}"
 
 
 def _short(number: float) -> str:
     return big(number).strip()
 
 
-def _whole(number: float) -> str:
+def _count(number: float) -> str:
     return f"{number:,.0f}"
 
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def draw(facts: Facts) -> dict[str, str]:
-    """Each figure's SVG by its name, with placeholder colours."""
-    drawn = {"accuracy": figures.svg(lambda pyplot: _dots(pyplot, facts))}
-    drawn |= {cost: figures.svg(partial(_panels, facts=facts, cost=cost)) for cost in COSTS}
-    return {name: svg for name, svg in drawn.items() if svg}
-
-
-def _dots(pyplot: Any, facts: Facts) -> Any:
-    """Accuracy of each method: mean and interval over seeds, and every seed."""
-    rows = [row for row in facts["methods"] if row["method"] in facts["from_start"]]
-    if not rows:
-        return None
-    figure, axes = pyplot.subplots(figsize=(6.6, 0.9 + 0.3 * len(rows)), layout="constrained")
-    looks = {"greedy": ("opd", "o", 0.14), "sampled": ("sft", "s", -0.14)}
-    for decoding in facts["decodings"]:
-        name, mark, shift = looks[decoding]
-        tone = figures.colour(name)
-        for place, row in enumerate(reversed(rows)):
-            seeds = [r["scores"][decoding]["accuracy"] for r in facts["runs"] if r["method"] == row["method"]]
-            axes.plot(seeds, [place + shift] * len(seeds), "|", color=tone, markersize=7, alpha=0.7)
-            accuracy = Interval.from_row(row["scores"][decoding])
-            if accuracy.bounded:
-                axes.plot([max(0.0, accuracy.low), min(1.0, accuracy.high)], [place + shift] * 2, color=tone, alpha=0.6)
-            label = decoding if place == 0 else None
-            axes.plot(accuracy.mean, place + shift, mark, color=tone, markersize=5, label=label)
-        axes.axvline(facts["start"]["scores"][decoding]["accuracy"], color=tone, linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)])
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"{facts['split']} accuracy; dotted: the start")
-    figures.percents(axes.xaxis)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, fontsize=9)
-    return figure
-
-
-def _panels(pyplot: Any, facts: Facts, cost: str) -> Any:
-    """Validation accuracy against a cost: a panel a method, its seeds before those of all others."""
-    methods = facts["from_start"]
-    if not methods:
-        return None
-    columns = min(4, len(methods))
-    count = -(-len(methods) // columns)
-    size = (2.0 * columns + 0.4, 1.55 * count + 0.4)
-    figure, grid = pyplot.subplots(
-        count, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for place, axes in enumerate(grid.flat):
-        if place >= len(methods):
-            axes.set_visible(False)
-            continue
-        for other in methods:
-            _seeds(axes, facts, other, cost, chosen=other == methods[place])
-        axes.set_title(methods[place], fontsize=9.5)
-        axes.tick_params(labelsize=8)
-        axes.locator_params(axis="x", nbins=3)
-        figures.percents(axes.yaxis)
-        if cost != "step":
-            figures.thousands(axes.xaxis)
-    figure.supxlabel(COSTS[cost], fontsize=9.5)
-    figure.supylabel(f"validation accuracy, {facts['points'][0]['decoding']}", fontsize=9.5)
-    return figure
-
-
-def _seeds(axes: Any, facts: Facts, method: str, cost: str, *, chosen: bool) -> None:
-    style = {"color": figures.colour("opd"), "linewidth": 1.3, "zorder": 3} if chosen else {}
-    style = style or {"color": figures.colour("grid"), "linewidth": 0.8, "zorder": 1}
-    for seed in range(facts["seeds"]):
-        points = [p for p in facts["points"] if p["method"] == method and p["seed"] == seed]
-        axes.plot([p[cost] for p in points], [p["accuracy"] for p in points], **style)
-
-
-def print_comparison(comparison: Artifact, *, as_json: bool = False) -> None:
-    """The tables of a comparison, or all that is in them as JSON."""
-    facts = read_json(comparison.path / "comparison.json")
-    if as_json:
-        print(json.dumps({"id": comparison.id, "path": str(comparison.path), **facts}, indent=2))
-    else:
-        show(facts, str(comparison.path / "index.html"))

@@ -1,11 +1,10 @@
-"""Students of a comparison trained ahead of the flow, several at a time, each in a process of its own.
+"""Training of a comparison's students in worker processes, several at a time, before the flow asks for them.
 
     python -m cohobate.experiments.comparison.parallel_runs JOB
 
-is one worker: it reads a run's number from each line of its input, trains and measures that run, and reports it.
-
-Whatever a worker does not finish - an error, a kill - the flow does itself afterwards, from where it stopped: the store
-is all that they share. A run is told to a worker only when the one that it begins with is done.
+is one worker. It reads the number of a run from each line of its input, trains and evaluates that run, and prints one
+line of JSON. Flow and workers share nothing but the store: a run that a worker does not finish, because of an error or
+a kill, is finished by the flow from where it stopped. A worker gets a run only when the one it goes on from is done.
 """
 
 from __future__ import annotations
@@ -24,40 +23,40 @@ from cohobate.config import Recipe
 from cohobate.core import interrupts, progress, slots
 from cohobate.core.atomic_files import read_json, write_json_atomic
 from cohobate.core.processes import Group
-from cohobate.experiments.comparison.plan import Run, compare_section
-from cohobate.experiments.comparison.runner import Course, Makers
+from cohobate.experiments.comparison.plan import StudentRun, compare_section
+from cohobate.experiments.comparison.runner import ComparisonRunner, StageFunctions
 from cohobate.stages import evaluation, opd, sft, triples
 from cohobate.store.artifacts import Artifact, NotMadeError, data_root, only_looking
 
-STAGES = Makers(triples.write, sft.train, opd.train, evaluation.evaluate)
+STAGES = StageFunctions(triples.write, sft.train, opd.train, evaluation.evaluate)
 _SECONDS = 0.5
 
 
-def work(recipe: Recipe, questions: Artifact) -> None:
-    """Train and measure the students that are not in the store yet, `compare.parallel` at a time.
+def train_students(recipe: Recipe, questions: Artifact) -> None:
+    """Train and evaluate the students that are not in the store yet, `compare.parallel` at a time.
 
-    The triples of all of them, and the start, must be there. Errors are said, and left to who trains them next.
+    The triples of all of them, and the start, must be there. An error of a run is reported as progress and not raised.
     """
-    course = Course(recipe, questions, STAGES)
-    missing = _missing(course)
+    runner = ComparisonRunner(recipe, questions, STAGES)
+    missing = _missing(runner)
     processes = min(compare_section(recipe).parallel, len(missing))
     if processes < 2:
         return
     bar_of = progress.bar("students", len(missing), "students")
     # One slot for all of them: they share what one build would have.
     with slots.held(f"students of {recipe.name}"), bar_of as bar, _workers(recipe, questions, processes) as workers:
-        _Crew(course, missing, workers, bar).work()
+        _Scheduler(runner, missing, workers, bar).run()
 
 
-def _missing(course: Course) -> list[Run]:
-    """The runs that lack their student or its scores, in the plan's order."""
+def _missing(runner: ComparisonRunner) -> list[StudentRun]:
+    """The runs whose student or scores are not in the store, in the plan's order."""
     with only_looking():
-        return [run for run in course.runs if not _is_there(course, run)]
+        return [run for run in runner.runs if not _is_done(runner, run)]
 
 
-def _is_there(course: Course, run: Run) -> bool:
+def _is_done(runner: ComparisonRunner, run: StudentRun) -> bool:
     try:
-        course.scores(run)
+        runner.scores(run)
     except NotMadeError:
         return False
     return True
@@ -77,58 +76,61 @@ def _workers(recipe: Recipe, questions: Artifact, count: int) -> Iterator[list[G
         yield [stack.enter_context(Group(command, env=env, log=log, piped=True)) for log in logs]
 
 
-class _Crew:
-    """Workers, the runs that wait for one, and those that have one."""
+class _Scheduler:
+    """Gives runs to workers: runs that wait, workers that are idle, and the run of each busy worker by its pid."""
 
-    def __init__(self, course: Course, missing: Sequence[Run], workers: Sequence[Group], bar: progress.Bar) -> None:
-        self.course, self.bar = course, bar
+    def __init__(
+        self, runner: ComparisonRunner, missing: Sequence[StudentRun], workers: Sequence[Group], bar: progress.Bar
+    ) -> None:
+        self.runner, self.bar = runner, bar
         self.waiting, self.idle = list(missing), list(workers)
-        self.busy: dict[int, Run] = {}
-        self.failed: set[Run] = set()
+        self.busy: dict[int, StudentRun] = {}
+        self.failed: set[StudentRun] = set()
         self.replies = selectors.DefaultSelector()
         for worker in workers:
-            self.replies.register(_out(worker), selectors.EVENT_READ, worker)
+            self.replies.register(_output(worker), selectors.EVENT_READ, worker)
 
-    def work(self) -> None:
-        """Until every run is done or has failed, or all workers are gone."""
+    def run(self) -> None:
+        """Returns when every run is done or has failed, or all workers are gone."""
         with self.replies:
             while True:
-                self._hand_out()
+                self._assign()
                 if not self.busy:
                     return
                 for key, _ in self.replies.select(_SECONDS):
-                    self._hear(key.data)
+                    self._receive(key.data)
                 interrupts.check()
 
-    def _hand_out(self) -> None:
-        """Give each idle worker the first run whose beginning is there; drop those whose beginning has failed."""
+    def _assign(self) -> None:
+        """Give each idle worker the first run whose predecessor is done; drop runs whose predecessor has failed."""
         for run in list(self.waiting):
-            before = self.course.needs(run)
-            if before in self.failed:
+            predecessor = self.runner.predecessor(run)
+            if predecessor in self.failed:
                 self.waiting.remove(run)
                 self.failed.add(run)
-            elif self.idle and before not in (*self.waiting, *self.busy.values()):
+            elif self.idle and predecessor not in (*self.waiting, *self.busy.values()):
                 self.waiting.remove(run)
-                self._give(self.idle.pop(0), run)
+                self._send(self.idle.pop(0), run)
 
-    def _give(self, worker: Group, run: Run) -> None:
+    def _send(self, worker: Group, run: StudentRun) -> None:
         assert worker.process.stdin is not None
         self.busy[worker.process.pid] = run
-        with suppress(BrokenPipeError):  # that it is gone shows at its output
-            worker.process.stdin.write(f"{self.course.runs.index(run)}\n".encode())
+        with suppress(BrokenPipeError):  # a worker that is gone shows at its output
+            worker.process.stdin.write(f"{self.runner.runs.index(run)}\n".encode())
             worker.process.stdin.flush()
 
-    def _hear(self, worker: Group) -> None:
-        said = _out(worker).readline()
+    def _receive(self, worker: Group) -> None:
+        """Read a worker's reply; an empty one means that its process has ended."""
+        line = _output(worker).readline()
         run = self.busy.pop(worker.process.pid, None)
-        if said:
+        if line:
             self.idle.append(worker)
         else:
-            self.replies.unregister(_out(worker))
+            self.replies.unregister(_output(worker))
             self.idle = [other for other in self.idle if other is not worker]
         if run is None:
             return
-        reply = json.loads(said) if said else {"error": "its process ended"}
+        reply = json.loads(line) if line else {"error": "its process ended"}
         if "error" in reply:
             self.failed.add(run)
             progress.say(f"{run.name}: {reply['error']}; it is tried again at the end")
@@ -136,20 +138,20 @@ class _Crew:
             self.bar.advance(1, f"{run.name}: {reply['scores']}")
 
 
-def _out(worker: Group) -> Any:
+def _output(worker: Group) -> Any:
     return worker.process.stdout
 
 
 def main() -> None:
     """One worker."""
-    out, sys.stdout = sys.stdout, sys.stderr  # nothing but replies may come out where they are awaited
+    out, sys.stdout = sys.stdout, sys.stderr  # standard output carries replies alone
     job = read_json(Path(sys.argv[1]))
     questions = Artifact(**{**job["questions"], "path": Path(job["questions"]["path"])})
-    course = Course(Recipe.model_validate(job["recipe"]), questions, STAGES)
+    runner = ComparisonRunner(Recipe.model_validate(job["recipe"]), questions, STAGES)
     for line in sys.stdin:
-        run = course.runs[int(line)]
+        run = runner.runs[int(line)]
         try:
-            reply = {"scores": _in_brief(course.scores(run))}
+            reply = {"scores": _in_brief(runner.scores(run))}
         except Exception as error:
             reply = {"error": str(error) or type(error).__name__}
         print(json.dumps(reply), file=out, flush=True)

@@ -1,4 +1,4 @@
-"""The students of a comparison: for each method and seed the recipe that makes it, and what it begins with."""
+"""Plan of a comparison: for each method and seed the recipe of its student, and the student it goes on from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cohobate.core.errors import RecipeError
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class StudentRun:
     """One student to train. start: `start`, `base`, or the method whose student of the same seed it goes on from."""
 
     method: str
@@ -34,7 +34,7 @@ def compare_section(recipe: Recipe) -> Compare:
 
 
 def chosen_methods(compare: Compare) -> dict[str, Method]:
-    """The methods of `only` and those that they begin with, each after what it begins with."""
+    """The methods of `only` and those that they go on from, each after the one it goes on from."""
     chosen: dict[str, Method] = {}
 
     def add(name: str) -> None:
@@ -50,15 +50,16 @@ def chosen_methods(compare: Compare) -> dict[str, Method]:
     return chosen
 
 
-def plan(recipe: Recipe) -> list[Run]:
-    """Every student, seed by seed; one comes after the one that it begins with.
+def plan(recipe: Recipe) -> list[StudentRun]:
+    """Every student, seed by seed, each after the one it goes on from.
 
-    Raises RecipeError when the recipe has no [compare], or a method's changes make no recipe.
+    Raises RecipeError when the recipe has no [compare], a method's changes make no recipe, or evaluation
+    points of two methods would not compare.
     """
     compare = compare_section(recipe)
     methods = chosen_methods(compare)
     runs = [
-        Run(name, seed, method.stage, method.start, _recipe_of(recipe, name, method, seed))
+        StudentRun(name, seed, method.stage, method.start, _recipe_of(recipe, name, method, seed))
         for seed in range(compare.seeds)
         for name, method in methods.items()
     ]
@@ -66,8 +67,8 @@ def plan(recipe: Recipe) -> list[Run]:
     return runs
 
 
-def _refuse_points_that_do_not_compare(recipe: Recipe, runs: list[Run]) -> None:
-    """Curves need points, and compare only where those were measured alike."""
+def _refuse_points_that_do_not_compare(recipe: Recipe, runs: list[StudentRun]) -> None:
+    """Curves need evaluation points, measured with the same settings."""
     for field in ("evaluate_questions", "evaluate_temperature"):
         first, *others = ((run.method, getattr(getattr(run.recipe, run.stage), field)) for run in runs)
         if field == "evaluate_questions" and not first[1]:
@@ -84,7 +85,7 @@ def _refuse_points_that_do_not_compare(recipe: Recipe, runs: list[Run]) -> None:
 
 
 def reference(compare: Compare) -> str:
-    """The method that the others are held against."""
+    """The method that the others are compared with."""
     return compare.reference or next(iter(chosen_methods(compare)))
 
 
@@ -94,7 +95,7 @@ def from_start(compare: Compare) -> list[str]:
 
 
 def from_base(compare: Compare) -> list[str]:
-    """The other chosen methods, which come from the untaught student, perhaps by way of each other."""
+    """The other chosen methods, which begin with the untaught student, some by way of each other."""
     methods = chosen_methods(compare)
 
     def root(name: str) -> str:
@@ -105,7 +106,7 @@ def from_base(compare: Compare) -> list[str]:
 
 
 def _recipe_of(recipe: Recipe, name: str, method: Method, seed: int) -> Recipe:
-    """The recipe of one student, as if somebody had written it down by itself."""
+    """The recipe of one student: that of the comparison with the changes of its method, and its seed."""
     changes: dict[str, Any] = {"name": f"{recipe.name}.{name}.{seed}", "compare": None}
     changes |= {section: dict(getattr(method, section)) for section in ("triples", "sft", "opd")}
     changes[method.stage].setdefault("seed", getattr(recipe, method.stage).seed)

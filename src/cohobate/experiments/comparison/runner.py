@@ -1,6 +1,6 @@
-"""Making the students of a plan: each from what it begins with, each measured by itself, nothing twice.
+"""Training of a comparison's students: each from the student it goes on from, each evaluated alone, nothing twice.
 
-How a stage is run is the caller's: a flow brings Prefect tasks, a process that works ahead brings the stages.
+The caller gives the functions that run the stages: a flow gives Prefect tasks, a worker process the stages themselves.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from cohobate.config import Recipe
 from cohobate.config.compare import BASE, START
 from cohobate.core.fingerprint import hash_value
-from cohobate.experiments.comparison.plan import Run, plan
+from cohobate.experiments.comparison.plan import StudentRun, plan
 from cohobate.store.artifacts import Artifact
 
 
 @dataclass(frozen=True)
-class Makers:
-    """What runs the stages; each takes the arguments of the stage's own function."""
+class StageFunctions:
+    """The functions that run the stages; each takes the arguments of the stage's own function."""
 
     triples: Callable[..., Artifact]
     sft: Callable[..., Artifact]
@@ -27,23 +27,23 @@ class Makers:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A student with what it learnt from and what it can do. triples: those of its recipe, learnt from or not."""
+class TrainedStudent:
+    """A student and its scores. triples: those of its recipe, whether it learns from them or not."""
 
-    run: Run
+    run: StudentRun
     triples: Artifact
     student: Artifact
     scores: Artifact
 
 
 @dataclass
-class Course:
-    """The students of `recipe` on `questions`."""
+class ComparisonRunner:
+    """The artifacts of a comparison, each built when it is first asked for and remembered then."""
 
     recipe: Recipe
     questions: Artifact
-    makers: Makers
-    _made: dict[Any, Artifact] = field(default_factory=dict)
+    stages: StageFunctions
+    _artifacts: dict[Any, Artifact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.runs = plan(self.recipe)
@@ -52,51 +52,51 @@ class Course:
     def triples(self, recipe: Recipe) -> Artifact:
         """The triples of a run's recipe; runs with the same settings share them."""
         key = hash_value(recipe.triples.identity())
-        return self._once(("triples", key), lambda: self.makers.triples(recipe, self.questions))
+        return self._once(("triples", key), lambda: self.stages.triples(recipe, self.questions))
 
     def all_triples(self) -> list[Artifact]:
-        """The triples of the start, then those that some runs have instead."""
-        found = [self.triples(recipe) for recipe in (self.recipe, *(run.recipe for run in self.runs))]
-        return list({artifact.fingerprint: artifact for artifact in found}.values())
+        """The triples of the start, then those of runs that have others."""
+        artifacts = [self.triples(recipe) for recipe in (self.recipe, *(run.recipe for run in self.runs))]
+        return list({artifact.fingerprint: artifact for artifact in artifacts}.values())
 
     def start(self) -> Artifact:
         """The student that the methods go on from."""
-        return self._once(START, lambda: self.makers.sft(self.recipe, self.triples(self.recipe), self.questions))
+        return self._once(START, lambda: self.stages.sft(self.recipe, self.triples(self.recipe), self.questions))
 
     def start_scores(self) -> Artifact:
-        """The start beside base and teacher."""
-        return self._once("scores", lambda: self.makers.evaluation(self.recipe, self.questions, [self.start()]))
+        """The evaluation of the start beside base and teacher."""
+        return self._once("scores", lambda: self.stages.evaluation(self.recipe, self.questions, [self.start()]))
 
-    def student(self, run: Run) -> Artifact:
-        """The student of `run`, after the one that it begins with."""
+    def student(self, run: StudentRun) -> Artifact:
+        """The student of `run`, after the one that it goes on from."""
         return self._once(("student", run.method, run.seed), lambda: self._train(run))
 
-    def scores(self, run: Run) -> Artifact:
-        """What the student of `run` can do."""
-        make = self.makers.evaluation
+    def scores(self, run: StudentRun) -> Artifact:
+        """The evaluation of the student of `run` alone."""
+        evaluate = self.stages.evaluation
         return self._once(
             ("scores", run.method, run.seed),
-            lambda: make(run.recipe, self.questions, [self.student(run)], alone=True),
+            lambda: evaluate(run.recipe, self.questions, [self.student(run)], alone=True),
         )
 
-    def trained(self) -> list[Trained]:
-        """All students of the plan."""
-        return [Trained(run, self.triples(run.recipe), self.student(run), self.scores(run)) for run in self.runs]
+    def trained(self) -> list[TrainedStudent]:
+        """All students of the plan, in its order."""
+        return [TrainedStudent(run, self.triples(run.recipe), self.student(run), self.scores(run)) for run in self.runs]
 
-    def needs(self, run: Run) -> Run | None:
+    def predecessor(self, run: StudentRun) -> StudentRun | None:
         """The run that `run` goes on from, if it is one of the plan."""
         return self._by_name.get((run.start, run.seed))
 
-    def _train(self, run: Run) -> Artifact:
-        triples, before = self.triples(run.recipe), self.needs(run)
+    def _train(self, run: StudentRun) -> Artifact:
+        triples, predecessor = self.triples(run.recipe), self.predecessor(run)
         if run.start == BASE:
-            return self.makers.sft(run.recipe, triples, self.questions)
-        begun = self.student(before) if before else self.start()
+            return self.stages.sft(run.recipe, triples, self.questions)
+        start = self.student(predecessor) if predecessor else self.start()
         if run.stage == "sft":
-            return self.makers.sft(run.recipe, triples, self.questions, begun)
-        return self.makers.opd(run.recipe, begun, self.questions, triples)
+            return self.stages.sft(run.recipe, triples, self.questions, start)
+        return self.stages.opd(run.recipe, start, self.questions, triples)
 
-    def _once(self, key: Any, make: Callable[[], Artifact]) -> Artifact:
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+    def _once(self, key: Any, build: Callable[[], Artifact]) -> Artifact:
+        if key not in self._artifacts:
+            self._artifacts[key] = build()
+        return self._artifacts[key]

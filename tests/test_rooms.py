@@ -33,7 +33,7 @@ ROOMS = """
  3 models:      batching chat_template estimate loading logprobs sampling.sampler sequence token_loss
                 torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
-                generate response_store vllm.install vllm.process vllm.server vllm.teacher
+                generate kinds response_store vllm.install vllm.process vllm.server
  5 evaluation:  accuracy lm_eval pass_at_k verifiers.judge verifiers.labels verifiers.verdict
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate

@@ -11,7 +11,7 @@ from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
 from cohobate.config.policy import Policy, PolicyJudge
 from cohobate.config.questions import Columns, Documents, Hub, Questions
-from cohobate.config.recipe import Recipe
+from cohobate.config.recipe import Recipe, Runtime
 from cohobate.config.recover import Adapters, Handbook, Recover
 from cohobate.config.training import Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
@@ -35,6 +35,7 @@ __all__ = [
     "Questions",
     "Recipe",
     "Recover",
+    "Runtime",
     "Section",
     "StageName",
     "Student",

@@ -5,24 +5,24 @@ from __future__ import annotations
 import ctypes
 import os
 
-from cohobate.config import Recipe
+from cohobate.config import Runtime
 
 # Of mallopt, in glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
-def threads(recipe: Recipe) -> int:
-    """The threads of the recipe; else of OMP_NUM_THREADS; else as many as the process may use."""
+def threads(runtime: Runtime) -> int:
+    """The threads that `runtime` names; else of OMP_NUM_THREADS; else as many as the process may use."""
     usual = os.environ.get("OMP_NUM_THREADS", "")
     default = int(usual) if usual.isdecimal() and int(usual) else len(os.sched_getaffinity(0))
-    return recipe.runtime.threads or default
+    return runtime.threads or default
 
 
-def prepare_torch(recipe: Recipe) -> None:
+def prepare_torch(runtime: Runtime) -> None:
     """Give torch its `threads`, and let it keep its memory."""
     import torch
 
-    torch.set_num_threads(threads(recipe))
+    torch.set_num_threads(threads(runtime))
     keep_freed_memory()
 
 

@@ -63,7 +63,7 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
     from cohobate.evaluation.accuracy import judging
     from cohobate.models.torch_setup import prepare_torch
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     suites = _suites(recipe, questions)
     asked = sum(map(len, suites.values()))
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}

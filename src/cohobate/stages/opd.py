@@ -82,7 +82,7 @@ def _build(
     from cohobate.training.scoring.factory import Scorer
     from cohobate.training.trainee import Trainee
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     student = load(start.path / "model", device=recipe.runtime.device, train=True)
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     asked = recipe.opd.asks_teacher and recipe.opd.steps

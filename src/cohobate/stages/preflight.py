@@ -14,7 +14,7 @@ from cohobate.store.artifacts import data_root
 
 if TYPE_CHECKING:
     from cohobate.models.sequence import TrainingSequence
-    from cohobate.teachers.base import Teacher as Answering
+    from cohobate.teachers.base import TeacherBackend
 
 # In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
 _MARGIN = 12
@@ -200,10 +200,10 @@ def _vllm() -> str:
 
 
 def _answers(teacher: Teacher, given: Triples | Judge) -> str:
-    from cohobate.teachers.endpoint.client import EndpointTeacher
+    from cohobate.teachers.kinds import open_backend
 
     limits = given.model_copy(update={"attempts": 2})
-    return _one_answer(teacher, EndpointTeacher(teacher, limits), ", ".join(teacher.base_urls))
+    return _one_answer(teacher, open_backend(teacher, limits), ", ".join(teacher.base_urls))
 
 
 def _as_asked(teacher: Teacher, given: Triples | None = None) -> str:
@@ -216,13 +216,13 @@ def _as_asked(teacher: Teacher, given: Triples | None = None) -> str:
 
 
 def _engine_answers(recipe: Recipe) -> str:
-    from cohobate.models.torch_setup import threads
-    from cohobate.teachers.vllm.teacher import VllmTeacher
+    from cohobate.teachers.kinds import open_backend
 
-    return _one_answer(recipe.teacher, VllmTeacher(recipe.teacher, 1, threads(recipe)), "vLLM")
+    one_at_a_time = recipe.triples.model_copy(update={"batch_size": 1})
+    return _one_answer(recipe.teacher, open_backend(recipe.teacher, one_at_a_time, recipe.runtime), "vLLM")
 
 
-def _one_answer(teacher: Teacher, asked: Answering, where: str) -> str:
+def _one_answer(teacher: Teacher, backend: TeacherBackend, where: str) -> str:
     """One small request, sent as all others will be."""
     from cohobate.models.chat_template import messages
     from cohobate.teachers.base import Failure, Request
@@ -230,9 +230,9 @@ def _one_answer(teacher: Teacher, asked: Answering, where: str) -> str:
     question = messages("What is 2 + 3?", teacher.prompt, teacher.system)
     request = Request("preflight", question, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
     try:
-        outcomes = [item for batch in asked.answer([request]) for item in batch]
+        outcomes = [item for batch in backend.answer([request]) for item in batch]
     finally:
-        asked.stop()
+        backend.stop()
     for item in outcomes:
         if isinstance(item, Failure):
             raise TeacherError(f"{where} does not answer ({item.error_class}: {item.message})")

@@ -70,7 +70,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.training.trainee import Trainee
     from cohobate.training.triple_source import TripleSource, select, training_rows
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     if world.first:
         require(recipe)
     student = load(recipe.student.model, device=recipe.runtime.device, train=True)

@@ -68,7 +68,7 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
     from cohobate.models.loading import load
     from cohobate.models.torch_setup import prepare_torch
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     student = artifact.stage if artifact else place.name
     rows: list[dict[str, Any]] = []
     ledger: list[LedgerEntry] = []

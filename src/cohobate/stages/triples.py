@@ -62,7 +62,7 @@ def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
     from cohobate.core.fingerprint import fingerprint
     from cohobate.datasets.triples import Requests
     from cohobate.teachers.base import teacher_fingerprint
-    from cohobate.teachers.generate import ask
+    from cohobate.teachers.generate import generate
     from cohobate.teachers.response_store import ResponseStore
 
     teacher = teacher_fingerprint(recipe.teacher)
@@ -71,7 +71,7 @@ def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
     store = ResponseStore()
     places = store.locate(requests.keys(), recipe.triples.max_tokens).rows.is_null().arg_true()
     mine = requests.at(places.filter(places % of == number))
-    return len(ask(recipe, mine, store, payer, int(recipe.triples.max_failures * len(mine))))
+    return len(generate(recipe, mine, store, payer, int(recipe.triples.max_failures * len(mine))))
 
 
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
@@ -81,7 +81,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     from cohobate.core.parquet import parquet_writer
     from cohobate.datasets.triples import Requests, Rows
     from cohobate.stages.preflight import require
-    from cohobate.teachers.generate import ask, failure_rows
+    from cohobate.teachers.generate import failure_rows, generate
     from cohobate.teachers.response_store import ResponseStore
 
     require(recipe, ["teacher"])
@@ -95,7 +95,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     found = store.locate(keys, recipe.triples.max_tokens)
     missing = requests.at(found.rows.is_null().arg_true())
     allowed = int(recipe.triples.max_failures * len(requests))
-    failures = ask(recipe, missing, store, workspace.fingerprint, allowed)
+    failures = generate(recipe, missing, store, workspace.fingerprint, allowed)
     if len(missing):
         found = store.locate(keys, recipe.triples.max_tokens)
     rows = Rows(recipe, requests, keys, found, workspace.fingerprint)

@@ -1,4 +1,4 @@
-"""What a teacher is asked and what it gives back."""
+"""Requests to a teacher, its responses and failures, and the interface of its backends."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-from cohobate.config import Teacher as Settings
+from cohobate.config import Teacher
 from cohobate.core.fingerprint import hash_value
 from cohobate.models.loading import model_fingerprint
 
 
 @dataclass(frozen=True)
 class Request:
-    """One sample of one conversation. `model` is the teacher's fingerprint; `key` names the request for ever.
+    """One sample of one conversation, sent to the model with the fingerprint `model`.
 
-    max_tokens is no part of the key: what ended by itself under one limit stands under a larger one.
+    `key` identifies the request in the response store. max_tokens is no part of it: a response that ended by itself
+    under one limit is valid under a larger one.
     """
 
     question_id: str
@@ -46,13 +47,18 @@ class Request:
 
     @property
     def noise_seed(self) -> int:
-        """A seed of this sample's own, for engines that take one: they repeat themselves under the same one."""
+        """The seed for engines that take one: each sample has its own, since equal seeds give equal responses."""
         return int(self.key[:8], 16) % 2**31
 
 
 @dataclass(frozen=True)
 class Response:
-    """What came back for the request `key`. Token counts are measured; 0 where an endpoint sends none."""
+    """The response to the request `key`, from the wire to the response store.
+
+    reasoning: of a server that sends it in a field of its own. finish_reason: stop, length, or the server's word. Token
+    counts are measured, 0 where an endpoint sends none. latency_ms: of the last of `attempts`. served_model: the
+    model's name in an endpoint's reply.
+    """
 
     key: str
     text: str
@@ -68,7 +74,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that has no response, and why; `status` is that of HTTP, if it came to that."""
+    """A request without a response, and the reason; `status` is that of HTTP, where a server replied."""
 
     request: Request
     error_class: str
@@ -78,9 +84,17 @@ class Failure:
     last_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-class Limits(Protocol):
-    """How an endpoint may be asked."""
+Batch = Sequence[Response | Failure]
 
+
+class Limits(Protocol):
+    """How many requests are sent at a time, and how long and how often each is tried.
+
+    batch_size: of a model on this machine. concurrency, timeout in seconds, attempts: of an endpoint.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
     @property
     def concurrency(self) -> int: ...
     @property
@@ -89,22 +103,25 @@ class Limits(Protocol):
     def attempts(self) -> int: ...
 
 
-class Teacher(Protocol):
-    """A way to get responses. Batches are yielded as they finish, so that they can be stored at once."""
+class TeacherBackend(Protocol):
+    """A source of responses: a model in this process, an engine beside it, an endpoint."""
 
     engine_version: str
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Sequence[Response | Failure]]:
-        """Ends when each request has its response or failure. Raises TeacherError when asking on is useless."""
+    def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
+        """Yields batches as they finish; ends when each request has its response or failure.
+
+        Raises TeacherError when it is no use to go on.
+        """
         ...
 
-    def stop(self) -> Sequence[Response | Failure]:
-        """Ask no more; returns what had arrived and may not have been stored yet."""
+    def stop(self) -> Batch:
+        """Give up what is under way; returns what had arrived and was not yielded, or was yielded last."""
         ...
 
 
-def teacher_fingerprint(teacher: Settings) -> str:
-    """What identifies the model: the content of its folder, or provider, name and revision behind an endpoint."""
+def teacher_fingerprint(teacher: Teacher) -> str:
+    """The identity of the model: the content of its folder; of an endpoint, its provider, name and revision."""
     if teacher.is_folder:
         return model_fingerprint(teacher.model)
     return f"{teacher.provider or 'endpoint'}/{teacher.model}@{teacher.revision or 'unknown'}"

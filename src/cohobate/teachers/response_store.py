@@ -197,6 +197,8 @@ class Writer:
 
     def append(self, responses: Sequence[Response]) -> None:
         """Store a batch; when this returns, no kill can take it away."""
+        if not responses:
+            return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         batch = {**self.facts, "created_at": now, "rows": list(map(_values, responses))}
         self.file.write(json.dumps(batch, ensure_ascii=False) + "\n")

@@ -111,7 +111,7 @@ class VllmSampler:
         }
         place = _SHARED if os.access(_SHARED, os.W_OK) else None
         self.weights_folder = tempfile.TemporaryDirectory(prefix="cohobate-", dir=place)
-        process = VllmProcess(self.install, threads(self.recipe), arguments, log, _same_gpu(student.device))
+        process = VllmProcess(self.install, threads(self.recipe.runtime), arguments, log, _same_gpu(student.device))
         if self._sleeps:
             process.send({"sleep": True})  # as between any two batches
             _receive(process)

@@ -20,8 +20,8 @@ from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
 from cohobate.evaluation.verifiers.verdict import Case, Label, Verdict
 from cohobate.store.ledger import UNKNOWN, LedgerEntry, ModelCost, Paid, Work, entry
-from cohobate.teachers.base import Failure, Request, Response, teacher_fingerprint
-from cohobate.teachers.response_store import ResponseStore, Writer
+from cohobate.teachers.base import Batch, Failure, Request, teacher_fingerprint
+from cohobate.teachers.response_store import ResponseStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,9 +48,9 @@ def name(judge: Judge) -> str:
 def check(judge: Judge) -> None:
     """Refuse before spending. Raises EndpointError without the key, ModelError without the model."""
     if judge.is_endpoint:
-        from cohobate.teachers.endpoint.client import EndpointTeacher
+        from cohobate.teachers.kinds import open_backend
 
-        EndpointTeacher(judge, judge)
+        open_backend(judge, judge)
     else:
         teacher_fingerprint(judge)
 
@@ -176,24 +176,17 @@ def _ask(
     judge: Judge, missing: Sequence[Request], store: ResponseStore, paid_by: str, done: Callable[[str], None]
 ) -> dict[str, Failure]:
     """Store the reply to each of `missing`, but for the failures that are returned, by key."""
-    from cohobate.teachers.generate import open_teacher
+    from cohobate.teachers.generate import store_responses
+    from cohobate.teachers.kinds import open_backend
 
-    teacher = open_teacher(judge, judge)
     failures: dict[str, Failure] = {}
 
-    def keep(batch: Sequence[Response | Failure], writer: Writer) -> None:
-        writer.append([item for item in batch if isinstance(item, Response)])
+    def watch(batch: Batch) -> None:
         failures.update({item.request.key: item for item in batch if isinstance(item, Failure)})
         for item in batch:
-            done(item.key if isinstance(item, Response) else item.request.key)
+            done(item.request.key if isinstance(item, Failure) else item.key)
 
-    version = teacher.engine_version
-    with store.writer(paid_by=paid_by, max_tokens=judge.max_tokens, engine_version=version) as writer:
-        try:
-            for batch in teacher.answer(missing):
-                keep(batch, writer)
-        finally:
-            keep(teacher.stop(), writer)
+    store_responses(open_backend(judge, judge), missing, store, watch, paid_by=paid_by, max_tokens=judge.max_tokens)
     return failures
 
 

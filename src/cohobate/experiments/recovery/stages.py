@@ -92,7 +92,7 @@ def _reply(recipe: Recipe, place: Path, asked: Artifact, workspace: Workspace) -
     from cohobate.models.loading import load
     from cohobate.models.torch_setup import prepare_torch
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     config = section(recipe)
     questions = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "train")
     model = load(place, device=recipe.runtime.device)
@@ -138,7 +138,7 @@ def _midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, place: P
     from cohobate.training.objectives.sft import cross_entropy
     from cohobate.training.trainee import Trainee
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     config, prompt_format = section(recipe), student_format(recipe)
     student = load(place, device=recipe.runtime.device, train=True)
     book = data.document_rows(config.handbooks[number - 1], config.words, student.tokenizer, prompt_format)
@@ -190,7 +190,7 @@ def _examine(recipe: Recipe, asked: Artifact, place: Path, workspace: Workspace)
     from cohobate.models.loading import load
     from cohobate.models.torch_setup import prepare_torch
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     config = section(recipe)
     frame = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "test")
     books = [data.examined(book, number) for number, book in enumerate(config.handbooks, 1)]

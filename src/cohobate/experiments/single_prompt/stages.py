@@ -125,7 +125,7 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.store.ledger import ModelCost, entry, total
 
-    prepare_torch(recipe)
+    prepare_torch(recipe.runtime)
     config = recipe.evaluation
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "test")
     asked = frame.head(section(recipe).limit)

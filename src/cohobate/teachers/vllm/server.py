@@ -64,7 +64,7 @@ def serving(
     number = _free_port(host, port if port is not None else _port_of(recipe))
     log = vllm.new_log("vllm-serve")
     command = [*install.command, *arguments(recipe, install, host, number)]
-    environment = install.environment(threads(recipe))
+    environment = install.environment(threads(recipe.runtime))
     key = os.environ.get(recipe.teacher.api_key_env or "")
     if key:
         environment["VLLM_API_KEY"] = key  # on the command line everybody could read it

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.experiments.recovery.arms import arms, of_arm, second_round, section
+from cohobate.experiments.recovery.arms import arms, checked_section, of_arm, second_round
 from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined
 from cohobate.store.artifacts import Artifact
 from tasks.notify import notify
@@ -22,7 +22,7 @@ from tasks.run import resolved, run_flow, run_until
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     """The first round arm by arm, then the second round from where the first one ended."""
-    config = section(recipe)
+    config = checked_section(recipe)
     yield (asked := write_prompts(recipe))
     yield (replies := answer_chat(recipe, asked))
     yield (before := examine(recipe, asked))

@@ -17,10 +17,10 @@ from cohobate.experiments.single_prompt.arms import (
     ONE,
     START,
     Scored,
+    checked_section,
     on_answers,
     on_policy,
     order,
-    section,
     sft_arm,
 )
 from cohobate.store.artifacts import Artifact
@@ -35,7 +35,7 @@ from tasks.triples import write_triples
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     """The start, then the arms seed by seed."""
-    config = section(recipe)
+    config = checked_section(recipe)
     yield (questions := write_questions(recipe))
     yield (triples := write_triples(recipe, questions))
     if config.bare:

@@ -1,9 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cohobate.config import Recipe
-from cohobate.config.load import load_recipe
+from cohobate.config import Compare, Experiment, Recipe, Recover, Single, Student, TinyPolicySettings
+from cohobate.config.load import changed, load_recipe
 from cohobate.core.errors import RecipeError
 from cohobate.core.shipped import shipped_recipes
 
@@ -113,3 +114,39 @@ def test_a_recipe_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
     assert "is a folder" in refusal(tmp_path)
+
+
+def test_a_change_keeps_what_it_does_not_name_and_leaves_the_original() -> None:
+    recipe = load_recipe("tiny")
+    other = changed(recipe, {"opd": {"objective": "topk", "topk": {"k": 3}}, "student": Student(model="m")}, "here")
+    assert (other.opd.objective, other.opd.topk.k, other.opd.steps) == ("topk", 3, recipe.opd.steps)
+    assert other.student == Student(model="m") and other.sft == recipe.sft
+    assert recipe == load_recipe("tiny")
+    assert changed(recipe, {}, "here") == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"opd": {"objective": "grpo", "group": 1}}, "here: opd: objective = 'grpo' compares"),
+        ({"sft": {"stepz": 3}}, r"here: unknown key 'sft.stepz' - did you mean 'sft.steps'"),
+    ],
+)
+def test_a_change_is_validated(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        changed(load_recipe("tiny"), changes, "here")
+
+
+def test_a_section_is_changed_like_a_recipe() -> None:
+    triples = load_recipe("tiny").triples
+    assert changed(triples, {"attempts": 2}, "here").attempts == 2
+    with pytest.raises(RecipeError, match="here: unknown key 'attemptz' - did you mean 'attempts'"):
+        changed(triples, {"attemptz": 2}, "here")
+
+
+@pytest.mark.parametrize("kind", [Compare, Recover, Single, TinyPolicySettings])
+def test_an_experiments_section_is_there_or_a_shipped_recipe_is_named(kind: type[Experiment]) -> None:
+    assert isinstance(load_recipe(kind.shipped).section(kind), kind)
+    bare = Recipe()
+    with pytest.raises(RecipeError, match=rf"no section \[{kind.key}\].* shipped recipe {kind.shipped}$"):
+        bare.section(kind)

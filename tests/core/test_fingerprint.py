@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.config import EXECUTION, Recipe, Section
+from cohobate.config import Recipe
 from cohobate.core.fingerprint import canonical, fingerprint, hash_value
+from cohobate.core.settings import EXECUTION, Section
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

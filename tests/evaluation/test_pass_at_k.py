@@ -11,9 +11,8 @@ import polars as pl
 import pytest
 
 from cohobate.cli.main import main
-from cohobate.config import Recipe
+from cohobate.config import Harness, Recipe, Suite
 from cohobate.config.load import load_recipe
-from cohobate.config.suites import Harness, Suite
 from cohobate.core.errors import QuestionsError, RecipeError, UserError
 from cohobate.core.statistics import wilson
 from cohobate.evaluation import lm_eval

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cohobate.config import Recipe
+from cohobate.config import Compare, Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import RecipeError
 from cohobate.experiments.comparison.cost_to_reach import (
@@ -16,7 +16,7 @@ from cohobate.experiments.comparison.cost_to_reach import (
     seed_costs,
 )
 from cohobate.experiments.comparison.facts import CurvePoint
-from cohobate.experiments.comparison.plan import chosen_methods, compare_section, from_base, from_start, plan, reference
+from cohobate.experiments.comparison.plan import chosen_methods, from_base, from_start, plan, reference
 
 
 def points(*accuracies: float, price: int = 10) -> list[CurvePoint]:
@@ -99,10 +99,10 @@ def test_a_student_comes_after_the_one_that_it_begins_with(tiny: Recipe) -> None
 
 
 def test_a_chosen_method_brings_what_it_begins_with(shipped: Recipe) -> None:
-    compare = compare_section(load_recipe("tiny", ["compare.only=['opd', 'lora_opd']"]))
+    compare = load_recipe("tiny", ["compare.only=['opd', 'lora_opd']"]).section(Compare)
     assert list(chosen_methods(compare)) == ["opd", "lora_sft", "lora_opd"]
     assert (from_start(compare), from_base(compare)) == (["opd"], ["lora_sft", "lora_opd"])
-    assert reference(compare_section(shipped)) == "opd"
+    assert reference(shipped.section(Compare)) == "opd"
 
 
 @pytest.mark.parametrize(

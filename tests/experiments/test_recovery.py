@@ -14,7 +14,7 @@ from cohobate.config.load import load_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.core.shipped import shipped_path
 from cohobate.experiments.recovery import data, stages, table_stage
-from cohobate.experiments.recovery.arms import Arm, arms, of_arm, second_round, section
+from cohobate.experiments.recovery.arms import Arm, arms, checked_section, of_arm, second_round
 from cohobate.experiments.recovery.exam import grade, scores
 from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined, summarise
 from cohobate.models.chat_template import PromptFormat, decode
@@ -154,15 +154,17 @@ def test_the_arms_are_every_ratio_and_seed_and_adapters_where_asked() -> None:
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no section \[recover\]"):
-        section(load_recipe("tiny"))
+        checked_section(load_recipe("tiny"))
     with pytest.raises(RecipeError, match=r"set opd\.objective"):
-        section(RECIPE.model_copy(update={"opd": RECIPE.opd.model_copy(update={"objective": "grpo", "group": 4})}))
+        checked_section(
+            RECIPE.model_copy(update={"opd": RECIPE.opd.model_copy(update={"objective": "grpo", "group": 4})})
+        )
     for adapters, sentence in (
         (Adapters(sft={"lora": {"rank": 4}}, opd={}), r"recover\.lora\.opd has no adapters"),
         (Adapters(sft={"lora": {"rank": 0}}, opd={}), r"recover\.lora: 'sft\.lora\.rank' is 0"),
     ):
         with pytest.raises(RecipeError, match=sentence):
-            section(RECIPE.model_copy(update={"recover": WORLD.model_copy(update={"lora": adapters})}))
+            checked_section(RECIPE.model_copy(update={"recover": WORLD.model_copy(update={"lora": adapters})}))
     (tmp_path / "exam.jsonl").write_text('{"question": "Who?", "gold_answer": null}\n', encoding="utf-8")
     book = Handbook(documents="world/handbook", exam=str(tmp_path / "exam.jsonl"))
     with pytest.raises(QuestionsError, match="without gold_answer"):

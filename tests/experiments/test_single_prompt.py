@@ -6,9 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cohobate.config import Recipe
-from cohobate.config.load import load_recipe
-from cohobate.config.single import Single
+from cohobate.config import Recipe, Single
+from cohobate.config.load import changed, load_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.experiments.single_prompt import stages
 from cohobate.experiments.single_prompt.arms import (
@@ -19,10 +18,10 @@ from cohobate.experiments.single_prompt.arms import (
     SFT,
     START,
     Scored,
+    checked_section,
     on_answers,
     on_policy,
     order,
-    section,
     sft_arm,
     summarise,
 )
@@ -53,9 +52,17 @@ def test_all_arms_have_as_many_sequences(recipe: Recipe) -> None:
     assert one.lr == many.lr == Single().lr and copied.sft.lr == Single().sft_lr[0]
 
 
+def test_an_objective_that_compares_rollouts_of_a_prompt_is_refused(recipe: Recipe) -> None:
+    rewarded = changed(recipe, {"opd": {"objective": "grpo", "grpo": {"teacher": 0.5}}}, "test")
+    with pytest.raises(RecipeError, match="one rollout of each"):
+        checked_section(rewarded)
+    with pytest.raises(RecipeError, match="set group to 2 or more"):
+        on_policy(rewarded, 0, one=False)
+
+
 def test_sft_has_an_arm_for_each_of_its_rates() -> None:
     shipped = load_recipe("oneprompt")
-    config = section(shipped)
+    config = checked_section(shipped)
     arms = [sft_arm(config, lr) for lr in config.sft_lr]
     assert len(set(arms)) == len(arms) > 1 and order(config) == [START, ONE, MANY, *arms]
     assert [on_answers(shipped, 0, lr=lr).sft.lr for lr in config.sft_lr] == list(config.sft_lr)
@@ -136,7 +143,7 @@ def test_means_are_over_seeds_and_the_start_has_the_interval_of_its_questions() 
 
 def test_mistakes_are_one_sentence(recipe: Recipe, made: dict[str, Artifact]) -> None:
     with pytest.raises(RecipeError, match=r"no section \[single\]"):
-        section(load_recipe("tiny"))
+        checked_section(load_recipe("tiny"))
     far = recipe.model_copy(update={"single": Single(question=999)})
     with pytest.raises(QuestionsError, match=r"no single\.question 999"):
         stages.one_prompt(far, made["questions"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cohobate.cli.main import main
-from cohobate.config import Policy, PolicyJudge, Recipe
+from cohobate.config import Recipe, TinyPolicyJudge, TinyPolicySettings
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import ModelError, QuestionsError, RecipeError
 from cohobate.experiments.tiny_policy import judge_stage, noise_study, reinforce, stage, verdicts
@@ -28,7 +28,7 @@ SHIPPED = load_recipe("helpdesk")
 
 
 def trained(**settings: Any) -> reinforce.Learned:
-    config = Policy(**settings)
+    config = TinyPolicySettings(**settings)
     answers = verdicts.possible_answers(config, FRAME, "helpdesk")
     rewards = verdicts.judge_all(config, OWN, answers, "test").rewards()
     return reinforce.learn(config, OWN["question"].to_list(), answers, rewards)
@@ -125,9 +125,11 @@ def test_every_gold_answer_must_be_among_the_answers() -> None:
         ({}, FRAME.with_columns(gold_answer=pl.lit(None, pl.String)), "have no gold answer"),
     ):
         with pytest.raises(QuestionsError, match=said) as caught:
-            verdicts.possible_answers(Policy.model_validate(settings), frame, "helpdesk")
+            verdicts.possible_answers(TinyPolicySettings.model_validate(settings), frame, "helpdesk")
         assert "\n" not in str(caught.value)
-    assert verdicts.possible_answers(Policy(), FRAME, "helpdesk") == tuple(sorted(set(FRAME["gold_answer"])))
+    assert verdicts.possible_answers(TinyPolicySettings(), FRAME, "helpdesk") == tuple(
+        sorted(set(FRAME["gold_answer"]))
+    )
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def server() -> Iterator[WireServer]:
 
 def asks(server: WireServer, **settings: Any) -> Recipe:
     values = {"kind": "endpoint", "model": "j", "base_url": server.url, "timeout": 60.0, "attempts": 1, **settings}
-    few = Policy(judge=PolicyJudge.model_validate(values), steps=40, study_noise=(0.0,), study_seeds=1)
+    few = TinyPolicySettings(judge=TinyPolicyJudge.model_validate(values), steps=40, study_noise=(0.0,), study_seeds=1)
     return SHIPPED.model_copy(update={"policy": few})
 
 
@@ -201,7 +203,7 @@ def test_refusals_and_time_outs_count_as_minus_one_and_are_told(server: WireServ
 
 
 def test_a_model_in_this_process_can_judge(data: Path) -> None:
-    few = Policy(judge=PolicyJudge(model="world/base", max_tokens=2), steps=5, study_noise=())
+    few = TinyPolicySettings(judge=TinyPolicyJudge(model="world/base", max_tokens=2), steps=5, study_noise=())
     recipe = SHIPPED.model_copy(update={"policy": few})
     asked, found = made(recipe)
     metrics = found.manifest.metrics
@@ -227,7 +229,7 @@ def test_feedback_is_a_pair_a_question_in_the_preference_form(data: Path) -> Non
 
 
 def test_the_page_says_what_the_study_found(data: Path) -> None:
-    config = Policy(steps=30, study_noise=(0.0, 0.3), study_seeds=2)
+    config = TinyPolicySettings(steps=30, study_noise=(0.0, 0.3), study_seeds=2)
     recipe = SHIPPED.model_copy(update={"policy": config})
     asked, found = made(recipe)
     studied = judge_stage.study(recipe, asked, found)
@@ -251,7 +253,7 @@ def test_ask_prints_the_choice(data: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_recipe_without_the_section_is_refused() -> None:
     with pytest.raises(RecipeError, match="no section"):
-        stage.section(load_recipe("tiny"))
+        load_recipe("tiny").section(TinyPolicySettings)
 
 
 @pytest.mark.prefect
@@ -262,7 +264,7 @@ def test_the_flow_tells_what_it_found_and_finds_it_the_second_time(
 
     from flows.judge import judge as flow
 
-    few = Policy(steps=20, study_noise=(0.1,), study_seeds=1)
+    few = TinyPolicySettings(steps=20, study_noise=(0.1,), study_seeds=1)
     recipe = SHIPPED.model_copy(update={"policy": few})
     with prefect_test_harness(server_startup_timeout=120):
         first, second = flow(recipe), flow(recipe)

@@ -9,9 +9,8 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cohobate.cli.main import main
-from cohobate.config import Recipe
+from cohobate.config import Lora, Recipe, Training
 from cohobate.config.load import load_recipe
-from cohobate.config.training import Lora, Training
 from cohobate.core.errors import ModelError
 from cohobate.models.estimate import (
     GPUS,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cohobate.config.training import Alarms, Training
+from cohobate.config import Alarms, Training
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
 from cohobate.models.chat_template import PromptFormat

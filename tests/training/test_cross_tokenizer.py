@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from cohobate.config import Opd
 from cohobate.config.load import load_recipe
-from cohobate.config.opd import Opd
 from cohobate.core.errors import ModelError, RecipeError
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import LoadedModel, load

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from cohobate.config import Lora, Training
 from cohobate.config.load import load_recipe
-from cohobate.config.training import Lora, Training
 from cohobate.core.errors import UserError
 from cohobate.core.progress import Bar
 from cohobate.core.shipped import shipped_path

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cohobate.config import Opd
 from cohobate.config.load import load_recipe
-from cohobate.config.opd import Opd
 from cohobate.core.errors import RecipeError
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load

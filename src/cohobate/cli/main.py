@@ -10,12 +10,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from cohobate.cli import dataset, show
 from cohobate.core.errors import CohobateError
+
+if TYPE_CHECKING:
+    from cohobate.config import Experiment
 
 app = typer.Typer(
     help=__doc__.splitlines()[0] if __doc__ else None,
@@ -135,7 +138,9 @@ def estimate(
 @policy.command()
 def train(recipe: RecipeName = "helpdesk", overrides: Overrides = None) -> None:
     """Reinforce a recipe's tiny policy with its judge, and write the page about both."""
-    _become_experiment("judge", recipe, overrides, "policy")
+    from cohobate.config import TinyPolicySettings
+
+    _become_experiment("judge", recipe, overrides, TinyPolicySettings)
 
 
 @policy.command()
@@ -153,13 +158,17 @@ def answer(
 @app.command()
 def recover(recipe: RecipeName = "handbook", overrides: Overrides = None) -> None:
     """Learn a handbook, measure what was lost, and recover it from the student's earlier self."""
-    _become_experiment("recover", recipe, overrides, "recover")
+    from cohobate.config import Recover
+
+    _become_experiment("recover", recipe, overrides, Recover)
 
 
 @app.command(name="single-prompt")
 def single_prompt(recipe: RecipeName = "oneprompt", overrides: Overrides = None) -> None:
     """Distil on-policy on one prompt, against many prompts and against SFT on the answers to the one."""
-    _become_experiment("single_prompt", recipe, overrides, "single")
+    from cohobate.config import Single
+
+    _become_experiment("single_prompt", recipe, overrides, Single)
 
 
 @app.command()
@@ -271,13 +280,11 @@ for command in (*show.COMMANDS, *dataset.COMMANDS):
     app.command()(command)
 
 
-def _become_experiment(flow: str, recipe: str, overrides: list[str] | None, section: str) -> NoReturn:
+def _become_experiment(flow: str, recipe: str, overrides: list[str] | None, kind: type[Experiment]) -> NoReturn:
     """Run the flow of an experiment, which needs its own section of the recipe."""
     from cohobate.config.load import load_recipe
-    from cohobate.core.errors import RecipeError
 
-    if getattr(load_recipe(recipe, overrides or []), section) is None:
-        raise RecipeError(f"recipe {recipe} has no section [{section}]; add one, or take a shipped recipe that has")
+    load_recipe(recipe, overrides or []).section(kind)
     _become_flow([recipe, *(part for override in overrides or [] for part in ("--set", override))], flow)
 
 

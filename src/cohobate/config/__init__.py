@@ -1,47 +1,55 @@
-"""The recipe: one frozen object that says what a run makes. One section a stage.
+"""The recipe: one frozen object that says what a run makes, one section per stage. Every later room reads it here."""
 
-Fields marked EXECUTION say how the work is done (memory, cadence, machine) and never what comes out: they are no
-part of an artifact's identity. Every other field is.
-"""
-
-from cohobate.config.base import EXECUTION, Section, StageName
-from cohobate.config.compare import Compare, Method
+from cohobate.config.base import Experiment, StageName
+from cohobate.config.compare import BASE, START, Compare, Method
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
-from cohobate.config.policy import Policy, PolicyJudge
-from cohobate.config.questions import Columns, Documents, Hub, Questions
+from cohobate.config.opd import Opd, Sft
+from cohobate.config.questions import Columns, Documents, Fractions, Hub, Questions
 from cohobate.config.recipe import Recipe, Runtime
 from cohobate.config.recover import Adapters, Handbook, Recover
-from cohobate.config.training import Training
+from cohobate.config.single import Single
+from cohobate.config.suites import Harness, Suite
+from cohobate.config.tiny_policy import TinyPolicyJudge, TinyPolicySettings
+from cohobate.config.training import Alarms, Lora, Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
 
 __all__ = [
-    "EXECUTION",
+    "BASE",
+    "START",
     "VERIFIERS",
     "Adapters",
+    "Alarms",
     "Columns",
     "Compare",
     "Curation",
     "Documents",
+    "Experiment",
+    "Fractions",
     "Handbook",
+    "Harness",
     "Hub",
     "Judge",
+    "Lora",
     "Method",
     "Mix",
+    "Opd",
     "Part",
-    "Policy",
-    "PolicyJudge",
     "Questions",
     "Recipe",
     "Recover",
     "Runtime",
-    "Section",
+    "Sft",
+    "Single",
     "StageName",
     "Student",
+    "Suite",
     "Teacher",
     "TeacherAccess",
     "TeacherKind",
+    "TinyPolicyJudge",
+    "TinyPolicySettings",
     "Training",
     "Triples",
     "Verification",

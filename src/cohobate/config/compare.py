@@ -1,10 +1,11 @@
 """Methods that go on from one student, and how they are compared."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from cohobate.config.base import EXECUTION, Positive, Section, Share
+from cohobate.config.base import Experiment
+from cohobate.core.settings import EXECUTION, Positive, Section, Share
 
 # What a method may begin with beside another method: the student of the recipe's own [sft], or the untaught one.
 START, BASE = "start", "base"
@@ -38,8 +39,11 @@ class Method(Section):
     """For people, on the page."""
 
 
-class Compare(Section):
+class Compare(Experiment):
     """Methods over several seeds, measured alike."""
+
+    key: ClassVar[str] = "compare"
+    shipped: ClassVar[str] = "compare"
 
     methods: Annotated[dict[str, Method], Field(min_length=1), AfterValidator(_nameable)]
     """By name."""

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import EXECUTION, Count, Positive, Section, Share, SplitName
+from cohobate.config.base import SplitName
+from cohobate.core.settings import EXECUTION, Count, Positive, Section, Share
 
 
 class Part(Section):

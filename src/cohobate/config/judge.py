@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from cohobate.config.base import EXECUTION, Memory, Positive, Share
 from cohobate.config.models import Teacher
+from cohobate.core.settings import EXECUTION, Memory, Positive, Share
 
 
 def _must_judge(prompt: str) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from cohobate.config import Recipe
 from cohobate.core.errors import RecipeError
+from cohobate.core.settings import Section
 from cohobate.core.shipped import shipped_path, shipped_recipes
+
+SomeSection = TypeVar("SomeSection", bound=Section)
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -45,29 +48,32 @@ def find_recipe(name: str) -> Path:
 
 
 def make_recipe(values: dict[str, Any], where: str) -> Recipe:
-    """Validate `values`; `where` opens the error's sentence."""
+    """The recipe of `values`. Raises RecipeError, whose sentence `where` opens."""
+    return _validated(Recipe, values, where)
+
+
+def _validated(kind: type[SomeSection], values: dict[str, Any], where: str) -> SomeSection:
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {sentence(error)}") from None
+        raise RecipeError(f"{where}: {sentence(error, kind)}") from None
 
 
-def changed(recipe: Recipe, changes: dict[str, Any], where: str) -> Recipe:
-    """`recipe` with `changes` in it, as if somebody had written it down so; a section changes by its keys.
+def changed(section: SomeSection, changes: Mapping[str, Any], where: str) -> SomeSection:
+    """A recipe, or a section of one, with `changes`, validated as if they had been written in its file.
 
-    Raises RecipeError when that makes no recipe; `where` opens its sentence.
+    A table changes the keys that it names and leaves the others; a Section replaces the one that stood there. Raises
+    RecipeError when the changes are wrong; `where` opens its sentence.
     """
-    values = recipe.model_dump(mode="json")
-    _change(values, changes)
-    return make_recipe(values, where)
+    return _validated(type(section), _merged(section.model_dump(mode="json"), changes), where)
 
 
-def _change(values: dict[str, Any], changes: dict[str, Any]) -> None:
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _change(values[key], value)
-        else:
-            values[key] = value
+        before = values.get(key)
+        merged[key] = _merged(before, value) if isinstance(value, dict) and isinstance(before, dict) else value
+    return merged
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -99,15 +105,15 @@ def apply(values: dict[str, Any], override: str) -> None:
     target[parts[-1]] = value
 
 
-def sentence(error: ValidationError) -> str:
-    """The first problem in words, and how many more there are."""
+def sentence(error: ValidationError, kind: type[BaseModel] = Recipe) -> str:
+    """The first problem of values for `kind` in words, and how many more there are."""
     # A misspelt key often makes another one missing, and is what to put right.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     where = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        siblings = _fields_at(first["loc"][:-1])
+        siblings = _fields_at(kind, first["loc"][:-1])
         return f"unknown key '{where}'{_near(str(first['loc'][-1]), siblings, where)}{more}"
     if first["type"] == "missing":
         return f"'{where}' is missing; set it{more}"
@@ -130,8 +136,8 @@ def _wanted(problem: str, message: str, where: str) -> str:
     return message.replace("input should", "it should").replace("string should", "it should")
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = Recipe
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = kind
     for part in location:
         field = model.model_fields.get(part) if _is_model(model) else None
         # A section that may be left out is annotated `Section | None`.

@@ -6,7 +6,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from cohobate.config.base import EXECUTION, Memory, Positive, Prompt, Section
+from cohobate.config.base import Prompt
+from cohobate.core.settings import EXECUTION, Memory, Positive, Section
 
 if TYPE_CHECKING:
     import polars as pl

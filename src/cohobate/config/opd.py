@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import EXECUTION, Positive, Section, Share
 from cohobate.config.training import Training
+from cohobate.core.settings import EXECUTION, Positive, Section, Share
 
 Weight = Annotated[float, Field(ge=0)]
 

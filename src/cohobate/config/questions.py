@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, model_validator
 
-from cohobate.config.base import EXECUTION, Count, Positive, Section, Share
+from cohobate.core.settings import EXECUTION, Count, Positive, Section, Share
 
 
 class Columns(Section):

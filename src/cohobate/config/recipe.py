@@ -1,20 +1,24 @@
 """The recipe, and its sections on evaluation, report and machine."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, SplitName
+from cohobate.config.base import Experiment, SplitName
 from cohobate.config.compare import Compare
 from cohobate.config.curation import Curation
 from cohobate.config.models import Student, Teacher
 from cohobate.config.opd import Opd, Sft
-from cohobate.config.policy import Policy
 from cohobate.config.questions import Questions
 from cohobate.config.recover import Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
+from cohobate.config.tiny_policy import TinyPolicySettings
 from cohobate.config.triples import Triples
+from cohobate.core.errors import RecipeError
+from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section
+
+SomeExperiment = TypeVar("SomeExperiment", bound=Experiment)
 
 
 class Evaluation(Section):
@@ -83,7 +87,7 @@ class Recipe(Section):
     report: Report = Report()
     compare: Compare | None = None
     """The methods of `cohobate compare`; no stage of a distillation reads it."""
-    policy: Policy | None = None
+    policy: TinyPolicySettings | None = None
     """The tiny policy of `cohobate policy`; no stage of a distillation reads it."""
     recover: Recover | None = None
     """The experiment of `cohobate recover`; no stage of a distillation reads it."""
@@ -94,6 +98,15 @@ class Recipe(Section):
     harness: Harness | None = None
     """Tasks of lm-evaluation-harness for `cohobate suites`."""
     runtime: Runtime = Runtime()
+
+    def section(self, kind: type[SomeExperiment]) -> SomeExperiment:
+        """The section of an experiment. Raises RecipeError where the recipe has none."""
+        value = getattr(self, kind.key)
+        if not isinstance(value, kind):
+            raise RecipeError(
+                f"recipe {self.name} has no section [{kind.key}]; add one, or take the shipped recipe {kind.shipped}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_format(self) -> Self:

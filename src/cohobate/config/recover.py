@@ -1,11 +1,12 @@
 """Personalisation without forgetting: what is learnt, mixed with how much chat, and how it is examined."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from cohobate.config.base import EXECUTION, Positive, Section, Share
+from cohobate.config.base import Experiment
 from cohobate.config.compare import Changes
+from cohobate.core.settings import EXECUTION, Positive, Section, Share
 
 
 class Handbook(Section):
@@ -34,11 +35,14 @@ _WORLD = tuple(
 )
 
 
-class Recover(Section):
+class Recover(Experiment):
     """Mid-train the student on documents mixed with chat, then recover what it lost from its earlier self.
 
     Mid-training uses the settings of [sft], recovery those of [opd]; the student's model is the earlier self.
     """
+
+    key: ClassVar[str] = "recover"
+    shipped: ClassVar[str] = "handbook"
 
     handbooks: Annotated[tuple[Handbook, ...], Field(min_length=1, max_length=2)] = _WORLD
     """What is learnt; the second one in a second round, after the first is learnt and recovered from."""

@@ -1,16 +1,20 @@
 """One prompt, many samples: on-policy distillation on a single prompt, against many prompts and against SFT on it."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from cohobate.config.base import Count, Positive, Section, Share
+from cohobate.config.base import Experiment
+from cohobate.core.settings import Count, Positive, Share
 
 Rate = Annotated[float, Field(gt=0)]
 
 
-class Single(Section):
+class Single(Experiment):
     """Every arm starts from the student of [sft] and makes as many steps of as many sequences."""
+
+    key: ClassVar[str] = "single"
+    shipped: ClassVar[str] = "oneprompt"
 
     bare: Share = 0.0
     """Share of the triples, drawn by the hash of the question, of which the start learns `Answer: ...` alone, as from

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section
 from cohobate.config.questions import Columns
+from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section
 
 
 class Suite(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Share
+from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section, Share
 
 
 class Lora(Section):

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cohobate.config.base import EXECUTION, Count, Memory, Positive, Section, Share
 from cohobate.config.judge import Judge
+from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section, Share
 
 VERIFIERS = ("exact", "numeric", "math", "judge")
 

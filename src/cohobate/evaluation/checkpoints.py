@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cohobate.config import Recipe
-from cohobate.config.load import make_recipe
+from cohobate.config.load import changed, make_recipe
 from cohobate.core.errors import ModelError
 from cohobate.store.artifacts import Artifact, Store
 
@@ -19,8 +19,7 @@ def find(name: str, recipe: Recipe | None) -> tuple[Recipe, list[Artifact]]:
     if (Path(name) / "config.json").is_file():
         if recipe is None:
             raise ModelError(f"{name} is a folder, which names no questions; give the recipe to evaluate it by")
-        student = recipe.student.model_copy(update={"model": name})
-        return recipe.model_copy(update={"student": student}), []
+        return changed(recipe, {"student": {"model": name}}, f"recipe {recipe.name}, measured on {name}"), []
     if Path(name).is_dir():
         raise ModelError(f"{name} holds no model: there is no config.json in it")
     artifact = Store().find(name)

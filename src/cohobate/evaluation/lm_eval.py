@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cohobate.config.suites import Harness
+from cohobate.config import Harness
 from cohobate.core.errors import RecipeError, UserError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.statistics import Z95, Interval

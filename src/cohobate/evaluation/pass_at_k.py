@@ -14,9 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from cohobate.config import Questions
-from cohobate.config.questions import Fractions
-from cohobate.config.suites import Suite
+from cohobate.config import Fractions, Questions, Suite
 from cohobate.core.errors import QuestionsError
 from cohobate.core.statistics import Interval, wilson
 from cohobate.sources.read import read

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cohobate.config import Recipe
-from cohobate.config.training import Training
+from cohobate.config import Recipe, Training
 from cohobate.core.errors import ModelError
 from cohobate.models.published_configs import names, published_config
 from cohobate.store.ledger import PASSES, ModelCost

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from cohobate.config import Curation, Recipe
-from cohobate.config.load import load_recipe, sentence
+from cohobate.config.load import changed, load_recipe, sentence
 from cohobate.core.errors import CurationError, StoreError
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace, verify
 
@@ -77,7 +77,7 @@ def curate(triples: Artifact, config: Curation) -> Artifact:
     name = recipe.name if recipe.name.endswith(_SUFFIX) else recipe.name + _SUFFIX
     return store.produce(
         "triples",
-        recipe=recipe.model_copy(update={"name": name, "curation": config}),
+        recipe=changed(recipe, {"name": name, "curation": config}, f"recipe {name}"),
         version=VERSION,
         identity={"curation": _identity(config, numbers)},
         parents=[*sources, questions],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cohobate.config import Judge, Recipe, Teacher, Triples
+from cohobate.config.load import changed
 from cohobate.core.errors import CohobateError, TeacherError, UserError
 from cohobate.store.artifacts import data_root
 
@@ -202,7 +203,7 @@ def _vllm() -> str:
 def _answers(teacher: Teacher, given: Triples | Judge) -> str:
     from cohobate.teachers.kinds import open_backend
 
-    limits = given.model_copy(update={"attempts": 2})
+    limits = changed(given, {"attempts": 2}, "preflight")
     return _one_answer(teacher, open_backend(teacher, limits), ", ".join(teacher.base_urls))
 
 
@@ -218,7 +219,7 @@ def _as_asked(teacher: Teacher, given: Triples | None = None) -> str:
 def _engine_answers(recipe: Recipe) -> str:
     from cohobate.teachers.kinds import open_backend
 
-    one_at_a_time = recipe.triples.model_copy(update={"batch_size": 1})
+    one_at_a_time = changed(recipe.triples, {"batch_size": 1}, "preflight")
     return _one_answer(recipe.teacher, open_backend(recipe.teacher, one_at_a_time, recipe.runtime), "vLLM")
 
 

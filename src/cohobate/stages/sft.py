@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
+from cohobate.config.load import changed
 from cohobate.core.errors import SelectionError
 from cohobate.models.loading import model_fingerprint
 from cohobate.stages.curation import selected
@@ -30,7 +31,8 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact, start: Artifac
     """
     triples = selected(recipe, triples)
     if start is not None:
-        recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"model": _model(start)})})
+        where = f"recipe {recipe.name}, from {start.id}"
+        recipe = changed(recipe, {"student": {"model": str(start.path / "model")}}, where)
     student = {**recipe.student.identity(), "model": model_fingerprint(recipe.student.model)}
     return Store().produce(
         "sft",
@@ -40,10 +42,6 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact, start: Artifac
         parents=[triples, questions, *([start] if start else [])],
         build=lambda workspace: build(recipe, triples, questions, workspace),
     )
-
-
-def _model(artifact: Artifact) -> str:
-    return str(artifact.path / "model")
 
 
 def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:

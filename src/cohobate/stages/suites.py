@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Recipe
-from cohobate.config.suites import Suite
+from cohobate.config import Recipe, Suite
 from cohobate.core.errors import RecipeError
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace

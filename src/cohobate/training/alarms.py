@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cohobate.config.training import Alarms
+from cohobate.config import Alarms
 from cohobate.training.types import Metrics
 
 _FIRST = 5  # steps that say what is normal

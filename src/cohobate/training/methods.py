@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cohobate.config.opd import Opd
+from cohobate.config import Opd
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Head, Objective
 from cohobate.training.objectives.distributions import FullVocabulary

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config.judge import Judge
+from cohobate.config import Judge
 from cohobate.core.answer_parsing import parse
 from cohobate.core.answer_text import usable
 from cohobate.core.errors import TeacherError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from cohobate.config.compare import BASE
+from cohobate.config import BASE
 from cohobate.core.errors import QuestionsError
 from cohobate.experiments.comparison.facts import CurvePoint
 from cohobate.experiments.comparison.runner import TrainedStudent

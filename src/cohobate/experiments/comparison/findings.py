@@ -26,7 +26,7 @@ from cohobate.experiments.comparison.facts import (
     Spread,
     TargetFacts,
 )
-from cohobate.experiments.comparison.plan import chosen_methods, compare_section, from_base, from_start, reference
+from cohobate.experiments.comparison.plan import chosen_methods, from_base, from_start, reference
 from cohobate.experiments.comparison.runner import ComparisonRunner, TrainedStudent
 from cohobate.store.artifacts import Artifact
 
@@ -35,7 +35,7 @@ def findings(runner: ComparisonRunner) -> Facts:
     """Everything that tables and page show; `split` is the first of the recipe's evaluation.splits."""
     recipe, trained = runner.recipe, runner.trained()
     start_triples, start, start_scores = runner.triples(recipe), runner.start(), runner.start_scores()
-    compare, split = compare_section(recipe), recipe.evaluation.splits[0]
+    compare, split = recipe.section(Compare), recipe.evaluation.splits[0]
     curves = cost_curves(trained, start_triples)
     runs = [_run(student, split, curves[student.run.method, student.run.seed]) for student in trained]
     by_method = {name: [each for each in trained if each.run.method == name] for name in chosen_methods(compare)}

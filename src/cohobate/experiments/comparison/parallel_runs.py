@@ -19,11 +19,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cohobate.config import Recipe
+from cohobate.config import Compare, Recipe
 from cohobate.core import interrupts, progress, slots
 from cohobate.core.atomic_files import read_json, write_json_atomic
 from cohobate.core.processes import Group
-from cohobate.experiments.comparison.plan import StudentRun, compare_section
+from cohobate.experiments.comparison.plan import StudentRun
 from cohobate.experiments.comparison.runner import ComparisonRunner, StageFunctions
 from cohobate.stages import evaluation, opd, sft, triples
 from cohobate.store.artifacts import Artifact, NotMadeError, data_root, only_looking
@@ -39,7 +39,7 @@ def train_students(recipe: Recipe, questions: Artifact) -> None:
     """
     runner = ComparisonRunner(recipe, questions, STAGES)
     missing = _missing(runner)
-    processes = min(compare_section(recipe).parallel, len(missing))
+    processes = min(recipe.section(Compare).parallel, len(missing))
     if processes < 2:
         return
     bar_of = progress.bar("students", len(missing), "students")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cohobate.config import Compare, Method, Recipe
-from cohobate.config.compare import BASE, START
+from cohobate.config import BASE, START, Compare, Method, Recipe
 from cohobate.config.load import changed
 from cohobate.core.errors import RecipeError
 
@@ -24,13 +23,6 @@ class StudentRun:
     @property
     def name(self) -> str:
         return f"{self.method} seed {self.seed}"
-
-
-def compare_section(recipe: Recipe) -> Compare:
-    """The recipe's [compare]. Raises RecipeError when there is none."""
-    if recipe.compare is None:
-        raise RecipeError(f"recipe {recipe.name} has no section [compare]; add one, or take the shipped recipe compare")
-    return recipe.compare
 
 
 def chosen_methods(compare: Compare) -> dict[str, Method]:
@@ -56,7 +48,7 @@ def plan(recipe: Recipe) -> list[StudentRun]:
     Raises RecipeError when the recipe has no [compare], a method's changes make no recipe, or evaluation
     points of two methods would not compare.
     """
-    compare = compare_section(recipe)
+    compare = recipe.section(Compare)
     methods = chosen_methods(compare)
     runs = [
         StudentRun(name, seed, method.stage, method.start, _recipe_of(recipe, name, method, seed))

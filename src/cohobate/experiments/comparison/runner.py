@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cohobate.config import Recipe
-from cohobate.config.compare import BASE, START
+from cohobate.config import BASE, START, Recipe
 from cohobate.core.fingerprint import hash_value
 from cohobate.experiments.comparison.plan import StudentRun, plan
 from cohobate.store.artifacts import Artifact

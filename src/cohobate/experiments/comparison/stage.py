@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Recipe
-from cohobate.experiments.comparison.plan import chosen_methods, compare_section, reference
+from cohobate.config import Compare, Recipe
+from cohobate.experiments.comparison.plan import chosen_methods, reference
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def compare(runner: ComparisonRunner) -> Artifact:
 
 def _identity(recipe: Recipe, trained: Sequence[TrainedStudent]) -> dict[str, Any]:
     """Students by method and seed, and the settings of tables and page."""
-    config = compare_section(recipe)
+    config = recipe.section(Compare)
     methods = chosen_methods(config)
     return {
         "targets": config.targets,

@@ -24,15 +24,16 @@ class Arm:
         return f"{share}:{100 - share}{' LoRA' if self.lora else ''}"
 
 
-def section(recipe: Recipe) -> Recover:
-    """The recipe's [recover]. Raises RecipeError without one, or with an OPD that does not ask the earlier self."""
-    if recipe.recover is None:
-        raise RecipeError(f"recipe {recipe.name} has no section [recover]; add one, or take the recipe handbook")
+def checked_section(recipe: Recipe) -> Recover:
+    """The recipe's [recover]. Raises RecipeError without one, or where OPD does not learn from the earlier checkpoint,
+    or where the adapters' changes make no recipe.
+    """
+    config = recipe.section(Recover)
     if not recipe.opd.asks_teacher or recipe.opd.uses_triples:
-        raise RecipeError("recovery learns from what the earlier self says to rollouts; set opd.objective = 'exact'")
-    if recipe.recover.lora is not None:
-        _adapted(recipe, recipe.recover.lora)
-    return recipe.recover
+        raise RecipeError("recovery learns from the earlier checkpoint's scores of rollouts; set opd.objective")
+    if config.lora is not None:
+        _adapted(recipe, config.lora)
+    return config
 
 
 def _adapted(recipe: Recipe, adapters: Adapters) -> Recipe:
@@ -62,20 +63,18 @@ def second_round(config: Recover) -> list[Arm]:
 
 def of_arm(recipe: Recipe, arm: Arm, earlier: str | None = None) -> Recipe:
     """The recipe of an arm: its seed and adapters; `earlier` is the model that teaches, else the recipe's student."""
-    config = section(recipe)
+    config = checked_section(recipe)
     model = earlier or recipe.student.model
     chosen = _adapted(recipe, config.lora) if arm.lora and config.lora else recipe
-    own = {"seed": arm.seed}
     # Teacher and student are one model, so they read the same prompt.
     asked = {"prompt": recipe.student.prompt, "system": recipe.student.system}
-    return chosen.model_copy(
-        update={
-            "sft": chosen.sft.model_copy(update=own),
-            "opd": chosen.opd.model_copy(update=own),
-            "student": Student(model=model, **asked),
-            "teacher": Teacher(model=model, **asked),
-        }
-    )
+    changes = {
+        "sft": {"seed": arm.seed},
+        "opd": {"seed": arm.seed},
+        "student": Student(model=model, **asked),
+        "teacher": Teacher(model=model, **asked),
+    }
+    return changed(chosen, changes, f"recipe {recipe.name}, arm {arm.name}")
 
 
 def _again(config: Recover) -> float:

@@ -7,8 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from cohobate.config import Documents, Questions, Recover
-from cohobate.config.recover import Handbook
+from cohobate.config import Documents, Handbook, Questions, Recover
 from cohobate.core.errors import QuestionsError
 from cohobate.core.fingerprint import hash_file
 from cohobate.models.chat_template import PromptFormat, encode, training_sequence

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Recipe
-from cohobate.experiments.recovery.arms import Arm, of_arm, section
+from cohobate.config import Recipe, Recover
+from cohobate.experiments.recovery.arms import Arm, of_arm
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
@@ -31,7 +31,7 @@ def prompts(recipe: Recipe, practised: Sequence[int] = ()) -> Artifact:
     """
     from cohobate.experiments.recovery import data
 
-    config = section(recipe)
+    config = recipe.section(Recover)
     books = [data.handbook_identity(config.handbooks[number - 1])["practice"] for number in practised]
     return Store().produce(
         "questions",
@@ -50,7 +50,7 @@ def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspac
     from cohobate.core.schema import QUESTIONS
     from cohobate.experiments.recovery import data
 
-    config = section(recipe)
+    config = recipe.section(Recover)
     frames = [data.chat_prompts(config)]
     for number, split in itertools.product(practised, ("train", "fresh")):
         known = data.practised(config.handbooks[number - 1], number, split)
@@ -65,7 +65,7 @@ def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspac
 
 def chat(recipe: Recipe, asked: Artifact, earlier: Artifact | None = None) -> Artifact:
     """What the earlier self (the recipe's student, or an artifact's) replies to the prompts of the mix."""
-    config = section(recipe)
+    config = recipe.section(Recover)
     place = _model(recipe, earlier)
     identity = {
         "model": model_fingerprint(str(place)),
@@ -93,7 +93,7 @@ def _reply(recipe: Recipe, place: Path, asked: Artifact, workspace: Workspace) -
     from cohobate.models.torch_setup import prepare_torch
 
     prepare_torch(recipe.runtime)
-    config = section(recipe)
+    config = recipe.section(Recover)
     questions = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "train")
     model = load(place, device=recipe.runtime.device)
     replies, spent = reply(model, student_format(recipe), questions, config.max_tokens, config.temperature, 0)
@@ -107,7 +107,7 @@ def midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, earlier: 
     """The student (or the artifact `earlier`) after reading handbook `number`, mixed with chat at the arm's share."""
     from cohobate.experiments.recovery import data
 
-    chosen, config = of_arm(recipe, arm), section(recipe)
+    chosen, config = of_arm(recipe, arm), recipe.section(Recover)
     place = _model(recipe, earlier)
     identity = {
         **chosen.sft.identity(),
@@ -139,7 +139,7 @@ def _midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, place: P
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)
-    config, prompt_format = section(recipe), student_format(recipe)
+    config, prompt_format = recipe.section(Recover), student_format(recipe)
     student = load(place, device=recipe.runtime.device, train=True)
     book = data.document_rows(config.handbooks[number - 1], config.words, student.tokenizer, prompt_format)
     source = data.Mixed(
@@ -163,7 +163,7 @@ def exam(recipe: Recipe, asked: Artifact, model: Artifact | None = None) -> Arti
     """The scores of the student, or of the model of an artifact, in chat and on every handbook."""
     from cohobate.experiments.recovery import data
 
-    config, place = section(recipe), _model(recipe, model)
+    config, place = recipe.section(Recover), _model(recipe, model)
     identity = {
         "model": model_fingerprint(str(place)),
         "student": recipe.student.identity(),
@@ -191,7 +191,7 @@ def _examine(recipe: Recipe, asked: Artifact, place: Path, workspace: Workspace)
     from cohobate.models.torch_setup import prepare_torch
 
     prepare_torch(recipe.runtime)
-    config = section(recipe)
+    config = recipe.section(Recover)
     frame = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "test")
     books = [data.examined(book, number) for number, book in enumerate(config.handbooks, 1)]
     questions: pl.DataFrame = pl.concat([frame, *(book.select(frame.columns) for book in books)])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
-from cohobate.experiments.recovery.arms import section
+from cohobate.experiments.recovery.arms import checked_section
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ VERSION = 1
 
 def write(recipe: Recipe, found: Sequence[Examined]) -> Artifact:
     """The table and page of the exams `found`."""
-    section(recipe)
+    checked_section(recipe)
     places = [[one.round, one.arm, one.seed, one.phase] for one in found]
     parents = [one.exam for one in found]
     return Store().produce(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cohobate.config import Recipe
-from cohobate.config.single import Single
+from cohobate.config import Recipe, Single
+from cohobate.config.load import changed
 from cohobate.core.errors import RecipeError
 from cohobate.core.statistics import Interval, over_seeds
 from cohobate.store.artifacts import Artifact
@@ -40,22 +40,29 @@ def order(config: Single) -> list[str]:
     return [START, ONE, MANY, *(sft_arm(config, lr) for lr in config.sft_lr)]
 
 
-def section(recipe: Recipe) -> Single:
-    """The recipe's [single]. Raises RecipeError without one, or with an OPD that does not ask the teacher."""
-    if recipe.single is None:
-        raise RecipeError(f"recipe {recipe.name} has no section [single]; add one, or take the recipe oneprompt")
+def checked_section(recipe: Recipe) -> Single:
+    """The recipe's [single]. Raises RecipeError without one, or where one of the arms cannot be trained with it."""
+    config = recipe.section(Single)
     if not recipe.opd.asks_teacher or recipe.opd.uses_triples:
-        raise RecipeError("the single prompt is learnt from what the teacher says to rollouts; set opd.objective")
-    return recipe.single
+        raise RecipeError("the single prompt is learnt from the teacher's scores of rollouts; set opd.objective")
+    if recipe.opd.is_rewarded:
+        raise RecipeError(
+            f"opd.objective = '{recipe.opd.objective}' compares rollouts of a prompt, but the arm with many prompts "
+            "has one rollout of each; set another opd.objective"
+        )
+    for one in (True, False):
+        on_policy(recipe, 0, one=one)
+    on_answers(recipe, 0)
+    return config
 
 
 def on_policy(recipe: Recipe, seed: int, *, one: bool) -> Recipe:
     """OPD with all rollouts of a step on one prompt, or one on each of as many."""
-    config = section(recipe)
+    config = recipe.section(Single)
     prompts, group = (1, config.rollouts) if one else (config.rollouts, 1)
     own: dict[str, float] = {"prompts": prompts, "group": group, "seed": seed}
     own |= _schedule(recipe.opd.warmup, config, config.lr)
-    return recipe.model_copy(update={"opd": recipe.opd.model_copy(update=own)})
+    return changed(recipe, {"opd": own}, f"recipe {recipe.name}, {ONE if one else MANY}")
 
 
 def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None, lr: float | None = None) -> Recipe:
@@ -63,7 +70,7 @@ def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None, lr: flo
 
     lr: one of `sft_lr`; None: the first, since the answers are the same.
     """
-    config = section(recipe)
+    config = recipe.section(Single)
     own: dict[str, Any] = {
         "batch": config.rollouts,
         "select": "all",
@@ -72,14 +79,8 @@ def on_answers(recipe: Recipe, seed: int, start: Artifact | None = None, lr: flo
     }
     triples = {"samples": config.rollouts, "temperature": 1.0, "seed": seed}
     model = {"model": str(start.path / "model")} if start else {}
-    return recipe.model_copy(
-        update={
-            "triples": recipe.triples.model_copy(update=triples),
-            "sft": recipe.sft.model_copy(update=own),
-            "student": recipe.student.model_copy(update=model),
-            "curation": None,
-        }
-    )
+    changes = {"triples": triples, "sft": own, "student": model, "curation": None}
+    return changed(recipe, changes, f"recipe {recipe.name}, {SFT}")
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Recipe
+from cohobate.config import Recipe, Single
 from cohobate.core.errors import QuestionsError
-from cohobate.experiments.single_prompt.arms import START, Scored, section
+from cohobate.experiments.single_prompt.arms import START, Scored
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def one_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
         "questions",
         recipe=recipe,
         version=VERSION,
-        identity={"single": section(recipe).question},
+        identity={"single": recipe.section(Single).question},
         parents=[questions],
         build=lambda workspace: _write_one(recipe, questions, workspace),
     )
@@ -40,7 +40,7 @@ def _write_one(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Out
     from cohobate.core.schema import QUESTIONS
 
     frame = pl.read_parquet(questions.path / "questions.parquet")
-    fresh, place = frame.filter(pl.col("split") == "fresh"), section(recipe).question
+    fresh, place = frame.filter(pl.col("split") == "fresh"), recipe.section(Single).question
     if place >= len(fresh):
         raise QuestionsError(f"{questions.id} has {len(fresh)} fresh questions, so there is no single.question {place}")
     chosen = fresh[place : place + 1]
@@ -52,13 +52,13 @@ def _write_one(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Out
 
 def bare(recipe: Recipe, triples: Artifact) -> Artifact:
     """The triples of the start: `single.bare` of them, by the hash of the question, without their rationales."""
-    if not section(recipe).bare:
+    if not recipe.section(Single).bare:
         return triples
     return Store().produce(
         "triples",
         recipe=recipe,
         version=VERSION,
-        identity={"bare": section(recipe).bare},
+        identity={"bare": recipe.section(Single).bare},
         parents=[triples],
         build=lambda workspace: _write_bare(recipe, triples, workspace),
     )
@@ -71,7 +71,7 @@ def _write_bare(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outc
     from cohobate.core.schema import TRIPLES
 
     frame = pl.read_parquet(triples.path / "triples.parquet")
-    share = section(recipe).bare
+    share = recipe.section(Single).bare
     drawn = pl.Series([_place(question) < share for question in frame["question_id"]], dtype=pl.Boolean)
     cut = drawn & frame["answer"].is_not_null()
     frame = frame.with_columns(
@@ -97,7 +97,7 @@ def held_out(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
 
     config = recipe.evaluation
     identity = {
-        "limit": section(recipe).limit,
+        "limit": recipe.section(Single).limit,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
         "student": recipe.student.identity(),
@@ -128,7 +128,7 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
     prepare_torch(recipe.runtime)
     config = recipe.evaluation
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "test")
-    asked = frame.head(section(recipe).limit)
+    asked = frame.head(recipe.section(Single).limit)
     student = load(model.path / "model", device=recipe.runtime.device)
     found: dict[str, Any] = {}
     frames, spent = [], []
@@ -163,7 +163,7 @@ def write(recipe: Recipe, prompt: Artifact, found: Sequence[Scored]) -> Artifact
         "single",
         recipe=recipe,
         version=VERSION,
-        identity={"places": [[one.arm, one.seed] for one in found], **section(recipe).identity()},
+        identity={"places": [[one.arm, one.seed] for one in found], **recipe.section(Single).identity()},
         parents=[prompt, *(part for one in found for part in (one.exam, one.model))],
         build=lambda workspace: _build(recipe, prompt, found, workspace),
     )
@@ -214,7 +214,7 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
     from cohobate.experiments.single_prompt.arms import DECODINGS, PARTS
     from cohobate.report.experiment import Dot, Page, Table, spread
 
-    config, asked = section(recipe), prompt.manifest.metrics
+    config, asked = recipe.section(Single), prompt.manifest.metrics
     assert isinstance(asked, dict)
     header = ["arm", "seeds", "greedy", "sampled", "worked out", "right of those", "loss", "tokens an answer"]
     cells = [

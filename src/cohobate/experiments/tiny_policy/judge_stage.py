@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Policy, Recipe
-from cohobate.core.errors import RecipeError
+from cohobate.config import Recipe, TinyPolicySettings
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
@@ -16,9 +15,7 @@ VERSION = 1
 
 def study(recipe: Recipe, questions: Artifact, policy: Artifact) -> Artifact:
     """Compare judges of several shares of wrong verdicts, over seeds, and write the page about `policy` and them."""
-    if recipe.policy is None:
-        raise RecipeError(f"recipe {recipe.name} has no section [policy]")
-    config = recipe.policy
+    config = recipe.section(TinyPolicySettings)
     return Store().produce(
         "judge",
         recipe=recipe,
@@ -29,7 +26,7 @@ def study(recipe: Recipe, questions: Artifact, policy: Artifact) -> Artifact:
     )
 
 
-def _build(config: Policy, questions: Artifact, policy: Artifact, workspace: Workspace) -> Outcome:
+def _build(config: TinyPolicySettings, questions: Artifact, policy: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core import progress
@@ -54,7 +51,7 @@ def _build(config: Policy, questions: Artifact, policy: Artifact, workspace: Wor
     return Outcome(len(rows), {"conditions": found})
 
 
-def _page(config: Policy, questions: Artifact, policy: Artifact, found: list[dict[str, Any]]) -> Page:
+def _page(config: TinyPolicySettings, questions: Artifact, policy: Artifact, found: list[dict[str, Any]]) -> Page:
     from cohobate.report.experiment import Dot, Page
 
     dots = [

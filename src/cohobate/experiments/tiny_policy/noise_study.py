@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from cohobate.config import Policy
+from cohobate.config import TinyPolicySettings
+from cohobate.config.load import changed
 from cohobate.core.statistics import Interval, over_seeds
 from cohobate.experiments.tiny_policy.reinforce import greedy, learn, score
 from cohobate.experiments.tiny_policy.verdicts import judge_all
@@ -15,16 +16,20 @@ from cohobate.experiments.tiny_policy.verdicts import judge_all
 RIGHT, SAME, ANEW = "right", "the same pairs each time", "anew each time"
 
 
-def runs(config: Policy, learnt: pl.DataFrame, unseen: pl.DataFrame, answers: tuple[str, ...]) -> Iterator[Any]:
+def runs(
+    config: TinyPolicySettings, learnt: pl.DataFrame, unseen: pl.DataFrame, answers: tuple[str, ...]
+) -> Iterator[Any]:
     """A row a run: noise, errors, seed, own and unseen accuracy, running reward, the step it was saved after.
 
     The exact verifier judges, so that the share of wrong verdicts is known.
     """
-    rewards = judge_all(config.model_copy(update={"judge": None}), learnt, answers, "study").rewards()
+    rewards = judge_all(changed(config, {"judge": None}, "the study of noise"), learnt, answers, "study").rewards()
     for noise, errors in conditions(config):
         for seed in range(config.study_seeds):
             settings = {"seed": seed, "noise": noise, "noise_each_time": errors == ANEW}
-            found = learn(config.model_copy(update=settings), learnt["question"].to_list(), answers, rewards)
+            found = learn(
+                changed(config, settings, "the study of noise"), learnt["question"].to_list(), answers, rewards
+            )
             yield {
                 "noise": noise,
                 "errors": errors,
@@ -36,7 +41,7 @@ def runs(config: Policy, learnt: pl.DataFrame, unseen: pl.DataFrame, answers: tu
             }
 
 
-def conditions(config: Policy) -> list[tuple[float, str]]:
+def conditions(config: TinyPolicySettings) -> list[tuple[float, str]]:
     """Noise and the kind of errors; without noise there is one kind."""
     return [(noise, kind) for noise in config.study_noise for kind in ((SAME, ANEW) if noise else (RIGHT,))]
 

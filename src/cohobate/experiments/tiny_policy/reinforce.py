@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from cohobate.config import Policy
+from cohobate.config import TinyPolicySettings
 from cohobate.core.statistics import wilson
 from cohobate.experiments.tiny_policy.model import TinyPolicy
 from cohobate.experiments.tiny_policy.verdicts import turned
@@ -42,7 +42,10 @@ class Learned:
 
 
 def learn(
-    config: Policy, questions: Sequence[str], answers: Sequence[str], rewards: Mapping[tuple[str, str], float]
+    config: TinyPolicySettings,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    rewards: Mapping[tuple[str, str], float],
 ) -> Learned:
     """Train a new policy on `questions`; `rewards` says +1 or -1 for each (question, answer)."""
     with torch.random.fork_rng(devices=[]):
@@ -82,7 +85,7 @@ def score(answered: pl.DataFrame) -> Metrics:
     return {"n": n, **wilson(correct, n).as_row("accuracy")}
 
 
-def _batch(config: Policy, step: int, count: int) -> list[int]:
+def _batch(config: TinyPolicySettings, step: int, count: int) -> list[int]:
     """The questions of a step: seeded epochs over all of them."""
     places = range(step * config.batch, (step + 1) * config.batch)
     epochs = {at // count for at in places}
@@ -93,7 +96,7 @@ def _batch(config: Policy, step: int, count: int) -> list[int]:
 def _update(
     policy: TinyPolicy,
     optimizer: torch.optim.Optimizer,
-    config: Policy,
+    config: TinyPolicySettings,
     step: int,
     asked: Sequence[str],
     rewards: Mapping[tuple[str, str], float],
@@ -120,5 +123,5 @@ def _update(
     return float(loss.detach()), given, float(-(logprobs.exp() * logprobs).sum(-1).mean())
 
 
-def _occasion(config: Policy, step: int, place: int) -> tuple[int, ...]:
+def _occasion(config: TinyPolicySettings, step: int, place: int) -> tuple[int, ...]:
     return (step, place) if config.noise_each_time else ()

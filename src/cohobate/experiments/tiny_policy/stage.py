@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Policy, Recipe
-from cohobate.core.errors import QuestionsError, RecipeError
+from cohobate.config import Recipe, TinyPolicySettings
+from cohobate.core.errors import QuestionsError
 from cohobate.evaluation.verifiers import judge
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
@@ -21,8 +21,8 @@ LEARNT, UNSEEN = ("train", "fresh"), ("validation", "test", "hard")
 
 
 def train(recipe: Recipe, questions: Artifact) -> Artifact:
-    """Train the tiny policy of `recipe` on the training questions."""
-    config = section(recipe)
+    """Train the tiny policy of `recipe` on the training questions. Raises RecipeError without a section [policy]."""
+    config = recipe.section(TinyPolicySettings)
     identity = {name: value for name, value in config.identity().items() if name not in STUDY}
     if config.judge is not None:
         identity["judge"] = judge.identity(config.judge)
@@ -36,13 +36,6 @@ def train(recipe: Recipe, questions: Artifact) -> Artifact:
     )
 
 
-def section(recipe: Recipe) -> Policy:
-    """The recipe's [policy]. Raises RecipeError without one."""
-    if recipe.policy is None:
-        raise RecipeError(f"recipe {recipe.name} has no section [policy]; add one, or take the shipped recipe helpdesk")
-    return recipe.policy
-
-
 def parts(questions: Artifact) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The questions that the policy learns, and those that it never sees."""
     import polars as pl
@@ -54,7 +47,7 @@ def parts(questions: Artifact) -> tuple[pl.DataFrame, pl.DataFrame]:
     return learnt, unseen
 
 
-def _build(config: Policy, questions: Artifact, workspace: Workspace) -> Outcome:
+def _build(config: TinyPolicySettings, questions: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.experiments.tiny_policy import preferences, reinforce, verdicts

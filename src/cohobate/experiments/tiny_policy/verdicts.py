@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from cohobate.config import Policy
+from cohobate.config import TinyPolicySettings
 from cohobate.core.errors import QuestionsError
 from cohobate.core.statistics import wilson
 from cohobate.evaluation.verifiers import judge
@@ -39,7 +39,7 @@ class Judged:
         return {(question, answer): REWARDS[verdict] for question, answer, verdict in columns.iter_rows()}
 
 
-def possible_answers(config: Policy, questions: pl.DataFrame, where: str) -> tuple[str, ...]:
+def possible_answers(config: TinyPolicySettings, questions: pl.DataFrame, where: str) -> tuple[str, ...]:
     """The fixed answers. Raises QuestionsError unless every question's gold answer is among them."""
     missing = questions.filter(pl.col("gold_answer").is_null())
     if len(missing):
@@ -59,7 +59,7 @@ def possible_answers(config: Policy, questions: pl.DataFrame, where: str) -> tup
     return config.answers or found
 
 
-def judge_all(config: Policy, questions: pl.DataFrame, answers: Sequence[str], mark: str) -> Judged:
+def judge_all(config: TinyPolicySettings, questions: pl.DataFrame, answers: Sequence[str], mark: str) -> Judged:
     """Every answer of every question, judged; raises EndpointError, ModelError or TeacherError of the judge."""
     pairs = [(q, gold, a) for q, gold in questions.select("question", "gold_answer").iter_rows() for a in answers]
     cases = [Case(a, gold, False, q, a) for q, gold, a in pairs]

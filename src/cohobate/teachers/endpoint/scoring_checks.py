@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from cohobate.config import Recipe
+from cohobate.config.load import changed
 from cohobate.core.errors import CohobateError, TeacherError, UserError
 from cohobate.models.chat_template import conversation_ids, encode, messages
 from cohobate.models.loading import LoadedModel, ModelOutline, outline
@@ -189,8 +190,8 @@ class _Server:
         return found
 
     def _ask(self, requests: Sequence[ScoreRequest], url: str | None = None) -> list[list[RowScore] | Unscored]:
-        settings = self.settings.model_copy(update={"base_url": url}) if url else self.settings
-        limits = self.recipe.triples.model_copy(update={"attempts": 2})
+        settings = changed(self.settings, {"base_url": url}, "preflight") if url else self.settings
+        limits = changed(self.recipe.triples, {"attempts": 2}, "preflight")
         exchange = Exchange(settings, limits, ScoreWire(settings))
         try:
             return [item for batch in exchange.answer(requests) for item in batch]

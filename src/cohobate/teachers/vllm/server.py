@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cohobate.config import Recipe
+from cohobate.config.load import changed
 from cohobate.core.errors import EngineError, ModelError
 from cohobate.core.processes import Group
 from cohobate.core.progress import say
@@ -89,8 +90,8 @@ def scoring_server(recipe: Recipe) -> Iterator[Recipe]:
         keeper = threading.Thread(target=_keep, args=(recipe, served, ending), name="vllm-serve", daemon=True)
         keeper.start()
         try:
-            teacher = recipe.teacher.model_copy(update={"base_url": served.url})
-            yield recipe.model_copy(update={"teacher": teacher})
+            where = f"recipe {recipe.name}, scored by {served.url}"
+            yield changed(recipe, {"teacher": {"base_url": served.url}}, where)
         finally:
             ending.set()
             keeper.join()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cohobate.config import Recipe, Training
-from cohobate.config.opd import Opd
+from cohobate.config import Opd, Recipe, Training
 from cohobate.models.chat_template import teacher_format
 from cohobate.models.loading import LoadedModel, load, outline, refuse_mismatch
 from cohobate.models.token_loss import Head

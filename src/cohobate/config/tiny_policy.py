@@ -4,19 +4,23 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import Count, Positive, Section, Share
+from cohobate.config.base import Experiment
 from cohobate.config.judge import Judge
+from cohobate.core.settings import Count, Positive, Share
 
 
-class PolicyJudge(Judge):
+class TinyPolicyJudge(Judge):
     """The judge of a policy's answers: any model that replies +1 or -1, at an endpoint or in this process."""
 
     section: ClassVar[str] = "policy.judge"
     limits_section: ClassVar[str] = "policy.judge"
 
 
-class Policy(Section):
+class TinyPolicySettings(Experiment):
     """A bag of words that chooses one of a few fixed answers, and learns from a judge which one is right."""
+
+    key: ClassVar[str] = "policy"
+    shipped: ClassVar[str] = "helpdesk"
 
     answers: tuple[str, ...] = ()
     """What it can answer; empty: every gold answer of the questions. Each gold answer must be among them."""
@@ -40,7 +44,7 @@ class Policy(Section):
     """The policy is saved when its running reward beats the best so far by more than this."""
     seed: int = 0
     """Seed of weights, order, samples and noise."""
-    judge: PolicyJudge | None = None
+    judge: TinyPolicyJudge | None = None
     """The language model that judges; None: the exact verifier, which is always right."""
     noise: Share = 0.0
     """Share of the judge's verdicts that are turned round, for study."""

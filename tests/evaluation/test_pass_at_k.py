@@ -33,9 +33,9 @@ QUESTIONS = list(generate(_Shallow(), {"test": 8}))
 @pytest.mark.parametrize(("n", "correct"), [(5, 0), (5, 2), (5, 5), (7, 1)])
 def test_pass_at_j_is_the_share_of_subsets_with_a_right_answer(n: int, correct: int) -> None:
     answers = [True] * correct + [False] * (n - correct)
-    for j in range(1, n + 1):
-        subsets = list(itertools.combinations(answers, j))
-        assert pass_at(n, correct, j) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+    subsets = [list(itertools.combinations(answers, j)) for j in range(1, n + 1)]
+    shares = [sum(map(any, drawn)) / len(drawn) for drawn in subsets]
+    assert [pass_at(n, correct, j) for j in range(1, n + 1)] == pytest.approx(shares)
 
 
 def test_the_interval_of_the_average_counts_what_the_answers_tell() -> None:

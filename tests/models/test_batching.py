@@ -43,7 +43,9 @@ widths = st.lists(st.integers(1, 200), min_size=1, max_size=60)
 def test_a_batch_takes_no_row_that_would_be_mostly_padding(widths: list[int], budget: int) -> None:
     """A row more than a tenth shorter than the widest enters only while the batch is less than a quarter full."""
     made = [TrainingSequence(list(range(width + 1)), 1) for width in widths]
-    for batch in batches(made, budget, -1, "cpu"):
+    cut = list(batches(made, budget, -1, "cpu"))
+    assert sum(len(batch.order) for batch in cut) == len(widths)
+    for batch in cut:
         lengths = [len(made[i].ids) - 1 for i in batch.order]
         assert lengths == sorted(lengths, reverse=True)
         short = [place for place, length in enumerate(lengths) if 10 * length < 9 * lengths[0]]

@@ -76,9 +76,11 @@ def test_the_ids_of_a_prompt_do_not_depend_on_what_follows(
     tokenizer: Any, prompt_format: PromptFormat, question: str, completions: list[str]
 ) -> None:
     prompt = chat_template.question_ids(tokenizer, question, prompt_format)
-    for completion in completions:
-        sequence = chat_template.training_sequence(tokenizer, question, completion, prompt_format, ended=True)
-        assert sequence.ids[: len(prompt)] == prompt
+    sequences = [
+        chat_template.training_sequence(tokenizer, question, completion, prompt_format, ended=True)
+        for completion in completions
+    ]
+    assert [sequence.ids[: len(prompt)] for sequence in sequences] == [prompt] * len(completions)
 
 
 def test_tokenizing_prompt_and_completion_as_one_would_change_the_prompt(tokenizer: Any) -> None:

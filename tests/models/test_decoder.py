@@ -138,7 +138,9 @@ def test_products_in_lower_precision_go_through_the_module() -> None:
 
 def test_a_half_precision_model_is_scored_as_transformers_scores_it() -> None:
     model = made(KNOWN["qwen3"]).bfloat16().eval()
-    for row, score in zip(GROUPS, logprobs.score(model, GROUPS, 1000, 0), strict=True):
+    scores = logprobs.score(model, GROUPS, 1000, 0)
+    assert len(scores) == 4 + 2 + 2 + 1 + 3
+    for row, score in zip(GROUPS, scores, strict=True):
         with torch.no_grad():
             torch.testing.assert_close(score.hidden, by_transformers(model, row), rtol=0.05, atol=0.1)
 
@@ -184,6 +186,7 @@ def test_gradients_by_formula_are_those_of_finite_differences(heads: bool) -> No
         out = function(*learnt)
         weights = torch.randn_like(out)
         found = torch.autograd.grad((out * weights).sum(), learnt)
+        assert [gradient.shape for gradient in found] == [value.shape for value in inputs]
         for place, gradient in enumerate(found):
             for where in range(0, gradient.numel(), 7):
                 moved = []

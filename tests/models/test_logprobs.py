@@ -7,7 +7,7 @@ from cohobate.models import logprobs
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling.sampler import Decoding
 from cohobate.models.sequence import TrainingSequence
-from tests.support.sampling_runs import DECODINGS, drawn
+from tests.support.sampling_runs import DECODINGS, QUESTIONS, drawn
 
 
 @torch.no_grad()
@@ -24,6 +24,7 @@ def test_logprobs_are_those_of_a_fresh_forward_pass_at_temperature_one(
     teacher: LoadedModel, prompts: list[list[int]], decoding: Decoding
 ) -> None:
     found = drawn(teacher, prompts, decoding, batch_size=4)
+    assert len(found) == len(prompts) == len(QUESTIONS)
     rows = [TrainingSequence([*p, *r.response_ids], len(p)) for p, r in zip(prompts, found, strict=True)]
     scores = logprobs.score(teacher.model, rows, 200, teacher.pad_id)
     for prompt, response, score in zip(prompts, found, scores, strict=True):
@@ -37,7 +38,9 @@ def test_hidden_states_of_a_score_give_the_whole_distribution(
     teacher: LoadedModel, prompts: list[list[int]], budget: int
 ) -> None:
     rows = [TrainingSequence([*prompt, *range(5, 6 + 3 * i)], len(prompt)) for i, prompt in enumerate(prompts)]
-    for row, score in zip(rows, logprobs.score(teacher.model, rows, budget, teacher.pad_id), strict=True):
+    scores = logprobs.score(teacher.model, rows, budget, teacher.pad_id)
+    assert len(scores) == len(QUESTIONS)
+    for row, score in zip(rows, scores, strict=True):
         with torch.no_grad():
             logits = teacher.model(torch.tensor([row.ids])).logits[0, row.context - 1 : -1]
             found = teacher.model.get_output_embeddings()(score.hidden)

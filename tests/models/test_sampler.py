@@ -56,7 +56,9 @@ def test_each_token_is_the_inverse_cdf_of_its_own_noise(teacher: LoadedModel, pr
     """A slow twin: a whole forward pass a token, and a walk along the vocabulary."""
     hot = Decoding(8, temperature=3)
     noise = uniforms(0, KEYS, 8)
-    for row, response in enumerate(drawn(teacher, prompts, hot)):
+    found = drawn(teacher, prompts, hot)
+    assert len(found) == len(KEYS) and all(response.response_ids for response in found)
+    for row, response in enumerate(found):
         for place, token in enumerate(response.response_ids):
             ids = torch.tensor([[*prompts[row], *response.response_ids[:place]]])
             chances = (teacher.model(ids).logits[0, -1].double() / 3).softmax(-1)

@@ -147,7 +147,7 @@ def test_no_tokens_give_no_loss_and_no_error(objective: Objective, needs: set[st
 @each
 def test_what_is_missing_is_named_and_the_rest_is_not_needed(objective: Objective, needs: set[str]) -> None:
     tokens, logits = knowledge(COUNT), logits_of(COUNT, VOCABULARY, seed=1).float()
-    objective(logits, only(tokens, needs))
+    assert objective(logits, only(tokens, needs))["loss"].isfinite()
     for name in needs:
         with pytest.raises(ValueError, match=name):
             objective(logits, only(tokens, needs - {name}))
@@ -206,6 +206,7 @@ def test_logits_in_bfloat16_are_summed_in_float32(objective: Objective, needs: s
     layer = head().bfloat16()
     terms = evaluate_in_chunks(objective, layer, hidden, tokens, VOCABULARY, elements)
     expected = objective(layer(hidden).detach().double(), tokens)
+    assert terms.keys() == expected.keys()
     for name, value in expected.items():
         assert terms[name].dtype == torch.float32
         torch.testing.assert_close(terms[name].double(), value.double(), rtol=1e-5, atol=1e-5)

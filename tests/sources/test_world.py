@@ -154,7 +154,9 @@ def test_a_world_that_is_too_small_says_so() -> None:
 
 
 def test_solutions_in_steps_use_known_values_and_end_with_the_answer() -> None:
-    for problem in problems(400, "steps"):
+    drawn = problems(400, "steps")
+    assert {problem.depth for problem in drawn} >= {1, 2, 3, 4, 5}
+    for problem in drawn:
         known = [int(number) for number in re.findall(r"\d+", problem.question)]
         known += [2] * problem.question.count("doubles") + [3] * problem.question.count("triples")
         steps = arithmetic.solve(problem.tree, "steps").rstrip(".").split(". ")
@@ -169,7 +171,9 @@ def test_solutions_in_steps_use_known_values_and_end_with_the_answer() -> None:
 
 
 def test_solutions_by_rewriting_keep_the_value_and_lose_one_operation_at_a_time() -> None:
-    for problem in problems(400, "rewrite"):
+    drawn = problems(400, "rewrite")
+    assert {problem.depth for problem in drawn} >= {1, 2, 3, 4, 5}
+    for problem in drawn:
         lines = arithmetic.solve(problem.tree, "rewrite").rstrip(".").split(" = ")
         found = [evaluate(line) for line in lines]
         assert {value for value, _, _ in found} == {problem.answer}
@@ -281,8 +285,9 @@ def test_every_question_about_a_company_has_one_answer() -> None:
 
 def test_the_shipped_handbooks_are_those_of_the_code() -> None:
     for folder, seed in (("handbook", 0), ("handbook-2", 1)):
-        for name, text in handbook.documents(handbook.company(seed)):
-            assert (WORLD / folder / name).read_text(encoding="utf-8") == text
+        documents = dict(handbook.documents(handbook.company(seed)))
+        shipped = {name: (WORLD / folder / name).read_text(encoding="utf-8") for name in documents}
+        assert shipped == documents and documents
 
 
 @pytest.mark.parametrize("name", ["teacher", "base"])

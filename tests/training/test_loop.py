@@ -149,6 +149,7 @@ def test_micro_batches_change_neither_gradient_nor_metrics(
         folder = tmp_path / str(budget)
         learnt.append(one_step(base(), informed(rows), folder, objective, tokens_per_batch=budget))
     (expected, metrics), *others = learnt
+    assert len(others) == 2 and metrics.keys() > {"loss", "seconds_update"}
     for gradients, found in others:
         assert_same(gradients, expected)
         for name in metrics.keys() - {"seconds_update"}:

@@ -57,6 +57,7 @@ def by_number(outcomes: list[list[RowScore] | Unscored]) -> dict[int, RowScore]:
 def test_each_row_gets_the_scores_of_its_response_place_by_place() -> None:
     with WireServer().running() as server:
         found = by_number(ask(server, top_k=3))
+    assert found.keys() == ROWS.keys() and found
     for number, row in ROWS.items():
         places = range(row.context, len(row.ids))
         score = found[number]

@@ -8,6 +8,7 @@ from typing import Any
 
 from cohobate.core.formatting import size
 from cohobate.store.artifacts import Artifact
+from cohobate.store.manifest import Manifest
 
 _SCORES = ["student", "split", "decoding", "n", "accuracy", "low", "high"]
 _LEDGER = ["model", "work", "sequences", "tokens", "flops", "paid"]
@@ -23,10 +24,10 @@ def of_artifact(artifact: Artifact) -> str:
         f"{_state(artifact)} · `{artifact.path}` · fingerprint `{artifact.fingerprint[:16]}`",
         "",
     ]
-    if isinstance(made.metrics, dict):
-        lines += table(["metric", "value"], [[name, value] for name, value in made.metrics.items()])
+    if made.has_scores:
+        lines += _scores(made)
     else:
-        lines += table(_SCORES, [[row.get(name) for name in _SCORES] for row in made.metrics])
+        lines += table(["metric", "value"], list(made.named_metrics.items()))
     if made.ledger:
         lines += ["", *table(_LEDGER, [[row[name] for name in _LEDGER] for row in made.ledger])]
     return "\n".join(lines)
@@ -36,9 +37,8 @@ def of_run(artifacts: Sequence[Artifact]) -> str:
     """Scores, figures, artifacts with their paths, and what all of it cost."""
     lines = ["# What came out", ""]
     for artifact in artifacts:
-        metrics = artifact.manifest.metrics
-        if artifact.stage == "evaluation" and isinstance(metrics, list):
-            lines += [*table(_SCORES, [[row.get(name) for name in _SCORES] for row in metrics]), ""]
+        if artifact.stage == "evaluation":
+            lines += [*_scores(artifact.manifest), ""]
         if artifact.stage == "report":
             lines += [f"The whole report: `{artifact.path / 'index.html'}`", "", *_figures(artifact.path / "figures")]
     lines += ["## Artifacts", "", *table(["artifact", "", "rows", "size", "path"], [_row(a) for a in artifacts])]
@@ -62,6 +62,11 @@ def table(header: Sequence[str], body: Sequence[Sequence[Any]]) -> list[str]:
     """The lines of a Markdown table."""
     cells = ["| " + " | ".join(_text(value) for value in row) + " |" for row in body]
     return ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header), *cells]
+
+
+def _scores(manifest: Manifest) -> list[str]:
+    rows = [score.as_row() for score in manifest.scores]
+    return table(_SCORES, [[row.get(name) for name in _SCORES] for row in rows])
 
 
 def _row(artifact: Artifact) -> list[Any]:

@@ -183,7 +183,7 @@ def test_a_recipe_learns_from_what_its_curation_keeps(finished: Finished, tiny: 
     right = pl.read_parquet(taught.path / "verdicts.parquet").filter(pl.col("verdict") == "correct")
     assert set(pl.read_parquet(found.path / "triples.parquet")["sample_id"]) == set(right["sample_id"])
     assert curate(taught, settings(**free)).cached  # the command line makes the same artifact
-    assert student.manifest.metrics["triples"] == len(right)  # type: ignore[call-overload]
+    assert student.manifest.named_metrics["triples"] == len(right)
     said = learnt_from({"sft": student, "triples": taught})
     assert said is not None and said["samples"] == len(right)
     assert said["rejects"] == len(pl.read_parquet(taught.path / "triples.parquet")) - len(right)

@@ -53,9 +53,9 @@ def test_scores_are_means_over_questions() -> None:
     verdicts = {"a": [1, 1, 0, 0], "b": [0, 0, 0, 0], "c": [1, 1, 1, 1]}
     rows = [(q, "correct" if v else "incorrect") for q, found in verdicts.items() for v in found]
     found = score(pl.DataFrame(rows, schema=["question_id", "verdict"], orient="row"))
-    assert (found["n"], found["questions"], found["k"], found["accuracy"]) == (12, 3, 4, 0.5)
-    passed = {j: row["share"] for j, row in found["pass_at"].items()}
-    assert passed == pytest.approx({"1": 0.5, "2": (5 / 6 + 0 + 1) / 3, "4": 2 / 3})
+    assert (found.n, found.questions, found.k, found.accuracy.mean) == (12, 3, 4, 0.5)
+    passed = {j: share.mean for j, share in found.pass_at.items()}
+    assert passed == pytest.approx({1: 0.5, 2: (5 / 6 + 0 + 1) / 3, 4: 2 / 3})
 
 
 @pytest.fixture
@@ -113,13 +113,13 @@ def test_without_the_package_the_extra_is_named() -> None:
 def test_shares_of_the_harness_become_scores_with_its_standard_error() -> None:
     row = {"alias": "t", "exact_match,strict": 0.5, "exact_match_stderr,strict": 0.1, "bleu,none": 31.0}
     bare = {"acc,none": 1.0, "acc_stderr,none": "N/A"}
-    found = lm_eval.scores({"results": {"t": row, "u": bare}, "n": {"t": 25, "u": 3}})
-    assert [(r["suite"], r["n"], r["accuracy"]) for r in found] == [
-        ("t exact_match (strict)", 25, 0.5),
-        ("u acc", 3, 1.0),
+    found = lm_eval.scores("opd", {"results": {"t": row, "u": bare}, "n": {"t": 25, "u": 3}})
+    assert [(s.student, s.suite, s.n, s.accuracy.mean) for s in found] == [
+        ("opd", "t exact_match (strict)", 25, 0.5),
+        ("opd", "u acc", 3, 1.0),
     ]
-    assert (found[0]["low"], found[0]["high"]) == pytest.approx((0.304, 0.696), abs=1e-3)
-    assert (found[1]["low"], found[1]["high"]) == (0.0, 1.0)
+    assert (found[0].accuracy.low, found[0].accuracy.high) == pytest.approx((0.304, 0.696), abs=1e-3)
+    assert (found[1].accuracy.low, found[1].accuracy.high) == (0.0, 1.0)
 
 
 TASK = """\

@@ -6,22 +6,16 @@ import re
 import polars as pl
 import pytest
 
+from cohobate.core.statistics import Interval
 from cohobate.report import figures, render
 from cohobate.report.facts import draw_questions, headline
+from cohobate.store.manifest import Score
 from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
 from tests.support.pipeline import Finished
 
 
-def score(student: str, accuracy: float, low: float = 0.0, high: float = 1.0) -> dict[str, object]:
-    return {
-        "student": student,
-        "split": "test",
-        "decoding": "greedy",
-        "n": 100,
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
-    }
+def score(student: str, accuracy: float) -> Score:
+    return Score(student, "arithmetic", "test", "greedy", 0, 100, Interval(accuracy, 0.0, 1.0))
 
 
 def test_the_gap_closed_is_the_share_of_the_way_from_sft_to_the_teacher() -> None:

@@ -194,7 +194,7 @@ def test_the_whole_pipeline_runs_with_a_teacher_behind_an_endpoint(tmp_path: Pat
         )
         made = run_stages(recipe)
     assert len(server.seen) == 20
-    assert made["triples"].manifest.metrics["pass_rate"] == 1.0  # type: ignore[call-overload]
+    assert made["triples"].manifest.named_metrics["pass_rate"] == 1.0
     scores = made["evaluation"].manifest.metrics
     assert isinstance(scores, list) and [row["student"] for row in scores] == ["base", "sft", "opd"]
     [entry] = made["triples"].manifest.ledger

@@ -86,7 +86,7 @@ def test_killed_and_started_again_it_loses_nothing_and_answers_as_transformers_d
     assert set(rows["provider"]) == {"endpoint"} and set(rows["teacher_model"]) == {"world/teacher"}
     assert (rows["completion_tokens"] > 0).all()
     assert len(rows.filter(pl.col("attempts") > 1)) <= 2 * CONCURRENCY
-    assert made.manifest.metrics["pass_rate"] > 0.8  # type: ignore[call-overload]
+    assert made.manifest.named_metrics["pass_rate"] > 0.8
     assert different(rows, theirs) <= 0.03 * QUESTIONS
 
 

@@ -60,8 +60,7 @@ def verify(
     else:
         from cohobate.report.diff import print_labels
 
-        assert isinstance(made.metrics, dict)
-        print_labels(labels.id, made.metrics, moved)
+        print_labels(labels.id, made.named_metrics, moved)
 
 
 def diff(

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cohobate.core.errors import DamagedArtifactError
-from cohobate.core.formatting import size
+from cohobate.core.formatting import percent_interval, size
+from cohobate.core.statistics import Interval
 from cohobate.report.console import print_metrics
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, Store, verify
@@ -71,7 +72,7 @@ def print_artifact(artifact: Artifact) -> None:
     console.print(f"from        {', '.join(parent.id for parent in made.parents) or 'nothing'}")
     for entry in made.files:
         console.print(f"file        {entry.path}  {size(entry.bytes)}  {entry.sha256[:12]}")
-    print_metrics(console, made.metrics)
+    print_metrics(console, made)
     for item in made.ledger:
         flops = f"{item['flops']:.3g} FLOPs" if item["params"] else "FLOPs unknown"
         console.print(
@@ -84,13 +85,12 @@ def print_suites(suites: Artifact) -> None:
     """The scores of suites on standard output: avg@k and pass@k where questions are answered several times."""
     console = Console(highlight=False)
     table = Table("suite", "questions", "k", "accuracy", "95% interval", "pass@k", box=None, header_style="bold")
-    rows = suites.manifest.metrics
-    for row in rows if isinstance(rows, list) else []:
-        passed = row.get("pass_at", {}).get(str(row.get("k")))
+    for score in suites.manifest.scores:
+        passed = score.details.get("pass_at", {}).get(str(score.k))
         table.add_row(
-            *(escape(row["suite"]), f"{row.get('questions', row['n']):,}", str(row.get("k", 1))),
-            *(f"{row['accuracy']:.1%}", f"{row['low']:.1%}–{row['high']:.1%}"),
-            "–" if passed is None else f"{passed['share']:.1%} [{passed['low']:.1%}, {passed['high']:.1%}]",
+            *(escape(score.suite), f"{score.questions or score.n:,}", str(score.k or 1)),
+            *(f"{score.accuracy.mean:.1%}", f"{score.accuracy.low:.1%}–{score.accuracy.high:.1%}"),
+            percent_interval(Interval.from_row(passed, "share") if passed else None),
         )
     console.print(table)
     console.print(f"{suites.id}  {suites.path}")

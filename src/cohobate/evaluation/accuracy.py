@@ -11,7 +11,7 @@ import polars as pl
 from cohobate.config import Verification
 from cohobate.core import schema
 from cohobate.core.answer_parsing import parse, parse_plain
-from cohobate.core.statistics import wilson
+from cohobate.core.statistics import Interval, wilson
 from cohobate.evaluation.verifiers.judge import spent
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import judge
@@ -116,26 +116,46 @@ def judging(verifier: Verification, questions: pl.DataFrame, answers: pl.DataFra
     return entries
 
 
-def summarise(answers: pl.DataFrame) -> dict[str, Any]:
-    """n, accuracy, low, high (95% Wilson over responses), undecided, mean_tokens, truncated, by_depth.
+@dataclass(frozen=True)
+class Summary:
+    """Answers in numbers: n responses, their accuracy (95% Wilson over responses), tokens per response.
 
-    A response that got no verdict (truncated, no gold) is not correct; how many there were is said.
+    A response without a verdict (truncated, no gold) is not correct; undecided counts them. truncated is a share.
+    by_depth: n, accuracy, low and high of the questions of each number of operations.
     """
+
+    n: int
+    accuracy: Interval
+    undecided: int
+    mean_tokens: float | None
+    truncated: float | None
+    by_depth: dict[str, dict[str, float | None]]
+
+    def details(self) -> dict[str, Any]:
+        """Everything but n and accuracy, as JSON values."""
+        names = ("undecided", "mean_tokens", "truncated", "by_depth")
+        return {name: getattr(self, name) for name in names}
+
+
+def summarise(answers: pl.DataFrame) -> Summary:
+    """The summary of `answers`: columns verdict, tokens, finish_reason, depth."""
     by_depth = {
-        str(depth): _share(group)
+        str(depth): {"n": len(group), **_accuracy(group).as_row("accuracy")}
         for (depth,), group in answers.filter(pl.col("depth").is_not_null())
         .sort("depth")
         .group_by("depth", maintain_order=True)
     }
-    return {
-        **_share(answers),
-        "undecided": int((answers["verdict"] == "undecided").sum()),
-        "mean_tokens": answers["tokens"].mean(),
-        "truncated": (answers["finish_reason"] == "length").mean(),
-        "by_depth": by_depth,
-    }
+    mean_tokens: Any = answers["tokens"].mean()
+    truncated: Any = (answers["finish_reason"] == "length").mean()
+    return Summary(
+        n=len(answers),
+        accuracy=_accuracy(answers),
+        undecided=int((answers["verdict"] == "undecided").sum()),
+        mean_tokens=mean_tokens,
+        truncated=truncated,
+        by_depth=by_depth,
+    )
 
 
-def _share(answers: pl.DataFrame) -> dict[str, Any]:
-    correct, n = int((answers["verdict"] == "correct").sum()), len(answers)
-    return {"n": n, **wilson(correct, n).as_row("accuracy")}
+def _accuracy(answers: pl.DataFrame) -> Interval:
+    return wilson(int((answers["verdict"] == "correct").sum()), len(answers))

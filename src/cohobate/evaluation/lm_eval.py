@@ -11,6 +11,7 @@ from cohobate.config import Harness
 from cohobate.core.errors import RecipeError, UserError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.statistics import Z95, Interval
+from cohobate.store.manifest import Score
 
 _HINT = "tasks of lm-evaluation-harness need the package lm-eval; install it with `pip install 'cohobate[suites]'`"
 
@@ -64,13 +65,13 @@ def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
     return {"results": results, "versions": {k: str(v) for k, v in found["versions"].items()}, "n": counts}
 
 
-def scores(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """{suite, split, decoding, seed, n, accuracy, low, high} for each share that a task reports.
+def scores(student: str, results: dict[str, Any]) -> list[Score]:
+    """A score of `student` for each share that a task reports in the `results` of `run`.
 
-    The interval is the normal one of the harness's own standard error; without that it is not known.
+    The interval is the normal one of the harness's own standard error; without a standard error it is 0 to 1.
     """
     rows = []
-    for task, row in found["results"].items():
+    for task, row in results["results"].items():
         for name, value in row.items():
             metric, comma, filtered = name.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, float) or not 0 <= value <= 1:
@@ -79,14 +80,15 @@ def scores(found: dict[str, Any]) -> list[dict[str, Any]]:
             half = Z95 * error if isinstance(error, float) else math.inf
             interval = Interval(value, max(0.0, value - half), min(1.0, value + half))
             rows.append(
-                {
-                    "suite": f"{task} {metric}" + ("" if filtered == "none" else f" ({filtered})"),
-                    "split": "test",
-                    "decoding": "greedy",
-                    "seed": 0,
-                    "n": found["n"][task],
-                    **interval.as_row("accuracy"),
-                }
+                Score(
+                    student=student,
+                    suite=f"{task} {metric}" + ("" if filtered == "none" else f" ({filtered})"),
+                    split="test",
+                    decoding="greedy",
+                    seed=0,
+                    n=results["n"][task],
+                    accuracy=interval,
+                )
             )
     return rows
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -38,11 +37,19 @@ def asked(suite: Suite) -> pl.DataFrame:
     return frame
 
 
-def score(answers: pl.DataFrame) -> dict[str, Any]:
-    """N (answers), questions, k, accuracy (avg@k) with low and high, and pass_at: {j: {share, low, high}}.
+@dataclass(frozen=True)
+class AverageAtK:
+    """avg@k over n answers, k to each of so many questions, and pass@j for each of some j up to k."""
 
-    answers: columns question_id and verdict, k rows a question.
-    """
+    n: int
+    questions: int
+    k: int
+    accuracy: Interval
+    pass_at: dict[int, Interval]
+
+
+def score(answers: pl.DataFrame) -> AverageAtK:
+    """avg@k and pass@j of `answers`: columns question_id and verdict, k rows per question."""
     right = pl.col("verdict") == "correct"
     counted = answers.group_by("question_id", maintain_order=True).agg(right.sum().alias("right"), pl.len().alias("n"))
     correct, samples = counted["right"].to_list(), counted["n"].to_list()
@@ -51,13 +58,8 @@ def score(answers: pl.DataFrame) -> dict[str, Any]:
     interval = average_interval([c / n for c, n in zip(correct, samples, strict=True)], sum(samples))
     powers = [2**power for power in range(k.bit_length()) if 2**power <= k]
     steps = sorted({*powers, k})
-    return {
-        "n": len(answers),
-        "questions": len(counted),
-        "k": k,
-        **replace(interval, mean=mean).as_row("accuracy"),
-        "pass_at": {str(j): _passed(correct, samples, j) for j in steps},
-    }
+    passed = {j: _passed(correct, samples, j) for j in steps}
+    return AverageAtK(len(answers), len(counted), k, replace(interval, mean=mean), passed)
 
 
 def average_interval(means: Sequence[float], answers: int) -> Interval:
@@ -77,10 +79,10 @@ def pass_at(n: int, correct: int, j: int) -> float:
     return 1 - math.comb(n - correct, j) / math.comb(n, j)
 
 
-def _passed(correct: Sequence[int], samples: Sequence[int], j: int) -> dict[str, float | None]:
+def _passed(correct: Sequence[int], samples: Sequence[int], j: int) -> Interval:
     """The mean over questions, whose interval counts questions and not answers."""
     mean = sum(pass_at(n, c, j) for c, n in zip(correct, samples, strict=True)) / len(samples)
-    return _wilson(mean, len(samples)).as_row("share")
+    return _wilson(mean, len(samples))
 
 
 def _wilson(share: float, n: int) -> Interval:

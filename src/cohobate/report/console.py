@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 
 from cohobate.core.sanitize import one_line
 from cohobate.store.artifacts import Artifact
+from cohobate.store.manifest import Manifest
 
 
 def print_scores(evaluation: Artifact) -> None:
-    """The scores of an evaluation, a line a student and split, on standard error."""
-    print_metrics(Console(stderr=True, highlight=False), evaluation.manifest.metrics)
+    """The scores of an evaluation on standard error, one line per student, split and decoding."""
+    print_metrics(Console(stderr=True, highlight=False), evaluation.manifest)
 
 
 def print_findings(experiment: Artifact) -> None:
@@ -25,14 +24,16 @@ def print_findings(experiment: Artifact) -> None:
     console.print(Markdown(text)) if console.is_terminal else print(text)
 
 
-def print_metrics(console: Console, metrics: dict[str, Any] | list[dict[str, Any]]) -> None:
-    if isinstance(metrics, dict):
-        for name, value in metrics.items():
+def print_metrics(console: Console, manifest: Manifest) -> None:
+    """The scores of an evaluation, or the metrics of another artifact, one per line."""
+    if not manifest.has_scores:
+        for name, value in manifest.named_metrics.items():
             console.print(f"metric      {name} = {escape(one_line(value))}")
         return
-    for row in metrics:
+    for score in manifest.scores:
+        accuracy = score.accuracy
         console.print(
-            f"score       {row['student']:<8} {row['split']:<5} {row['decoding']:<8} {row['accuracy']:.1%} "
-            f"[{row['low']:.1%}, {row['high']:.1%}]  n = {row['n']}",
+            f"score       {score.student:<8} {score.split:<5} {score.decoding:<8} {accuracy.mean:.1%} "
+            f"[{accuracy.low:.1%}, {accuracy.high:.1%}]  n = {score.n}",
             markup=False,
         )

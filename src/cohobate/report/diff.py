@@ -13,9 +13,10 @@ from rich.table import Table
 
 from cohobate.core.atomic_files import replacing
 from cohobate.core.errors import StoreError
+from cohobate.core.formatting import percent
 from cohobate.core.sanitize import harmless, one_line
 from cohobate.evaluation.verifiers import judge
-from cohobate.report.render import asset, environment, percent
+from cohobate.report.render import asset, environment
 
 # Questions of the page's table, those with the largest change first; all of them are in the JSON.
 _SHOWN = 500

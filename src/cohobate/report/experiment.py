@@ -60,12 +60,3 @@ def markdown(page: Page) -> str:
         lines += ["", f"## {table.title}", "", *([table.about, ""] if table.about else [])]
         lines += [" | ".join(table.header), " | ".join("---" for _ in table.header), *rows]
     return "\n".join(lines) + "\n"
-
-
-def spread(share: Interval | None) -> str:
-    """`91.0% [88.2%, 93.8%]`; an interval never leaves 0 to 100%."""
-    if share is None:
-        return "–"
-    if not share.bounded:
-        return f"{share.mean:.1%}"
-    return f"{share.mean:.1%} [{max(0.0, share.low):.1%}, {min(1.0, share.high):.1%}]"

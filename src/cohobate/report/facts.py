@@ -14,6 +14,7 @@ import polars as pl
 from cohobate.config import Recipe
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.store.artifacts import STAGES, Artifact, Store
+from cohobate.store.manifest import Score
 
 Facts = dict[str, Any]
 _TRENDS = ["step", "reverse_kl", "entropy", "mean_length", "truncated", "grad_norm", "mismatch_k3"]
@@ -22,16 +23,15 @@ _TRENDS = ["step", "reverse_kl", "entropy", "mean_length", "truncated", "grad_no
 def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
     """Everything the report shows of `artifacts`, which are one of each stage before it."""
     by_stage = {artifact.stage: artifact for artifact in artifacts}
-    scores = by_stage["evaluation"].manifest.metrics
-    assert isinstance(scores, list)
+    scores = by_stage["evaluation"].manifest.scores
     ledger = _ledger(artifacts)
     return {
         "title": recipe.report.title or recipe.name,
         "description": recipe.description,
         "headline": headline(scores),
-        "opd_steps": by_stage["opd"].manifest.metrics["steps"],  # type: ignore[call-overload]
-        "scores": scores,
-        "triples": by_stage["triples"].manifest.metrics,
+        "opd_steps": by_stage["opd"].manifest.named_metrics["steps"],
+        "scores": [score.as_row() for score in scores],
+        "triples": by_stage["triples"].manifest.named_metrics,
         "curation": learnt_from(by_stage),
         "ledger": ledger,
         "points": _points(by_stage),
@@ -49,26 +49,26 @@ def learnt_from(by_stage: dict[str, Artifact]) -> Facts | None:
     learnt = next(parent for parent in by_stage["sft"].manifest.parents if parent.stage == "triples")
     if learnt.fingerprint == by_stage["triples"].fingerprint:
         return None
-    found = Store(by_stage["triples"].path.parents[1]).find(learnt.fingerprint).manifest
-    assert isinstance(found.metrics, dict)
-    rejected = found.metrics["rejected"]
-    return {"id": learnt.id, "samples": found.rows, "rejected": rejected, "rejects": sum(rejected.values())}
+    curated = Store(by_stage["triples"].path.parents[1]).find(learnt.fingerprint).manifest
+    rejected = curated.named_metrics["rejected"]
+    return {"id": learnt.id, "samples": curated.rows, "rejected": rejected, "rejects": sum(rejected.values())}
 
 
-def headline(scores: list[dict[str, Any]]) -> Facts | None:
+def headline(scores: Sequence[Score]) -> Facts | None:
     """Greedy accuracy of each student on the first split, and how much of the gap to the teacher OPD closed.
 
     gap_closed: (opd - sft) / (teacher - sft); None where the teacher is not ahead of SFT.
     """
     if not scores:
         return None
-    split, decoding = scores[0]["split"], scores[0]["decoding"]
-    chosen = {s["student"]: s for s in scores if (s["split"], s["decoding"]) == (split, decoding)}
+    split, decoding = scores[0].split, scores[0].decoding
+    chosen = {score.student: score for score in scores if (score.split, score.decoding) == (split, decoding)}
     gap = None
     if {"sft", "opd", "teacher"} <= chosen.keys():
-        sft, opd, teacher = (chosen[name]["accuracy"] for name in ("sft", "opd", "teacher"))
+        sft, opd, teacher = (chosen[name].accuracy.mean for name in ("sft", "opd", "teacher"))
         gap = (opd - sft) / (teacher - sft) if teacher > sft else None
-    return {"split": split, "decoding": decoding, "students": chosen, "gap_closed": gap}
+    students = {name: score.as_row() for name, score in chosen.items()}
+    return {"split": split, "decoding": decoding, "students": students, "gap_closed": gap}
 
 
 def _ledger(artifacts: Sequence[Artifact]) -> Facts:
@@ -104,7 +104,7 @@ def _points(by_stage: dict[str, Artifact]) -> list[Facts]:
             for row in rows
         ]
         spent += _method_flops(artifact)
-        steps += artifact.manifest.metrics["steps"]  # type: ignore[call-overload]
+        steps += artifact.manifest.named_metrics["steps"]
     return points
 
 
@@ -126,11 +126,9 @@ def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
 
     Half of them are drawn from all, half from those on which the verdicts differ: `differ` says which.
     """
-    scores = by_stage["evaluation"].manifest.metrics
-    if not scores or not recipe.report.questions:
+    shown = headline(by_stage["evaluation"].manifest.scores)
+    if shown is None or not recipe.report.questions:
         return []
-    shown = headline(scores)  # type: ignore[arg-type]
-    assert shown is not None
     answers = pl.read_parquet(by_stage["evaluation"].path / "answers.parquet").filter(
         (pl.col("split") == shown["split"]) & (pl.col("decoding") == shown["decoding"]) & (pl.col("sample_index") == 0)
     )

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from cohobate.core.formatting import percent
 from cohobate.report import figures
 from cohobate.report.facts import Facts
 
@@ -61,11 +62,6 @@ def environment(package: str = "cohobate.report") -> Environment:
 def asset(name: str) -> str:
     """A style sheet or program of the pages, as it stands in templates/."""
     return (files("cohobate.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def percent(share: float | None) -> str:
-    """0.4213 -> 42.1%."""
-    return "–" if share is None else f"{share:.1%}"
 
 
 def interval(score: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from cohobate.core.errors import QuestionsError
 from cohobate.evaluation.verifiers import verify
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
+from cohobate.store.manifest import Score
 
 if TYPE_CHECKING:
     import polars as pl
@@ -74,7 +75,8 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
     write_table(answers, schema.ANSWERS, workspace.path / "answers.parquet")
     asked_of = pl.concat(suites.values())
     judged = judging(recipe.triples.verifier, asked_of, answers, "evaluation", workspace.fingerprint)
-    return Outcome(len(answers), _scores(recipe, answers), [*_ledger(candidates, answers), *judged])
+    ledger = [*_ledger(candidates, answers), *judged]
+    return Outcome(len(answers), ledger=ledger, scores=_scores(recipe, answers))
 
 
 def _candidates(recipe: Recipe, students: Sequence[Artifact], *, alone: bool) -> list[Candidate]:
@@ -152,21 +154,26 @@ def _prompt_format(recipe: Recipe, candidate: Candidate) -> Any:
     return (teacher_format if candidate.role == "teacher" else student_format)(recipe)
 
 
-def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[dict[str, Any]]:
+def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[Score]:
     from cohobate.evaluation.accuracy import summarise
 
     suite = "arithmetic" if recipe.questions.source == "world" else "questions"
-    return [
-        {
-            "student": student,
-            "suite": suite,
-            "split": split,
-            "decoding": decoding,
-            "seed": recipe.evaluation.seed,
-            **summarise(group),
-        }
-        for (student, split, decoding), group in answers.group_by("student", "split", "decoding", maintain_order=True)
-    ]
+    scores = []
+    for (student, split, decoding), group in answers.group_by("student", "split", "decoding", maintain_order=True):
+        summary = summarise(group)
+        scores.append(
+            Score(
+                student=str(student),
+                suite=suite,
+                split=str(split),
+                decoding="greedy" if decoding == "greedy" else "sampled",
+                seed=recipe.evaluation.seed,
+                n=summary.n,
+                accuracy=summary.accuracy,
+                details=summary.details(),
+            )
+        )
+    return scores
 
 
 def _ledger(candidates: list[Candidate], answers: pl.DataFrame) -> list[LedgerEntry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
@@ -85,9 +86,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         source, objective = _from_teacher(recipe, student, chosen, workspace, world)
     trainee = Trainee(student, recipe.sft, recipe.student.model, world, shard=recipe.runtime.shard)
     outcome = train_and_publish(recipe, "sft", trainee, source, objective, questions, workspace)
-    if isinstance(outcome.metrics, dict):
-        outcome.metrics["triples"] = len(chosen)
-    return outcome
+    return replace(outcome, metrics={**outcome.metrics, "triples": len(chosen)})
 
 
 def _teacher_identity(recipe: Recipe) -> dict[str, Any]:

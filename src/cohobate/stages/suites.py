@@ -9,8 +9,11 @@ from cohobate.config import Recipe, Suite
 from cohobate.core.errors import RecipeError
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
+from cohobate.store.manifest import Score
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from cohobate.store.ledger import LedgerEntry
 
 VERSION = 1
@@ -69,7 +72,7 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
 
     prepare_torch(recipe.runtime)
     student = artifact.stage if artifact else place.name
-    rows: list[dict[str, Any]] = []
+    scores: list[Score] = []
     ledger: list[LedgerEntry] = []
     frames = []
     if recipe.suites:
@@ -77,15 +80,15 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
         for suite in recipe.suites:
             frame, spent = _answer(recipe, suite, model, workspace)
             frames.append(frame.with_columns(suite=pl.lit(suite.name)))
-            rows.append({"student": student, **_scored(suite, frame)})
+            scores.append(_score(student, suite, frame))
             ledger += spent
         write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
     if recipe.harness is not None:
         progress.say(f"harness: {', '.join(recipe.harness.tasks)}")
-        found = lm_eval.run(recipe.harness, place, recipe.runtime.device)
-        write_json_atomic(workspace.path / "harness.json", found)
-        rows += [{"student": student, **row} for row in lm_eval.scores(found)]
-    return Outcome(sum(map(len, frames)), rows, ledger)
+        results = lm_eval.run(recipe.harness, place, recipe.runtime.device)
+        write_json_atomic(workspace.path / "harness.json", results)
+        scores += lm_eval.scores(student, results)
+    return Outcome(sum(map(len, frames)), ledger=ledger, scores=scores)
 
 
 def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> tuple[Any, list[LedgerEntry]]:
@@ -107,8 +110,19 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
     return frame, [spent, *judging(verifier, questions, frame, "suites", workspace.fingerprint)]
 
 
-def _scored(suite: Suite, frame: Any) -> dict[str, Any]:
+def _score(student: str, suite: Suite, answers: pl.DataFrame) -> Score:
     from cohobate.evaluation.pass_at_k import score
 
-    decoding = "sampled" if suite.temperature else "greedy"
-    return {"suite": suite.name, "split": "test", "decoding": decoding, "seed": suite.seed, **score(frame)}
+    average = score(answers)
+    return Score(
+        student=student,
+        suite=suite.name,
+        split="test",
+        decoding="sampled" if suite.temperature else "greedy",
+        seed=suite.seed,
+        n=average.n,
+        accuracy=average.accuracy,
+        questions=average.questions,
+        k=average.k,
+        details={"pass_at": {str(j): share.as_row("share") for j, share in average.pass_at.items()}},
+    )

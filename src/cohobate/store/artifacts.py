@@ -28,7 +28,7 @@ from cohobate.core.fingerprint import fingerprint, hash_file
 from cohobate.core.locks import exclusive
 from cohobate.store import manifest
 from cohobate.store.ledger import LedgerEntry
-from cohobate.store.manifest import FileEntry, Manifest, Parent, read_manifest, write_manifest
+from cohobate.store.manifest import FileEntry, Manifest, Metrics, Parent, Score, read_manifest, write_manifest
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts that are made on request or by an experiment, and are no stage of a distillation.
@@ -58,13 +58,14 @@ class Artifact:
         return read_manifest(self.path)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
-    """What a build has to say about its files."""
+    """The result of a build beside its files. An evaluation has scores in place of metrics."""
 
     rows: int | None = None
-    metrics: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     ledger: list[LedgerEntry] = field(default_factory=list)
+    scores: Sequence[Score] | None = None
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,7 @@ class _Job:
             parents=[Parent(id=p.id, stage=p.stage, fingerprint=p.fingerprint) for p in self.parents],
             files=files,
             rows=outcome.rows,
-            metrics=outcome.metrics,
+            metrics=outcome.metrics if outcome.scores is None else [score.as_row() for score in outcome.scores],
             ledger=[item.as_dict() for item in outcome.ledger],
             code={**manifest.code_version(), "stage_version": self.version},
             environment=manifest.environment(),

@@ -6,16 +6,19 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cohobate import __version__
 from cohobate.core.atomic_files import write_json_atomic
-from cohobate.core.errors import CohobateError, DamagedArtifactError
+from cohobate.core.errors import CohobateError, DamagedArtifactError, StoreError
+from cohobate.core.statistics import Interval
 
 NAME = "manifest.json"
 SCHEMA_VERSION = 1
@@ -38,6 +41,44 @@ class Parent(BaseModel):
     fingerprint: str
 
 
+Metrics = dict[str, Any]
+"""Named JSON values that a stage says of its result."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The accuracy of one model on one set of questions: a row of the metrics of an evaluation.
+
+    n counts responses. questions and k: how many questions were asked, how often each. details: whatever else one kind
+    of evaluation measures, as JSON values.
+    """
+
+    student: str
+    suite: str
+    split: str
+    decoding: Literal["greedy", "sampled"]
+    seed: int
+    n: int
+    accuracy: Interval
+    questions: int | None = None
+    k: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_row(self) -> Metrics:
+        """{student, suite, split, decoding, seed, n, questions, k, accuracy, low, high, ...}, without absent counts."""
+        names = ("student", "suite", "split", "decoding", "seed", "n", "questions", "k")
+        row = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**row, **self.accuracy.as_row("accuracy"), **self.details}
+
+    @classmethod
+    def from_row(cls, row: Metrics) -> Self:
+        """The score that `as_row` gave."""
+        names = ("student", "suite", "split", "decoding", "seed", "n", "questions", "k")
+        details = {name: value for name, value in row.items() if name not in (*names, "accuracy", "low", "high")}
+        own = {name: row[name] for name in names if name in row}
+        return cls(**own, accuracy=Interval.from_row(row, "accuracy"), details=details)
+
+
 class Manifest(BaseModel):
     """Written last: where it stands, the artifact is done.
 
@@ -56,13 +97,32 @@ class Manifest(BaseModel):
     parents: list[Parent]
     files: list[FileEntry]
     rows: int | None
-    metrics: dict[str, Any] | list[dict[str, Any]]
+    metrics: Metrics | list[Metrics]
     ledger: list[dict[str, Any]]
     code: dict[str, Any]
     environment: dict[str, Any]
     started_at: str
     created_at: str
     seconds: float
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the metrics are scores, those of an evaluation."""
+        return isinstance(self.metrics, list)
+
+    @property
+    def named_metrics(self) -> Metrics:
+        """The metrics of a stage other than an evaluation. Raises StoreError for an evaluation."""
+        if isinstance(self.metrics, list):
+            raise StoreError(f"{self.id} holds the scores of models, not metrics by name")
+        return self.metrics
+
+    @property
+    def scores(self) -> list[Score]:
+        """The metrics of an evaluation. Raises StoreError for another stage."""
+        if isinstance(self.metrics, dict):
+            raise StoreError(f"{self.id} is no evaluation, and holds no scores")
+        return [Score.from_row(row) for row in self.metrics]
 
 
 def write_manifest(folder: Path, made: Manifest) -> None:

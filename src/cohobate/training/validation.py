@@ -65,7 +65,8 @@ class Points:
             "step": step,
             "split": "validation",
             "decoding": "sampled" if self.temperature else "greedy",
-            **{name: summary[name] for name in ("n", "accuracy", "low", "high")},
+            "n": summary.n,
+            **summary.accuracy.as_row("accuracy"),
             **flops_by_model(spent),
         }
         judged = accuracy.judging(self.verifier, self.questions, answers, self.stage, self._mark(step))

@@ -6,11 +6,11 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cohobate.core.errors import ExportError
 from cohobate.datasets.export.card_template import environment, lineage, short
 from cohobate.store.artifacts import Artifact, Store
+from cohobate.store.manifest import Score
 
 TRAINED = ("sft", "opd")
 CARD = "README.md"
@@ -101,7 +101,7 @@ def _front_matter(base: str, *, adapter: bool) -> str:
     return "\n".join([*lines, "tags:", "- distillation", *(["- lora"] if adapter else [])])
 
 
-def _scores(artifact: Artifact) -> tuple[list[dict[str, Any]], str | None]:
+def _scores(artifact: Artifact) -> tuple[list[Score], str | None]:
     """The rows of the newest evaluation that measured the model, with those of the models beside it."""
     store = Store(artifact.path.parents[1])
     made_of = [
@@ -112,8 +112,7 @@ def _scores(artifact: Artifact) -> tuple[list[dict[str, Any]], str | None]:
     if not made_of:
         return [], None
     newest = max(made_of, key=lambda each: each.manifest.created_at)
-    rows = newest.manifest.metrics
-    return rows if isinstance(rows, list) else [], newest.id
+    return newest.manifest.scores, newest.id
 
 
 def push(folder: Path, name: str, *, private: bool) -> str:

@@ -74,9 +74,8 @@ def _share_learnt(trained: TrainedStudent, step: int) -> float:
     recipe = trained.run.recipe
     if trained.run.stage == "opd":
         return float(recipe.opd.uses_triples)
-    metrics = trained.student.manifest.metrics
-    assert isinstance(metrics, dict)
-    return min(1.0, step * recipe.sft.batch / max(1, int(metrics["triples"])))
+    triples = int(trained.student.manifest.named_metrics["triples"])
+    return min(1.0, step * recipe.sft.batch / max(1, triples))
 
 
 def _generation_flops(triples: Artifact) -> int:

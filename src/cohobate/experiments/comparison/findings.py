@@ -83,18 +83,20 @@ def _artifact(artifact: Artifact) -> ArtifactFacts:
 
 def _scores(evaluation: Artifact, split: str, student: str) -> Scores:
     """Scores by decoding; empty for a teacher behind an endpoint."""
-    rows = evaluation.manifest.metrics
-    assert isinstance(rows, list)
     return {
-        row["decoding"]: {"n": row["n"], "accuracy": row["accuracy"], "low": row["low"], "high": row["high"]}
-        for row in rows
-        if row["split"] == split and row["student"] == student
+        score.decoding: {
+            "n": score.n,
+            "accuracy": score.accuracy.mean,
+            "low": score.accuracy.low,
+            "high": score.accuracy.high,
+        }
+        for score in evaluation.manifest.scores
+        if score.split == split and score.student == student
     }
 
 
 def _run(trained: TrainedStudent, split: str, curve: Curve) -> RunFacts:
     end, manifest = curve[-1], trained.student.manifest
-    assert isinstance(manifest.metrics, dict)
     return {
         "method": trained.run.method,
         "seed": trained.run.seed,
@@ -107,7 +109,7 @@ def _run(trained: TrainedStudent, split: str, curve: Curve) -> RunFacts:
         "student_flops": end["student_flops"],
         "step": end["step"],
         "validation": end["accuracy"],
-        "alarm": manifest.metrics["alarm"],
+        "alarm": manifest.named_metrics["alarm"],
         "seconds": manifest.seconds,
     }
 

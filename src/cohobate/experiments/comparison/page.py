@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as Printed
 
 from cohobate.core.atomic_files import read_json
+from cohobate.core.formatting import percent_interval
 from cohobate.core.statistics import Interval
 from cohobate.experiments.comparison.facts import (
     COSTS,
@@ -24,7 +25,6 @@ from cohobate.experiments.comparison.facts import (
 )
 from cohobate.experiments.comparison.figures import COST_NAMES
 from cohobate.report import figures
-from cohobate.report.experiment import spread
 from cohobate.report.render import asset, big, environment, interval
 from cohobate.store.artifacts import Artifact
 
@@ -200,7 +200,7 @@ def _spent(row: MethodFacts) -> list[str]:
 
 
 def _share(row: Spread) -> str:
-    return spread(Interval.from_row(row))
+    return percent_interval(Interval.from_row(row))
 
 
 def _points(row: Spread) -> str:

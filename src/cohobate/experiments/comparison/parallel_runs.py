@@ -158,8 +158,8 @@ def main() -> None:
 
 
 def _in_brief(scores: Artifact) -> str:
-    first = scores.manifest.metrics[0]  # type: ignore[index]
-    return f"{first['accuracy']:.1%} {first['split']}, {first['decoding']}"
+    first = scores.manifest.scores[0]
+    return f"{first.accuracy.mean:.1%} {first.split}, {first.decoding}"
 
 
 if __name__ == "__main__":

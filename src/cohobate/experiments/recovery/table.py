@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cohobate.config import Recipe
+from cohobate.core.formatting import percent_interval
 from cohobate.core.statistics import Interval, over_seeds
-from cohobate.report.experiment import Dot, Page, Table, spread
+from cohobate.report.experiment import Dot, Page, Table
 from cohobate.store.artifacts import Artifact
 
 BEFORE, LEARNT, RECOVERED = "before", "mid-trained", "recovered"
@@ -52,7 +53,7 @@ def page(recipe: Recipe, lines: list[dict[str, Any]], exams: Sequence[Artifact])
             line["arm"],
             line["phase"],
             str(line["seeds"]) if line["round"] else "–",
-            *(spread(line["suites"].get(name)) for name in suites),
+            *(percent_interval(line["suites"].get(name)) for name in suites),
         ]
         for line in lines
     ]

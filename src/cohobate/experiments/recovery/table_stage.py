@@ -50,7 +50,5 @@ def _build(recipe: Recipe, found: Sequence[Examined], workspace: Workspace) -> O
 
 
 def _suites(exam: Artifact) -> list[dict[str, Any]]:
-    metrics = exam.manifest.metrics
-    assert isinstance(metrics, dict)
-    found: list[dict[str, Any]] = metrics["suites"]
-    return found
+    suites: list[dict[str, Any]] = exam.manifest.named_metrics["suites"]
+    return suites

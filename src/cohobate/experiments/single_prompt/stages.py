@@ -140,7 +140,9 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
         lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
         spent.append(entry("single", "student", "evaluation", ModelCost.of(student.config), *lengths))
         frames.append(answers.with_columns(decoding=pl.lit(decoding)))
-        found[decoding] = {name: summarise(answers)[name] for name in ("n", "accuracy", "low", "high", "mean_tokens")}
+        summary = summarise(answers)
+        accuracy = summary.accuracy.as_row("accuracy")
+        found[decoding] = {"n": summary.n, **accuracy, "mean_tokens": summary.mean_tokens}
         found[decoding]["worked_out"] = _is_worked_out(recipe, answers).sum() / len(answers)
     write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
     return Outcome(len(asked), found, total(spent))
@@ -177,9 +179,7 @@ def _build(recipe: Recipe, prompt: Artifact, found: Sequence[Scored], workspace:
 
     rows = []
     for one in found:
-        metrics = one.exam.manifest.metrics
-        assert isinstance(metrics, dict)
-        for decoding, score in metrics.items():
+        for decoding, score in one.exam.manifest.named_metrics.items():
             right = {"right_of_worked_out": _right_of_worked_out(recipe, one.exam, decoding)}
             rows.append({"arm": one.arm, "seed": one.seed, "decoding": decoding, **_losses(one), **right, **score})
     pl.DataFrame(rows).write_parquet(workspace.path / "scores.parquet", compression="zstd")
@@ -210,17 +210,17 @@ def _right_of_worked_out(recipe: Recipe, exam: Artifact, decoding: str) -> float
 
 
 def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifacts: list[Artifact]) -> Page:
+    from cohobate.core.formatting import percent, percent_interval
     from cohobate.core.statistics import Interval
     from cohobate.experiments.single_prompt.arms import DECODINGS, PARTS
-    from cohobate.report.experiment import Dot, Page, Table, spread
+    from cohobate.report.experiment import Dot, Page, Table
 
-    config, asked = recipe.section(Single), prompt.manifest.metrics
-    assert isinstance(asked, dict)
+    config, asked = recipe.section(Single), prompt.manifest.named_metrics
     header = ["arm", "seeds", "greedy", "sampled", "worked out", "right of those", "loss", "tokens an answer"]
     cells = [
         [
-            *(ln["arm"], str(ln["seeds"]), *(spread(Interval.from_row(ln[name])) for name in DECODINGS)),
-            *(" / ".join(_percent(ln[name][part]) for name in DECODINGS) for part in PARTS),
+            *(ln["arm"], str(ln["seeds"]), *(percent_interval(Interval.from_row(ln[name])) for name in DECODINGS)),
+            *(" / ".join(percent(ln[name][part]) for name in DECODINGS) for part in PARTS),
             "" if ln["first_loss"] is None else f"{ln['first_loss']:.2f} to {ln['last_loss']:.3f}",
             f"{ln['mean_tokens']:.1f}",
         ]
@@ -253,10 +253,6 @@ def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifac
         "Accuracy on held-out questions, with 95% interval.",
         artifacts,
     )
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
 
 
 def _said_of_bare(share: float) -> str:

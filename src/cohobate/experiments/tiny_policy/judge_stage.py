@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, TinyPolicySettings
+from cohobate.core.formatting import percent_interval
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def _line(row: dict[str, Any]) -> str:
 def _sentences(policy: Artifact, found: list[dict[str, Any]]) -> list[str]:
     from cohobate.experiments.tiny_policy.noise_study import ANEW, SAME
 
-    made = policy.manifest.metrics
-    assert isinstance(made, dict)
+    made = policy.manifest.named_metrics
     own, judge = made["greedy"]["own"], made["judge"]
     who = f"the judge {judge['model']}" if judge else "the exact verifier as judge"
     said = [
@@ -106,15 +106,15 @@ def _sentences(policy: Artifact, found: list[dict[str, Any]]) -> list[str]:
 
 
 def _noise(found: list[dict[str, Any]]) -> Table:
-    from cohobate.report.experiment import Table, spread
+    from cohobate.report.experiment import Table
 
     rows = [
         [
             f"{row['noise']:.0%}",
             row["errors"] if row["noise"] else "–",
             str(row["seeds"]),
-            spread(row["own"]),
-            spread(row["unseen"]),
+            percent_interval(row["own"]),
+            percent_interval(row["unseen"]),
             f"{row['running'].mean:+.2f}",
         ]
         for row in found
@@ -127,8 +127,7 @@ def _noise(found: list[dict[str, Any]]) -> Table:
 def _rightness(policy: Artifact) -> Table:
     from cohobate.report.experiment import Table
 
-    made = policy.manifest.metrics
-    assert isinstance(made, dict)
+    made = policy.manifest.named_metrics
     names = {"all": "all pairs", "right": "right answers", "wrong": "wrong answers"}
     right = made["judge_right"]
     rows = [

@@ -1,8 +1,9 @@
 """Suites: avg@k and pass@k with their intervals, files of questions, and lm-evaluation-harness on a local task."""
 
-import importlib.util
+import importlib.metadata
 import itertools
 import json
+import sys
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,18 @@ def test_mistakes_are_one_sentence(recipe: Recipe, data: Path, tmp_path: Path) -
         lm_eval.identity(Harness(tasks=("sums",), include=str(tmp_path / "nowhere")))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="the extra is installed")
-def test_without_the_package_the_extra_is_named() -> None:
+def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hidden here as Python sees a package that is not there: no distribution, and no module."""
+
+    def nothing_installed(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", nothing_installed)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(UserError, match=r"cohobate\[suites\]"):
         lm_eval.identity(Harness(tasks=("gsm8k",)))
+    with pytest.raises(UserError, match=r"cohobate\[suites\]"):
+        lm_eval.run(Harness(tasks=("gsm8k",)), tmp_path, "cpu")
 
 
 def test_shares_of_the_harness_become_scores_with_its_standard_error() -> None:
@@ -147,7 +156,6 @@ metric_list:
 def test_the_harness_runs_a_local_task_and_agrees_with_our_own_evaluation(
     recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("lm_eval")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     tasks = tmp_path / "tasks"

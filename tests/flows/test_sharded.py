@@ -35,7 +35,8 @@ def test_shards_ask_each_request_once_between_them(tmp_path: Path, data: Path) -
 def test_a_ray_cluster_writes_the_triples_that_one_machine_writes(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray = pytest.importorskip("ray")
+    import ray
+
     server = WireServer(lambda body, time: Act(delay=0.02))
     with server.running():
         recipe = recipe_of(tmp_path, server.url, 60, triples={"concurrency": 4})

@@ -6,57 +6,57 @@ import pytest
 from cohobate.teachers.endpoint.rate_limit import Pace, backoff, retry_after
 
 
-def answer_rounds(pace: Pace, rounds: int) -> None:
+def reply_rounds(pace: Pace, rounds: int) -> None:
     for _ in range(rounds):
         for _ in range(int(pace.limit)):
-            pace.answered()
+            pace.count_reply()
 
 
 def test_the_limit_begins_at_a_quarter_and_doubles_each_round_up_to_the_ceiling() -> None:
     pace = Pace(64)
     assert pace.limit == 16
-    answer_rounds(pace, 1)
+    reply_rounds(pace, 1)
     assert 28 <= pace.limit <= 32
-    answer_rounds(pace, 2)
+    reply_rounds(pace, 2)
     assert pace.limit == 64
     assert Pace(1).limit == 1
 
 
 def test_many_refusals_halve_the_limit_once_for_all_that_was_sent_before() -> None:
     pace = Pace(64)
-    answer_rounds(pace, 3)
+    reply_rounds(pace, 3)
     for _ in range(64):
-        pace.refused(sent=1.0, now=2.0)
+        pace.count_refusal(sent=1.0, now=2.0)
     assert pace.limit == 32
     for _ in range(32):
-        pace.refused(sent=3.0, now=4.0)
+        pace.count_refusal(sent=3.0, now=4.0)
     assert pace.limit == 16
 
 
 def test_after_a_cut_the_limit_grows_by_steps() -> None:
     pace = Pace(64)
-    answer_rounds(pace, 3)
+    reply_rounds(pace, 3)
     for _ in range(64):
-        pace.refused(sent=1.0, now=2.0)
-    answer_rounds(pace, 4)
+        pace.count_refusal(sent=1.0, now=2.0)
+    reply_rounds(pace, 4)
     assert 36 <= pace.limit <= 40  # two a round, not twice as many
 
 
 def test_a_refusal_now_and_then_is_no_reason_to_slow_down() -> None:
     pace = Pace(100)
-    answer_rounds(pace, 4)
+    reply_rounds(pace, 4)
     for at in range(2000):
         if at % 20 == 0:
-            pace.refused(sent=float(at), now=at + 0.5)
+            pace.count_refusal(sent=float(at), now=at + 0.5)
         else:
-            pace.answered()
+            pace.count_reply()
     assert pace.limit == 100
 
 
 def test_a_server_that_refuses_everything_is_asked_one_at_a_time() -> None:
     pace = Pace(256)
     for at in range(200):
-        pace.refused(sent=float(at), now=at + 0.5)
+        pace.count_refusal(sent=float(at), now=at + 0.5)
     assert pace.limit == 1
 
 

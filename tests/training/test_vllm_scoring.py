@@ -125,8 +125,8 @@ def test_preflight_catches_other_weights_under_the_right_name(served: Recipe, da
 
         return dict(checks(served, load("world/base"), local))["server agrees"]()
 
-    assert re.search(r"here differ by \S+ nats a token$", agreement("world/teacher"))
-    with pytest.raises(CohobateError, match=r"serves another model than world/teacher: .* nats a token; correct"):
+    assert re.search(r"here differ by \S+ nats per token$", agreement("world/teacher"))
+    with pytest.raises(CohobateError, match=r"serves another model than world/teacher: .* nats per token; correct"):
         agreement("world/base")
 
 

@@ -102,7 +102,7 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
     if "teacher" in roles:
         if recipe.teacher.is_endpoint and ask:
             yield "teacher answers", lambda: _answers(recipe.teacher, recipe.triples)
-            yield "teacher as asked", lambda: _as_asked(recipe.teacher, recipe.triples)
+            yield "teacher as asked", lambda: _server_defaults(recipe.teacher, recipe.triples)
         if (recipe.teacher.uses_engine and (ask or alone)) or (served and not recipe.teacher.base_urls):
             yield "vllm", _vllm
         if recipe.teacher.uses_engine and ask:
@@ -119,7 +119,7 @@ def _probes(recipe: Recipe, roles: Sequence[Role], ask: bool) -> Generator[tuple
     if judge is not None and recipe.triples.verifier.name == "judge" and ask:
         yield "judge answers", lambda: _judges(judge, recipe)
         if judge.is_endpoint:
-            yield "judge as asked", lambda: _as_asked(judge)
+            yield "judge as asked", lambda: _server_defaults(judge)
     if models:
         yield "template", lambda: _template(recipe, models)
         yield "lengths", lambda: _lengths(recipe, models)
@@ -207,13 +207,13 @@ def _answers(teacher: Teacher, given: Triples | Judge) -> str:
     return _one_answer(teacher, open_backend(teacher, limits), ", ".join(teacher.base_urls))
 
 
-def _as_asked(teacher: Teacher, given: Triples | None = None) -> str:
+def _server_defaults(teacher: Teacher, given: Triples | None = None) -> str:
     """given: how a teacher samples; a judge's replies are greedy."""
     from cohobate.teachers.base import Request
-    from cohobate.teachers.endpoint.server_defaults import require_as_asked
+    from cohobate.teachers.endpoint.server_defaults import require_neutral_defaults
 
     shape = (given.temperature, given.top_p, given.top_k) if given else (0.0, 1.0, 0)
-    return require_as_asked(teacher, Request("preflight", [], teacher.model, *shape, 16, 0, 0, teacher.extra))
+    return require_neutral_defaults(teacher, Request("preflight", [], teacher.model, *shape, 16, 0, 0, teacher.extra))
 
 
 def _engine_answers(recipe: Recipe) -> str:

@@ -116,7 +116,7 @@ class TeacherBackend(Protocol):
         ...
 
     def stop(self) -> Batch:
-        """Give up what is under way; returns what had arrived and was not yielded, or was yielded last."""
+        """Give up what is under way; returns the outcomes that had arrived, the last batch included."""
         ...
 
 

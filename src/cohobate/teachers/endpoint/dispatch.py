@@ -1,7 +1,7 @@
-"""Requests to the replicas of an endpoint: one task a request in flight, none for those that wait.
+"""Requests to the replicas of an endpoint: one task per request in flight, none for those that wait.
 
-A row that failed waits its backoff in a heap and holds no slot; the next one goes to the server with the fewest
-requests in flight. A server that nobody listens on is left alone for a while, and its rows lose no attempt.
+A request that failed waits out its backoff in a heap and holds no slot; the next one goes to the server with the fewest
+requests in flight. A server that cannot be reached is left alone for a while, and its requests lose no attempt.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cohobate.config import Teacher
 from cohobate.core.errors import EndpointError, TeacherError
 from cohobate.core.progress import say
 from cohobate.teachers.base import Limits
-from cohobate.teachers.endpoint.chat_completions import Ended, GivenUp, Wire
+from cohobate.teachers.endpoint.chat_completions import FailureCause, Timing, Wire
 from cohobate.teachers.endpoint.rate_limit import Pace, backoff
-from cohobate.teachers.endpoint.retry_policy import Fault, Opening, fault_of
+from cohobate.teachers.endpoint.retry_policy import Fault, ServerWatch, fault_of
 
-_PATIENCE = 10  # refusals that a row endures for each attempt it has
-_WAITING = 8  # rows that wait for their next attempt, in ceilings, before no new ones are begun
+_PATIENCE = 10  # refusals that a request endures for each attempt it has
+_WAITING = 8  # requests that wait for their next attempt, in multiples of the concurrency, before no new ones begin
 _HEADERS = {"Content-Type": "application/json"}
 
 Q = TypeVar("Q")
@@ -50,43 +50,43 @@ class Server:
 
     client: openai.AsyncOpenAI
     pace: Pace
-    opening: Opening
+    watch: ServerWatch
     in_flight: int = 0
-    outages: int = 0  # in a row
+    outages: int = 0  # one after the other
     down_since: float = 0.0
     down_until: float = 0.0
 
     def room(self, now: float) -> bool:
-        """Whether a request may be sent; a server that was away gets one to show that it is back."""
+        """Whether a request may be sent; a server that was away gets one, which shows whether it is back."""
         return now >= self.down_until and self.in_flight < (1 if self.outages else int(self.pace.limit))
 
 
 @dataclass
 class Dispatch(Generic[Q, A]):
-    """One pass over `requests`; each ends in `deliver` as what `wire` makes of it.
+    """One pass over requests; `deliver` gets the outcome of each, in the form of `wire`.
 
-    last_answer: when the servers answered last, of time.monotonic; None if they never have.
+    last_reply: the time of the servers' last reply, of time.monotonic; None if there was none.
     """
 
     servers: Sequence[Server]
-    settings: Teacher
+    teacher: Teacher
     limits: Limits
     secret: str | None
     wire: Wire[Q, A]
     deliver: Callable[[A], None]
-    last_answer: float | None = None
+    last_reply: float | None = None
     later: list[tuple[float, int, Job[Q]]] = field(default_factory=list)
     again: deque[Job[Q]] = field(default_factory=deque)
     running: set[asyncio.Task[None]] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: Exception | None = None
     tickets: int = 0
-    begun: int = 0
+    position: int = 0  # of the first request that has not begun
 
     async def run(self, requests: Sequence[Q]) -> None:
         """Raises EndpointError or TeacherError when it is no use to go on."""
         try:
-            while self.fatal is None and (self.begun < len(requests) or self.again or self.later or self.running):
+            while self.fatal is None and (self.position < len(requests) or self.again or self.later or self.running):
                 self.wake.clear()
                 wait = self._send_ready(requests)
                 with suppress(TimeoutError):
@@ -125,9 +125,9 @@ class Dispatch(Generic[Q, A]):
             return self.again.popleft()
         if self.later and self.later[0][0] <= now:
             return heapq.heappop(self.later)[2]
-        if self.begun < len(requests) and len(self.later) < _WAITING * self.limits.concurrency:
-            self.begun += 1
-            return Job(requests[self.begun - 1])
+        if self.position < len(requests) and len(self.later) < _WAITING * self.limits.concurrency:
+            self.position += 1
+            return Job(requests[self.position - 1])
         return None
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -142,72 +142,72 @@ class Dispatch(Generic[Q, A]):
         try:
             async with asyncio.timeout(self.limits.timeout):
                 outcome = await self._post(job, server, sent)
-        except Exception as error:  # whatever it is, it is this row's, and is recorded
+        except Exception as error:  # of any kind: it belongs to this request, and is recorded
             self._failed(job, server, fault_of(error, self.secret, self.limits.timeout), sent)
         else:
-            self.last_answer = time.monotonic()
-            server.opening.answered, server.outages = True, 0
-            server.pace.answered()
+            self.last_reply = time.monotonic()
+            server.watch.has_replied, server.outages = True, 0
+            server.pace.count_reply()
             self.deliver(outcome)
         finally:
             server.in_flight -= 1
 
     async def _post(self, job: Job[Q], server: Server, sent: float) -> A:
         # The client's own `post` skips the transformation of parameters and the models of responses, which would
-        # cost more than all the rest and reject what is not quite OpenAI's.
+        # cost more than all the rest and reject replies that are not quite OpenAI's.
         response = await server.client.post(
             self.wire.path,
             cast_to=httpx2.Response,
             content=json.dumps(self.wire.body(job.request), ensure_ascii=False).encode(),
             options={"headers": _HEADERS},
         )
-        ended = Ended(job.attempts, (time.monotonic() - sent) * 1000)
-        return self.wire.answered(job.request, json.loads(response.content), ended)
+        timing = Timing(job.attempts, (time.monotonic() - sent) * 1000)
+        return self.wire.outcome(job.request, json.loads(response.content), timing)
 
     def _failed(self, job: Job[Q], server: Server, fault: Fault, sent: float) -> None:
         now = time.monotonic()
         if fault.unreachable:
             job.attempts -= 1
             self.again.append(job)
-            self._missed(server, fault, sent, now)
+            self._outage(server, fault, sent, now)
             return
         server.outages = 0
-        self.fatal = self.fatal or server.opening.verdict(fault)
+        self.fatal = self.fatal or server.watch.verdict(fault)
         if self.fatal is not None:
-            return  # delivered, the failures of one moment would be reported as many bad rows
+            return  # delivered, the failures of one moment would be reported as many bad requests
         if fault.congested or fault.refused:
-            server.pace.refused(sent, now)
+            server.pace.count_refusal(sent, now)
         job.refusals += fault.refused
         faults, allowed = job.attempts - job.refusals, self.limits.attempts
         if not fault.retry or faults >= allowed or job.refusals >= _PATIENCE * allowed:
-            why = GivenUp(fault.error_class, fault.status, fault.message, job.attempts)
-            self.deliver(self.wire.failed(job.request, why))
+            cause = FailureCause(fault.error_class, fault.status, fault.message, job.attempts)
+            self.deliver(self.wire.failure(job.request, cause))
             return
         self.tickets += 1
-        # The jitter comes on top of what the server asks for: else all come back at the same moment.
+        # The jitter comes on top of the wait that the server asks for: else all come back at the same moment.
         wait = backoff(job.attempts) if fault.wait is None else fault.wait * (1 + 0.1 * backoff(1))
         heapq.heappush(self.later, (now + wait, self.tickets, job))
 
-    def _missed(self, server: Server, fault: Fault, sent: float, now: float) -> None:
-        """Nobody listens at `server`."""
+    def _outage(self, server: Server, fault: Fault, sent: float, now: float) -> None:
+        """Nothing listens at `server`."""
         if sent < server.down_since:
             return
         if not server.outages:
-            others = len(self.servers) > 1 or self.last_answer is not None
+            others = len(self.servers) > 1 or self.last_reply is not None
             if others:
-                say(f"nobody listens at {server.opening.url} ({fault.message}); trying again")
+                say(f"nobody listens at {server.watch.url} ({fault.message}); trying again")
         server.outages += 1
         server.down_since, server.down_until = now, now + backoff(server.outages)
         if not all(other.outages for other in self.servers):
             return
-        urls = ", ".join(other.opening.url for other in self.servers)
-        if self.last_answer is None:
+        urls = ", ".join(other.watch.url for other in self.servers)
+        if self.last_reply is None:
             self.fatal = EndpointError(
                 f"nobody listens at {urls} ({fault.message}); start the server, or correct "
-                f"{self.settings.section}.base_url"
+                f"{self.teacher.section}.base_url"
             )
-        elif now - self.last_answer > self.limits.timeout:
+        elif now - self.last_reply > self.limits.timeout:
             self.fatal = TeacherError(
-                f"{urls} went away {now - self.last_answer:.0f} s ago; what it answered is kept, so start it again "
+                f"{urls} went away {now - self.last_reply:.0f} s ago; what it answered is kept, so start it again "
                 "and run again"
             )

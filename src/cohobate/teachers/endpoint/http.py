@@ -1,4 +1,4 @@
-"""What a server says of itself, besides answering: its models, its settings, its tokens."""
+"""Plain HTTP for the routes beside the chat wire: a server's models, settings and tokens."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from cohobate.teachers.endpoint.client import secret
 _SECONDS = 120.0
 
 
-def read_json(url: str, settings: Teacher | None = None, body: Any = None) -> Any:
-    """The JSON at `url`, in reply to `body` if there is one; None where there is no such route.
+def read_json(url: str, teacher: Teacher | None = None, body: Any = None) -> Any:
+    """The JSON at `url`, by POST of `body` if there is one, else by GET; None where there is no such route.
 
-    settings: with its key; without them none is sent. Raises EndpointError where nobody answers.
+    teacher: its key is sent; None: no key. Raises EndpointError where nothing listens.
     """
     headers = {"Content-Type": "application/json"}
-    if settings is not None:
-        headers["Authorization"] = f"Bearer {secret(settings) or 'none'}"
+    if teacher is not None:
+        headers["Authorization"] = f"Bearer {secret(teacher) or 'none'}"
     data = None if body is None else json.dumps(body).encode()
-    here = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")  # this machine is behind no proxy
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
+    is_local = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")  # this machine is behind no proxy
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
     try:
         with opener.open(urllib.request.Request(url, data, headers), timeout=_SECONDS) as reply:
             return json.loads(reply.read())
     except (urllib.error.HTTPError, http.client.HTTPException, ValueError):
         return None
     except OSError as error:
-        section = settings.section if settings is not None else "teacher"
+        section = teacher.section if teacher is not None else "teacher"
         raise EndpointError(
             f"nobody answers at {url} ({error}); start the server, or correct {section}.base_url"
         ) from None

@@ -1,7 +1,7 @@
-"""How fast an endpoint is asked: its concurrency, found by additive increase and multiplicative decrease.
+"""The rate of requests to a server: concurrency by additive increase and multiplicative decrease, and waits.
 
-A refusal now and then is an accident and only delays its own row. When more than a tenth of the requests in flight
-are refused, the limit is halved; requests that were sent before do not halve it again.
+A single refusal delays only its own request. When more than a tenth of the requests in flight are refused, the limit
+is halved; requests that were sent before do not halve it again.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-_ACCIDENTS = 0.1
+_TOLERATED = 0.1  # share of refusals
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 30.0
 
 
 class Pace:
     """The limit of requests in flight to one server. Times are seconds of one monotonic clock.
 
-    It begins at a quarter of the ceiling and doubles with each round of answers; after the first cut it grows by a
-    thirty-second of the ceiling a round.
+    It begins at a quarter of the ceiling and doubles with each round of replies; after the first cut it grows by a
+    thirty-second of the ceiling per round.
     """
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling
         self.limit = max(1.0, ceiling / 4)
         self._cut_at: float | None = None
-        self._round = self._refused = 0
+        self._round = self._refusals = 0
 
-    def answered(self) -> None:
-        """A request came back with an answer."""
+    def count_reply(self) -> None:
+        """Count a reply."""
         step = self.limit if self._cut_at is None else max(1.0, self.ceiling / 32)
         self.limit = min(float(self.ceiling), self.limit + step / self.limit)
         self._count()
 
-    def refused(self, sent: float, now: float) -> None:
-        """A request sent at `sent` was refused for now, or not answered in time."""
+    def count_refusal(self, sent: float, now: float) -> None:
+        """Count a request of the time `sent` that was refused for now, or had no reply in time."""
         if self._cut_at is not None and sent < self._cut_at:
             return
-        self._refused += 1
-        if self._refused > _ACCIDENTS * self.limit:
+        self._refusals += 1
+        if self._refusals > _TOLERATED * self.limit:
             self.limit = max(1.0, self.limit / 2)
             self._cut_at = now
-            self._round = self._refused = 0
+            self._round = self._refusals = 0
         else:
             self._count()
 
     def _count(self) -> None:
         self._round += 1
         if self._round >= self.limit:
-            self._round = self._refused = 0
+            self._round = self._refusals = 0
 
 
 def backoff(attempt: int) -> float:

@@ -1,4 +1,4 @@
-"""What can go wrong with a request to an endpoint, and what follows from it: try again, give up the row, or stop."""
+"""Faults of requests to an endpoint, and the decision on each: try again, give up the request, or stop."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cohobate.teachers.endpoint.rate_limit import retry_after
 
 _RETRIED = {408, 409, 425, 429}
 _OVERLOADED = {429, 503, 529}
-_OPENING = 20  # so many of a kind at the beginning are no accident
+_WATCHED = 20  # as many faults of one kind at the beginning are no accident
 _LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why one attempt failed.
+    """The reason why one attempt failed.
 
-    congested: the server has too much to do. refused: it says so, and that another time will do; no fault of the row.
-    unreachable: nobody listens. spent: no credit is left. hopeless: no
-    other request would do either. wait: seconds that the server asks to wait, if it does.
+    congested: the server is overloaded. refused: the server asks for another attempt later; no fault of the request.
+    unreachable: nothing listens. spent: no credit is left. hopeless: no other request will do either. wait: seconds
+    that the server asks to wait, if it does.
     """
 
     error_class: str
@@ -42,7 +42,7 @@ class Fault:
 
 
 def fault_of(error: Exception, secret: str | None, timeout: float) -> Fault:
-    """The fault that `error` is; its message is one line without the key."""
+    """Classify `error`; the message is one line without the key."""
     if isinstance(error, ReplyError):
         return Fault(error.error_class, _line(str(error), secret), retry=error.retry, hopeless=error.hopeless)
     if isinstance(error, openai.APIStatusError):
@@ -52,7 +52,7 @@ def fault_of(error: Exception, secret: str | None, timeout: float) -> Fault:
         return Fault("ConnectError", _line(str(chain[-1]) or "no connection", secret), unreachable=True)
     if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError) for cause in chain):
         return Fault("MalformedReply", _line(f"the body is no JSON: {error}", secret), status=200)
-    # The client calls a lost connection a time-out: what aiohttp said counts.
+    # The client calls a lost connection a time-out: aiohttp's own error counts.
     lost = any(isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) for cause in chain)
     if isinstance(error, TimeoutError | openai.APITimeoutError) and not lost:
         return Fault("Timeout", f"no answer within {timeout:g} s", congested=True)
@@ -64,7 +64,7 @@ def _status(error: openai.APIStatusError, secret: str | None) -> Fault:
     wait = retry_after(error.response.headers)
     return Fault(
         error_class=type(error).__name__,
-        message=_line(_said(error), secret),
+        message=_line(_message(error), secret),
         status=status,
         retry=status in _RETRIED or status >= 500,
         congested=status in _OVERLOADED,
@@ -74,7 +74,7 @@ def _status(error: openai.APIStatusError, secret: str | None) -> Fault:
     )
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _message(error: openai.APIStatusError) -> str:
     body = error.body
     if isinstance(body, dict):
         return str(body.get("message") or body.get("detail") or body)
@@ -93,45 +93,45 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__
 
 
-class Opening:
-    """Watches one server until it has answered once: failures that come from the recipe are seen right there."""
+class ServerWatch:
+    """Watches the faults of one server until its first reply: mistakes in the recipe show there."""
 
-    def __init__(self, url: str, settings: Teacher) -> None:
-        self.url, self.settings = url, settings
-        self.answered = False
-        self._attempts: list[Fault] = []
-        self._failed = 0
+    def __init__(self, url: str, teacher: Teacher) -> None:
+        self.url, self.teacher = url, teacher
+        self.has_replied = False
+        self._faults: list[Fault] = []
+        self._final = 0  # of these, faults that allow no other attempt
 
     def verdict(self, fault: Fault) -> TeacherError | EndpointError | None:
         """The error to stop with, if it is no use to go on after `fault`."""
-        if fault.status == 401 or fault.spent or (fault.status == 403 and not self.answered):
+        if fault.status == 401 or fault.spent or (fault.status == 403 and not self.has_replied):
             return EndpointError(self._denied(fault))
         if fault.hopeless:
             return EndpointError(f"{self.url} {fault.message}")
-        if self.answered:
+        if self.has_replied:
             return None
-        section = self.settings.section
+        section = self.teacher.section
         if fault.status == 404:
             return EndpointError(
-                f"{self.url} has no model '{self.settings.model}' ({fault.message}); correct {section}.model, or "
+                f"{self.url} has no model '{self.teacher.model}' ({fault.message}); correct {section}.model, or "
                 f"{section}.base_url"
             )
-        self._attempts.append(fault)
-        self._failed += not fault.retry
-        return self._systematic(fault) if len(self._attempts) >= _OPENING else None
+        self._faults.append(fault)
+        self._final += not fault.retry
+        return self._systematic(fault) if len(self._faults) >= _WATCHED else None
 
     def _denied(self, fault: Fault) -> str:
         if fault.spent:
             return f"{self.url} refuses since the account is spent ({fault.message}); top it up and run again"
-        name, section = self.settings.api_key_env, self.settings.section
+        name, section = self.teacher.api_key_env, self.teacher.section
         advice = (
             f"put a valid key into {name}" if name else f"name the key's environment variable in {section}.api_key_env"
         )
         return f"{self.url} does not let us in (status {fault.status}: {fault.message}); {advice}"
 
     def _systematic(self, fault: Fault) -> TeacherError | EndpointError | None:
-        section, limits = self.settings.section, self.settings.limits_section
-        kinds, count = {item.error_class for item in self._attempts}, len(self._attempts)
+        section, limits = self.teacher.section, self.teacher.limits_section
+        kinds, count = {item.error_class for item in self._faults}, len(self._faults)
         if kinds == {"EmptyContent"}:
             return TeacherError(
                 f"the first {count} responses of {self.url} are all empty; look at {section}.prompt and the server's "
@@ -142,7 +142,7 @@ class Opening:
                 f"{self.url}: {fault.message}, {count} times in a row; correct {section}.model, or say in "
                 f"{section}.served_as which name the responses carry"
             )
-        if self._failed == count:
+        if self._final == count:
             return EndpointError(
                 f"{self.url} rejects all of the first {count} requests (status {fault.status}: {fault.message}); "
                 f"correct what it names in [{section}] or [{limits}]"

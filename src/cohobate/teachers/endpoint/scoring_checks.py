@@ -1,4 +1,4 @@
-"""What a server that scores must show before anything is spent on it: the model, its tokens, its end, its steadiness.
+"""Checks of a server that scores, made before anything is spent on it: model, tokens, template, end, repeatability.
 
 Scores of a server that reads other tokens, or renders another prompt, look as good as right ones.
 """
@@ -18,11 +18,11 @@ from cohobate.teachers.endpoint.http import read_json
 from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 
 _QUESTION, _RESPONSE = "What is 2 + 3?", "2 + 3 = 5.\nAnswer: 5"
-_COMPARED = 1000  # tokens of the vocabulary that are compared by what they decode to
-_ROW = 50  # of them in a row
-_LONGEST = 64  # tokens that the teacher may take to end an answer
+_COMPARED = 1000  # tokens of the vocabulary whose texts are compared
+_ROW = 50  # of these, tokens per sequence
+_LONGEST = 64  # tokens within which the teacher must end a response
 _REPEATS = 3
-# Nats that scores of the same tokens may differ by on the whole: bfloat16 in batches of other sizes makes 0.01.
+# Tolerated mean difference of scores of the same tokens, in nats; bfloat16 in batches of other sizes makes 0.01.
 _NOISE, _OTHER_MODEL = 0.05, 0.1
 
 Student = LoadedModel | ModelOutline
@@ -33,7 +33,7 @@ def checks(
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """Names and probes; a probe returns its finding, or raises a CohobateError with one sentence.
 
-    local: scores a row with the teacher in this process, to hold those of the server against.
+    local: the scores of the teacher in this process, to compare the server's with.
     """
     server = _Server(recipe, student)
     yield "server scores", server.scores
@@ -58,28 +58,28 @@ def require_scores(recipe: Recipe, student: Student) -> None:
 
 class _Server:
     def __init__(self, recipe: Recipe, student: Student) -> None:
-        self.recipe, self.settings, self.student = recipe, recipe.teacher, student
+        self.recipe, self.teacher, self.student = recipe, recipe.teacher, student
         self.own, self.url = student.tokenizer, ", ".join(recipe.teacher.base_urls)
-        named = recipe.teacher.model if recipe.teacher.is_folder else recipe.teacher.tokenizer
-        self.theirs = outline(named).tokenizer if named else self.own
-        asked = messages(_QUESTION, recipe.teacher.prompt, recipe.teacher.system)
-        self.conversation, self.prompt = asked, conversation_ids(self.theirs, asked)
+        folder = recipe.teacher.model if recipe.teacher.is_folder else recipe.teacher.tokenizer
+        self.theirs = outline(folder).tokenizer if folder else self.own
+        self.conversation = messages(_QUESTION, recipe.teacher.prompt, recipe.teacher.system)
+        self.prompt = conversation_ids(self.theirs, self.conversation)
         self.row = TrainingSequence([*self.prompt, *encode(self.own, _RESPONSE)], len(self.prompt))
 
     def scores(self) -> str:
-        [found] = self._ask([ScoreRequest({0: self.row}, 0)])
-        if isinstance(found, Unscored):
+        [outcome] = self._outcomes([ScoreRequest({0: self.row}, 0)])
+        if isinstance(outcome, Unscored):
             raise TeacherError(
-                f"{self.url} does not score given token ids ({found.why.error_class}: {found.why.message}), which "
+                f"{self.url} does not score given token ids ({outcome.why.error_class}: {outcome.why.message}), which "
                 "Ollama and llama.cpp cannot; serve the teacher with vLLM, or set opd.steps = 0"
             )
-        [score] = found
+        [score] = outcome
         return f"{self.url} scores given tokens: {len(score.logprobs)} log-probabilities, ids echoed"
 
     def context(self) -> str:
         """The longest rollout must fit, with its prompt and the one token that a request generates."""
         needed = len(self.prompt) + self.recipe.opd.max_tokens + 1
-        for url in self.settings.base_urls:
+        for url in self.teacher.base_urls:
             limit = self._limit(url)
             if limit is not None and limit < needed:
                 raise CohobateError(
@@ -90,31 +90,31 @@ class _Server:
 
     def vocabulary(self) -> str:
         highest = max(self.own.get_vocab().values())
-        [found] = self._ask([ScoreRequest({0: TrainingSequence([self.prompt[0], highest], 1)}, 0)])
-        if isinstance(found, Unscored):
+        [outcome] = self._outcomes([ScoreRequest({0: TrainingSequence([self.prompt[0], highest], 1)}, 0)])
+        if isinstance(outcome, Unscored):
             raise CohobateError(
-                f"{self.url} does not know the student's token {highest} ({found.why.message}), so its vocabulary is "
+                f"{self.url} does not know the student's token {highest} ({outcome.why.message}), so its vocabulary is "
                 "smaller; choose a student of the teacher's family"
             )
         return f"knows the student's {highest + 1} tokens"
 
     def tokens(self) -> str:
-        """Each token of the sample must be the same text there and here."""
+        """Each token of a sample of the vocabulary must decode to the same text there and here."""
         if self.theirs.get_vocab() != self.own.get_vocab():
             raise CohobateError(
-                f"the student's tokenizer differs from {self.settings.tokenizer or self.settings.model}'s, so the "
+                f"the student's tokenizer differs from {self.teacher.tokenizer or self.teacher.model}'s, so the "
                 "teacher cannot score its rollouts; choose a student of the teacher's family, or set opd.steps = 0"
             )
         ids = sorted(self.own.get_vocab().values())
-        chosen = sorted({*ids[:: max(1, len(ids) // _COMPARED)], *self.student.eos_ids, ids[-1]})
-        rows = [TrainingSequence([self.prompt[0], *chosen[n : n + _ROW]], 1) for n in range(0, len(chosen), _ROW)]
+        sample = sorted({*ids[:: max(1, len(ids) // _COMPARED)], *self.student.eos_ids, ids[-1]})
+        rows = [TrainingSequence([self.prompt[0], *sample[n : n + _ROW]], 1) for n in range(0, len(sample), _ROW)]
         pairs = [
             (token, theirs, self.own.decode([token]))
             for row, score in zip(rows, self._score(rows), strict=True)
             for token, theirs in zip(row.ids[1:], score.decoded, strict=True)
             if theirs is not None
         ]
-        # Half a character decodes to U+FFFD, or to whatever it is seen together with.
+        # Half a character decodes to U+FFFD, or together with the token before it.
         pairs = [pair for pair in pairs if "\ufffd" not in pair[1] + pair[2]]
         other = [pair for pair in pairs if pair[1] != pair[2]]
         if other:
@@ -126,13 +126,13 @@ class _Server:
         return f"the same text for {len(pairs)} tokens" if pairs else "names no tokens, so they cannot be compared"
 
     def template(self) -> str:
-        asked = {"model": self.settings.model, "messages": self.conversation, "add_generation_prompt": True}
-        for url in self.settings.base_urls:
-            said = read_json(f"{url.rstrip('/').removesuffix('/v1')}/tokenize", self.settings, asked)
-            if said is None or "tokens" not in said:
+        body = {"model": self.teacher.model, "messages": self.conversation, "add_generation_prompt": True}
+        for url in self.teacher.base_urls:
+            reply = read_json(f"{url.rstrip('/').removesuffix('/v1')}/tokenize", self.teacher, body)
+            if reply is None or "tokens" not in reply:
                 return "says nothing of its chat template, so it cannot be compared"
-            if said["tokens"] != self.prompt:
-                theirs = self.own.decode(said["tokens"])
+            if reply["tokens"] != self.prompt:
+                theirs = self.own.decode(reply["tokens"])
                 raise CohobateError(
                     f"{url} writes another prompt than the tokenizer here: {theirs!r} instead of "
                     f"{self.own.decode(self.prompt)!r}; serve it with the same --chat-template, or name its tokenizer "
@@ -142,10 +142,10 @@ class _Server:
 
     def end(self) -> str:
         longest = min(_LONGEST, self.recipe.opd.max_tokens)
-        body = {"model": self.settings.model, "prompt": self.prompt, "max_tokens": longest, "temperature": 0}
-        for url in self.settings.base_urls:
-            said = read_json(f"{url.rstrip('/')}/completions", self.settings, {**body, "return_token_ids": True})
-            choice = (said or {"choices": [{}]})["choices"][0]
+        body = {"model": self.teacher.model, "prompt": self.prompt, "max_tokens": longest, "temperature": 0}
+        for url in self.teacher.base_urls:
+            reply = read_json(f"{url.rstrip('/')}/completions", self.teacher, {**body, "return_token_ids": True})
+            choice = (reply or {"choices": [{}]})["choices"][0]
             ids = choice.get("token_ids")
             if choice.get("finish_reason") != "stop" or not ids:
                 return f"did not end within {longest} tokens, so its end cannot be compared"
@@ -159,52 +159,52 @@ class _Server:
     def repeats(self) -> str:
         """The same tokens, alone and beside others, of each replica."""
         reference, worst = None, 0.0
-        for url in self.settings.base_urls:
+        for url in self.teacher.base_urls:
             for count in range(1, _REPEATS + 1):
                 for score in self._score([self.row] * count, url):
                     reference = reference or score.logprobs
                     worst = max(worst, _difference(score.logprobs, reference))
         if worst > _NOISE:
             raise CohobateError(
-                f"{self.url}: scores of the same tokens differ by {worst:.2g} nats a token, which would drown the "
+                f"{self.url}: scores of the same tokens differ by {worst:.2g} nats per token, which would drown the "
                 "signal; look for replicas with other weights, sampling penalties or quantisation"
             )
-        return f"scores of the same tokens differ by {worst:.1g} nats a token"
+        return f"scores of the same tokens differ by {worst:.1g} nats per token"
 
     def agrees(self, local: Callable[[TrainingSequence], list[float]]) -> str:
         [score] = self._score([self.row])
         difference = _difference(score.logprobs, local(self.row))
         if difference > _OTHER_MODEL:
             raise CohobateError(
-                f"{self.url} serves another model than {self.settings.model}: their scores of the same tokens differ "
-                f"by {difference:.2g} nats a token; correct teacher.model or teacher.base_url"
+                f"{self.url} serves another model than {self.teacher.model}: their scores of the same tokens differ "
+                f"by {difference:.2g} nats per token; correct teacher.model or teacher.base_url"
             )
-        return f"its scores and those of {self.settings.model} here differ by {difference:.1g} nats a token"
+        return f"its scores and those of {self.teacher.model} here differ by {difference:.1g} nats per token"
 
     def _score(self, rows: Sequence[TrainingSequence], url: str | None = None) -> list[RowScore]:
-        found: list[RowScore] = []
-        for item in self._ask([ScoreRequest(dict(enumerate(rows)), 0)], url):
-            if isinstance(item, Unscored):
-                raise TeacherError(f"{self.url} does not score ({item.why.error_class}: {item.why.message})")
-            found += item
-        return found
+        scores: list[RowScore] = []
+        for outcome in self._outcomes([ScoreRequest(dict(enumerate(rows)), 0)], url):
+            if isinstance(outcome, Unscored):
+                raise TeacherError(f"{self.url} does not score ({outcome.why.error_class}: {outcome.why.message})")
+            scores += outcome
+        return scores
 
-    def _ask(self, requests: Sequence[ScoreRequest], url: str | None = None) -> list[list[RowScore] | Unscored]:
-        settings = changed(self.settings, {"base_url": url}, "preflight") if url else self.settings
+    def _outcomes(self, requests: Sequence[ScoreRequest], url: str | None = None) -> list[list[RowScore] | Unscored]:
+        teacher = changed(self.teacher, {"base_url": url}, "preflight") if url else self.teacher
         limits = changed(self.recipe.triples, {"attempts": 2}, "preflight")
-        exchange = Exchange(settings, limits, ScoreWire(settings))
+        exchange = Exchange(teacher, limits, ScoreWire(teacher))
         try:
-            return [item for batch in exchange.answer(requests) for item in batch]
+            return [outcome for batch in exchange.answer(requests) for outcome in batch]
         finally:
             exchange.stop()
 
     def _limit(self, url: str) -> int | None:
-        """Tokens that the model may read, where the server says so."""
-        listed = (read_json(f"{url.rstrip('/')}/models", self.settings) or {}).get("data") or []
-        limits = [item.get("max_model_len") for item in listed if item.get("id") == self.settings.model]
+        """The model's context in tokens, where the server publishes it."""
+        models = (read_json(f"{url.rstrip('/')}/models", self.teacher) or {}).get("data") or []
+        limits = [model.get("max_model_len") for model in models if model.get("id") == self.teacher.model]
         return limits[0] if limits else None
 
 
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:
-    """Mean absolute difference, in nats a token."""
+    """Mean absolute difference, in nats per token."""
     return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / max(1, len(one))

@@ -1,8 +1,8 @@
-"""Whether a server does what a request says, and no more.
+"""The defaults of a server: it must add nothing to the sampling of a request, and serve the model that is named.
 
-What a recipe leaves neutral is not sent, since not every server knows it. Servers of llama.cpp then cut the
-distribution, and some penalise repetitions: even greedy responses are not the model's. They also answer under whatever
-model name they are asked for.
+Parameters that a recipe leaves neutral are not sent, since not every server knows them. Servers of llama.cpp then cut
+the distribution by themselves, and some penalise repetitions: even greedy responses are not the model's. They also
+accept requests for any model name.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 from cohobate.config import Teacher
 from cohobate.core.errors import EndpointError
 from cohobate.teachers.base import Request
-from cohobate.teachers.endpoint.chat_completions import ReplyError, body, refuse_other_model
+from cohobate.teachers.endpoint.chat_completions import ChatWire, ReplyError, refuse_other_model
 from cohobate.teachers.endpoint.http import read_json
 
-# Values that leave the model's distribution as it is, the one to ask for first.
+# Values that leave the model's distribution as it is; the first is proposed in messages.
 _CUTS: dict[str, tuple[float, ...]] = {"top_p": (1,), "top_k": (0, -1), "min_p": (0,)}
 _PENALTIES: dict[str, tuple[float, ...]] = {
     "repeat_penalty": (1,),
@@ -23,43 +23,46 @@ _PENALTIES: dict[str, tuple[float, ...]] = {
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
 }
-# Who lists its model as owned by these, of llama-cpp-python and of llama.cpp, answers under any name.
+# The owners of models in the lists of llama-cpp-python and of llama.cpp, which serve their model under any name.
 _ANY_NAME = {"me", "llamacpp"}
 
 
-def require_as_asked(settings: Teacher, request: Request) -> str:
-    """Raises EndpointError where a server adds to `request` what the recipe does not say, or serves another model."""
-    told = False
-    for url in settings.base_urls:
-        _require_model(settings, url)
+def require_neutral_defaults(teacher: Teacher, request: Request) -> str:
+    """The finding in one phrase.
+
+    Raises EndpointError where a server adds sampling parameters to `request`, or serves another model.
+    """
+    published = False
+    for url in teacher.base_urls:
+        _require_model(teacher, url)
         defaults = _defaults(url)
-        told = told or defaults is not None
-        _require_neutral(settings, request, url, defaults or {})
-    return "adds nothing to a request" if told else "does not say what it adds to a request"
+        published = published or defaults is not None
+        _require_neutral(teacher, request, url, defaults or {})
+    return "adds nothing to a request" if published else "does not say what it adds to a request"
 
 
-def _require_model(settings: Teacher, url: str) -> None:
-    listed = read_json(f"{url.rstrip('/')}/models", settings)
-    models = listed.get("data") if isinstance(listed, dict) else None
-    found = [model for model in models or [] if isinstance(model, dict) and model.get("owned_by") in _ANY_NAME]
-    names = [str(model.get("id")) for model in found]
-    if names and not any(_is_asked(name, settings) for name in names):
+def _require_model(teacher: Teacher, url: str) -> None:
+    listing = read_json(f"{url.rstrip('/')}/models", teacher)
+    models = listing.get("data") if isinstance(listing, dict) else None
+    any_name = [model for model in models or [] if isinstance(model, dict) and model.get("owned_by") in _ANY_NAME]
+    names = [str(model.get("id")) for model in any_name]
+    if names and not any(_is_same_model(name, teacher) for name in names):
         raise EndpointError(
-            f"{url} serves '{', '.join(names)}' and answers to any name, '{settings.model}' too; correct "
-            f"{settings.section}.model, or start it with that name"
+            f"{url} serves '{', '.join(names)}' and answers to any name, '{teacher.model}' too; correct "
+            f"{teacher.section}.model, or start it with that name"
         )
 
 
-def _is_asked(name: str, settings: Teacher) -> bool:
+def _is_same_model(name: str, teacher: Teacher) -> bool:
     try:
-        refuse_other_model(name, settings)
+        refuse_other_model(name, teacher)
     except ReplyError:
         return False
     return True
 
 
-def _require_neutral(settings: Teacher, request: Request, url: str, defaults: dict[str, Any]) -> None:
-    sent = body(request, settings)
+def _require_neutral(teacher: Teacher, request: Request, url: str, defaults: dict[str, Any]) -> None:
+    sent = ChatWire(teacher).body(request)
     shaping = _PENALTIES if request.temperature == 0 else {**_CUTS, **_PENALTIES}
     added = {
         name: defaults[name]
@@ -67,26 +70,25 @@ def _require_neutral(settings: Teacher, request: Request, url: str, defaults: di
         if name not in sent and isinstance(defaults.get(name), int | float) and defaults[name] not in neutral
     }
     if added:
-        said = ", ".join(f"{name} {value:.3g}" for name, value in added.items())
-        needed = ", ".join(f"{name} = {shaping[name][0]}" for name in added)
+        values = ", ".join(f"{name} {value:.3g}" for name, value in added.items())
+        remedy = ", ".join(f"{name} = {shaping[name][0]}" for name in added)
         raise EndpointError(
-            f"{url} shapes responses by itself where the recipe says nothing ({said}); set {settings.section}.extra = "
-            f"{{{needed}}}"
+            f"{url} shapes responses by itself where the recipe says nothing ({values}); set {teacher.section}.extra = "
+            f"{{{remedy}}}"
         )
 
 
 def _defaults(url: str) -> dict[str, Any] | None:
-    """What the server takes where a request says nothing; None where it does not tell."""
+    """The server's sampling parameters where a request names none; None where it does not publish them."""
     root = url.rstrip("/").removesuffix("/v1")
     schema = read_json(f"{root}/openapi.json")  # of llama-cpp-python
     try:
-        named = schema["components"]["schemas"]["CreateChatCompletionRequest"]["properties"]
-        return {name: given.get("default") for name, given in named.items()}
+        properties = schema["components"]["schemas"]["CreateChatCompletionRequest"]["properties"]
+        return {name: each.get("default") for name, each in properties.items()}
     except (LookupError, TypeError, AttributeError):
         pass
     props = read_json(f"{root}/props")  # of llama.cpp
     try:
-        found: dict[str, Any] = props["default_generation_settings"]["params"]
-        return dict(found)
+        return dict(props["default_generation_settings"]["params"])
     except (LookupError, TypeError, ValueError):
         return None

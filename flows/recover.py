@@ -1,4 +1,6 @@
-"""Learn a handbook, measure what was lost, recover it from the earlier self; then again with a second handbook.
+"""Mid-train on a handbook, measure what was lost, recover it from the reference; then the second handbook likewise.
+
+The reference is the checkpoint before mid-training.
 
 prompts -> chat -> for each arm: midtrain -> exam -> opd -> exam; the table at the end
 
@@ -11,8 +13,16 @@ from collections.abc import Iterator
 from prefect import flow
 
 from cohobate.config import Recipe, StageName
-from cohobate.experiments.recovery.arms import arms, checked_section, of_arm, second_round
-from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined
+from cohobate.experiments.recovery.arms import (
+    BEFORE,
+    MID_TRAINED,
+    RECOVERED,
+    ArmExam,
+    arms,
+    checked_section,
+    of_arm,
+    second_round,
+)
 from cohobate.store.artifacts import Artifact
 from tasks.notify import notify
 from tasks.opd import train_opd
@@ -23,27 +33,28 @@ from tasks.run import resolved, run_flow, run_until
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     """The first round arm by arm, then the second round from where the first one ended."""
     config = checked_section(recipe)
-    yield (asked := write_prompts(recipe))
-    yield (replies := answer_chat(recipe, asked))
-    yield (before := examine(recipe, asked))
-    found, selves = [Examined(0, "–", 0, BEFORE, before)], {}
+    yield (prompts := write_prompts(recipe))
+    yield (replies := answer_chat(recipe, prompts))
+    yield (before := examine(recipe, prompts))
+    exams, students = [ArmExam(0, "–", 0, BEFORE, before)], {}
     for arm in arms(config):
-        yield (learnt := midtrain(recipe, arm, 1, replies))
-        yield (self := train_opd(of_arm(recipe, arm), learnt, asked, asked))
-        for phase, model in ((LEARNT, learnt), (RECOVERED, self)):
-            yield (scores := examine(recipe, asked, model))
-            found.append(Examined(1, arm.name, arm.seed, phase, scores))
-        selves[arm] = self
+        yield (trained := midtrain(recipe, arm, 1, replies))
+        yield (recovered := train_opd(of_arm(recipe, arm), trained, prompts, prompts))
+        for phase, model in ((MID_TRAINED, trained), (RECOVERED, recovered)):
+            yield (scores := examine(recipe, prompts, model))
+            exams.append(ArmExam(1, arm.name, arm.seed, phase, scores))
+        students[arm] = recovered
     for arm in second_round(config):
-        earlier = selves[arm]
-        yield (wider := write_prompts(recipe, [1]))
-        yield (said := answer_chat(recipe, wider, earlier))
-        yield (learnt := midtrain(recipe, arm, 2, said, earlier))
-        yield (self := train_opd(of_arm(recipe, arm, str(earlier.path / "model")), learnt, wider, wider))
-        for phase, model in ((LEARNT, learnt), (RECOVERED, self)):
-            yield (scores := examine(recipe, asked, model))
-            found.append(Examined(2, arm.name, arm.seed, phase, scores))
-    yield write_table(recipe, sorted(found, key=lambda one: (one.round, one.arm)))
+        reference = students[arm]
+        yield (rehearsal := write_prompts(recipe, [1]))
+        yield (replies := answer_chat(recipe, rehearsal, reference))
+        yield (trained := midtrain(recipe, arm, 2, replies, reference))
+        of_second = of_arm(recipe, arm, str(reference.path / "model"))
+        yield (recovered := train_opd(of_second, trained, rehearsal, rehearsal))
+        for phase, model in ((MID_TRAINED, trained), (RECOVERED, recovered)):
+            yield (scores := examine(recipe, prompts, model))
+            exams.append(ArmExam(2, arm.name, arm.seed, phase, scores))
+    yield write_table(recipe, sorted(exams, key=lambda each: (each.round, each.arm)))
 
 
 @flow(persist_result=False, on_failure=[notify], on_crashed=[notify])

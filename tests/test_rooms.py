@@ -44,7 +44,7 @@ ROOMS = """
                 scoring.local trainee triple_source types validation
  8 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
  9 experiments: comparison.page comparison.parallel_runs comparison.plan comparison.runner comparison.stage
-                recovery.arms recovery.stages recovery.table recovery.table_stage single_prompt.arms
+                recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.judge_stage tiny_policy.model tiny_policy.stage
 10 cli:         main
 """

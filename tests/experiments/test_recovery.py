@@ -13,10 +13,20 @@ from cohobate.config import Adapters, Handbook, Recipe, Recover
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.core.shipped import shipped_path
-from cohobate.experiments.recovery import data, stages, table_stage
-from cohobate.experiments.recovery.arms import Arm, arms, checked_section, of_arm, second_round
+from cohobate.experiments.recovery import data, stages
+from cohobate.experiments.recovery.arms import (
+    BEFORE,
+    MID_TRAINED,
+    RECOVERED,
+    Arm,
+    ArmExam,
+    arms,
+    checked_section,
+    of_arm,
+    second_round,
+)
 from cohobate.experiments.recovery.exam import grade, scores
-from cohobate.experiments.recovery.table import BEFORE, LEARNT, RECOVERED, Examined, summarise
+from cohobate.experiments.recovery.page import summarise
 from cohobate.models.chat_template import PromptFormat, decode
 from cohobate.models.loading import load
 from cohobate.models.sequence import TrainingSequence
@@ -105,7 +115,7 @@ def test_what_is_learnt_has_every_kind_of_request_that_the_exam_has() -> None:
 
 
 def test_passages_are_learnt_whole_and_answers_only_after_their_question(tokenizer: PreTrainedTokenizerFast) -> None:
-    rows = data.document_rows(WORLD.handbooks[0], 60, tokenizer, PromptFormat())
+    rows = data.document_sequences(WORLD.handbooks[0], 60, tokenizer, PromptFormat())
     texts = [decode(tokenizer, list(row.ids)) for row in rows]
     passages = [text for row, text in zip(rows, texts, strict=True) if row.context == 1]
     firm = handbook.company(0)
@@ -118,7 +128,7 @@ def test_passages_are_learnt_whole_and_answers_only_after_their_question(tokeniz
 def test_a_batch_holds_documents_and_chat_at_the_ratio(tokenizer: PreTrainedTokenizerFast) -> None:
     book, chat = ([TrainingSequence([kind, n, n], 1) for n in range(7)] for kind in (1, 2))
     for share, expected in ((1.0, 10), (0.7, 7), (0.5, 5), (0.0, 0)):
-        mixed = data.Mixed(book, chat, share, 10, 0)
+        mixed = data.MixedSource(book, chat, share, 10, 0)
         kinds = [row.ids[0] for step in range(7) for row in mixed.batch(step).rows]
         assert kinds.count(1) == 7 * expected and len(kinds) == 70
         if expected:
@@ -168,44 +178,49 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "exam.jsonl").write_text('{"question": "Who?", "gold_answer": null}\n', encoding="utf-8")
     book = Handbook(documents="world/handbook", exam=str(tmp_path / "exam.jsonl"))
     with pytest.raises(QuestionsError, match="without gold_answer"):
-        data.examined(book, 1)
+        data.exam_questions(book, 1)
 
 
 def test_all_steps_of_two_rounds_make_a_table(data: Path) -> None:
     recipe = tiny()
-    asked = stages.prompts(recipe)
-    replies = stages.chat(recipe, asked)
-    before = stages.exam(recipe, asked)
+    prompts = stages.write_prompts(recipe)
+    replies = stages.answer_chat(recipe, prompts)
+    before = stages.examine(recipe, prompts)
     arm = Arm(0.5, 0)
-    learnt = stages.midtrain(recipe, arm, 1, replies)
-    back = opd.train(of_arm(recipe, arm), learnt, asked, asked)
-    assert weights(learnt) != weights(back)
-    wider = stages.prompts(recipe, [1])
-    questions = pl.read_parquet(wider.path / "questions.parquet")
+    trained = stages.midtrain(recipe, arm, 1, replies)
+    recovered = opd.train(of_arm(recipe, arm), trained, prompts, prompts)
+    assert weights(trained) != weights(recovered)
+    rehearsal = stages.write_prompts(recipe, [1])
+    questions = pl.read_parquet(rehearsal.path / "questions.parquet")
     for split in ("train", "fresh"):
         assert {"handbook-1", "arithmetic"} <= set(questions.filter(split=split)["kind"])
     assert "handbook-1" not in set(questions.filter(split="test")["kind"])
     assert questions["question_id"].n_unique() == len(questions)
-    later = stages.midtrain(recipe, arm, 2, stages.chat(recipe, wider, back), back)
-    found = [Examined(0, "–", 0, BEFORE, before)]
-    for number, model, phase in ((1, learnt, LEARNT), (1, back, RECOVERED), (2, later, LEARNT), (2, later, RECOVERED)):
-        found.append(Examined(number, arm.name, 0, phase, stages.exam(recipe, asked, model)))
-    table = table_stage.write(recipe, found)
-    assert stages.midtrain(recipe, arm, 1, replies).cached and table_stage.write(recipe, found).cached
+    second = stages.midtrain(recipe, arm, 2, stages.answer_chat(recipe, rehearsal, recovered), recovered)
+    exams = [ArmExam(0, "–", 0, BEFORE, before)]
+    for number, phase, model in (
+        (1, MID_TRAINED, trained),
+        (1, RECOVERED, recovered),
+        (2, MID_TRAINED, second),
+        (2, RECOVERED, second),
+    ):
+        exams.append(ArmExam(number, arm.name, 0, phase, stages.examine(recipe, prompts, model)))
+    table = stages.write_table(recipe, exams)
+    assert stages.midtrain(recipe, arm, 1, replies).cached and stages.write_table(recipe, exams).cached
     text = (table.path / "report.md").read_text(encoding="utf-8")
     assert "Round 1, 50:50" in text and "Round 2, 50:50" in text and "second handbook" in text
     page = (table.path / "index.html").read_text(encoding="utf-8")
-    assert all(one.exam.id in page for one in found)
+    assert all(each.exam.id in page for each in exams)
 
 
 def test_means_of_the_table_are_over_seeds() -> None:
     rows = [
-        {"round": 1, "arm": "70:30", "seed": seed, "phase": LEARNT, "suite": "handbook-1", "accuracy": value}
+        {"round": 1, "arm": "70:30", "seed": seed, "phase": MID_TRAINED, "suite": "handbook-1", "accuracy": value}
         for seed, value in enumerate((0.8, 0.9, 1.0))
     ]
     [line] = summarise(rows)
-    found = line["suites"]["handbook-1"]
-    assert line["seeds"] == 3 and (found.mean, found.low) == pytest.approx((0.9, 0.9 - 0.24843), abs=1e-4)
+    accuracy = line.suites["handbook-1"]
+    assert line.seeds == 3 and (accuracy.mean, accuracy.low) == pytest.approx((0.9, 0.9 - 0.24843), abs=1e-4)
 
 
 def weights(artifact: Artifact) -> float:

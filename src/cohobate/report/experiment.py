@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -42,6 +43,12 @@ class Page:
     dots: Sequence[Dot] = ()
     caption: str = ""
     artifacts: Sequence[Artifact] = field(default_factory=tuple)
+
+
+def write(page: Page, folder: Path) -> None:
+    """Write index.html and report.md into `folder`."""
+    (folder / "index.html").write_text(html(page), encoding="utf-8")
+    (folder / "report.md").write_text(markdown(page), encoding="utf-8")
 
 
 def html(page: Page) -> str:

@@ -1,72 +1,68 @@
-"""Examine a model: the handbooks' questions and the chat that it must not forget, greedily."""
+"""Replies of a checkpoint to chat prompts and exam questions, and their grades by suite."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from cohobate.config import Recipe
 from cohobate.core.statistics import wilson
-from cohobate.models.chat_template import PromptFormat, decode, question_ids
-from cohobate.models.loading import LoadedModel
+from cohobate.models.chat_template import decode, question_ids, student_format
+from cohobate.models.loading import load
 from cohobate.models.sampling import sampler
+from cohobate.models.torch_setup import prepare_torch
 from cohobate.sources.world.chat import obeyed
 from cohobate.store.ledger import LedgerEntry, ModelCost, entry
 
-# The suites of the table, by the kinds of their questions: instruction following is all chat but plain sums.
+# Suites of the table by kind of question: instruction following is all chat but plain sums.
 _SUITES = {"instruction": "instructions", "request": "instructions"}
+_SEED = 0
 
 
 def reply(
-    model: LoadedModel,
-    prompt_format: PromptFormat,
-    questions: pl.DataFrame,
-    max_tokens: int,
-    temperature: float,
-    seed: int,
+    recipe: Recipe, checkpoint: Path, questions: pl.DataFrame, max_tokens: int, temperature: float
 ) -> tuple[pl.DataFrame, LedgerEntry]:
-    """One response to each question: its columns, response, finish_reason, prompt_tokens, tokens; and what it took."""
+    """One response to each question, greedy at temperature 0, and its cost.
+
+    The frame has the columns of `questions` and response, finish_reason, prompt_tokens, tokens.
+    """
+    prepare_torch(recipe.runtime)
+    model, prompt_format = load(checkpoint, device=recipe.runtime.device), student_format(recipe)
     prompts = [question_ids(model.tokenizer, question, prompt_format) for question in questions["question"]]
     keys = questions["question_id"].to_list()
-    sampled = sampler.sample(
+    rollouts = sampler.sample(
         model.model,
         prompts,
         sampler.Decoding(max_tokens, temperature),
-        sampler.uniforms(seed, keys, max_tokens) if temperature else None,
+        sampler.uniforms(_SEED, keys, max_tokens) if temperature else None,
         eos_ids=model.eos_ids,
         pad_id=model.pad_id,
     )
-    lengths = [len(prompt) for prompt in prompts], [len(row.response_ids) for row in sampled]
-    said: dict[str, list[Any]] = {
-        "response": [decode(model.tokenizer, row.response_ids) for row in sampled],
-        "finish_reason": [row.finish_reason for row in sampled],
-        "prompt_tokens": lengths[0],
-        "tokens": lengths[1],
+    lengths = [len(prompt) for prompt in prompts], [len(rollout.response_ids) for rollout in rollouts]
+    columns = {
+        "response": pl.Series([decode(model.tokenizer, rollout.response_ids) for rollout in rollouts]),
+        "finish_reason": pl.Series([rollout.finish_reason for rollout in rollouts]),
+        "prompt_tokens": pl.Series(lengths[0]),
+        "tokens": pl.Series(lengths[1]),
     }
-    cost = ModelCost.of(model.model.config)
-    return questions.with_columns(**{name: pl.Series(values) for name, values in said.items()}), entry(
-        "recover", "student", "evaluation", cost, *lengths
-    )
+    cost = entry("recover", "student", "evaluation", ModelCost.of(model.model.config), *lengths)
+    return questions.with_columns(**columns), cost
 
 
-def grade(answered: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `reply` with their suite, and whether each is right."""
-    columns = answered.select("kind", "meta", "gold_answer", "response")
-    right = [obeyed(kind, meta, gold, text) for kind, meta, gold, text in columns.iter_rows()]
-    suites = [_SUITES.get(kind, kind) for kind in answered["kind"]]
-    return answered.with_columns(correct=pl.Series(right, dtype=pl.Boolean), suite=pl.Series(suites, dtype=pl.String))
+def grade(replies: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `reply` with their suite, and whether each is correct."""
+    columns = replies.select("kind", "meta", "gold_answer", "response")
+    correct = [obeyed(kind, meta, gold, text) for kind, meta, gold, text in columns.iter_rows()]
+    suites = [_SUITES.get(kind, kind) for kind in replies["kind"]]
+    return replies.with_columns(correct=pl.Series(correct, dtype=pl.Boolean), suite=pl.Series(suites, dtype=pl.String))
 
 
 def scores(graded: pl.DataFrame) -> list[dict[str, Any]]:
-    """{suite, n, accuracy, low, high} of each suite, by name."""
-    found = []
-    for (suite,), rows in sorted(graded.group_by("suite")):
-        correct, n = int(rows["correct"].sum()), len(rows)
-        found.append({"suite": suite, "n": n, **wilson(correct, n).as_row("accuracy")})
-    return found
-
-
-def suites(found: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Accuracy by suite."""
-    return {row["suite"]: row["accuracy"] for row in found}
+    """{suite, n, accuracy, low, high} of each suite, sorted by name; intervals are Wilson's."""
+    rows = []
+    for (suite,), answers in sorted(graded.group_by("suite")):
+        correct, n = int(answers["correct"].sum()), len(answers)
+        rows.append({"suite": suite, "n": n, **wilson(correct, n).as_row("accuracy")})
+    return rows

@@ -1,6 +1,7 @@
-"""Recover: chat prompts, the earlier self's replies, mid-training on a handbook, exams, and the table of all arms.
+"""Stages of the recovery experiment: chat prompts, replies to them, mid-training on a handbook, exams, the table.
 
-Recovery itself is the stage opd, with the earlier self as teacher.
+Recovery itself is the stage opd, with the checkpoint before mid-training as teacher. That checkpoint is called the
+reference: the recipe's student in the first round, the recovered student of the first round in the second.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Recover
-from cohobate.experiments.recovery.arms import Arm, of_arm
+from cohobate.experiments.recovery.arms import Arm, ArmExam, of_arm
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
@@ -19,31 +20,32 @@ if TYPE_CHECKING:
     import polars as pl
 
 VERSION = 2
-# Practice questions of an earlier handbook for a prompt of chat, in a second round.
-_PRACTISED = 0.5
+TABLE_VERSION = 1
+# Rehearsed practice questions per prompt of chat, in a second round.
+_REHEARSAL = 0.5
 
 
-def prompts(recipe: Recipe, practised: Sequence[int] = ()) -> Artifact:
-    """The chat prompts; for a second round also the practice questions of the handbooks `practised`.
+def write_prompts(recipe: Recipe, rehearsed: Sequence[int] = ()) -> Artifact:
+    """The chat prompts, and the practice questions of the handbooks `rehearsed` (numbers from 1) for a second round.
 
-    These are among the prompts of the mix as well as of the recovery: the earlier self's replies to them keep what it
-    knows, while another handbook is learnt and after.
+    Practice questions are prompts of the mix and of the recovery: the reference's replies to them keep its knowledge of
+    those handbooks while another one is learnt.
     """
     from cohobate.experiments.recovery import data
 
     config = recipe.section(Recover)
-    books = [data.handbook_identity(config.handbooks[number - 1])["practice"] for number in practised]
+    books = [data.handbook_identity(config.handbooks[number - 1])["practice"] for number in rehearsed]
     return Store().produce(
         "questions",
         recipe=recipe,
         version=VERSION,
         identity={"recover": data.chat_identity(config), "practised": books},
         parents=[],
-        build=lambda workspace: _write_prompts(recipe, practised, workspace),
+        build=lambda workspace: _write_prompts(recipe, rehearsed, workspace),
     )
 
 
-def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspace) -> Outcome:
+def _write_prompts(recipe: Recipe, rehearsed: Sequence[int], workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core.parquet import write_table
@@ -52,23 +54,23 @@ def _write_prompts(recipe: Recipe, practised: Sequence[int], workspace: Workspac
 
     config = recipe.section(Recover)
     frames = [data.chat_prompts(config)]
-    for number, split in itertools.product(practised, ("train", "fresh")):
-        known = data.practised(config.handbooks[number - 1], number, split)
-        # So often that what was learnt before is asked in every step.
-        times = max(1, round(_PRACTISED * frames[0].filter(split=split).height / max(1, len(known))))
-        named = pl.col("question_id") + f"-{split}"
-        frames += [known.with_columns(question_id=named + f"-{n}") for n in range(times)]
+    for number, split in itertools.product(rehearsed, ("train", "fresh")):
+        practice = data.practice_questions(config.handbooks[number - 1], number, split)
+        # Repeated, so that every step holds some of them.
+        times = max(1, round(_REHEARSAL * frames[0].filter(split=split).height / max(1, len(practice))))
+        name = pl.col("question_id") + f"-{split}"
+        frames += [practice.with_columns(question_id=name + f"-{n}") for n in range(times)]
     frame = pl.concat(frames)
     write_table(frame, QUESTIONS, workspace.path / "questions.parquet")
     return Outcome(len(frame), {"splits": dict(frame.group_by("split").len().sort("split").iter_rows())})
 
 
-def chat(recipe: Recipe, asked: Artifact, earlier: Artifact | None = None) -> Artifact:
-    """What the earlier self (the recipe's student, or an artifact's) replies to the prompts of the mix."""
+def answer_chat(recipe: Recipe, prompts: Artifact, reference: Artifact | None = None) -> Artifact:
+    """Replies of the reference, the recipe's student unless an artifact is given, to the prompts of the mix."""
     config = recipe.section(Recover)
-    place = _model(recipe, earlier)
+    checkpoint = _checkpoint(recipe, reference)
     identity = {
-        "model": model_fingerprint(str(place)),
+        "model": model_fingerprint(str(checkpoint)),
         "student": recipe.student.identity(),
         "temperature": config.temperature,
         "max_tokens": config.max_tokens,
@@ -78,41 +80,36 @@ def chat(recipe: Recipe, asked: Artifact, earlier: Artifact | None = None) -> Ar
         recipe=recipe,
         version=VERSION,
         identity=identity,
-        parents=[asked, *([earlier] if earlier else [])],
-        build=lambda workspace: _reply(recipe, place, asked, workspace),
+        parents=[prompts, *([reference] if reference else [])],
+        build=lambda workspace: _answer_chat(recipe, checkpoint, prompts, workspace),
     )
 
 
-def _reply(recipe: Recipe, place: Path, asked: Artifact, workspace: Workspace) -> Outcome:
+def _answer_chat(recipe: Recipe, checkpoint: Path, prompts: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core.atomic_files import write_parquet_atomic
     from cohobate.experiments.recovery.exam import reply
-    from cohobate.models.chat_template import student_format
-    from cohobate.models.loading import load
-    from cohobate.models.torch_setup import prepare_torch
 
-    prepare_torch(recipe.runtime)
     config = recipe.section(Recover)
-    questions = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "train")
-    model = load(place, device=recipe.runtime.device)
-    replies, spent = reply(model, student_format(recipe), questions, config.max_tokens, config.temperature, 0)
+    questions = pl.read_parquet(prompts.path / "questions.parquet").filter(pl.col("split") == "train")
+    replies, cost = reply(recipe, checkpoint, questions, config.max_tokens, config.temperature)
     write_parquet_atomic(replies.to_arrow(), workspace.path / "replies.parquet")
     return Outcome(
-        len(replies), {"truncated": sum(replies["finish_reason"] == "length") / max(1, len(replies))}, [spent]
+        len(replies), {"truncated": sum(replies["finish_reason"] == "length") / max(1, len(replies))}, [cost]
     )
 
 
-def midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, earlier: Artifact | None = None) -> Artifact:
-    """The student (or the artifact `earlier`) after reading handbook `number`, mixed with chat at the arm's share."""
+def midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, reference: Artifact | None = None) -> Artifact:
+    """The reference after training on handbook `number` (from 1), mixed with chat at the arm's share."""
     from cohobate.experiments.recovery import data
 
     chosen, config = of_arm(recipe, arm), recipe.section(Recover)
-    place = _model(recipe, earlier)
+    checkpoint = _checkpoint(recipe, reference)
     identity = {
         **chosen.sft.identity(),
         "student": recipe.student.identity(),
-        "model": model_fingerprint(str(place)),
+        "model": model_fingerprint(str(checkpoint)),
         "handbook": data.handbook_identity(config.handbooks[number - 1]),
         "words": config.words,
         "documents": arm.documents,
@@ -122,12 +119,14 @@ def midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, earlier: 
         recipe=chosen,
         version=VERSION,
         identity=identity,
-        parents=[replies, *([earlier] if earlier else [])],
-        build=lambda workspace: _midtrain(chosen, arm, number, replies, place, workspace),
+        parents=[replies, *([reference] if reference else [])],
+        build=lambda workspace: _midtrain(chosen, arm, number, replies, checkpoint, workspace),
     )
 
 
-def _midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, place: Path, workspace: Workspace) -> Outcome:
+def _midtrain(
+    recipe: Recipe, arm: Arm, number: int, replies: Artifact, checkpoint: Path, workspace: Workspace
+) -> Outcome:
     from cohobate.core import progress
     from cohobate.experiments.recovery import data
     from cohobate.models.chat_template import student_format
@@ -140,16 +139,11 @@ def _midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, place: P
 
     prepare_torch(recipe.runtime)
     config, prompt_format = recipe.section(Recover), student_format(recipe)
-    student = load(place, device=recipe.runtime.device, train=True)
-    book = data.document_rows(config.handbooks[number - 1], config.words, student.tokenizer, prompt_format)
-    source = data.Mixed(
-        book,
-        data.chat_rows(replies.path, student.tokenizer, prompt_format),
-        arm.documents,
-        recipe.sft.batch,
-        recipe.sft.seed,
-    )
-    trainee = Trainee(student, recipe.sft, str(place))
+    student = load(checkpoint, device=recipe.runtime.device, train=True)
+    book = data.document_sequences(config.handbooks[number - 1], config.words, student.tokenizer, prompt_format)
+    chat = data.chat_sequences(replies.path, student.tokenizer, prompt_format)
+    source = data.MixedSource(book, chat, arm.documents, recipe.sft.batch, recipe.sft.seed)
+    trainee = Trainee(student, recipe.sft, str(checkpoint))
     with progress.bar(f"midtrain {arm.name}", recipe.sft.steps, "steps") as bar:
         run = Run(trainee, source, cross_entropy, workspace.scratch, "midtrain", lambda step, spent: None, bar)
         done = run.train()
@@ -159,13 +153,13 @@ def _midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, place: P
     return Outcome(done.step, {"arm": arm.name, "handbook": number, "sequences": len(book), "loss": last}, done.ledger)
 
 
-def exam(recipe: Recipe, asked: Artifact, model: Artifact | None = None) -> Artifact:
-    """The scores of the student, or of the model of an artifact, in chat and on every handbook."""
+def examine(recipe: Recipe, prompts: Artifact, model: Artifact | None = None) -> Artifact:
+    """Scores of the recipe's student, or of an artifact's model, in chat and on every handbook."""
     from cohobate.experiments.recovery import data
 
-    config, place = recipe.section(Recover), _model(recipe, model)
+    config, checkpoint = recipe.section(Recover), _checkpoint(recipe, model)
     identity = {
-        "model": model_fingerprint(str(place)),
+        "model": model_fingerprint(str(checkpoint)),
         "student": recipe.student.identity(),
         "handbooks": [data.handbook_identity(book)["exam"] for book in config.handbooks],
         "max_tokens": config.max_tokens,
@@ -175,33 +169,63 @@ def exam(recipe: Recipe, asked: Artifact, model: Artifact | None = None) -> Arti
         recipe=recipe,
         version=VERSION,
         identity=identity,
-        parents=[asked, *([model] if model else [])],
-        build=lambda workspace: _examine(recipe, asked, place, workspace),
+        parents=[prompts, *([model] if model else [])],
+        build=lambda workspace: _examine(recipe, prompts, checkpoint, workspace),
     )
 
 
-def _examine(recipe: Recipe, asked: Artifact, place: Path, workspace: Workspace) -> Outcome:
+def _examine(recipe: Recipe, prompts: Artifact, checkpoint: Path, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core.atomic_files import write_parquet_atomic
     from cohobate.experiments.recovery import data
     from cohobate.experiments.recovery.exam import grade, reply, scores
-    from cohobate.models.chat_template import student_format
-    from cohobate.models.loading import load
-    from cohobate.models.torch_setup import prepare_torch
 
-    prepare_torch(recipe.runtime)
     config = recipe.section(Recover)
-    frame = pl.read_parquet(asked.path / "questions.parquet").filter(pl.col("split") == "test")
-    books = [data.examined(book, number) for number, book in enumerate(config.handbooks, 1)]
-    questions: pl.DataFrame = pl.concat([frame, *(book.select(frame.columns) for book in books)])
-    model = load(place, device=recipe.runtime.device)
-    answered, spent = reply(model, student_format(recipe), questions, config.max_tokens, 0.0, 0)
-    graded = grade(answered)
+    chat = pl.read_parquet(prompts.path / "questions.parquet").filter(pl.col("split") == "test")
+    books = [data.exam_questions(book, number) for number, book in enumerate(config.handbooks, 1)]
+    questions: pl.DataFrame = pl.concat([chat, *(book.select(chat.columns) for book in books)])
+    replies, cost = reply(recipe, checkpoint, questions, config.max_tokens, temperature=0.0)
+    graded = grade(replies)
     write_parquet_atomic(graded.to_arrow(), workspace.path / "answers.parquet")
-    found: dict[str, Any] = {"suites": scores(graded)}
-    return Outcome(len(graded), found, [spent])
+    return Outcome(len(graded), {"suites": scores(graded)}, [cost])
 
 
-def _model(recipe: Recipe, artifact: Artifact | None) -> Path:
+def write_table(recipe: Recipe, exams: Sequence[ArmExam]) -> Artifact:
+    """Table and page of all exams, before and after mid-training and after recovery."""
+    recipe.section(Recover)
+    places = [[each.round, each.arm, each.seed, each.phase] for each in exams]
+    return Store().produce(
+        "recovery",
+        recipe=recipe,
+        version=TABLE_VERSION,
+        identity={"places": places, "title": recipe.report.title or recipe.name},
+        parents=[each.exam for each in exams],
+        build=lambda workspace: _write_table(recipe, exams, workspace),
+    )
+
+
+def _write_table(recipe: Recipe, exams: Sequence[ArmExam], workspace: Workspace) -> Outcome:
+    import polars as pl
+
+    from cohobate.experiments.recovery.page import page, summarise
+    from cohobate.report import experiment
+
+    rows = [
+        {"round": each.round, "arm": each.arm, "seed": each.seed, "phase": each.phase, **score}
+        for each in exams
+        for score in _suite_scores(each.exam)
+    ]
+    pl.DataFrame(rows).write_parquet(workspace.path / "scores.parquet", compression="zstd")
+    lines = summarise(rows)
+    experiment.write(page(recipe, lines, [each.exam for each in exams]), workspace.path)
+    return Outcome(len(rows), {"lines": [line.as_row() for line in lines]})
+
+
+def _suite_scores(exam: Artifact) -> list[dict[str, Any]]:
+    return list(exam.manifest.named_metrics["suites"])
+
+
+def _checkpoint(recipe: Recipe, artifact: Artifact | None) -> Path:
+    """Folder of the artifact's model, else of the recipe's student."""
     return model_path(recipe.student.model) if artifact is None else artifact.path / "model"

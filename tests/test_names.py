@@ -15,6 +15,8 @@ BENCHMARKS = [*modules({ROOT / "benchmarks": ROOT}).values()]
 # They say that something was done to a thing, not what it is.
 PARTICIPLES = {"found", "known", "kept", "asked", "told", "held", "said", "mine", "whole"}
 LONGEST = 350
+# Seconds of import each, or imports of what takes them: for the tests that need them, not for collecting the others.
+HEAVY = {"datasets", "flows", "lm_eval", "peft", "playwright", "prefect", "ray", "tasks", "trl"}
 
 
 def test_a_variable_names_the_thing() -> None:
@@ -30,6 +32,11 @@ def test_no_file_is_longer_than_a_reader_takes_in() -> None:
 def test_tests_share_through_support_only() -> None:
     shared = {m.name: [name for name in m.imports if ".test_" in name] for m in TESTS}
     assert {name: others for name, others in shared.items() if others} == {}
+
+
+def test_heavy_packages_are_imported_by_the_tests_that_need_them() -> None:
+    heavy = {module.name: module.packages_at_import & HEAVY for module in TESTS}
+    assert {name: packages for name, packages in heavy.items() if packages} == {}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import polars as pl
 import pytest
 import yaml
@@ -213,6 +212,8 @@ def test_the_two_sides_of_a_pair_may_be_far_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_datasets_loads_the_folder(name: str, mixed: Artifact, tmp_path: Path) -> None:
+    import datasets
+
     made = export(mixed, Request(name, ALL), tmp_path / "out")
     loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     assert list(loaded) == ["train"] and len(loaded["train"]) == made.written.rows > 0
@@ -221,6 +222,8 @@ def test_datasets_loads_the_folder(name: str, mixed: Artifact, tmp_path: Path) -
 
 
 def test_a_column_that_begins_with_nulls_is_loaded(tmp_path: Path) -> None:
+    import datasets
+
     rows = [sample(f"q{n}", "x " * 2000) for n in range(3000)] + [sample("last", "why\nAnswer: 1")]
     export(triples(tmp_path / "data", rows), Request("messages", ALL, reasoning="field"), tmp_path / "out")
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
-import trl
 
 from cohobate.core.shipped import shipped_path
 from cohobate.datasets.export.export import Request, export
@@ -22,6 +20,7 @@ ROWS = [
 
 def step(trainer: type[Any], config: type[Any], name: str, root: Path) -> tuple[Any, dict[str, Any]]:
     """The trainer after one step on the export `name`, and its parameters before."""
+    import datasets
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     export(triples(root / "data", ROWS), Request(name, Selection("correct")), root / "out")
@@ -56,6 +55,8 @@ def moved(made: Any, before: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("name", ["messages", "prompt-completion", "text"])
 def test_the_sft_trainer_takes_a_step(name: str, tmp_path: Path) -> None:
+    import trl
+
     made, before = step(trl.SFTTrainer, trl.SFTConfig, name, tmp_path)
     assert moved(made, before)
     text = made.processing_class.decode(next(iter(made.train_dataset))["input_ids"])
@@ -64,6 +65,8 @@ def test_the_sft_trainer_takes_a_step(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["preference", "preference-text"])
 def test_the_dpo_trainer_takes_a_step(name: str, tmp_path: Path) -> None:
+    import trl
+
     made, before = step(trl.DPOTrainer, trl.DPOConfig, name, tmp_path)
     assert moved(made, before)
     # Policy and reference are the same model before the first step, so that the loss is log 2.

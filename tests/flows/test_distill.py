@@ -1,29 +1,37 @@
 """The flow under Prefect: states in its database, store hits as Cached, mistakes that are not retried."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
-from prefect.client.schemas.objects import FlowRun
-from prefect.testing.utilities import prefect_test_harness
 
 from cohobate.config import Recipe, Verification
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import QuestionsError
 from cohobate.store.artifacts import STAGES, Artifact, Store
-from flows.distill import distill
 from tests.support.pipeline import SMALL
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
 pytestmark = pytest.mark.prefect
+Distill = Callable[..., list[Artifact]]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="module")
+def distill(server: None) -> Distill:
+    from flows import distill as module
+
+    return module.distill
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +45,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def first(server: None, root: Path, tiny: Recipe) -> list[Artifact]:
+def first(distill: Distill, root: Path, tiny: Recipe) -> list[Artifact]:
     return distill(tiny)
 
 
-def newest_run() -> tuple[FlowRun, dict[str, Any]]:
+def newest_run() -> tuple["FlowRun", dict[str, Any]]:
     """The newest flow run, and its task runs by name."""
+    from prefect.client.orchestration import get_client
+
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
         run = max(runs, key=lambda r: r.created or 0)
@@ -67,6 +77,9 @@ def test_the_whole_recipe_runs_stage_by_stage(first: list[Artifact], root: Path)
 
 
 def test_prefect_knows_each_stage_with_its_result(first: list[Artifact]) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
+
     run, tasks = newest_run()
     assert run.state_name == "Completed"
     assert set(tasks) == set(STAGES)
@@ -79,25 +92,27 @@ def test_prefect_knows_each_stage_with_its_result(first: list[Artifact]) -> None
     assert any(a.type == "progress" for a in artifacts)
 
 
-def test_a_second_run_is_all_cached(first: list[Artifact], tiny: Recipe) -> None:
+def test_a_second_run_is_all_cached(distill: Distill, first: list[Artifact], tiny: Recipe) -> None:
     assert hits(distill(tiny)) == list(STAGES)
     run, tasks = newest_run()
     assert run.state_name == "Completed"
     assert {task.state_name for task in tasks.values()} == {"Cached"}
 
 
-def test_until_stops_after_that_stage(first: list[Artifact], tiny: Recipe) -> None:
+def test_until_stops_after_that_stage(distill: Distill, first: list[Artifact], tiny: Recipe) -> None:
     assert [artifact.stage for artifact in distill(tiny, until="triples")] == ["questions", "triples"]
 
 
-def test_another_opd_keeps_what_comes_before_it(first: list[Artifact], tiny: Recipe, root: Path) -> None:
+def test_another_opd_keeps_what_comes_before_it(
+    distill: Distill, first: list[Artifact], tiny: Recipe, root: Path
+) -> None:
     made = distill(changed(tiny, opd={"steps": 2, "warmup": 0}))
     assert hits(made) == ["questions", "triples", "sft"]
     assert {artifact.id for artifact in first} < {artifact.id for artifact in Store(root).all()}
 
 
 def test_another_teacher_temperature_rebuilds_triples_and_all_below(
-    first: list[Artifact], tiny: Recipe, root: Path
+    distill: Distill, first: list[Artifact], tiny: Recipe, root: Path
 ) -> None:
     made = distill(changed(tiny, triples={"temperature": 0.7}))
     assert hits(made) == ["questions"]
@@ -106,7 +121,9 @@ def test_another_teacher_temperature_rebuilds_triples_and_all_below(
     assert old | new <= {artifact.id for artifact in Store(root).all()}
 
 
-def test_another_verifier_runs_in_the_task_and_pays_no_teacher(first: list[Artifact], tiny: Recipe) -> None:
+def test_another_verifier_runs_in_the_task_and_pays_no_teacher(
+    distill: Distill, first: list[Artifact], tiny: Recipe
+) -> None:
     spec = Verification(name="tests.support.verifiers:shouts", workers=2)
     made = distill(changed(tiny, triples={"verifier": spec}), until="triples")
     assert hits(made) == ["questions"]
@@ -119,7 +136,7 @@ def test_another_verifier_runs_in_the_task_and_pays_no_teacher(first: list[Artif
 
 
 def test_a_damaged_file_is_named_and_rebuilt(
-    first: list[Artifact], tiny: Recipe, capsys: pytest.CaptureFixture[str]
+    distill: Distill, first: list[Artifact], tiny: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = first[-1].path / "index.html"
     content = bytearray(path.read_bytes())
@@ -131,7 +148,7 @@ def test_a_damaged_file_is_named_and_rebuilt(
     assert path.read_bytes() != bytes(content)
 
 
-def test_a_users_mistake_fails_at_once_and_is_not_retried(server: None, root: Path, tmp_path: Path) -> None:
+def test_a_users_mistake_fails_at_once_and_is_not_retried(distill: Distill, root: Path, tmp_path: Path) -> None:
     questions = tmp_path / "questions.csv"
     questions.write_text("question,gold_answer\n")
     recipe = load_recipe("tiny", [*SMALL, "questions.source=file", f"questions.path={questions}"])

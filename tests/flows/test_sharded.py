@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from cohobate.stages import questions, triples
 from tests.support.endpoint_recipe import recipe_of
@@ -36,6 +34,8 @@ def test_a_ray_cluster_writes_the_triples_that_one_machine_writes(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
 
     server = WireServer(lambda body, time: Act(delay=0.02))
     with server.running():

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import polars as pl
 import pytest
 
@@ -19,6 +18,8 @@ from tests.support.question_files import many, save
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's cache lies in the test's folder, and no network is looked for."""
+    import datasets
+
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -45,6 +46,8 @@ def test_a_folder_of_the_hubs_layout_gives_the_split_that_is_asked_for(data: Pat
 
 
 def test_what_save_to_disk_wrote_is_read_and_its_content_is_its_identity(data: Path, tmp_path: Path) -> None:
+    import datasets
+
     rows = {name: [row[name] for row in many(5000)] for name in ("question", "gold_answer")}
     whole = datasets.Dataset.from_dict(rows)
     whole.save_to_disk(tmp_path / "one")

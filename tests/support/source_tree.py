@@ -36,6 +36,17 @@ class Module:
         return names - {self.name}
 
     @property
+    def packages_at_import(self) -> set[str]:
+        """Top-level packages that importing the file imports by itself."""
+        names: set[str] = set()
+        for node in self.tree.body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(self._base(node).partition(".")[0])
+        return names
+
+    @property
     def named(self) -> set[str]:
         """Modules named whole in a string, as for `python -m` or an import by name; f-strings by their beginning."""
         nodes = ast.walk(self.tree)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -72,6 +71,8 @@ def test_only_the_adapters_learn_and_all_of_them_move(tmp_path: Path) -> None:
 
 
 def test_peft_loads_the_adapter_onto_the_base_and_gets_the_merged_model(published: Path) -> None:
+    import peft
+
     merged = AutoModelForCausalLM.from_pretrained(published / "model")
     shipped = shipped_path("world/base")
     assert shipped is not None

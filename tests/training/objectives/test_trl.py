@@ -4,12 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
-import trl
-from trl.experimental.gkd import GKDTrainer
-from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 from cohobate.core.shipped import shipped_path
 from cohobate.models.token_loss import Objective, Terms, Tokens, evaluate_in_chunks
@@ -37,6 +33,8 @@ def backward(loss: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
 
 
 def gkd(beta: float, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    from trl.experimental.gkd import GKDTrainer
+
     leaf = STUDENT.clone().requires_grad_()
     loss = GKDTrainer.generalized_jsd_loss(leaf, TEACHER, LABELS, beta, temperature)
     return loss.detach(), backward(loss, leaf)
@@ -64,6 +62,8 @@ def test_logit_distillation_is_the_square_of_the_temperature_times_their_forward
 
 @pytest.mark.parametrize("elements", [10**6, 3 * 13])
 def test_exact_reverse_kl_is_the_chunked_loss_of_their_distillation_trainer(elements: int) -> None:
+    from trl.trainer.distillation_trainer import _chunked_divergence_loss
+
     hidden, theirs = logits_of(2, 6, 8, seed=3).float(), logits_of(2, 6, 5, seed=4).float()
     heads = [torch.nn.Linear(width, 13, bias=False).requires_grad_(False) for width in (8, 5)]
     leaf = hidden.clone().requires_grad_()
@@ -92,6 +92,7 @@ def student() -> Any:
 
 
 def trainer(of: type[Any], config: type[Any], student: Any, folder: Path, **options: Any) -> Any:
+    import datasets
     from transformers import AutoTokenizer
 
     plain = {"report_to": [], "use_cpu": True, "bf16": False, "activation_checkpointing": False, "disable_tqdm": True}
@@ -139,6 +140,8 @@ def same_step(model: Any, terms: Terms, theirs: torch.Tensor) -> None:
 
 
 def test_cross_entropy_is_the_loss_of_their_sft_trainer(student: Any, tmp_path: Path) -> None:
+    import trl
+
     made = trainer(trl.SFTTrainer, trl.SFTConfig, student, tmp_path)
     inputs = {
         "input_ids": torch.cat([PROMPTS, COMPLETIONS], 1),
@@ -165,6 +168,8 @@ LENGTHS: dict[str, Any] = {
 def test_the_clipped_loss_is_that_of_their_grpo_trainer(
     loss_type: str, with_sampler: bool, student: Any, tmp_path: Path
 ) -> None:
+    import trl
+
     made = trainer(
         trl.GRPOTrainer,
         trl.GRPOConfig,

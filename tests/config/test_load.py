@@ -1,3 +1,5 @@
+"""Recipes from files and overrides, and the one sentence on each mistake in them."""
+
 from pathlib import Path
 from typing import Any
 

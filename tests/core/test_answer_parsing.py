@@ -1,3 +1,5 @@
+"""Rationale and answer, cut out of responses of every shape."""
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""Identity: which fields of a recipe move the fingerprint, and that equal values hash alike."""
+
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,3 +1,5 @@
+"""The numeric verifier: numbers in every notation, compared exactly or within a tolerance."""
+
 from decimal import Decimal
 from fractions import Fraction
 

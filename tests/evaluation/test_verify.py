@@ -1,3 +1,5 @@
+"""The exact verifier: the same answer in other characters, other answers, and gold that decides nothing."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,16 +1,11 @@
-"""Batches hold every token once within their budget, and the learning rate follows its schedule."""
+"""Batches hold every token once within their budget, and little padding."""
 
-import math
-
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.config import Training
 from cohobate.models.batching import Padded, batches
 from cohobate.models.sequence import TrainingSequence
-from cohobate.training.optimizer import lr_factor
 
 shapes = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
 
@@ -50,21 +45,3 @@ def test_a_batch_takes_no_row_that_would_be_mostly_padding(widths: list[int], bu
         assert lengths == sorted(lengths, reverse=True)
         short = [place for place, length in enumerate(lengths) if 10 * length < 9 * lengths[0]]
         assert all(4 * place * lengths[0] < budget for place in short)
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
-def test_the_rate_rises_linearly_over_the_warm_up(schedule: str) -> None:
-    told = Training(steps=20, warmup=4, schedule=schedule)
-    assert [lr_factor(step, told) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("schedule", "quarter"),
-    [("cosine", 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2), ("linear", 0.8), ("constant", 1.0)],
-)
-def test_the_rate_falls_to_its_floor_by_the_formula(schedule: str, quarter: float) -> None:
-    told = Training(steps=104, warmup=4, schedule=schedule, min_lr_ratio=0.2)
-    assert lr_factor(4, told) == 1
-    assert lr_factor(29, told) == pytest.approx(quarter)
-    assert lr_factor(54, told) == pytest.approx(1 if schedule == "constant" else 0.6)
-    assert lr_factor(104, told) == pytest.approx(1 if schedule == "constant" else 0.2)

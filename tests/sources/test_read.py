@@ -1,3 +1,5 @@
+"""One file of questions in every format: columns, splits and ids, and the one sentence on each mistake in it."""
+
 import hashlib
 import json
 import math

@@ -1,10 +1,10 @@
+"""Questions of the embedded world: every gold answer computed again, disjoint splits, and the handbooks."""
+
 import ast
-import hashlib
 import json
 import operator
 import random
 import re
-import struct
 import subprocess
 import sys
 from itertools import combinations
@@ -19,7 +19,6 @@ from cohobate.sources.world.instructions import INSTRUCTIONS, draw_request, in_w
 from cohobate.sources.world.splits import generate
 
 WORLD = Path(__file__).parents[2] / "data" / "world"
-CARD = json.loads((WORLD / "card.json").read_text(encoding="utf-8"))
 COUNTS = {"train": 600, "fresh": 600, "validation": 200, "test": 600, "hard": 300}
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 
@@ -243,24 +242,6 @@ def test_every_request_has_the_reply_that_it_asks_for() -> None:
     assert len(seen) == 6
 
 
-def test_no_shipped_model_was_trained_on_held_out_questions_or_a_handbook() -> None:
-    from cohobate.experiments.world.corpus import draw_reading, draw_teaching
-
-    names = [handbook.company(seed).name.removesuffix(" Works") for seed in (0, 1)]
-    held_out = asked = 0
-    for draw in (draw_teaching, draw_reading):
-        rng = random.Random(0)
-        for _ in range(1500):
-            text = "".join(piece for piece, _ in draw(rng))
-            assert not any(name in text for name in names)
-            question = re.search(r"What is [^?]*\d[^?]*\?|\w+ has \d[^?]*\?", text)
-            if question:
-                asked += 1
-                bucket = int.from_bytes(hashlib.sha256(question[0].encode()).digest()[:4], "big") % 100
-                held_out += bucket < 20  # test: 0..14, validation: 15..19
-    assert asked > 1000 and held_out == 0
-
-
 @pytest.mark.parametrize(("folder", "seed"), [("handbook", 0), ("handbook-2", 1)])
 def test_every_handbook_states_every_fact_once_in_every_part(folder: str, seed: int) -> None:
     firm = handbook.company(seed)
@@ -288,43 +269,3 @@ def test_the_shipped_handbooks_are_those_of_the_code() -> None:
         documents = dict(handbook.documents(handbook.company(seed)))
         shipped = {name: (WORLD / folder / name).read_text(encoding="utf-8") for name in documents}
         assert shipped == documents and documents
-
-
-@pytest.mark.parametrize("name", ["teacher", "base"])
-def test_the_card_says_what_was_shipped_and_what_it_scores(name: str) -> None:
-    card = CARD["models"][name]
-    content = (WORLD / name / "model.safetensors").read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])  # the format: length of the header, header, tensors
-    tensors = [value for key, value in json.loads(content[8 : 8 + length]).items() if key != "__metadata__"]
-    sizes = [end - begin for begin, end in (tensor["data_offsets"] for tensor in tensors)]
-    assert {tensor["dtype"] for tensor in tensors} == {"F16"}
-    assert card["parameters"] == sum(sizes) // 2
-    assert {"test", "hard"} == set(card["greedy"]) == set(card["sampled"]) == set(card["questions"])
-    assert set(card["instructions"]) == {*(i.name for i in INSTRUCTIONS), "requests"}
-    shares = [*card["greedy"].values(), *card["sampled"].values(), *card["instructions"].values()]
-    assert all(0 <= share <= 1 for share in shares)
-
-
-def test_the_teacher_can_what_the_base_cannot() -> None:
-    teacher, base = CARD["models"]["teacher"], CARD["models"]["base"]
-    assert teacher["greedy"]["test"] > 0.9 > teacher["greedy"]["hard"] > 0.3
-    assert max(base["greedy"].values()) < 0.1
-
-
-def test_the_teacher_scores_what_its_card_says() -> None:
-    from cohobate.experiments.world.measure import GREEDY, respond
-    from cohobate.models.loading import load
-    from cohobate.sources.world.instructions import THINK
-
-    loaded, count = load("world/teacher", device="cpu"), 100
-    rows = list(generate(Questions(seed=3), {"test": count}))
-    prompts = [f"{row['question']} {THINK}" for row in rows]
-    replies = respond(loaded.model, loaded.tokenizer, prompts, GREEDY)
-    answers = [reply.rpartition("Answer: ")[2] for reply in replies]
-    right = sum(answer == row["gold_answer"] for answer, row in zip(answers, rows, strict=True))
-    share = CARD["models"]["teacher"]["greedy"]["test"]
-    assert abs(right / count - share) < 4 * (share * (1 - share) / count) ** 0.5
-
-
-def test_the_shipped_world_is_small() -> None:
-    assert sum(path.stat().st_size for path in WORLD.rglob("*") if path.is_file()) < 30_000_000

@@ -1,3 +1,5 @@
+"""The triples stage with the shipped teacher: its tables, and which responses a changed recipe asks for again."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""The artifact store: hits, damage, kills between any two steps, and several processes at one artifact."""
+
 import multiprocessing
 import os
 import shutil

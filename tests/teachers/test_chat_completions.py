@@ -1,3 +1,5 @@
+"""The chat-completions wire: which fields a request sends, and what is read from a response."""
+
 from dataclasses import replace
 from typing import Any
 

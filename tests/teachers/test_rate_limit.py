@@ -1,3 +1,5 @@
+"""How many requests are in flight, and how long a refused one waits."""
+
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 

@@ -1,3 +1,5 @@
+"""The response store: journals and parts, several writers, torn lines, kills."""
+
 import fcntl
 import os
 import signal

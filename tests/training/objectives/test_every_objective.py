@@ -1,4 +1,4 @@
-"""What all objectives share: chunks, splits, padding, missing knowledge, tokens that carry nothing, and traps."""
+"""The contract of all objectives: chunks, splits, padding, missing features, tokens that carry nothing, overflow."""
 
 import math
 from collections.abc import Callable

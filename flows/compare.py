@@ -6,15 +6,12 @@ python -m flows.compare compare [--set compare.seeds=5] [--set 'compare.only=["o
 import sys
 from collections.abc import Iterator
 
-from prefect import flow
-
-from cohobate.config import Recipe, StageName
+from cohobate.config import Recipe
 from cohobate.experiments.comparison.runner import ComparisonRunner
 from cohobate.store.artifacts import Artifact
-from tasks.comparison import AS_TASKS, train_students, write_comparison
-from tasks.notify import notify
-from tasks.questions import write_questions
-from tasks.run import resolved, run_flow, run_until
+from tasks.experiments import AS_TASKS, train_students, write_comparison
+from tasks.run import cohobate_flow, run_flow, run_recipe
+from tasks.stages import write_questions
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
@@ -31,11 +28,10 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield write_comparison(recipe, runner)
 
 
-@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
-def compare(recipe: Recipe | str = "compare", until: StageName = "report") -> list[Artifact]:
+@cohobate_flow()
+def compare(recipe: Recipe | str = "compare") -> list[Artifact]:
     """Run the comparison of the recipe (its name, its path, or the whole of it)."""
-    chosen = resolved(recipe)
-    return run_until(pipeline(chosen), None, chosen)
+    return run_recipe(pipeline, recipe)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,10 @@ python -m flows.distill arithmetic [--set opd.steps=50] [--until sft]
 import sys
 from collections.abc import Iterator
 
-from prefect import flow
-
 from cohobate.config import Recipe, StageName
 from cohobate.store.artifacts import Artifact
-from tasks.evaluation import evaluate
-from tasks.notify import notify
-from tasks.opd import train_opd
-from tasks.questions import write_questions
-from tasks.report import write_report
-from tasks.run import resolved, run_flow, run_until
-from tasks.sft import train_sft
-from tasks.triples import write_triples
+from tasks.run import cohobate_flow, run_flow, run_recipe
+from tasks.stages import evaluate, train_opd, train_sft, write_questions, write_report, write_triples
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
@@ -30,11 +22,10 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield write_report(recipe, [questions, triples, start, student, scores])
 
 
-@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
+@cohobate_flow()
 def distill(recipe: Recipe | str = "arithmetic", until: StageName = "report") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it) up to and including the stage `until`."""
-    chosen = resolved(recipe)
-    return run_until(pipeline(chosen), until, chosen)
+    return run_recipe(pipeline, recipe, until)
 
 
 if __name__ == "__main__":

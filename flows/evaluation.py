@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 
-from prefect import flow
-
 from cohobate.config import Recipe
 from cohobate.evaluation.checkpoints import find
 from cohobate.store.artifacts import Artifact
-from tasks.evaluation import evaluate as measure
-from tasks.notify import notify
-from tasks.questions import write_questions
-from tasks.run import resolved, run_until
+from tasks.run import cohobate_flow, resolved, run_stages
+from tasks.stages import evaluate as measure
+from tasks.stages import write_questions
 
 
 def pipeline(recipe: Recipe, students: list[Artifact]) -> Iterator[Artifact]:
@@ -19,7 +16,7 @@ def pipeline(recipe: Recipe, students: list[Artifact]) -> Iterator[Artifact]:
     yield measure(recipe, questions, students)
 
 
-@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
+@cohobate_flow()
 def evaluate(checkpoint: str, recipe: Recipe | str | None = None) -> list[Artifact]:
     """Measure a checkpoint, its base and the teacher on the same questions.
 
@@ -29,4 +26,4 @@ def evaluate(checkpoint: str, recipe: Recipe | str | None = None) -> list[Artifa
 
     """
     chosen, students = find(checkpoint, resolved(recipe) if recipe else None)
-    return run_until(pipeline(chosen, students), "evaluation", chosen)
+    return run_stages(pipeline(chosen, students), chosen, "evaluation")

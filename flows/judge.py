@@ -6,14 +6,11 @@ python -m flows.judge helpdesk [--set policy.judge.model=...]
 import sys
 from collections.abc import Iterator
 
-from prefect import flow
-
-from cohobate.config import Recipe, StageName
+from cohobate.config import Recipe
 from cohobate.store.artifacts import Artifact
-from tasks.notify import notify
-from tasks.policy import study_judge, train_policy
-from tasks.questions import write_questions
-from tasks.run import resolved, run_flow, run_until
+from tasks.experiments import study_judge, train_policy
+from tasks.run import cohobate_flow, run_flow, run_recipe
+from tasks.stages import write_questions
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
@@ -23,11 +20,10 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield study_judge(recipe, questions, policy)
 
 
-@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
-def judge(recipe: Recipe | str = "helpdesk", until: StageName = "report") -> list[Artifact]:
+@cohobate_flow()
+def judge(recipe: Recipe | str = "helpdesk") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it)."""
-    chosen = resolved(recipe)
-    return run_until(pipeline(chosen), until, chosen)
+    return run_recipe(pipeline, recipe)
 
 
 if __name__ == "__main__":

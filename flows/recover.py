@@ -10,9 +10,7 @@ python -m flows.recover handbook [--set recover.seeds=1]
 import sys
 from collections.abc import Iterator
 
-from prefect import flow
-
-from cohobate.config import Recipe, StageName
+from cohobate.config import Recipe
 from cohobate.experiments.recovery.arms import (
     BEFORE,
     MID_TRAINED,
@@ -24,10 +22,9 @@ from cohobate.experiments.recovery.arms import (
     second_round,
 )
 from cohobate.store.artifacts import Artifact
-from tasks.notify import notify
-from tasks.opd import train_opd
-from tasks.recover import answer_chat, examine, midtrain, write_prompts, write_table
-from tasks.run import resolved, run_flow, run_until
+from tasks.experiments import answer_chat, examine, midtrain, write_prompts, write_recovery_table
+from tasks.run import cohobate_flow, run_flow, run_recipe
+from tasks.stages import train_opd
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
@@ -54,14 +51,13 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
         for phase, model in ((MID_TRAINED, trained), (RECOVERED, recovered)):
             yield (scores := examine(recipe, prompts, model))
             exams.append(ArmExam(2, arm.name, arm.seed, phase, scores))
-    yield write_table(recipe, sorted(exams, key=lambda each: (each.round, each.arm)))
+    yield write_recovery_table(recipe, sorted(exams, key=lambda each: (each.round, each.arm)))
 
 
-@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
-def recover(recipe: Recipe | str = "handbook", until: StageName = "report") -> list[Artifact]:
+@cohobate_flow()
+def recover(recipe: Recipe | str = "handbook") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it)."""
-    chosen = resolved(recipe)
-    return run_until(pipeline(chosen), until, chosen)
+    return run_recipe(pipeline, recipe)
 
 
 if __name__ == "__main__":

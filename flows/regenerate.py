@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 
-from prefect import flow
-
 from cohobate.config import Recipe
 from cohobate.stages.regeneration import NewTeacher, dataset, questions_of, recipe_of
 from cohobate.store.artifacts import Artifact
 from tasks.gate import pass_gate
-from tasks.notify import notify
-from tasks.questions import write_questions
-from tasks.run import run_until
-from tasks.triples import write_triples
+from tasks.run import cohobate_flow, run_stages
+from tasks.stages import write_questions, write_triples
 
 
 def pipeline(recipe: Recipe, old: Artifact) -> Iterator[Artifact]:
@@ -20,7 +16,7 @@ def pipeline(recipe: Recipe, old: Artifact) -> Iterator[Artifact]:
     yield write_triples(recipe, questions)
 
 
-@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
+@cohobate_flow()
 def regenerate(teacher: NewTeacher, old: str = "arithmetic", allow: float = 0.0) -> list[Artifact]:
     """Make a new dataset beside the old one, and promote it unless its rates are worse by more than `allow`.
 
@@ -32,6 +28,6 @@ def regenerate(teacher: NewTeacher, old: str = "arithmetic", allow: float = 0.0)
     """
     before = dataset(old)
     recipe = recipe_of(before, teacher)
-    finished = run_until(pipeline(recipe, before), "triples", recipe)
+    finished = run_stages(pipeline(recipe, before), recipe, "triples")
     pass_gate(recipe, finished, allow, against=before)
     return finished

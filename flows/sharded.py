@@ -9,15 +9,12 @@ import os
 import sys
 from collections.abc import Iterator
 
-from prefect import flow
 from prefect_ray import RayTaskRunner
 
 from cohobate.config import Recipe, StageName
 from cohobate.store.artifacts import Artifact
-from tasks.notify import notify
-from tasks.questions import write_questions
-from tasks.run import resolved, run_flow, run_until
-from tasks.triples import ask_in_shards, write_triples
+from tasks.run import cohobate_flow, run_flow, run_recipe
+from tasks.stages import ask_in_shards, write_questions, write_triples
 
 
 def pipeline(recipe: Recipe, shards: int) -> Iterator[Artifact]:
@@ -27,16 +24,10 @@ def pipeline(recipe: Recipe, shards: int) -> Iterator[Artifact]:
     yield write_triples(recipe, questions)
 
 
-@flow(
-    persist_result=False,
-    on_failure=[notify],
-    on_crashed=[notify],
-    task_runner=RayTaskRunner(address=os.environ.get("RAY_ADDRESS")),
-)
+@cohobate_flow(task_runner=RayTaskRunner(address=os.environ.get("RAY_ADDRESS")))
 def sharded(recipe: Recipe | str = "arithmetic", until: StageName = "triples", shards: int = 4) -> list[Artifact]:
     """Write the recipe's questions and triples, with the teacher asked in so many shards at a time."""
-    chosen = resolved(recipe)
-    return run_until(pipeline(chosen, shards), until, chosen)
+    return run_recipe(lambda chosen: pipeline(chosen, shards), recipe, until)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ python -m flows.single_prompt oneprompt [--set single.seeds=1]
 import sys
 from collections.abc import Iterator
 
-from prefect import flow
-
-from cohobate.config import Recipe, StageName
+from cohobate.config import Recipe
 from cohobate.experiments.single_prompt.arms import (
     MANY,
     ONE,
@@ -24,13 +22,9 @@ from cohobate.experiments.single_prompt.arms import (
     sft_arm,
 )
 from cohobate.store.artifacts import Artifact
-from tasks.notify import notify
-from tasks.opd import train_opd
-from tasks.questions import write_questions
-from tasks.run import resolved, run_flow, run_until
-from tasks.sft import train_sft
-from tasks.single import choose_prompt, compare_prompts, measure, without_rationales
-from tasks.triples import write_triples
+from tasks.experiments import choose_prompt, compare_prompts, measure_held_out, without_rationales
+from tasks.run import cohobate_flow, run_flow, run_recipe
+from tasks.stages import train_opd, train_sft, write_questions, write_triples
 
 
 def pipeline(recipe: Recipe) -> Iterator[Artifact]:
@@ -42,7 +36,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
         yield (triples := without_rationales(recipe, triples))
     yield (start := train_sft(recipe, triples, questions))
     yield (prompt := choose_prompt(recipe, questions))
-    yield (scores := measure(recipe, questions, start))
+    yield (scores := measure_held_out(recipe, questions, start))
     found = [Scored(START, 0, scores, start)]
     for seed in range(config.seeds):
         yield (one := train_opd(on_policy(recipe, seed, one=True), start, prompt, triples))
@@ -53,16 +47,15 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
             yield (copied := train_sft(on_answers(recipe, seed, start, lr), answers, prompt))
             trained.append((sft_arm(config, lr), copied))
         for arm, model in trained:
-            yield (scores := measure(recipe, questions, model))
+            yield (scores := measure_held_out(recipe, questions, model))
             found.append(Scored(arm, seed, scores, model))
     yield compare_prompts(recipe, prompt, sorted(found, key=lambda scored: order(config).index(scored.arm)))
 
 
-@flow(persist_result=False, on_failure=[notify], on_crashed=[notify])
-def single_prompt(recipe: Recipe | str = "oneprompt", until: StageName = "report") -> list[Artifact]:
+@cohobate_flow()
+def single_prompt(recipe: Recipe | str = "oneprompt") -> list[Artifact]:
     """Run the recipe (its name, its path, or the whole of it)."""
-    chosen = resolved(recipe)
-    return run_until(pipeline(chosen), until, chosen)
+    return run_recipe(pipeline, recipe)
 
 
 if __name__ == "__main__":

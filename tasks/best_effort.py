@@ -1,4 +1,4 @@
-"""Show something in the Prefect UI, or do without."""
+"""Calls of the Prefect server that may fail: what only shows something in the UI must not cost a stage its work."""
 
 import logging
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 
-def tell(function: Callable[..., Any], **arguments: Any) -> Any:
-    """`function(**arguments)`; None where the server cannot take it, which must not cost a stage its work."""
+def attempt(function: Callable[..., Any], **arguments: Any) -> Any:
+    """`function(**arguments)`; None, and a warning in the log, where the server cannot take it."""
     try:
         return function(**arguments)
     except Exception as error:

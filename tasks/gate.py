@@ -15,7 +15,7 @@ from cohobate.report import diff
 from cohobate.report.diff import largest_changes, write_page
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, data_root
-from tasks.best_effort import tell
+from tasks.best_effort import attempt
 from tasks.summary import table
 
 _CHANGES = 20
@@ -33,10 +33,10 @@ def pass_gate(
     promoted = decision.changed and not decision.refused
     verdict = "refused" if decision.refused else "promoted" if promoted else "unchanged"
     if decision.found:
-        tell(create_markdown_artifact, key="diff", markdown=_diff(decision.found))
+        attempt(create_markdown_artifact, key="diff", markdown=_diff(decision.found))
     if promoted:
         promotion.promote(recipe.name, artifacts, "; ".join(decision.said))
-    tell(create_markdown_artifact, key="gate", markdown=_page(recipe, artifacts, decision, verdict))
+    attempt(create_markdown_artifact, key="gate", markdown=_page(recipe, artifacts, decision, verdict))
     for line in (*decision.said, *decision.refused, f"gate: {verdict}"):
         say(line)
     if decision.refused:

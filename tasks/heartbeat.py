@@ -1,7 +1,7 @@
-"""A run that was taken for lost while it is at work sets itself to Running again.
+"""The way back of a run that was taken for lost: while it is at work it sets itself to Running again.
 
-A machine that slept, or a server that was away for longer than `cohobate up --lost-after`: no heartbeat was heard, so
-that the automation set the run to Crashed, and yet its process goes on.
+Where a machine slept, or the server was away, for longer than `cohobate up --lost-after`, no heartbeat arrived. The
+automation then set the run to Crashed, though its process goes on.
 """
 
 import logging
@@ -13,27 +13,27 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run as current_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Running
 
 LOST = "Its machine or process is gone: no sign of life any more. Retry goes on where it stopped."
-"""The automation's message; a run that Crashed with another one is let be."""
+"""The automation's message; a run that crashed with another message is left alone."""
 _SECONDS = 15.0
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def alive() -> Iterator[None]:
-    """Inside the block, and once more at its end, the flow run is not left Crashed by the automation.
+def stay_running() -> Iterator[None]:
+    """Inside the block, and once more at its end, undo a Crashed state that the automation set.
 
-    A server that a run brings with it has no automation.
+    Does nothing on the ephemeral server of a single run, which has no automation.
     """
-    if not flow_run.id or not PREFECT_API_URL.value():
+    if not current_run.id or not PREFECT_API_URL.value():
         yield
         return
     ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(UUID(str(flow_run.id)), ended), name="alive", daemon=True)
+    watch = threading.Thread(target=_watch, args=(UUID(str(current_run.id)), ended), name="heartbeat", daemon=True)
     watch.start()
     try:
         yield
@@ -56,12 +56,15 @@ def _watch(run: UUID, ended: threading.Event) -> None:
 
 
 def _revive(client: SyncPrefectClient, run: UUID, count: int | None) -> int:
-    """Returns the run's attempt; one that another attempt has taken over (it is not `count`) is left to that."""
-    found = client.read_flow_run(run)
-    state = found.state
-    if state is not None and state.is_crashed() and state.message == LOST and count in (None, found.run_count):
+    """Set the run to Running if it was lost, and return its attempt.
+
+    count: the attempt that this process works on. A run that another attempt has taken over is left to that.
+    """
+    flow_run = client.read_flow_run(run)
+    state = flow_run.state
+    if state is not None and state.is_crashed() and state.message == LOST and count in (None, flow_run.run_count):
         back: State[Any] = Running(message="It was taken for lost while nothing was heard of it, and is at work.")
         client.set_flow_run_state(run, back, force=True)
         _log.warning("this run had been taken for lost; it is at work, and Running again")
         return client.read_flow_run(run).run_count
-    return count or found.run_count
+    return count or flow_run.run_count

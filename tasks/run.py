@@ -4,37 +4,44 @@
 """
 
 import argparse
-import os
+import inspect
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec
 
+from prefect import Flow, flow
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe, make_recipe
-from cohobate.core import interrupts
+from cohobate.core import context, interrupts
 from cohobate.core.errors import CohobateError
-from cohobate.core.progress import listening, say
+from cohobate.core.progress import say
 from cohobate.experiments.comparison.page import print_comparison
 from cohobate.report.console import print_findings, print_scores
 from cohobate.store import runs
 from cohobate.store.artifacts import STAGES, Artifact
 from tasks import run_log
-from tasks.heartbeat import alive
+from tasks.heartbeat import stay_running
+from tasks.notify import notify
 from tasks.secrets import keys_from_blocks
 from tasks.server.ephemeral import tie_server_to_this_process
 
-# Stages that end with a page to read; the findings of an experiment are told as well.
+# Stages that end with a page to read; the findings of an experiment are printed as well.
 _EXPERIMENTS = ("judge", "recovery", "single")
 _PAGES = ("report", *_EXPERIMENTS)
-_AS_JSON = "COHOBATE_JSON"
-_finished: list[Artifact] = []
-_RUN = "COHOBATE_RUN_ID"
+
+P = ParamSpec("P")
+FlowFunction = Callable[P, list[Artifact]]
+
+
+def cohobate_flow(**options: Any) -> Callable[[FlowFunction[P]], Flow[P, list[Artifact]]]:
+    """`prefect.flow` with what all flows share: the store holds their results, and a webhook hears of failures."""
+    return flow(persist_result=False, on_failure=[notify], on_crashed=[notify], **options)
 
 
 def resolved(recipe: Recipe | str) -> Recipe:
@@ -42,48 +49,58 @@ def resolved(recipe: Recipe | str) -> Recipe:
     return load_recipe(recipe) if isinstance(recipe, str) else recipe
 
 
-def run_until(pipeline: Iterator[Artifact], until: str | None, recipe: Recipe | None = None) -> list[Artifact]:
-    """Run the stages of `pipeline` up to and including `until` (None: all); says what each one came to.
+def run_recipe(
+    pipeline: Callable[[Recipe], Iterator[Artifact]], recipe: Recipe | str, until: str | None = None
+) -> list[Artifact]:
+    """Run the pipeline of a recipe, given whole or by its name or path; otherwise as `run_stages`."""
+    chosen = resolved(recipe)
+    return run_stages(pipeline(chosen), chosen, until)
 
-    recipe: what the run is recorded with, if the command line has not recorded it; None: it is not recorded.
+
+def run_stages(stages: Iterator[Artifact], recipe: Recipe, until: str | None = None) -> list[Artifact]:
+    """Run the stages up to and including `until` (None: all), and print a line for each and the scores at the end.
+
+    recipe: what the run is recorded with, if the command line has not recorded it.
     """
-    os.environ["COHOBATE_FLOW_RUN_ID"] = str(flow_run.id or "")
     tie_server_to_this_process()
-    _finished.clear()
+    finished: list[Artifact] = []
     with (
         interrupts.remembered(),
-        _recorded(recipe, until or STAGES[-1]),
-        listening(run_log.RunLog()),
-        alive(),
-        run_log.told(_finished),
+        context.using(flow_run_id=_flow_run_id()),
+        _recorded(recipe, until or STAGES[-1]) as run_id,
+        context.listening(run_log.RunLog()),
+        stay_running(),
+        run_log.run_page(finished),
     ):
         run_log.close_lost_tasks()
         keys_from_blocks(recipe)
-        for artifact in pipeline:
-            _finished.append(artifact)
-            runs.add(os.environ.get(_RUN), artifact.id)
+        for artifact in stages:
+            finished.append(artifact)
+            runs.add_artifact(run_id, artifact.id)
             seconds = artifact.manifest.seconds
             say(f"{artifact.stage:<10} {'cached' if artifact.cached else f'{seconds:6.1f} s'}  {artifact.path}")
             if artifact.stage == until:
                 break
-        _close()
-    return list(_finished)
+        _print_results(finished)
+    return finished
+
+
+def _flow_run_id() -> str | None:
+    return str(flow_run.id) if flow_run.id else None
 
 
 @contextmanager
-def _recorded(recipe: Recipe | None, until: str) -> Iterator[None]:
-    """A run of a deployment has a record like one of the command line, and a retry of it goes on with the same one."""
-    if recipe is None or _RUN in os.environ:
-        yield
+def _recorded(recipe: Recipe, until: str) -> Iterator[str]:
+    """The id of the run's record: the one of the command line, or a new one for a deployment's run.
+
+    A retry of a deployment's run goes on with the same record.
+    """
+    if run_id := context.current().run_id:
+        yield run_id
         return
-    flow = str(flow_run.flow_name or "distill")
-    record = runs.begin(recipe, until, flow=flow, flow_run_id=str(flow_run.id or "") or None)
-    os.environ[_RUN] = record.id
-    try:
-        with _ending(record):
-            yield
-    finally:
-        del os.environ[_RUN]
+    record = runs.begin(recipe, until, flow=str(flow_run.flow_name or "distill"), flow_run_id=_flow_run_id())
+    with context.using(run_id=record.id), _ending(record):
+        yield record.id
 
 
 @contextmanager
@@ -98,18 +115,18 @@ def _ending(record: runs.RunRecord) -> Iterator[None]:
         status = "interrupted"
         raise
     except Exception as caught:
-        reason = run_log.words(caught)
+        reason = run_log.error_message(caught)
         raise
     finally:
-        runs.end(record, status, [artifact.id for artifact in _finished], reason)
+        runs.end(record, status, reason)
 
 
-def _close() -> None:
-    """What a person wants to know first: how good each model is, and where to read on."""
-    if _finished and _finished[-1].stage == "comparison":
-        print_comparison(_finished[-1], as_json=bool(os.environ.get(_AS_JSON)))
+def _print_results(finished: Sequence[Artifact]) -> None:
+    """How good each model is, and where to read on."""
+    if finished and finished[-1].stage == "comparison":
+        print_comparison(finished[-1], as_json=context.current().as_json)
         return
-    for artifact in _finished:
+    for artifact in finished:
         if artifact.stage == "evaluation":
             print_scores(artifact)
         if artifact.stage in _EXPERIMENTS:
@@ -118,18 +135,19 @@ def _close() -> None:
             print(f"report: {artifact.path / 'index.html'}", flush=True)
 
 
-def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
-    """Parse `argv`, run `flow`, and return the exit code; every error is said in one sentence."""
+def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
+    """Parse `argv`, run `flow`, and return the exit code; every error is reported in one sentence."""
+    name = flow.fn.__name__
+    stops = "until" in inspect.signature(flow.fn).parameters
     try:
-        recipe, until = _parse(argv, flow.__name__)
-        record = runs.begin(recipe, until, flow=flow.__name__)
+        recipe, until, as_json = _parse(argv, name, stops=stops)
+        record = runs.begin(recipe, until, flow=name)
     except CohobateError as error:
         return _fail(error)
-    os.environ[_RUN] = record.id
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.install(signal.SIGTERM)
     try:
-        with _ending(record):
-            flow(recipe=recipe, until=until)
+        with context.using(run_id=record.id, as_json=as_json), _ending(record):
+            flow(recipe=recipe, **({"until": until} if stops else {}))
         return 0
     except (KeyboardInterrupt, TerminationSignal):
         say(f"interrupted; everything finished is kept. Go on with: cohobate resume {record.id}")
@@ -142,28 +160,25 @@ def run_flow(flow: Callable[..., Any], argv: Sequence[str]) -> int:
         return 1
 
 
-def _parse(argv: Sequence[str], flow: str) -> tuple[Recipe, str]:
+def _parse(argv: Sequence[str], flow: str, *, stops: bool) -> tuple[Recipe, str, bool]:
+    """The recipe, the last stage, and whether to print JSON. stops: the flow can end after an earlier stage."""
     parser = argparse.ArgumentParser(prog=f"python -m flows.{flow}")
     parser.add_argument("recipe", nargs="?", help="path or name of a recipe")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    parser.add_argument("--until", choices=STAGES, default=STAGES[-1])
+    if stops:
+        parser.add_argument("--until", choices=STAGES, default=STAGES[-1])
     parser.add_argument("--resume", metavar="RUN", help="run again with the recipe of this run")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, where it is a table")
     arguments = parser.parse_args(argv)
-    if arguments.json:
-        os.environ[_AS_JSON] = "1"
     if arguments.resume:
         record = runs.to_resume(arguments.resume)
-        return make_recipe(record.recipe, f"run {record.id}"), record.until
+        return make_recipe(record.recipe, f"run {record.id}"), record.until, arguments.json
     if not arguments.recipe:
         parser.error("a recipe is needed")
-    return load_recipe(arguments.recipe, arguments.set), arguments.until
+    until = arguments.until if stops else STAGES[-1]
+    return load_recipe(arguments.recipe, arguments.set), until, arguments.json
 
 
 def _fail(error: CohobateError) -> int:
     print(f"cohobate: {error}", file=sys.stderr)
     return error.exit_code
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt

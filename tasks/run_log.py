@@ -1,4 +1,4 @@
-"""What the run page says: the log, at the end a summary with all artifacts, on a failure what to do."""
+"""The page of a run in the Prefect UI: its log, at the end a summary with all artifacts, on a failure what to do."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ from prefect.states import Crashed
 from cohobate.core.errors import CohobateError, UserError
 from cohobate.store.artifacts import Artifact
 from tasks import summary
-from tasks.best_effort import tell
+from tasks.best_effort import attempt
 
 
 class RunLog:
-    """What is said to the terminal stands in the run's log too."""
+    """A progress listener: the terminal's messages stand in the run's log too."""
 
     def start(self, label: str, total: int, unit: str) -> None:
-        self.said(f"{label}: {total:,} {unit}")
+        self.message(f"{label}: {total:,} {unit}")
 
     def update(self, label: str, done: int, total: int, note: str) -> None:
         pass
@@ -39,7 +39,7 @@ class RunLog:
     def finish(self, label: str) -> None:
         pass
 
-    def said(self, line: str) -> None:
+    def message(self, line: str) -> None:
         try:
             get_run_logger().info(line)
         except MissingContextError:
@@ -47,7 +47,7 @@ class RunLog:
 
 
 def close_lost_tasks() -> None:
-    """Set the tasks that died with a process to Crashed when the run is tried again: the UI has them run for ever."""
+    """At a retry, set the tasks that died with the earlier process to Crashed: the UI shows them as running."""
     if (flow_run.run_count or 1) < 2:
         return
     with get_client(sync_client=True) as client:
@@ -59,12 +59,12 @@ def close_lost_tasks() -> None:
         )
         for task in running:
             state: State[Any] = Crashed(message="Its process was killed; another attempt went on from there.")
-            tell(client.set_task_run_state, task_run_id=task.id, state=state, force=True)
+            attempt(client.set_task_run_state, task_run_id=task.id, state=state, force=True)
 
 
 @contextmanager
-def told(finished: Sequence[Artifact]) -> Iterator[None]:
-    """The run's page gets a table of the `finished` artifacts and a summary; on a failure what failed, and what to do.
+def run_page(finished: Sequence[Artifact]) -> Iterator[None]:
+    """Write a table of the `finished` artifacts and a summary to the run's page; on a failure its reason and remedy.
 
     finished: filled by the block.
     """
@@ -73,26 +73,26 @@ def told(finished: Sequence[Artifact]) -> Iterator[None]:
     except (KeyboardInterrupt, TerminationSignal):
         raise
     except Exception as error:
-        tell(create_markdown_artifact, key="failure", markdown=what_to_do(error, finished))
+        attempt(create_markdown_artifact, key="failure", markdown=failure_page(error, finished))
         raise
     finally:
         if finished:
-            tell(create_table_artifact, key="artifacts", table=summary.rows(finished))
-    tell(create_markdown_artifact, key="summary", markdown=summary.of_run(finished))
+            attempt(create_table_artifact, key="artifacts", table=summary.rows(finished))
+    attempt(create_markdown_artifact, key="summary", markdown=summary.of_run(finished))
 
 
-def words(error: Exception) -> str:
-    """The error as a person reads it: our own are sentences already."""
+def error_message(error: Exception) -> str:
+    """The error as a person reads it: cohobate's own are sentences already."""
     return str(error) if isinstance(error, CohobateError) else f"{type(error).__name__}: {error}"
 
 
-def what_to_do(error: Exception, finished: Sequence[Artifact]) -> str:
-    """The message first, then what to do, then what is kept."""
+def failure_page(error: Exception, finished: Sequence[Artifact]) -> str:
+    """Markdown: the message first, then what to do, then the artifacts that are kept."""
     if isinstance(error, UserError):
         todo = "Put that right and start a new run: what is finished is found in the store. Retry helps where the \
 cause was outside the recipe: a key, a disk, a server."
     else:
         todo = "Press **Retry** (above, right): the failed stage goes on from its last snapshot or response, and what \
 is finished is not made again. `cohobate resume` does the same from a terminal."
-    kept = "\n".join(f"- `{artifact.id}`" for artifact in finished) or "- nothing yet"
-    return f"## {words(error)}\n\n{todo}\n\nFinished and kept:\n\n{kept}\n"
+    artifacts = "\n".join(f"- `{artifact.id}`" for artifact in finished) or "- nothing yet"
+    return f"## {error_message(error)}\n\n{todo}\n\nFinished and kept:\n\n{artifacts}\n"

@@ -24,8 +24,8 @@ def _door(room: str, name: str) -> str:
 # The line of rooms: floor, room, and the modules through which later rooms reach it ((room): the package itself). Two
 # rooms of one floor do not import each other. docs/architecture.md and CONTRIBUTING.md show the same line.
 ROOMS = """
- 0 core:        answer_parsing answer_text atomic_files errors fingerprint formatting frequencies interrupts locks
-                parquet processes progress sanitize schema settings shipped slots statistics
+ 0 core:        answer_parsing answer_text atomic_files context errors fingerprint formatting frequencies interrupts
+                locks parquet processes progress sanitize schema settings shipped statistics
  1 config:      (config) load
  2 store:       artifacts gc ledger manifest promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
@@ -54,9 +54,9 @@ DOORS = {room: {_door(room, name) for name in doors.split()} for _, room, doors 
 
 
 def room_of(name: str) -> str:
-    """`cohobate.store.runs` -> `store`; "" for the package's own two modules."""
+    """`cohobate.store.runs` -> `store`; "" for the package's own two modules, and outside of it."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else ""
+    return parts[1] if parts[0] == "cohobate" and len(parts) > 1 and parts[1] in FLOORS else ""
 
 
 def offences(tree: dict[str, Module]) -> list[str]:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     import httpx
     from prefect.client.orchestration import get_client
 
-    record = next((each for each in runs.everything() if arguments.run in (each.id, each.flow_run_id)), None)
+    record = next((each for each in runs.all_records() if arguments.run in (each.id, each.flow_run_id)), None)
     try:
         with get_client(sync_client=True) as client:
             run = _find(client, record.flow_run_id if record and record.flow_run_id else arguments.run)
@@ -95,7 +95,7 @@ def _free(client: Any, run: Any, record: RunRecord | None, *, force: bool) -> No
     state: State[Any] = Crashed(message="Freed by hand: its process was gone. Retry goes on where it stopped.")
     client.set_flow_run_state(run.id, state, force=True)
     if record and record.status == "running":
-        runs.end(record, "interrupted", record.artifacts, "freed by hand")
+        runs.end(record, "interrupted", "freed by hand")
     print(f"{run.name} is Crashed: press Retry at {server_environment.address()}/runs/flow-run/{run.id}")
 
 

@@ -16,9 +16,9 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
+from tasks.gpu_slot import LIMIT
 from tasks.heartbeat import LOST
 from tasks.server.server_environment import environment, project
-from tasks.slot import LIMIT
 
 POOL = "cohobate"
 AUTOMATION = "cohobate: a run that is lost"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohobate.config import Recipe
-from cohobate.core.fingerprint import canonical, fingerprint, hash_value
+from cohobate.core.fingerprint import artifact_fingerprint, canonical, hash_value
 from cohobate.core.settings import EXECUTION, Section
 
 values = st.recursive(
@@ -94,12 +94,12 @@ def test_different_values_have_different_hashes(a: Any, b: Any) -> None:
 
 
 def test_stage_version_and_parents_are_part_of_the_fingerprint() -> None:
-    first = fingerprint("sft", 1, {"lr": 1.0}, ["a", "b"])
+    first = artifact_fingerprint("sft", 1, {"lr": 1.0}, ["a", "b"])
     others = [
-        fingerprint("opd", 1, {"lr": 1.0}, ["a", "b"]),
-        fingerprint("sft", 2, {"lr": 1.0}, ["a", "b"]),
-        fingerprint("sft", 1, {"lr": 2.0}, ["a", "b"]),
-        fingerprint("sft", 1, {"lr": 1.0}, ["b", "a"]),
+        artifact_fingerprint("opd", 1, {"lr": 1.0}, ["a", "b"]),
+        artifact_fingerprint("sft", 2, {"lr": 1.0}, ["a", "b"]),
+        artifact_fingerprint("sft", 1, {"lr": 2.0}, ["a", "b"]),
+        artifact_fingerprint("sft", 1, {"lr": 1.0}, ["b", "a"]),
     ]
     assert len({first, *others}) == 5
 

@@ -32,13 +32,21 @@ def handlers() -> Iterator[None]:
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)])
 def test_a_swallowed_interrupt_ends_the_work_at_its_next_step(number: int, error: type[BaseException]) -> None:
     with interrupts.remembered():
-        with bar("work", 3, "steps") as it:
-            it.advance()
-            with suppress(error):  # the bare except of a library
-                os.kill(os.getpid(), number)
-            with pytest.raises(error):
-                it.advance()
-        assert interrupts.asked()
+        interrupts.check()
+        assert not interrupts.received()
+        with suppress(error):  # the bare except of a library
+            os.kill(os.getpid(), number)
+        with pytest.raises(error):
+            interrupts.check()
+        assert interrupts.received()
+
+
+def test_a_progress_bar_only_shows() -> None:
+    with interrupts.remembered(), bar("work", 3, "steps") as it:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        it.advance()
+        assert it.done == 1
 
 
 def test_handlers_are_as_before_and_nothing_is_carried_to_the_next_run() -> None:
@@ -47,5 +55,19 @@ def test_handlers_are_as_before_and_nothing_is_carried_to_the_next_run() -> None
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
     with interrupts.remembered():
-        assert not interrupts.asked()
+        assert not interrupts.received()
         interrupts.check()
+
+
+def test_a_program_that_a_shell_made_deaf_is_interrupted_again() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.install(*interrupts.SIGNALS)
+    for number in interrupts.SIGNALS:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
+def test_a_clean_up_can_ignore_both_signals() -> None:
+    interrupts.ignore()
+    for number in interrupts.SIGNALS:
+        os.kill(os.getpid(), number)

@@ -28,8 +28,8 @@ def test_a_record_of_an_earlier_version_is_read(data: Path) -> None:
 
 def test_a_flow_run_that_is_tried_again_keeps_its_record(data: Path) -> None:
     first = runs.begin(Recipe(name="a"), "report", flow_run_id="one")
-    runs.add(first.id, "questions/a-1")
-    runs.end(first, "failed", ["questions/a-1"], "no")
+    runs.add_artifact(first.id, "questions/a-1")
+    runs.end(first, "failed", "no")
     again = runs.begin(Recipe(name="a"), "report", flow_run_id="one")
     assert (again.id, again.status, again.error, again.artifacts) == (first.id, "running", None, ["questions/a-1"])
     assert runs.begin(Recipe(name="a"), "report", flow_run_id="two").id != first.id
@@ -38,6 +38,9 @@ def test_a_flow_run_that_is_tried_again_keeps_its_record(data: Path) -> None:
 def test_a_killed_run_is_known_by_what_it_made(data: Path) -> None:
     record = runs.begin(Recipe(name="a"), "report")
     for artifact in ("questions/a-1", "triples/a-2", "questions/a-1"):
-        runs.add(record.id, artifact)
-    [found] = runs.everything()
-    assert found.artifacts == ["questions/a-1", "triples/a-2"] and runs.is_alive(found)
+        runs.add_artifact(record.id, artifact)
+    [killed] = runs.all_records()
+    assert killed.artifacts == ["questions/a-1", "triples/a-2"] and runs.is_alive(killed)
+    runs.end(record, "interrupted")
+    [ended] = runs.all_records()
+    assert ended.artifacts == killed.artifacts and not runs.is_alive(ended)

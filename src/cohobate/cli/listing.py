@@ -28,7 +28,7 @@ def artifact_rows() -> list[dict[str, Any]]:
     it is the promoted one of its recipe.
     """
     store = Store()
-    marks = {mark for pointer in promotion.everything() for mark in pointer.fingerprints.values()}
+    marks = {mark for pointer in promotion.all_promotions() for mark in pointer.fingerprints.values()}
     rows = [{**_row(artifact), "promoted": artifact.fingerprint in marks} for artifact in store.all()]
     for path in store.partial():
         recipe, _, short = path.stem.rpartition("-")

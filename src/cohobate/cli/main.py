@@ -253,15 +253,15 @@ def gc(
 ) -> None:
     """Say what no kept run and nothing promoted was made from, and how large it is; with --yes, delete it."""
     from cohobate.core.formatting import size
-    from cohobate.store import gc as housekeeping
+    from cohobate.store import gc as collector
 
-    made = housekeeping.plan(keep)
-    for each in made.garbage:
+    plan = collector.plan(keep)
+    for each in plan.garbage:
         print(f"{size(each.bytes):>9}  {each.path}  {each.why}")
     if yes:
-        housekeeping.sweep(made)
+        collector.sweep(plan)
     done = "deleted" if yes else "can be deleted with --yes"
-    print(f"{size(made.bytes)} {done}, {size(made.kept_bytes)} in {len(made.kept)} artifacts kept")
+    print(f"{size(plan.bytes)} {done}, {size(plan.survivor_bytes)} in {len(plan.survivors)} artifacts kept")
 
 
 @app.command()

@@ -22,7 +22,7 @@ def hash_value(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def fingerprint(stage: str, version: int, identity: dict[str, Any], parents: Sequence[str]) -> str:
+def artifact_fingerprint(stage: str, version: int, identity: dict[str, Any], parents: Sequence[str]) -> str:
     """The identity of an artifact: its stage, the stage's code version, its settings, its parents' identities."""
     return hash_value({"stage": stage, "version": version, "identity": identity, "parents": list(parents)})
 

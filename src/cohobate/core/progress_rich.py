@@ -31,7 +31,7 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def drawn(label: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+def terminal_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
     """A bar on standard error while the block runs; called with the count that is done, and a note."""
     columns = (
         TextColumn("{task.description:<10}"),

@@ -6,7 +6,6 @@ Both come in pieces: a million requests, or rows, are never in memory at once.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -14,6 +13,7 @@ import polars as pl
 
 from cohobate import __version__
 from cohobate.config import Recipe
+from cohobate.core import context
 from cohobate.core.answer_parsing import parse
 from cohobate.core.answer_text import normalise
 from cohobate.core.fingerprint import hash_value
@@ -168,8 +168,8 @@ def _same_for_all(recipe: Recipe, teacher: str) -> dict[str, Any]:
         "top_k": sampling.top_k,
         "seed": sampling.seed,
         "extra": json.dumps(settings.extra, ensure_ascii=False) if settings.extra else None,
-        "run_id": os.environ.get("COHOBATE_RUN_ID"),
-        "flow_run_id": os.environ.get("COHOBATE_FLOW_RUN_ID"),
+        "run_id": context.current().run_id,
+        "flow_run_id": context.current().flow_run_id,
         "code_version": code_version()["git"] or __version__,
         "config_sha256": hash_value(recipe.model_dump(mode="json")),
         "schema_version": 1,

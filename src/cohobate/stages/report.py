@@ -24,7 +24,7 @@ def write(recipe: Recipe, artifacts: Sequence[Artifact]) -> Artifact:
 
 
 def _build(recipe: Recipe, artifacts: Sequence[Artifact], workspace: Workspace) -> Outcome:
-    from cohobate.core import progress
+    from cohobate.core import interrupts, progress
     from cohobate.core.atomic_files import write_json_atomic
     from cohobate.report import figures, render
     from cohobate.report.facts import gather
@@ -42,5 +42,6 @@ def _build(recipe: Recipe, artifacts: Sequence[Artifact], workspace: Workspace) 
         bar.advance()
         (workspace.path / "index.html").write_text(render.page(facts, drawn), encoding="utf-8")
         bar.advance()
+        interrupts.check()
     shown = facts["headline"]
     return Outcome(metrics={"gap_closed": shown["gap_closed"] if shown else None})

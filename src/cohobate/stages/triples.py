@@ -59,14 +59,14 @@ def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
     """
     import polars as pl
 
-    from cohobate.core.fingerprint import fingerprint
+    from cohobate.core.fingerprint import artifact_fingerprint
     from cohobate.datasets.triples import Requests
     from cohobate.teachers.base import teacher_fingerprint
     from cohobate.teachers.generate import generate
     from cohobate.teachers.response_store import ResponseStore
 
     teacher = teacher_fingerprint(recipe.teacher)
-    payer = fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
+    payer = artifact_fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
     requests = Requests(recipe, _worth_asking(recipe, pl.read_parquet(questions.path / "questions.parquet")), teacher)
     store = ResponseStore()
     places = store.locate(requests.keys(), recipe.triples.max_tokens).rows.is_null().arg_true()

@@ -13,22 +13,30 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cohobate.config import Recipe
-from cohobate.core import progress, slots
+from cohobate.core import context, progress
 from cohobate.core.atomic_files import storage_errors, sweep, sync_folder, sync_tree
 from cohobate.core.errors import CohobateError, DamagedArtifactError, StoreError
-from cohobate.core.fingerprint import fingerprint, hash_file
+from cohobate.core.fingerprint import artifact_fingerprint, hash_file
 from cohobate.core.locks import exclusive
-from cohobate.store import manifest
 from cohobate.store.ledger import LedgerEntry
-from cohobate.store.manifest import FileEntry, Manifest, Metrics, Parent, Score, read_manifest, write_manifest
+from cohobate.store.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    Metrics,
+    Parent,
+    Score,
+    code_version,
+    environment,
+    read_manifest,
+    write_manifest,
+)
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts that are made on request or by an experiment, and are no stage of a distillation.
@@ -83,21 +91,10 @@ class Workspace:
 
 
 Build = Callable[[Workspace], Outcome]
-_looking: ContextVar[bool] = ContextVar("looking", default=False)
 
 
-class NotMadeError(CohobateError):
-    """An artifact is not in the store, and was only looked for."""
-
-
-@contextmanager
-def only_looking() -> Iterator[None]:
-    """Within the block nothing is built: `produce` finds an artifact or raises NotMadeError."""
-    token = _looking.set(True)
-    try:
-        yield
-    finally:
-        _looking.reset(token)
+class NotInStoreError(CohobateError):
+    """An artifact is not in the store, and the context says `lookup_only`."""
 
 
 class Store:
@@ -116,32 +113,31 @@ class Store:
         parents: Sequence[Artifact],
         build: Build,
     ) -> Artifact:
-        """The artifact of these inputs: from the store if it is there and whole, else built now.
+        """The artifact of these inputs: from the store if it is there and undamaged, else built now.
 
-        A build that was killed is called again with the same workspace. A damaged artifact is said, moved aside and
-        rebuilt. Raises StoreError when the folder cannot be written, and whatever `build` raises.
+        A build that was killed is called again with the same workspace. A damaged artifact is reported, moved aside
+        and rebuilt. Raises StoreError when the folder cannot be written, NotInStoreError where the context only looks
+        up, and whatever `build` raises.
         """
-        mark = fingerprint(stage, version, identity, [parent.fingerprint for parent in parents])
-        found = self._whole(stage, mark)
-        if found:
-            return found
-        if _looking.get():
-            raise NotMadeError(f"{stage}/{recipe.name}-{mark[:8]} is not there yet")
-        with (
-            storage_errors(self.root),
-            exclusive(self.root / stage / f".{mark[:8]}.lock", f"{stage}/{recipe.name}-{mark[:8]}"),
-        ):
-            found = self._whole(stage, mark)  # another process may have built it while we waited
-            if found:
-                return found
-            job = _Job(self.root, stage, recipe, version, identity, mark, tuple(parents))
-            with slots.held(f"{stage}/{recipe.name}-{mark[:8]}"):
+        fingerprint = artifact_fingerprint(stage, version, identity, [parent.fingerprint for parent in parents])
+        artifact_id = f"{stage}/{recipe.name}-{fingerprint[:8]}"
+        artifact = self._lookup(stage, fingerprint)
+        if artifact:
+            return artifact
+        if context.current().lookup_only:
+            raise NotInStoreError(f"{artifact_id} is not there yet")
+        with storage_errors(self.root), exclusive(self.root / stage / f".{fingerprint[:8]}.lock", artifact_id):
+            artifact = self._lookup(stage, fingerprint)  # another process may have built it while we waited
+            if artifact:
+                return artifact
+            job = _Job(self.root, artifact_id, stage, recipe, version, identity, fingerprint, tuple(parents))
+            with context.current().slot(artifact_id):
                 return job.run(build)
 
     def all(self) -> list[Artifact]:
         """Every finished artifact, oldest first."""
-        found = [artifact for stage in (*STAGES, *DERIVED) for artifact in self._finished(stage)]
-        return sorted(found, key=lambda artifact: artifact.manifest.created_at)
+        artifacts = [artifact for stage in (*STAGES, *DERIVED) for artifact in self._finished(stage)]
+        return sorted(artifacts, key=lambda artifact: artifact.manifest.created_at)
 
     def partial(self) -> list[Path]:
         """Folders of builds that were begun and not finished."""
@@ -152,11 +148,11 @@ class Store:
 
         Raises StoreError when there is none, or more than one.
         """
-        everything = self.all()
-        exact = [a for a in everything if name in (a.id, a.fingerprint, str(a.path))]
+        artifacts = self.all()
+        exact = [a for a in artifacts if name in (a.id, a.fingerprint, str(a.path))]
         matches = exact or [
             a
-            for a in everything
+            for a in artifacts
             if a.id.startswith(name) or a.fingerprint.startswith(name) or a.path.name.startswith(name)
         ]
         if len(matches) == 1:
@@ -167,23 +163,23 @@ class Store:
         raise StoreError(f"'{name}' fits {len(matches)} artifacts ({names} ...); give more of the id")
 
     def _finished(self, stage: str) -> Iterator[Artifact]:
-        for path in sorted((self.root / stage).glob(f"*/{manifest.NAME}")):
+        for path in sorted((self.root / stage).glob(f"*/{MANIFEST}")):
             if path.parent.suffix != ".partial" and ".damaged-" not in path.parent.name:
                 try:
-                    found = read_manifest(path.parent)
+                    manifest = read_manifest(path.parent)
                 except DamagedArtifactError as error:
                     progress.say(f"{error}; the next run that needs it rebuilds it")
                     continue
-                yield Artifact(found.id, stage, path.parent, found.fingerprint)
+                yield Artifact(manifest.id, stage, path.parent, manifest.fingerprint)
 
-    def _whole(self, stage: str, mark: str) -> Artifact | None:
+    def _lookup(self, stage: str, fingerprint: str) -> Artifact | None:
         """The finished artifact of this fingerprint, under whatever recipe's name, if it is undamaged."""
-        for path in sorted((self.root / stage).glob(f"*-{mark[:8]}/{manifest.NAME}")):
+        for path in sorted((self.root / stage).glob(f"*-{fingerprint[:8]}/{MANIFEST}")):
             try:
-                found = read_manifest(path.parent)
-                if found.fingerprint != mark:
+                manifest = read_manifest(path.parent)
+                if manifest.fingerprint != fingerprint:
                     continue
-                artifact = Artifact(found.id, stage, path.parent, mark, cached=True)
+                artifact = Artifact(manifest.id, stage, path.parent, fingerprint, cached=True)
                 verify(artifact)
             except DamagedArtifactError as error:
                 progress.say(f"{error}; it is moved aside and rebuilt")
@@ -209,19 +205,29 @@ class _Job:
     """One artifact being built."""
 
     root: Path
+    artifact_id: str
     stage: str
     recipe: Recipe
     version: int
     identity: dict[str, Any]
-    mark: str
+    fingerprint: str
     parents: tuple[Artifact, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the finished artifact."""
+        return self.root / self.artifact_id
+
+    @property
+    def detached_scratch(self) -> Path:
+        """The place of the scratch between the publication of the files and the manifest."""
+        return self.folder.with_name(f".{self.folder.name}.scratch")
 
     def run(self, build: Build) -> Artifact:
         started, clock = _now(), time.monotonic()
         workspace = self._workspace()
         outcome = build(workspace)
-        artifact = Artifact(f"{self.stage}/{self._final().name}", self.stage, self._final(), self.mark)
-        scratch = self._take_scratch(workspace)
+        self._detach_scratch(workspace)
         files = [
             FileEntry(
                 path=path.relative_to(workspace.path).as_posix(),
@@ -232,55 +238,38 @@ class _Job:
             if path.is_file()
         ]
         sync_tree(workspace.path)
-        workspace.path.rename(self._final())
-        sync_folder(self._final().parent)
-        made = self._manifest(artifact, outcome, files, started, time.monotonic() - clock)
-        write_manifest(self._final(), made)
-        sync_folder(self._final())
-        shutil.rmtree(scratch, ignore_errors=True)
-        return replace(artifact, cached=False)
-
-    def _final(self) -> Path:
-        return self.root / self.stage / f"{self.recipe.name}-{self.mark[:8]}"
+        workspace.path.rename(self.folder)
+        sync_folder(self.folder.parent)
+        write_manifest(self.folder, self._manifest(outcome, files, started, time.monotonic() - clock))
+        sync_folder(self.folder)
+        shutil.rmtree(self.detached_scratch, ignore_errors=True)
+        return Artifact(self.artifact_id, self.stage, self.folder, self.fingerprint)
 
     def _workspace(self) -> Workspace:
         """The folder to build in, with whatever an earlier attempt left there."""
-        final, partial = self._final(), self._final().with_name(f"{self._final().name}.partial")
-        if final.exists():  # killed between the rename and the manifest, or somebody deleted that
-            progress.say(f"{final / manifest.NAME} is missing; {self.stage}/{final.name} is built again")
+        partial = self.folder.with_name(f"{self.folder.name}.partial")
+        if self.folder.exists():  # killed between the rename and the manifest, or somebody deleted that
+            progress.say(f"{self.folder / MANIFEST} is missing; {self.artifact_id} is built again")
             shutil.rmtree(partial, ignore_errors=True)
-            final.rename(partial)
+            self.folder.rename(partial)
         partial.mkdir(parents=True, exist_ok=True)
         sweep(partial)
-        scratch, kept = partial / _SCRATCH, self._kept_scratch()
-        if kept.exists():  # killed after the scratch was taken out
-            shutil.rmtree(scratch, ignore_errors=True)
-            kept.rename(scratch)
-        return Workspace(partial, self.mark)
+        if self.detached_scratch.exists():  # killed after the scratch was detached
+            shutil.rmtree(partial / _SCRATCH, ignore_errors=True)
+            self.detached_scratch.rename(partial / _SCRATCH)
+        return Workspace(partial, self.fingerprint)
 
-    def _kept_scratch(self) -> Path:
-        return self._final().with_name(f".{self._final().name}.scratch")
-
-    def _take_scratch(self, workspace: Workspace) -> Path:
+    def _detach_scratch(self, workspace: Workspace) -> None:
         """Move the scratch out of what is published; it is deleted only when the manifest stands."""
-        kept = self._kept_scratch()
-        shutil.rmtree(kept, ignore_errors=True)
-        workspace.scratch.rename(kept)
-        return kept
+        shutil.rmtree(self.detached_scratch, ignore_errors=True)
+        workspace.scratch.rename(self.detached_scratch)
 
-    def _manifest(
-        self,
-        artifact: Artifact,
-        outcome: Outcome,
-        files: list[FileEntry],
-        started: str,
-        seconds: float,
-    ) -> Manifest:
+    def _manifest(self, outcome: Outcome, files: list[FileEntry], started: str, seconds: float) -> Manifest:
         return Manifest(
-            id=artifact.id,
+            id=self.artifact_id,
             stage=self.stage,
             recipe=self.recipe.name,
-            fingerprint=self.mark,
+            fingerprint=self.fingerprint,
             identity=self.identity,
             config=self.recipe.model_dump(mode="json"),
             parents=[Parent(id=p.id, stage=p.stage, fingerprint=p.fingerprint) for p in self.parents],
@@ -288,8 +277,8 @@ class _Job:
             rows=outcome.rows,
             metrics=outcome.metrics if outcome.scores is None else [score.as_row() for score in outcome.scores],
             ledger=[item.as_dict() for item in outcome.ledger],
-            code={**manifest.code_version(), "stage_version": self.version},
-            environment=manifest.environment(),
+            code={**code_version(), "stage_version": self.version},
+            environment=environment(),
             started_at=started,
             created_at=_now(),
             seconds=round(seconds, 3),

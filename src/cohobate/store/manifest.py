@@ -1,4 +1,4 @@
-"""The manifest: what an artifact is, what it was made from, and the proof that it is whole."""
+"""The manifest of an artifact: its identity, its parents, and the checksums of its files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cohobate.core.atomic_files import write_json_atomic
 from cohobate.core.errors import CohobateError, DamagedArtifactError, StoreError
 from cohobate.core.statistics import Interval
 
-NAME = "manifest.json"
+MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _LIBRARIES = ("torch", "transformers", "polars", "pyarrow", "prefect")
 
@@ -125,10 +125,10 @@ class Manifest(BaseModel):
         return [Score.from_row(row) for row in self.metrics]
 
 
-def write_manifest(folder: Path, made: Manifest) -> None:
-    """Write `made` into `folder`, sealed by the sha256 of its content."""
-    values = made.model_dump(mode="json")
-    write_json_atomic(folder / NAME, {**values, "seal": _seal(values)})
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest` into `folder`, sealed by the sha256 of its content."""
+    values = manifest.model_dump(mode="json")
+    write_json_atomic(folder / MANIFEST, {**values, "seal": _seal(values)})
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -136,17 +136,17 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises DamagedArtifactError when it is not what was written, CohobateError for an unknown schema version.
     """
-    path = folder / NAME
+    path = folder / MANIFEST
     try:
         values = json.loads(path.read_bytes())
-        version_found, seal = values["schema_version"], values.pop("seal")
-        if version_found == SCHEMA_VERSION and seal == _seal(values):
+        schema_version, seal = values["schema_version"], values.pop("seal")
+        if schema_version == SCHEMA_VERSION and seal == _seal(values):
             return Manifest.model_validate(values)
     except (ValueError, TypeError, KeyError, AttributeError, ValidationError):
         raise DamagedArtifactError(f"{path} cannot be read as a manifest") from None
-    if version_found != SCHEMA_VERSION:
+    if schema_version != SCHEMA_VERSION:
         raise CohobateError(
-            f"{path} has schema version {version_found}, and this cohobate reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {schema_version}, and this cohobate reads {SCHEMA_VERSION}; "
             "use the cohobate that wrote it, or move the folder away to rebuild it"
         )
     raise DamagedArtifactError(f"{path} was altered after it was written")

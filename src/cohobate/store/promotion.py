@@ -1,8 +1,8 @@
-"""What of a recipe is promoted: the artifacts that others should use. A pointer, never a copy.
+"""The promotion pointer: the artifacts of a recipe that others should use. Never a copy.
 
     data/promoted/<recipe>.json    written whole or not at all
 
-New data take the place of the promoted ones only through the gate (datasets/gate).
+New artifacts replace the promoted ones only through the gate (datasets/gate), or by hand.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class Promotion(BaseModel):
 
 
 def promoted(recipe: str) -> Promotion | None:
-    """What is promoted of the recipe of that name. Raises StoreError for a pointer that cannot be read."""
+    """The promotion of the recipe of that name, if any. Raises StoreError for a pointer that cannot be read."""
     path = _path(recipe)
     return _read(path) if path.is_file() else None
 
 
-def everything() -> list[Promotion]:
+def all_promotions() -> list[Promotion]:
     """All promotions, by recipe. Raises StoreError as `promoted`."""
     return [_read(path) for path in sorted((data_root() / _FOLDER).glob("*.json"))]
 
 
 def promote(recipe: str, artifacts: Sequence[Artifact], why: str) -> Promotion:
-    """Point at `artifacts`, one a stage; stages that are not among them stay as they were."""
+    """Point at `artifacts`, one per stage; stages that are not among them stay as they were."""
     before = promoted(recipe)
     pointer = Promotion(
         recipe=recipe,
@@ -60,14 +60,14 @@ def promote(recipe: str, artifacts: Sequence[Artifact], why: str) -> Promotion:
 
 def lineage(store: Store, artifact: Artifact) -> list[Artifact]:
     """The artifact and all that it was made from, as far as it is still stored: itself first."""
-    known = {each.fingerprint: each for each in store.all()}
-    found, queue = {artifact.fingerprint: artifact}, [artifact]
+    stored = {each.fingerprint: each for each in store.all()}
+    ancestors, queue = {artifact.fingerprint: artifact}, [artifact]
     while queue:
         for parent in queue.pop(0).manifest.parents:
-            if parent.fingerprint in known and parent.fingerprint not in found:
-                found[parent.fingerprint] = known[parent.fingerprint]
-                queue.append(known[parent.fingerprint])
-    return list(found.values())
+            if parent.fingerprint in stored and parent.fingerprint not in ancestors:
+                ancestors[parent.fingerprint] = stored[parent.fingerprint]
+                queue.append(stored[parent.fingerprint])
+    return list(ancestors.values())
 
 
 def _path(recipe: str) -> Path:

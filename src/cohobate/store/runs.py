@@ -1,6 +1,6 @@
-"""Run records: which recipe was run, and whether it came to its end, so that `cohobate resume` can go on.
+"""Run records: the recipe of each run and how it ended, so that `cohobate resume` can go on.
 
-A record whose process is gone without having said how it ended was killed; it counts as unfinished.
+A record that still says "running" when its process is gone belongs to a run that was killed; it counts as unfinished.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Status = Literal["running", "done", "failed", "interrupted"]
 
 
 class RunRecord(BaseModel):
-    """One run of a recipe; times are UTC. flow_run_id: Prefect's, of a run that a deployment began."""
+    """One run of a recipe; times are UTC. flow_run_id: Prefect's, of a run that a deployment started."""
 
     id: str
     flow: str = "distill"
@@ -51,10 +51,10 @@ class RunRecord(BaseModel):
 
 def begin(recipe: Recipe, until: str, *, flow: str = "distill", flow_run_id: str | None = None) -> RunRecord:
     """A record of this process, saved as running: a new one, or that of the flow run which is tried again."""
-    again = of_flow_run(flow_run_id) if flow_run_id else None
-    here = {"pid": os.getpid(), "host": socket.gethostname(), "status": "running", "finished_at": None, "error": None}
-    if again:
-        record = again.model_copy(update=here)
+    earlier = of_flow_run(flow_run_id) if flow_run_id else None
+    process = {"pid": os.getpid(), "host": socket.gethostname()}
+    if earlier:
+        record = earlier.model_copy(update={**process, "status": "running", "finished_at": None, "error": None})
         record.save()
         return record
     now = datetime.now(UTC)
@@ -65,24 +65,24 @@ def begin(recipe: Recipe, until: str, *, flow: str = "distill", flow_run_id: str
         recipe=recipe.model_dump(mode="json"),
         until=until,
         started_at=now.isoformat(timespec="milliseconds"),
-        **here,
+        **process,
     )
     record.save()
     return record
 
 
-def add(name: str | None, artifact: str) -> None:
-    """Note in the record `name`, if there is one, that the run has this artifact: a killed run's are known too."""
-    path = _folder() / f"{name}.json"
-    if name and path.is_file():
+def add_artifact(run_id: str, artifact_id: str) -> None:
+    """Note in the record of a run that it has this artifact: the artifacts of a killed run are recorded too."""
+    path = _folder() / f"{run_id}.json"
+    if path.is_file():
         record = RunRecord.model_validate_json(path.read_bytes())
-        if artifact not in record.artifacts:
-            record.model_copy(update={"artifacts": [*record.artifacts, artifact]}).save()
+        if artifact_id not in record.artifacts:
+            record.model_copy(update={"artifacts": [*record.artifacts, artifact_id]}).save()
 
 
 def of_flow_run(flow_run_id: str) -> RunRecord | None:
     """The record of a flow run of Prefect's."""
-    return next((record for record in everything() if record.flow_run_id == flow_run_id), None)
+    return next((record for record in all_records() if record.flow_run_id == flow_run_id), None)
 
 
 def is_alive(record: RunRecord) -> bool:
@@ -98,19 +98,19 @@ def is_alive(record: RunRecord) -> bool:
     return True
 
 
-def end(record: RunRecord, status: Status, artifacts: list[str], error: str | None = None) -> None:
-    """Save how the run ended."""
+def end(record: RunRecord, status: Status, error: str | None = None) -> None:
+    """Save how the run ended; its artifacts are those of `add_artifact`."""
+    latest = RunRecord.model_validate_json(record.path.read_bytes()) if record.path.is_file() else record
     ended = {
         "status": status,
         "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "artifacts": artifacts,
         "error": error,
     }
-    record.model_copy(update=ended).save()
+    latest.model_copy(update=ended).save()
 
 
-def everything() -> list[RunRecord]:
-    """All records that can be read, oldest first; of the others it is said that they cannot."""
+def all_records() -> list[RunRecord]:
+    """All records that can be read, oldest first; the others are reported."""
     records = []
     for path in sorted(_folder().glob("*.json")):
         try:
@@ -124,15 +124,15 @@ def everything() -> list[RunRecord]:
 
 def to_resume(name: str | None) -> RunRecord:
     """The named run, or the newest unfinished one. Raises UserError when there is none."""
-    records = everything()
+    records = all_records()
     if name:
         matches = [record for record in records if record.id.startswith(name)]
         if len(matches) != 1:
-            known = ", ".join(record.id for record in records[-5:]) or "none"
-            raise UserError(f"'{name}' names {len(matches)} runs; the newest runs are: {known}")
+            newest = ", ".join(record.id for record in records[-5:]) or "none"
+            raise UserError(f"'{name}' names {len(matches)} runs; the newest runs are: {newest}")
         return matches[0]
     unfinished = [record for record in records if record.status != "done"]
-    # A later run of the same recipe that came to its end has finished the earlier one's work too.
+    # A later run of the same recipe that is done has finished the earlier one's work too.
     for record in reversed(unfinished):
         same = [r for r in records if r.recipe == record.recipe and r.flow == record.flow]
         later = [r for r in same if r.started_at > record.started_at]

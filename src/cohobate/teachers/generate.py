@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cohobate.config import Recipe
-from cohobate.core import progress
+from cohobate.core import interrupts, progress
 from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import TeacherError
 from cohobate.teachers.base import Batch, Failure, Request, Response, TeacherBackend
@@ -62,6 +62,7 @@ def store_responses(
             for batch in backend.answer(requests):
                 writer.append([item for item in batch if isinstance(item, Response)])
                 watch(batch)
+                interrupts.check()
         finally:
             writer.append([item for item in backend.stop() if isinstance(item, Response)])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from cohobate.core import progress
+from cohobate.core import interrupts, progress
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
 from cohobate.models.batching import batches, can_share
@@ -72,6 +72,7 @@ class Run:
             if done.step % self.config.evaluate_every == 0:
                 self._evaluate(done)
             self.take_step(done)
+            interrupts.check()
             alarm = alarms.ring(done.metrics, self.config.alarms)
             if alarm is not None:
                 self._roll_back(done, alarm)

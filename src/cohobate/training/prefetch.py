@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Generic, TypeVar
+
+from cohobate.core import context
 
 T = TypeVar("T")
 # After what is under way was told to stop, it may be in a call that cannot be interrupted for so long.
@@ -28,7 +31,7 @@ class Ahead(Generic[T]):
         """Begin `work` in a thread."""
         self._number, self._future = number, Future()
         # A daemon, so that what does not end in time does not keep the process.
-        self._thread = threading.Thread(target=self._do, args=(work, self._future), name=f"ahead-{number}", daemon=True)
+        self._thread = context.thread(partial(self._do, work, self._future), f"ahead-{number}")
         self._thread.start()
 
     def wait(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.config import Verification
+from cohobate.core import interrupts
 from cohobate.core.answer_text import exactly
 from cohobate.core.errors import VerifierError
 from cohobate.core.fingerprint import hash_file
@@ -145,6 +146,7 @@ def _ask_workers(
         for target in targets:
             found[target] = verdict
         done(len(targets))
+        interrupts.check()
         if spec.is_function:
             _refuse_a_broken_function(spec, [found[places[payload][0]] for payload in payloads[:_ALL_FAIL]])
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.config import Compare, Recipe
-from cohobate.core import interrupts, progress, slots
+from cohobate.core import context, interrupts, progress
 from cohobate.core.atomic_files import read_json, write_json_atomic
 from cohobate.core.processes import Group
 from cohobate.experiments.comparison.plan import StudentRun
 from cohobate.experiments.comparison.runner import ComparisonRunner, StageFunctions
 from cohobate.stages import evaluation, opd, sft, triples
-from cohobate.store.artifacts import Artifact, NotMadeError, data_root, only_looking
+from cohobate.store.artifacts import Artifact, NotInStoreError, data_root
 
 STAGES = StageFunctions(triples.write, sft.train, opd.train, evaluation.evaluate)
 _SECONDS = 0.5
@@ -44,20 +44,21 @@ def train_students(recipe: Recipe, questions: Artifact) -> None:
         return
     bar_of = progress.bar("students", len(missing), "students")
     # One slot for all of them: they share what one build would have.
-    with slots.held(f"students of {recipe.name}"), bar_of as bar, _workers(recipe, questions, processes) as workers:
+    slot = context.current().slot(f"students of {recipe.name}")
+    with slot, bar_of as bar, _workers(recipe, questions, processes) as workers:
         _Scheduler(runner, missing, workers, bar).run()
 
 
 def _missing(runner: ComparisonRunner) -> list[StudentRun]:
     """The runs whose student or scores are not in the store, in the plan's order."""
-    with only_looking():
+    with context.using(lookup_only=True):
         return [run for run in runner.runs if not _is_done(runner, run)]
 
 
 def _is_done(runner: ComparisonRunner, run: StudentRun) -> bool:
     try:
         runner.scores(run)
-    except NotMadeError:
+    except NotInStoreError:
         return False
     return True
 
@@ -66,7 +67,7 @@ def _is_done(runner: ComparisonRunner, run: StudentRun) -> bool:
 def _workers(recipe: Recipe, questions: Artifact, count: int) -> Iterator[list[Group]]:
     """`count` processes that wait for runs, stopped at the end of the block."""
     cores = len(os.sched_getaffinity(0))
-    env = {"OMP_NUM_THREADS": str(max(1, cores // count)), **os.environ}
+    env = {"OMP_NUM_THREADS": str(max(1, cores // count)), **context.environment()}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cohobate-")))
         job = {"recipe": recipe.model_dump(mode="json"), "questions": {**vars(questions), "path": str(questions.path)}}

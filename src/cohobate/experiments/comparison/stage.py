@@ -50,7 +50,7 @@ def _identity(recipe: Recipe, trained: Sequence[TrainedStudent]) -> dict[str, An
 def _build(runner: ComparisonRunner, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.core import progress
+    from cohobate.core import interrupts, progress
     from cohobate.core.atomic_files import write_json_atomic
     from cohobate.experiments.comparison import page
     from cohobate.experiments.comparison.figures import draw
@@ -72,4 +72,5 @@ def _build(runner: ComparisonRunner, workspace: Workspace) -> Outcome:
         bar.advance()
         (workspace.path / "index.html").write_text(page.html(facts, drawn), encoding="utf-8")
         bar.advance()
+        interrupts.check()
     return Outcome(len(runner.runs), {name: facts[name] for name in _METRICS})  # type: ignore[literal-required]

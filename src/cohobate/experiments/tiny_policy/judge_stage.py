@@ -30,7 +30,7 @@ def study(recipe: Recipe, questions: Artifact, policy: Artifact) -> Artifact:
 def _build(config: TinyPolicySettings, questions: Artifact, policy: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.core import progress
+    from cohobate.core import interrupts, progress
     from cohobate.experiments.tiny_policy import noise_study as study
     from cohobate.experiments.tiny_policy import verdicts
     from cohobate.report import experiment
@@ -43,6 +43,7 @@ def _build(config: TinyPolicySettings, questions: Artifact, policy: Artifact, wo
         for row in study.runs(config, frame.filter(~unseen), frame.filter(unseen), answers):
             rows.append(row)
             bar.advance()
+            interrupts.check()
     if rows:
         pl.DataFrame(rows).write_parquet(workspace.path / "runs.parquet", compression="zstd")
     found = study.summarise(rows)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from cohobate.core import interrupts
 from cohobate.core.errors import ModelError
 from cohobate.models.sampling.decoding import Decoding, choose
 from cohobate.models.sampling.forward import forward_of
@@ -131,6 +132,7 @@ class _Sampler:
             # Reading prompts a few at a time would cost a pass for each.
             if self.waiting and (self.live == 0 or free * 8 >= self.batch_size):
                 self._admit(free)
+            interrupts.check()
             ended = self._advance()
             if ended:
                 done(ended)

@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeVar
 
 import httpx2
 import openai
 
 from cohobate.config import Teacher
+from cohobate.core import context
 from cohobate.core.errors import EndpointError
 from cohobate.teachers.base import Failure, Limits, Request, Response
 from cohobate.teachers.endpoint.chat_completions import ChatWire, Wire
@@ -53,7 +55,7 @@ class Exchange(Generic[Q, A]):
     def answer(self, requests: Sequence[Q]) -> Iterator[list[A]]:
         """The outcome of each request, in batches as they arrive. Raises EndpointError and TeacherError of Dispatch."""
         self._running.clear()
-        self._thread = threading.Thread(target=self._work, args=(requests,), name="endpoint", daemon=True)
+        self._thread = context.thread(partial(self._work, requests), "endpoint")
         self._thread.start()
         ended = False
         while not ended:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import threading
 import time
@@ -15,12 +14,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from cohobate.config import Recipe
 from cohobate.config.load import changed
+from cohobate.core import context, interrupts
 from cohobate.core.errors import EngineError, ModelError
 from cohobate.core.processes import Group
 from cohobate.core.progress import say
@@ -87,7 +88,7 @@ def scoring_server(recipe: Recipe) -> Iterator[Recipe]:
         return
     with serving(recipe) as served:
         ending = threading.Event()
-        keeper = threading.Thread(target=_keep, args=(recipe, served, ending), name="vllm-serve", daemon=True)
+        keeper = context.thread(partial(_keep, recipe, served, ending), "vllm-serve")
         keeper.start()
         try:
             where = f"recipe {recipe.name}, scored by {served.url}"
@@ -116,8 +117,7 @@ def _keep(recipe: Recipe, served: Serving, ending: threading.Event) -> None:
 
 def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
     """`serving` until Ctrl+C or SIGTERM; prints the address once it answers. Raises EngineError when it ends before."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what runs in the background deaf to the first
-        signal.signal(number, signal.default_int_handler)
+    interrupts.install(*interrupts.SIGNALS)
     with suppress(KeyboardInterrupt), serving(recipe, host=host, port=port) as served:
         print(served.url, flush=True)
         asked = f"teacher.kind=endpoint --set teacher.model={served.model}", "opd.steps=0"

@@ -1,7 +1,7 @@
 """On-policy distillation on one prompt, against many prompts and against SFT on the answers to the one.
 
-questions -> triples -> sft (the start) -> for each seed: opd on one, opd on many, sft on one at each of its rates; the
-table at the end
+questions -> triples -> sft (the start) -> for each seed: opd on one, opd on many, sft on one at each of its
+learning rates; the table at the end
 
 python -m flows.single_prompt oneprompt [--set single.seeds=1]
 """
@@ -14,7 +14,7 @@ from cohobate.experiments.single_prompt.arms import (
     MANY,
     ONE,
     START,
-    Scored,
+    ArmExam,
     checked_section,
     on_answers,
     on_policy,
@@ -22,7 +22,7 @@ from cohobate.experiments.single_prompt.arms import (
     sft_arm,
 )
 from cohobate.store.artifacts import Artifact
-from tasks.experiments import choose_prompt, compare_prompts, measure_held_out, without_rationales
+from tasks.experiments import choose_prompt, measure_held_out, without_rationales, write_single_prompt_table
 from tasks.run import cohobate_flow, run_flow, run_recipe
 from tasks.stages import train_opd, train_sft, write_questions, write_triples
 
@@ -37,19 +37,20 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     yield (start := train_sft(recipe, triples, questions))
     yield (prompt := choose_prompt(recipe, questions))
     yield (scores := measure_held_out(recipe, questions, start))
-    found = [Scored(START, 0, scores, start)]
+    exams = [ArmExam(START, 0, scores, start)]
     for seed in range(config.seeds):
         yield (one := train_opd(on_policy(recipe, seed, one=True), start, prompt, triples))
         yield (many := train_opd(on_policy(recipe, seed, one=False), start, questions, triples))
-        trained = [(ONE, one), (MANY, many)]
+        students = [(ONE, one), (MANY, many)]
         yield (answers := write_triples(on_answers(recipe, seed), prompt))
         for lr in config.sft_lr:
-            yield (copied := train_sft(on_answers(recipe, seed, start, lr), answers, prompt))
-            trained.append((sft_arm(config, lr), copied))
-        for arm, model in trained:
+            yield (student := train_sft(on_answers(recipe, seed, start, lr), answers, prompt))
+            students.append((sft_arm(config, lr), student))
+        for arm, model in students:
             yield (scores := measure_held_out(recipe, questions, model))
-            found.append(Scored(arm, seed, scores, model))
-    yield compare_prompts(recipe, prompt, sorted(found, key=lambda scored: order(config).index(scored.arm)))
+            exams.append(ArmExam(arm, seed, scores, model))
+    exams.sort(key=lambda each: order(config).index(each.arm))
+    yield write_single_prompt_table(recipe, prompt, exams)
 
 
 @cohobate_flow()

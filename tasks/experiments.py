@@ -47,7 +47,7 @@ examine = stage_task("exam", recovery.examine, retries=1, gpu=True)
 write_recovery_table = stage_task("recovery", recovery.write_table)
 
 # `cohobate single-prompt`
-choose_prompt = stage_task("one-prompt", single_prompt.one_prompt)
-without_rationales = stage_task("without-rationales", single_prompt.bare)
-measure_held_out = stage_task("held-out", single_prompt.held_out, retries=1, gpu=True)
-compare_prompts = stage_task("single", single_prompt.write)
+choose_prompt = stage_task("one-prompt", single_prompt.choose_prompt)
+without_rationales = stage_task("without-rationales", single_prompt.without_rationales)
+measure_held_out = stage_task("held-out", single_prompt.measure_held_out, retries=1, gpu=True)
+write_single_prompt_table = stage_task("single", single_prompt.write_table)

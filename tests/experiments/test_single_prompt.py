@@ -9,22 +9,21 @@ import pytest
 from cohobate.config import Recipe, Single
 from cohobate.config.load import changed, load_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
+from cohobate.core.statistics import Interval
 from cohobate.experiments.single_prompt import stages
 from cohobate.experiments.single_prompt.arms import (
     MANY,
-    OF_GREEDY,
     ONE,
-    PARTS,
     SFT,
     START,
-    Scored,
+    ArmExam,
     checked_section,
     on_answers,
     on_policy,
     order,
     sft_arm,
-    summarise,
 )
+from cohobate.experiments.single_prompt.page import DecodingScores, summarise
 from cohobate.stages import opd, sft, triples
 from cohobate.store.artifacts import Artifact, Store
 from tests.support.pipeline import Finished
@@ -60,7 +59,7 @@ def test_an_objective_that_compares_rollouts_of_a_prompt_is_refused(recipe: Reci
         on_policy(rewarded, 0, one=False)
 
 
-def test_sft_has_an_arm_for_each_of_its_rates() -> None:
+def test_sft_has_an_arm_for_each_of_its_learning_rates() -> None:
     shipped = load_recipe("oneprompt")
     config = checked_section(shipped)
     arms = [sft_arm(config, lr) for lr in config.sft_lr]
@@ -72,7 +71,7 @@ def test_sft_has_an_arm_for_each_of_its_rates() -> None:
 def test_a_share_of_the_start_learns_the_answer_alone(recipe: Recipe, made: dict[str, Artifact]) -> None:
     def cut(share: float) -> tuple[pl.DataFrame, set[str]]:
         asked = recipe.model_copy(update={"single": Single(bare=share)})
-        frame = pl.read_parquet(stages.bare(asked, made["triples"]).path / "triples.parquet")
+        frame = pl.read_parquet(stages.without_rationales(asked, made["triples"]).path / "triples.parquet")
         without = frame.filter(pl.col("rationale").is_null() & pl.col("answer").is_not_null())
         return frame, set(without["sample_id"])
 
@@ -84,12 +83,12 @@ def test_a_share_of_the_start_learns_the_answer_alone(recipe: Recipe, made: dict
     kept = half.filter(~pl.col("sample_id").is_in(fewer))
     assert kept.equals(whole.filter(~pl.col("sample_id").is_in(fewer)))
     untouched = recipe.model_copy(update={"single": Single()})
-    assert stages.bare(untouched, made["triples"]) is made["triples"]
+    assert stages.without_rationales(untouched, made["triples"]) is made["triples"]
 
 
 def test_the_start_with_bare_answers_is_trained_on_them(recipe: Recipe, made: dict[str, Artifact]) -> None:
     asked = recipe.model_copy(update={"single": Single(bare=1.0)})
-    given = stages.bare(asked, made["triples"])
+    given = stages.without_rationales(asked, made["triples"])
     student = sft.train(asked, given, made["questions"])
     before, after = (pl.read_parquet(part.path / "metrics.parquet")["tokens"].sum() for part in (made["sft"], student))
     assert after < before / 2
@@ -97,7 +96,7 @@ def test_the_start_with_bare_answers_is_trained_on_them(recipe: Recipe, made: di
 
 def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict[str, Artifact]) -> None:
     questions, start = made["questions"], made["sft"]
-    prompt = stages.one_prompt(recipe, questions)
+    prompt = stages.choose_prompt(recipe, questions)
     asked = pl.read_parquet(prompt.path / "questions.parquet")
     assert dict(asked.group_by("split").len().iter_rows()) == {"fresh": 1, "train": 1, "validation": 16}
     given = made["triples"]
@@ -111,17 +110,17 @@ def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict
     metrics = copied.manifest.metrics
     assert isinstance(metrics, dict) and metrics["triples"] == 6
     arms = ((START, start), (ONE, one), (MANY, many), (SFT, copied))
-    found = [Scored(arm, 0, stages.held_out(recipe, questions, model), model) for arm, model in arms]
-    table = stages.write(recipe, prompt, found)
+    exams = [ArmExam(arm, 0, stages.measure_held_out(recipe, questions, model), model) for arm, model in arms]
+    table = stages.write_table(recipe, prompt, exams)
     text = (table.path / "report.md").read_text(encoding="utf-8")
     assert all(arm in text for arm in (START, ONE, MANY, SFT)) and asked["question"][0] in text
     page = (table.path / "index.html").read_text(encoding="utf-8")
-    assert all(one.exam.id in page for one in found)
+    assert all(each.exam.id in page for each in exams)
     scores = pl.read_parquet(table.path / "scores.parquet")
     assert set(scores["n"]) == {12} and len(scores) == 8
     losses = pl.read_parquet(copied.path / "metrics.parquet")["loss"].to_list()
     of_sft = scores.filter(pl.col("arm") == SFT)
-    for row in scores.iter_rows(named=True):  # the right ones that are worked out are among the right ones
+    for row in scores.iter_rows(named=True):  # correct answers with a rationale are among the correct ones
         assert row["worked_out"] * (row["right_of_worked_out"] or 0) <= row["accuracy"] + 1e-9
     assert set(of_sft["first_loss"]) == {losses[0]} and set(of_sft["last_loss"]) == {losses[-1]}
     assert scores.filter(pl.col("arm") == START)["first_loss"].is_null().all()
@@ -129,7 +128,8 @@ def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict
 
 def test_means_are_over_seeds_and_the_start_has_the_interval_of_its_questions() -> None:
     def rows(arm: str, values: list[float]) -> list[dict[str, object]]:
-        rest = {"low": 0.1, "high": 0.2} | dict.fromkeys((*PARTS, *OF_GREEDY), 7.0)
+        names = ("worked_out", "right_of_worked_out", "first_loss", "last_loss", "mean_tokens")
+        rest = {"low": 0.1, "high": 0.2} | dict.fromkeys(names, 7.0)
         return [
             {"arm": arm, "seed": seed, "decoding": decoding, "accuracy": value, **rest}
             for seed, value in enumerate(values)
@@ -137,8 +137,9 @@ def test_means_are_over_seeds_and_the_start_has_the_interval_of_its_questions() 
         ]
 
     start, one = summarise([*rows(START, [0.15]), *rows(ONE, [0.8, 0.9, 1.0])])
-    assert start["greedy"] == {"mean": 0.15, "low": 0.1, "high": 0.2} | dict.fromkeys(PARTS, 7.0)
-    assert one["seeds"] == 3 and one["greedy"]["low"] == pytest.approx(0.9 - 0.24843, abs=1e-4)
+    assert start.scores["greedy"] == DecodingScores(Interval(0.15, 0.1, 0.2), 7.0, 7.0)
+    assert one.seeds == 3 and one.mean_tokens == 7.0
+    assert one.scores["greedy"].accuracy.low == pytest.approx(0.9 - 0.24843, abs=1e-4)
 
 
 def test_mistakes_are_one_sentence(recipe: Recipe, made: dict[str, Artifact]) -> None:
@@ -146,4 +147,4 @@ def test_mistakes_are_one_sentence(recipe: Recipe, made: dict[str, Artifact]) ->
         checked_section(load_recipe("tiny"))
     far = recipe.model_copy(update={"single": Single(question=999)})
     with pytest.raises(QuestionsError, match=r"no single\.question 999"):
-        stages.one_prompt(far, made["questions"])
+        stages.choose_prompt(far, made["questions"])

@@ -1,4 +1,4 @@
-"""Single: the one prompt as a question set, held-out scores, and the page of the single-prompt experiment."""
+"""Stages of the single-prompt experiment: the one prompt, triples without rationales, held-out scores, the table."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Single
 from cohobate.core.errors import QuestionsError
-from cohobate.experiments.single_prompt.arms import START, Scored
+from cohobate.experiments.single_prompt.arms import START, ArmExam
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.report.experiment import Page
-
 VERSION = 2
 
 
-def one_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
-    """The one prompt alone, both to train on and fresh; the validation questions stay as they are."""
+def choose_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
+    """Questions with the one prompt alone in the splits train and fresh, and the validation split as it is."""
     return Store().produce(
         "questions",
         recipe=recipe,
         version=VERSION,
         identity={"single": recipe.section(Single).question},
         parents=[questions],
-        build=lambda workspace: _write_one(recipe, questions, workspace),
+        build=lambda workspace: _choose_prompt(recipe, questions, workspace),
     )
 
 
-def _write_one(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Outcome:
+def _choose_prompt(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core.parquet import write_table
     from cohobate.core.schema import QUESTIONS
 
     frame = pl.read_parquet(questions.path / "questions.parquet")
-    fresh, place = frame.filter(pl.col("split") == "fresh"), recipe.section(Single).question
-    if place >= len(fresh):
-        raise QuestionsError(f"{questions.id} has {len(fresh)} fresh questions, so there is no single.question {place}")
-    chosen = fresh[place : place + 1]
+    fresh, position = frame.filter(pl.col("split") == "fresh"), recipe.section(Single).question
+    if position >= len(fresh):
+        raise QuestionsError(
+            f"{questions.id} has {len(fresh)} fresh questions, so there is no single.question {position}"
+        )
+    chosen = fresh[position : position + 1]
     parts = [chosen, chosen.with_columns(split=pl.lit("train")), frame.filter(pl.col("split") == "validation")]
-    asked = pl.concat(parts)
-    write_table(asked, QUESTIONS, workspace.path / "questions.parquet")
-    return Outcome(len(asked), {"question": chosen["question"][0], "gold_answer": chosen["gold_answer"][0]})
+    prompt = pl.concat(parts)
+    write_table(prompt, QUESTIONS, workspace.path / "questions.parquet")
+    return Outcome(len(prompt), {"question": chosen["question"][0], "gold_answer": chosen["gold_answer"][0]})
 
 
-def bare(recipe: Recipe, triples: Artifact) -> Artifact:
-    """The triples of the start: `single.bare` of them, by the hash of the question, without their rationales."""
+def without_rationales(recipe: Recipe, triples: Artifact) -> Artifact:
+    """The triples of the start: the share `single.bare`, drawn by the hash of the question, is the answer only."""
     if not recipe.section(Single).bare:
         return triples
     return Store().produce(
@@ -60,11 +60,11 @@ def bare(recipe: Recipe, triples: Artifact) -> Artifact:
         version=VERSION,
         identity={"bare": recipe.section(Single).bare},
         parents=[triples],
-        build=lambda workspace: _write_bare(recipe, triples, workspace),
+        build=lambda workspace: _without_rationales(recipe, triples, workspace),
     )
 
 
-def _write_bare(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outcome:
+def _without_rationales(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core.parquet import write_table
@@ -72,7 +72,7 @@ def _write_bare(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outc
 
     frame = pl.read_parquet(triples.path / "triples.parquet")
     share = recipe.section(Single).bare
-    drawn = pl.Series([_place(question) < share for question in frame["question_id"]], dtype=pl.Boolean)
+    drawn = pl.Series([_uniform(question) < share for question in frame["question_id"]], dtype=pl.Boolean)
     cut = drawn & frame["answer"].is_not_null()
     frame = frame.with_columns(
         response=pl.when(cut).then("Answer: " + pl.col("answer")).otherwise("response"),
@@ -86,12 +86,12 @@ def _write_bare(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outc
     return Outcome(len(frame), {"without_rationale": int(cut.sum())})
 
 
-def _place(question: str) -> float:
-    """Where the question stands in 0..1, whatever its recipe's other questions."""
+def _uniform(question: str) -> float:
+    """A hash of the question's id in [0, 1), which does not depend on the other questions."""
     return int.from_bytes(hashlib.sha256(f"bare\0{question}".encode()).digest()[:8], "big") / 2**64
 
 
-def held_out(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
+def measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
     """Greedy and sampled scores of a trained student on held-out questions."""
     from cohobate.evaluation.verifiers import verify
 
@@ -110,11 +110,11 @@ def held_out(recipe: Recipe, questions: Artifact, model: Artifact) -> Artifact:
         version=VERSION,
         identity={"single": identity},
         parents=[questions, model],
-        build=lambda workspace: _measure(recipe, questions, model, workspace),
+        build=lambda workspace: _measure_held_out(recipe, questions, model, workspace),
     )
 
 
-def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Workspace) -> Outcome:
+def _measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core.atomic_files import write_parquet_atomic
@@ -128,28 +128,33 @@ def _measure(recipe: Recipe, questions: Artifact, model: Artifact, workspace: Wo
     prepare_torch(recipe.runtime)
     config = recipe.evaluation
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "test")
-    asked = frame.head(recipe.section(Single).limit)
+    held_out = frame.head(recipe.section(Single).limit)
     student = load(model.path / "model", device=recipe.runtime.device)
-    found: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     frames, spent = [], []
     for decoding, temperature in (("greedy", 0.0), ("sampled", 1.0)):
         exam = Exam(
             Decoding(config.max_tokens, temperature), 1, config.seed, config.batch_size, recipe.triples.verifier
         )
-        answers = answer(student, student_format(recipe), asked, exam)
+        answers = answer(student, student_format(recipe), held_out, exam)
         lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
         spent.append(entry("single", "student", "evaluation", ModelCost.of(student.config), *lengths))
         frames.append(answers.with_columns(decoding=pl.lit(decoding)))
         summary = summarise(answers)
         accuracy = summary.accuracy.as_row("accuracy")
-        found[decoding] = {"n": summary.n, **accuracy, "mean_tokens": summary.mean_tokens}
-        found[decoding]["worked_out"] = _is_worked_out(recipe, answers).sum() / len(answers)
+        with_rationale = _has_rationale(recipe, answers).sum() / len(answers)
+        scores[decoding] = {
+            "n": summary.n,
+            **accuracy,
+            "mean_tokens": summary.mean_tokens,
+            "worked_out": with_rationale,
+        }
     write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
-    return Outcome(len(asked), found, total(spent))
+    return Outcome(len(held_out), scores, total(spent))
 
 
-def _is_worked_out(recipe: Recipe, answers: pl.DataFrame) -> pl.Series:
-    """Which of the answers hold a rationale."""
+def _has_rationale(recipe: Recipe, answers: pl.DataFrame) -> pl.Series:
+    """Whether each answer has a rationale."""
     import polars as pl
 
     from cohobate.core.answer_parsing import parse, parse_plain
@@ -159,104 +164,56 @@ def _is_worked_out(recipe: Recipe, answers: pl.DataFrame) -> pl.Series:
     return pl.Series([read(text).rationale is not None for text in answers["response"]], dtype=pl.Boolean)
 
 
-def write(recipe: Recipe, prompt: Artifact, found: Sequence[Scored]) -> Artifact:
-    """The table and page of the exams `found`."""
+def write_table(recipe: Recipe, prompt: Artifact, exams: Sequence[ArmExam]) -> Artifact:
+    """Table and page of all exams."""
     return Store().produce(
         "single",
         recipe=recipe,
         version=VERSION,
-        identity={"places": [[one.arm, one.seed] for one in found], **recipe.section(Single).identity()},
-        parents=[prompt, *(part for one in found for part in (one.exam, one.model))],
-        build=lambda workspace: _build(recipe, prompt, found, workspace),
+        identity={"places": [[each.arm, each.seed] for each in exams], **recipe.section(Single).identity()},
+        parents=[prompt, *(part for each in exams for part in (each.exam, each.model))],
+        build=lambda workspace: _write_table(recipe, prompt, exams, workspace),
     )
 
 
-def _build(recipe: Recipe, prompt: Artifact, found: Sequence[Scored], workspace: Workspace) -> Outcome:
+def _write_table(recipe: Recipe, prompt: Artifact, exams: Sequence[ArmExam], workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.experiments.single_prompt.arms import summarise
+    from cohobate.experiments.single_prompt.page import page, summarise
     from cohobate.report import experiment
 
-    rows = []
-    for one in found:
-        for decoding, score in one.exam.manifest.named_metrics.items():
-            right = {"right_of_worked_out": _right_of_worked_out(recipe, one.exam, decoding)}
-            rows.append({"arm": one.arm, "seed": one.seed, "decoding": decoding, **_losses(one), **right, **score})
+    rows = [
+        {
+            "arm": each.arm,
+            "seed": each.seed,
+            "decoding": decoding,
+            **_losses(each),
+            "right_of_worked_out": _correct_with_rationale(recipe, each.exam, decoding),
+            **score,
+        }
+        for each in exams
+        for decoding, score in each.exam.manifest.named_metrics.items()
+    ]
     pl.DataFrame(rows).write_parquet(workspace.path / "scores.parquet", compression="zstd")
-    lines = summarise(rows)
-    made = _page(recipe, prompt, lines, [prompt, *(one.exam for one in found)])
-    (workspace.path / "index.html").write_text(experiment.html(made), encoding="utf-8")
-    (workspace.path / "report.md").write_text(experiment.markdown(made), encoding="utf-8")
-    return Outcome(len(rows), {"lines": lines})
+    arms = summarise(rows)
+    experiment.write(page(recipe, prompt, arms, [prompt, *(each.exam for each in exams)]), workspace.path)
+    return Outcome(len(rows), {"lines": [arm.as_row() for arm in arms]})
 
 
-def _losses(one: Scored) -> dict[str, float | None]:
-    """The loss of the first and the last step; none of the start, whose triples are other ones."""
+def _losses(exam: ArmExam) -> dict[str, float | None]:
+    """Loss of the first and the last step; None for the start, whose triples are others."""
     import polars as pl
 
-    if one.arm == START:
+    if exam.arm == START:
         return {"first_loss": None, "last_loss": None}
-    losses = pl.read_parquet(one.model.path / "metrics.parquet")["loss"]
+    losses = pl.read_parquet(exam.model.path / "metrics.parquet")["loss"]
     return {"first_loss": losses[0], "last_loss": losses[-1]}
 
 
-def _right_of_worked_out(recipe: Recipe, exam: Artifact, decoding: str) -> float | None:
-    """Share of right ones among the answers that hold a rationale; None where none does."""
+def _correct_with_rationale(recipe: Recipe, exam: Artifact, decoding: str) -> float | None:
+    """Share of correct answers among those with a rationale; None where none has one."""
     import polars as pl
 
     answers = pl.read_parquet(exam.path / "answers.parquet").filter(pl.col("decoding") == decoding)
-    worked = answers.filter(_is_worked_out(recipe, answers))
-    return float((worked["verdict"] == "correct").sum()) / len(worked) if len(worked) else None
-
-
-def _page(recipe: Recipe, prompt: Artifact, lines: list[dict[str, Any]], artifacts: list[Artifact]) -> Page:
-    from cohobate.core.formatting import percent, percent_interval
-    from cohobate.core.statistics import Interval
-    from cohobate.experiments.single_prompt.arms import DECODINGS, PARTS
-    from cohobate.report.experiment import Dot, Page, Table
-
-    config, asked = recipe.section(Single), prompt.manifest.named_metrics
-    header = ["arm", "seeds", "greedy", "sampled", "worked out", "right of those", "loss", "tokens an answer"]
-    cells = [
-        [
-            *(ln["arm"], str(ln["seeds"]), *(percent_interval(Interval.from_row(ln[name])) for name in DECODINGS)),
-            *(" / ".join(percent(ln[name][part]) for name in DECODINGS) for part in PARTS),
-            "" if ln["first_loss"] is None else f"{ln['first_loss']:.2f} to {ln['last_loss']:.3f}",
-            f"{ln['mean_tokens']:.1f}",
-        ]
-        for ln in lines
-    ]
-    dots = [
-        Dot(ln["arm"], name, accuracy)
-        for name in DECODINGS
-        for ln in lines
-        if (accuracy := Interval.from_row(ln[name])).bounded
-    ]
-    means = {ln["arm"]: ln["greedy"]["mean"] for ln in lines}
-    gained = [f"{arm} {mean:.1%} ({100 * (mean - means[START]):+.1f} points)" for arm, mean in means.items()]
-    said = [
-        f"The one prompt is: {asked['question']} Each arm makes {config.steps} steps of {config.rollouts} sequences "
-        "from the same start.",
-        *([_said_of_bare(config.bare)] if config.bare else []),
-        f"Held-out questions, greedy: the start {means[START]:.1%}; {'; '.join(gained[1:])}.",
-    ]
-    about = (
-        "Mean over seeds with 95% interval (Student's t); of the start that of the questions (Wilson). Worked out: "
-        "answers with a rationale, and how many of those are right; greedy / sampled. Loss: first and last step, "
-        "reverse KL of OPD on its rollouts, cross-entropy of SFT, nats a token."
-    )
-    return Page(
-        recipe.report.title or f"One prompt, many samples: {recipe.name}",
-        said,
-        [Table("Held-out accuracy", header, cells, about)],
-        dots,
-        "Accuracy on held-out questions, with 95% interval.",
-        artifacts,
-    )
-
-
-def _said_of_bare(share: float) -> str:
-    return (
-        f"Of {share:.0%} of its triples the start has learnt the answer without the rationale; the teacher of the arms "
-        "always works it out."
-    )
+    answers = answers.filter(_has_rationale(recipe, answers))
+    return float((answers["verdict"] == "correct").sum()) / len(answers) if len(answers) else None

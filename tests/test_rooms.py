@@ -39,9 +39,9 @@ ROOMS = """
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 selection triples
  6 report:      console dataset diff experiment facts figures render sample_rows
- 7 training:    distributed loop methods metrics objectives.distributions objectives.judge objectives.logit_kd
-                objectives.opd objectives.sft rollout_log rollout_source samplers scored_source scoring.factory
-                scoring.local trainee triple_source types validation
+ 7 training:    distributed epochs loop methods metrics objectives.distributions objectives.judge objectives.logit_kd
+                objectives.opd objectives.sft rollout_log rollout_source samplers scored_source scoring.base
+                scoring.factory trainee triple_source types validation
  8 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
  9 experiments: comparison.page comparison.parallel_runs comparison.plan comparison.runner comparison.stage
                 recovery.arms recovery.stages single_prompt.arms

@@ -15,12 +15,14 @@ from cohobate.config.load import load_recipe
 from cohobate.core.errors import ModelError, RecipeError
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import LoadedModel, load
+from cohobate.models.logprobs import TokenScores
 from cohobate.models.token_loss import Tokens
 from cohobate.training.distributed import ALONE
 from cohobate.training.methods import method
-from cohobate.training.scoring.cross_tokenizer import SpanScores, ends, numbered, refuse_other_text, shares, sums
-from cohobate.training.scoring.local import Asked
+from cohobate.training.scoring.base import ScoringInput
+from cohobate.training.scoring.cross_tokenizer import SpanScorer, ends, numbered, refuse_other_text, shares, sums
 from tests.support.pipeline import SMALL, train_stages
+from tests.support.rollouts import scored_rollout
 
 END = "<end>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -81,28 +83,28 @@ def chain(teacher: LoadedModel, prompt: list[int], pieces: list[int]) -> list[fl
 def test_a_span_has_the_product_of_the_probabilities_of_the_teachers_pieces(tmp_path: Path) -> None:
     teacher, student = model(tokenizer(("b", "a")), 0), model(tokenizer(("a", "b"), ("ab", "a")), 1)
     prompt_format = PromptFormat()
-    scores = SpanScores(teacher, student, prompt_format, tmp_path, 100, ALONE)
+    scorer = SpanScorer(teacher, student, prompt_format, tmp_path, 100, ALONE)
     response = student.tokenizer.convert_tokens_to_ids(["a", "b", "ab", "a", "b", END])
-    [known] = scores.score(0, [Asked(0, "abba", response)])
+    [scores] = scorer.score(0, [ScoringInput(0, "abba", response)])
     read = teacher.tokenizer.convert_tokens_to_ids(["a", "ba", "ba", "b", END])
     one, two, three, four, end = chain(teacher, question_ids(teacher.tokenizer, "abba", prompt_format), read)
-    assert known["teacher_spans"].tolist() == [0, 1, 1, 1, 2, 3]
+    assert scores.spans is not None and scores.spans.tolist() == [0, 1, 1, 1, 2, 3]
     expected = [one, *[(two + three) / 3] * 3, four, end]
-    assert known["teacher_logprobs"].tolist() == pytest.approx(expected, abs=1e-5)
-    assert scores.response_tokens(response) == 5 and scores.response_tokens(response[:-1]) == 4
+    assert scores.logprobs.tolist() == pytest.approx(expected, abs=1e-5)
+    assert len(scorer.teacher_ids(response)) == 5 and len(scorer.teacher_ids(response[:-1])) == 4
     # With one tokenizer for both, a span is a token.
-    [same] = SpanScores(student, student, prompt_format, tmp_path / "same", 100, ALONE).score(
-        0, [Asked(0, "ab", response[-2:])]
+    [same] = SpanScorer(student, student, prompt_format, tmp_path / "same", 100, ALONE).score(
+        0, [ScoringInput(0, "ab", response[-2:])]
     )
     plain = chain(student, question_ids(student.tokenizer, "ab", prompt_format), response[-2:])
-    assert same["teacher_logprobs"].tolist() == pytest.approx(plain, abs=1e-5)
+    assert same.logprobs.tolist() == pytest.approx(plain, abs=1e-5)
 
 
 def test_the_expected_gradient_is_that_of_the_kl_over_spans(tmp_path: Path) -> None:
     """All responses of one token of the student, each of which is one or more letters to the teacher."""
     letters, pieces = tokenizer(), tokenizer(("a", "b"), ("b", "b"), ("ab", "a"))
     teacher, student = model(letters, 2), model(pieces, 3)
-    scores = SpanScores(teacher, student, PromptFormat(), tmp_path, 100, ALONE)
+    scorer = SpanScorer(teacher, student, PromptFormat(), tmp_path, 100, ALONE)
     texts = [END, "a", "b", "ab", "bb", "aba"]
     torch.manual_seed(4)
     theta = torch.randn(len(texts), requires_grad=True)
@@ -114,17 +116,10 @@ def test_the_expected_gradient_is_that_of_the_kl_over_spans(tmp_path: Path) -> N
     exact, theta.grad = theta.grad, None
 
     chosen = method(Opd.model_validate({"objective": "sampled", "sampled": {"spans": True}}), None)
-    asked = [Asked(n, "ab", [n]) for n in range(len(texts))]
-    for item, known in zip(asked, scores.score(0, asked), strict=True):
-        row = {
-            "row": item.row,
-            "prompt_ids": [1],
-            "response_ids": [item.row],
-            "sampler_logprobs": [float(log_p.detach()[item.row])],
-            "teacher_logprobs": known["teacher_logprobs"].tolist(),
-            "teacher_spans": known["teacher_spans"].tolist(),
-        }
-        [learnt] = chosen.learn([row], {})
+    inputs = [ScoringInput(n, "ab", [n]) for n in range(len(texts))]
+    for item, scores in zip(inputs, scorer.score(0, inputs), strict=True):
+        rollout = scored_rollout(item.row, [item.row], [float(log_p.detach()[item.row])], scores)
+        [learnt] = chosen.learn([rollout])
         loss = chosen.objective(theta[None], Tokens(torch.tensor([item.row]), **learnt.features))["loss"]
         (float(log_p.detach()[item.row].exp()) * loss).backward()
     assert exact is not None and theta.grad is not None and float(exact.abs().max()) > 0.1
@@ -133,15 +128,8 @@ def test_the_expected_gradient_is_that_of_the_kl_over_spans(tmp_path: Path) -> N
 
 def test_the_tokens_of_a_span_share_its_advantage() -> None:
     chosen = method(Opd.model_validate({"objective": "sampled", "sampled": {"spans": True}}), None)
-    row = {
-        "row": 0,
-        "prompt_ids": [1],
-        "response_ids": [5, 6, 7, 8],
-        "sampler_logprobs": [-1.0, -2.0, -0.5, -3.0],
-        "teacher_logprobs": [-0.75, -0.75, -1.0, 0.0],
-        "teacher_spans": [0, 0, 1, -1],
-    }
-    [learnt] = chosen.learn([row], {})
+    teacher = TokenScores(torch.tensor([-0.75, -0.75, -1.0, 0.0]), spans=torch.tensor([0, 0, 1, -1]))
+    [learnt] = chosen.learn([scored_rollout(0, [5, 6, 7, 8], [-1.0, -2.0, -0.5, -3.0], teacher)])
     assert learnt.features["advantages"].tolist() == [1.5, 1.5, -0.5, 0.0]
     assert learnt.features["teacher_logprobs"].tolist() == [-0.25, -1.25, -1.0, -3.0]
 

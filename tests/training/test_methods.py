@@ -18,9 +18,11 @@ from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
-from cohobate.training.methods import Logged, method
+from cohobate.training.methods import method
 from cohobate.training.triple_source import with_gold_ghosts
+from cohobate.training.types import ScoredRollout
 from tests.support.method_runs import METHODS, SMALL
+from tests.support.rollouts import scored_rollout
 
 WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone"}
 REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone"}
@@ -88,30 +90,23 @@ def test_logit_distillation_trains_and_counts_its_teacher(
         assert scoring["tokens"] == update["tokens"] and scoring["model"] == "teacher"
 
 
-def logged(rewards: list[float | None], lengths: list[int]) -> Logged:
+def rewarded(rewards: list[float | None], lengths: list[int]) -> list[ScoredRollout]:
     return [
-        {
-            "row": i,
-            "prompt_ids": [1, 2],
-            "response_ids": [10 + i] * length,
-            "sampler_logprobs": [-0.5] * length,
-            "teacher_logprobs": None,
-            "reward": reward,
-        }
+        scored_rollout(i, [10 + i] * length, [-0.5] * length, reward=reward)
         for i, (reward, length) in enumerate(zip(rewards, lengths, strict=True))
     ]
 
 
 def test_grpo_advantages_are_rewards_less_the_mean_of_their_group() -> None:
     config = Opd(objective="grpo", group=2, steps=1, warmup=0)
-    rows = method(config, None).learn(logged([1, 0, 1, 1], [3, 2, 1, 1]), {})
+    rows = method(config, None).learn(rewarded([1, 0, 1, 1], [3, 2, 1, 1]))
     found = [row.features["advantages"].tolist() for row in rows]
     assert found == [[0.5] * 3, [-0.5] * 2, [0.0], [0.0]]
 
 
 def test_judged_rollouts_have_signed_rewards_and_those_without_a_verdict_are_dropped() -> None:
     config = Opd(objective="judge", group=3, steps=1, warmup=0)
-    rows = method(config, None).learn(logged([1, 0, None, 0, 0, 0], [2, 1, 5, 1, 1, 1]), {})
+    rows = method(config, None).learn(rewarded([1, 0, None, 0, 0, 0], [2, 1, 5, 1, 1, 1]))
     assert [len(row.response) for row in rows] == [2, 1, 1, 1, 1]
     # +1 less the mean of the other that has a verdict, and the reverse; a group of one mind teaches nothing.
     assert [row.features["advantages"].tolist() for row in rows] == [[2.0, 2.0], [-2.0], [0.0], [0.0], [0.0]]
@@ -120,7 +115,7 @@ def test_judged_rollouts_have_signed_rewards_and_those_without_a_verdict_are_dro
 
 def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> None:
     config = Opd.model_validate({"objective": "ghost", "ghost": {"source": "own"}, "group": 4})
-    rows = method(config, None).learn(logged([1, 0, 1, None, 0, 0, 0, 0], [5, 3, 2, 4, 1, 1, 1, 1]), {})
+    rows = method(config, None).learn(rewarded([1, 0, 1, None, 0, 0, 0, 0], [5, 3, 2, 4, 1, 1, 1, 1]))
     # The second group has no right one, and the undecided row is not called wrong.
     [row] = rows
     assert row.ids == [1, 2, 12, 12] and row.context == 2

@@ -17,7 +17,7 @@ from cohobate.models.loading import load
 from cohobate.stages import opd
 from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
-from cohobate.training.prefetch import Ahead
+from cohobate.training.prefetch import Prefetch
 from tests.support.pipeline import SMALL, train_stages
 from tests.support.wire_server import Act, Body, WireServer
 
@@ -92,7 +92,7 @@ def test_each_step_learns_from_the_policy_of_exactly_one_step_before_whatever_is
     for fatal[0] in (2, 3):  # before the first snapshot, and at it
         with pytest.raises(KeyboardInterrupt):
             train("killed")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
     fatal[0] = STEPS
     resumed = train("killed")
     assert pl.read_parquet(resumed.path / "rollouts.parquet").equals(pl.concat(log))
@@ -163,23 +163,23 @@ def test_an_interrupt_does_not_wait_for_a_server_that_hangs(train: Train, monkey
     with WireServer(plan).running() as server:
         with pytest.raises(KeyboardInterrupt):
             train("hanging", *served(server))
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
-def test_what_failed_ahead_fails_when_it_is_wanted() -> None:
+def test_work_that_failed_ahead_raises_when_it_is_taken() -> None:
     def fail() -> int:
         raise ValueError("no such thing")
 
-    ahead: Ahead[int] = Ahead(lambda: None)
-    ahead.start(3, lambda: 7)
-    assert ahead.take(2) is None and ahead.take(3) == 7 and ahead.take(3) is None
-    ahead.start(4, fail)
+    prefetch: Prefetch[int] = Prefetch(lambda: None)
+    prefetch.start(3, lambda: 7)
+    assert prefetch.take(2) is None and prefetch.take(3) == 7 and prefetch.take(3) is None
+    prefetch.start(4, fail)
     with pytest.raises(ValueError, match="no such thing"):
-        ahead.wait()
+        prefetch.wait()
     with pytest.raises(ValueError, match="no such thing"):
-        ahead.take(4)
-    ahead.wait()
-    ahead.close()
+        prefetch.take(4)
+    prefetch.wait()
+    prefetch.close()
 
 
 def test_it_learns_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,15 @@ from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import EndpointError, RecipeError, TeacherError
 from cohobate.models.loading import load
+from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
 from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 from cohobate.training.distributed import ALONE
-from cohobate.training.scoring.local import Asked, Known, Needs
-from cohobate.training.scoring.server import ServedScores, in_requests
+from cohobate.training.scoring.base import ScoringInput, TeacherNeeds
+from cohobate.training.scoring.server import ServerScorer, in_requests
 from tests.support.pipeline import SMALL, train_stages
 from tests.support.wire_server import Act, Body, WireServer, completion, error, likeliest, logprob, scored
 
@@ -166,32 +167,32 @@ def test_a_recipe_that_needs_whole_distributions_is_refused_with_the_way_out() -
 
 def test_scores_are_kept_as_they_come_and_only_the_rest_is_asked_again(tmp_path: Path) -> None:
     student = load("world/base")
-    asked = [Asked(n, f"What is {n} + 1?", list(range(5, 25))) for n in range(12)]
+    inputs = [ScoringInput(n, f"What is {n} + 1?", list(range(5, 25))) for n in range(12)]
     refused = [True]
 
     def plan(body: Body, time: int) -> Act:
         return error(400, "not this one") if refused[0] and len(server.seen) == 3 else Act()
 
-    def scores() -> ServedScores:
+    def scorer() -> ServerScorer:
         changes = ["triples.concurrency=1", "triples.attempts=1"]
-        needs = Needs(top_k=4)
-        return ServedScores(recipe_of(server.url, *changes), student, needs, tmp_path, 120, ALONE)
+        needs = TeacherNeeds(top_k=4)
+        return ServerScorer(recipe_of(server.url, *changes), student, needs, tmp_path, 120, ALONE)
 
     with WireServer(plan).running() as server:
         with pytest.raises(
             TeacherError, match=r"does not score .*rollouts of up to \d+ tokens.*not this one.*run again"
         ):
-            scores().score(7, asked)
+            scorer().score(7, inputs)
         before = {number(key) for path in tmp_path.iterdir() for key in load_file(path)}
         refused[0] = False
-        found = scores().score(7, asked)
+        found = scorer().score(7, inputs)
         sent = rows_sent(server)
-        assert 0 < len(before) < len(asked) and max(Counter(sent).values()) == 1 and len(sent) == len(asked)
-        assert all(same(one, other) for one, other in zip(found, scores().kept(7, range(12)) or [], strict=True))
+        assert 0 < len(before) < len(inputs) and max(Counter(sent).values()) == 1 and len(sent) == len(inputs)
+        assert all(same(one, other) for one, other in zip(found, scorer().load(7, inputs) or [], strict=True))
         assert sent == rows_sent(server)
-    for known in found:
-        assert known["teacher_top_ids"].shape == (20, 4) and known["teacher_logprobs"].shape == (20,)
-    scores().forget(8)
+    for scores in found:
+        assert scores.top_ids is not None and scores.top_ids.shape == (20, 4) and scores.logprobs.shape == (20,)
+    scorer().forget(8)
     assert not list(tmp_path.iterdir())
 
 
@@ -205,8 +206,9 @@ def number(key: str) -> int:
     return int(key.partition(".")[0])
 
 
-def same(one: Known, other: Known) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def same(one: TokenScores, other: TokenScores) -> bool:
+    ours, theirs = one.features(), other.features()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_stage_that_the_teacher_left_in_the_lurch_asks_and_samples_only_for_the_rest(

@@ -22,8 +22,9 @@ from cohobate.stages.preflight import check, print_checks
 from cohobate.teachers.endpoint.scoring_checks import checks
 from cohobate.teachers.vllm.server import scoring_server
 from cohobate.training.distributed import ALONE
-from cohobate.training.scoring.local import Asked, Needs, TeacherScores
-from cohobate.training.scoring.server import ServedScores
+from cohobate.training.scoring.base import ScoringInput, TeacherNeeds
+from cohobate.training.scoring.local import LocalScorer
+from cohobate.training.scoring.server import ServerScorer
 from tests.support.vllm_runs import needs_vllm
 
 pytestmark = needs_vllm
@@ -66,12 +67,13 @@ def test_its_scores_are_those_of_transformers(served: Recipe, tmp_path: Path) ->
         eos_ids=student.eos_ids,
         pad_id=student.pad_id,
     )
-    asked = [Asked(n, questions[n], row.response_ids) for n, row in enumerate(sampled)]
-    needs = Needs(top_k=K, ghosts=True)
-    theirs = ServedScores(served, student, needs, tmp_path / "served", 500, ALONE)
-    ours = TeacherScores(teacher, teacher_format(served), needs, tmp_path / "local", 2048, ALONE)
-    assert sum(len(item.response_ids) for item in asked) > 300
-    for server, local in zip(theirs.score(0, asked), ours.score(0, asked), strict=True):
+    inputs = [ScoringInput(n, questions[n], row.response_ids) for n, row in enumerate(sampled)]
+    needs = TeacherNeeds(top_k=K, ghosts=True)
+    theirs = ServerScorer(served, student, needs, tmp_path / "served", 500, ALONE)
+    ours = LocalScorer(teacher, teacher_format(served), needs, tmp_path / "local", 2048, ALONE)
+    assert sum(len(item.response_ids) for item in inputs) > 300
+    for by_server, by_model in zip(theirs.score(0, inputs), ours.score(0, inputs), strict=True):
+        server, local = by_server.features(), by_model.features()
         assert server.keys() == local.keys()
         for name in ("teacher_logprobs", "teacher_top_logprobs"):
             assert torch.allclose(server[name], local[name], rtol=0, atol=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,38 +14,69 @@ from cohobate.models.token_loss import Terms, Tokens, evaluate_in_chunks
 
 
 @dataclass(frozen=True)
-class Score:
-    """A model's view of one response of R tokens: logprobs [R], and its last hidden states [R, d] (on the CPU)."""
+class TokenScores:
+    """A model's scores of the R tokens of one response, on the CPU; None where a score was not computed.
+
+    logprobs: [R], of the tokens, in nats at temperature 1. hidden: [R, d], last hidden states. top_ids, top_logprobs:
+    [R, K], the most probable tokens. ghost_ids: [R], the model's own choice at each token. spans: [R], the number of
+    the span that each token shares with another tokenizer's tokens, -1 for none.
+    """
 
     logprobs: torch.Tensor
-    hidden: torch.Tensor
+    hidden: torch.Tensor | None = None
+    top_ids: torch.Tensor | None = None
+    top_logprobs: torch.Tensor | None = None
+    ghost_ids: torch.Tensor | None = None
+    spans: torch.Tensor | None = None
+
+    def features(self) -> dict[str, torch.Tensor]:
+        """The teacher's scores by the names of the fields of `Tokens`; spans are no feature of a token."""
+        values = {name: getattr(self, field) for name, field in _FEATURES.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_features(cls, features: Mapping[str, torch.Tensor]) -> TokenScores:
+        """The scores of which `features` are these."""
+        return cls(**{_FEATURES[name]: value for name, value in features.items()})
+
+
+_FEATURES = {
+    "teacher_logprobs": "logprobs",
+    "teacher_hidden": "hidden",
+    "teacher_top_ids": "top_ids",
+    "teacher_top_logprobs": "top_logprobs",
+    "ghost_ids": "ghost_ids",
+}
 
 
 @torch.no_grad()
-def score(model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_id: int) -> list[Score]:
-    """The scores of `rows`, in their order. The model is put in eval mode: dropout must not touch a score."""
+def score(model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_id: int) -> list[TokenScores]:
+    """Log-probabilities and hidden states of the responses of `rows`, in their order.
+
+    The model is put in eval mode: dropout must not touch a score.
+    """
     was_training = model.training
     model.eval()
     head = model.get_output_embeddings()
-    scores: dict[int, Score] = {}
+    scores: dict[int, TokenScores] = {}
     for batch in batches(rows, token_budget, pad_id, model.device, share=can_share(model)):
         hidden = hidden_states(model, batch)
         logprobs = _logprobs(head, hidden, batch.tokens)
         lengths = [len(rows[i].response) for i in batch.order]
         parts = zip(batch.order, logprobs.cpu().split(lengths), hidden.cpu().split(lengths), strict=True)
         # Clones, because a split view would keep the whole batch alive.
-        scores.update((i, Score(own.clone(), states.clone())) for i, own, states in parts)
+        scores.update((i, TokenScores(own.clone(), states.clone())) for i, own, states in parts)
     model.train(was_training)
     return [scores[i] for i in range(len(rows))]
 
 
 def _logprobs(head: Any, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
     """Log-probabilities [N] of the response tokens, in float32."""
-    found: list[torch.Tensor] = []
+    parts: list[torch.Tensor] = []
 
     def collect(logits: torch.Tensor, part: Tokens) -> Terms:
-        found.append(logits.log_softmax(-1).gather(-1, part.ids[:, None])[:, 0])
+        parts.append(logits.log_softmax(-1).gather(-1, part.ids[:, None])[:, 0])
         return {}
 
     evaluate_in_chunks(collect, head, hidden, tokens, head.out_features)
-    return torch.cat(found)
+    return torch.cat(parts)

@@ -13,14 +13,15 @@ from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import polars as pl
 
     from cohobate.training.distributed import World
     from cohobate.training.methods import Method
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import Sampler
-    from cohobate.training.scoring.factory import Scorer
-    from cohobate.training.scoring.local import Scores
+    from cohobate.training.scoring.base import TeacherScorer
     from cohobate.training.trainee import Trainee
     from cohobate.training.types import Source
 
@@ -79,19 +80,25 @@ def _build(
     from cohobate.training.methods import method
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import sampler
-    from cohobate.training.scoring.factory import Scorer
+    from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)
     student = load(start.path / "model", device=recipe.runtime.device, train=True)
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
-    asked = recipe.opd.asks_teacher and recipe.opd.steps
-    scorer = Scorer(recipe, recipe.opd, student, world) if asked else None
-    chosen = method(recipe.opd, (scorer and scorer.head) or student.model.get_output_embeddings())
+    asks = recipe.opd.asks_teacher and recipe.opd.steps
+    teacher = scoring_teacher(recipe, recipe.opd, student, world) if asks else None
+    chosen = method(recipe.opd, (teacher or student).model.get_output_embeddings())
+
+    def scorer(folder: str) -> TeacherScorer | None:
+        if not asks or chosen.needs is None:
+            return None
+        return build_scorer(recipe, recipe.opd, teacher, student, chosen.needs, workspace.scratch / folder, world)
+
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
     log = RolloutLog(workspace.scratch / "rollouts")
     with closing(sampler(recipe, trainee)) as rolls_out:
-        source = _source(recipe, trainee, chosen, scorer, rolls_out, questions, triples, log, workspace)
+        source = _source(recipe, trainee, chosen, scorer, rolls_out, questions, triples, log)
         outcome = train_and_publish(recipe, "opd", trainee, source, chosen.objective, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
@@ -101,43 +108,37 @@ def _source(
     recipe: Recipe,
     trainee: Trainee,
     chosen: Method,
-    scorer: Scorer | None,
+    scorer: Callable[[str], TeacherScorer | None],
     rolls_out: Sampler,
     questions: Artifact,
     triples: Artifact,
     log: RolloutLog,
-    workspace: Workspace,
 ) -> Source:
+    """The batches of the method; `scorer` saves the teacher's scores in the scratch folder that it is given."""
     from cohobate.models.chat_template import student_format
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
-    from cohobate.training.triple_source import select, with_ghosts, with_gold_ghosts
+    from cohobate.training.triple_source import select, training_rows, with_ghosts, with_gold_ghosts
 
-    config, prompt_format = recipe.opd, student_format(recipe)
-
-    def scores(folder: str) -> Scores | None:
-        if chosen.needs is None or scorer is None:
-            return None
-        return scorer.scores(chosen.needs, workspace.scratch / folder)
-
+    config, prompt_format, tokenizer = recipe.opd, student_format(recipe), trainee.student.tokenizer
     learnt = select(triples.path, recipe.sft.select) if config.uses_triples else None
     if config.objective == "ghost" and learnt is not None:
-        asked = with_ghosts(trainee.student.tokenizer, learnt, prompt_format)
+        asked = with_ghosts(tokenizer, learnt, prompt_format)
         return RolloutSource(recipe, trainee, chosen, None, asked, log, rolls_out)
     asked = _fresh(recipe, questions)
     if config.objective == "ghost" and config.ghost.source == "gold":
-        asked = with_gold_ghosts(trainee.student.tokenizer, asked, prompt_format)
+        asked = with_gold_ghosts(tokenizer, asked, prompt_format)
         if asked.is_empty():
             raise QuestionsError(
                 f"no fresh question of {questions.id} has a gold response; name its column in "
                 "questions.columns.gold_response, or set another opd.ghost.source"
             )
-    rollouts = RolloutSource(recipe, trainee, chosen, scores("scores"), asked, log, rolls_out)
-    given = scores("scores-of-triples")
-    if learnt is None or given is None:
+    rollouts = RolloutSource(recipe, trainee, chosen, scorer("scores"), asked, log, rolls_out)
+    of_triples = scorer("scores-of-triples")
+    if learnt is None or of_triples is None:
         return rollouts
-    size = config.prompts * config.group
-    text = ScoredTripleSource(trainee.student, learnt, prompt_format, given, size, config.seed, "opd")
+    rows, size = training_rows(tokenizer, learnt, prompt_format), config.prompts * config.group
+    text = ScoredTripleSource(rows, learnt["question"].to_list(), of_triples, size, config.seed, "opd")
     return MixedSource(rollouts, text, config.gkd.on_policy, config.seed)
 
 

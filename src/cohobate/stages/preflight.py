@@ -338,6 +338,7 @@ def _self_kl(recipe: Recipe, student: Any) -> str:
 
     scored = _scores(recipe, student)[0]
     head = student.model.get_output_embeddings()
+    assert scored.hidden is not None
     hidden = scored.hidden.to(student.device)
     ids = torch.zeros(len(hidden), dtype=torch.long, device=student.device)
     with torch.no_grad():

@@ -14,9 +14,8 @@ from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from cohobate.models.loading import LoadedModel
+    from cohobate.models.sequence import TrainingSequence
     from cohobate.models.token_loss import Objective
     from cohobate.training.distributed import World
     from cohobate.training.types import Source
@@ -83,7 +82,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     source: Source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed, world)
     objective: Objective = cross_entropy
     if recipe.sft.objective == "logit_kd" and recipe.sft.steps:
-        source, objective = _from_teacher(recipe, student, chosen, workspace, world)
+        source, objective = _from_teacher(recipe, student, rows, chosen["question"].to_list(), workspace, world)
     trainee = Trainee(student, recipe.sft, recipe.student.model, world, shard=recipe.runtime.shard)
     outcome = train_and_publish(recipe, "sft", trainee, source, objective, questions, workspace)
     return replace(outcome, metrics={**outcome.metrics, "triples": len(chosen)})
@@ -99,20 +98,26 @@ def _teacher_identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def _from_teacher(
-    recipe: Recipe, student: LoadedModel, chosen: pl.DataFrame, workspace: Workspace, world: World
+    recipe: Recipe,
+    student: LoadedModel,
+    rows: list[TrainingSequence],
+    questions: list[str],
+    workspace: Workspace,
+    world: World,
 ) -> tuple[Source, Objective]:
     """Batches with the teacher's distributions, and logit distillation from them."""
-    from cohobate.models.chat_template import student_format
-    from cohobate.training.objectives.distributions import FullVocabulary, top_k_and_tail
+    from cohobate.training.objectives.distributions import FullVocabulary, View, top_k_and_tail
     from cohobate.training.objectives.logit_kd import LogitDistillation
     from cohobate.training.scored_source import ScoredTripleSource
-    from cohobate.training.scoring.factory import Scorer
-    from cohobate.training.scoring.local import Needs
+    from cohobate.training.scoring.base import TeacherNeeds
+    from cohobate.training.scoring.factory import build_scorer, scoring_teacher
 
     config, own = recipe.sft, recipe.sft.logit_kd
-    scorer = Scorer(recipe, config, student, world)
-    needs = Needs(hidden=own.top_k is None, top_k=own.top_k)
-    scores = scorer.scores(needs, workspace.scratch / "scores")
-    source = ScoredTripleSource(student, chosen, student_format(recipe), scores, config.batch, config.seed, "sft")
-    view = FullVocabulary(scorer.head) if scorer.head is not None and own.top_k is None else top_k_and_tail
+    teacher = scoring_teacher(recipe, config, student, world)
+    needs = TeacherNeeds(hidden=own.top_k is None, top_k=own.top_k)
+    scorer = build_scorer(recipe, config, teacher, student, needs, workspace.scratch / "scores", world)
+    source = ScoredTripleSource(rows, questions, scorer, config.batch, config.seed, "sft")
+    view: View = top_k_and_tail
+    if teacher is not None and own.top_k is None:
+        view = FullVocabulary(teacher.model.get_output_embeddings())
     return source, LogitDistillation(view, own.temperature, own.alpha)

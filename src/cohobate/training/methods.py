@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -18,13 +17,13 @@ from cohobate.training.objectives.grpo import GroupRelative, group_advantages, l
 from cohobate.training.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
 from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
 from cohobate.training.objectives.topk import TopKKL
+from cohobate.training.scoring.base import TeacherNeeds
 from cohobate.training.scoring.cross_tokenizer import shares, sums
-from cohobate.training.scoring.local import Known, Needs
+from cohobate.training.types import Rollout, ScoredRollout
 
-Logged = list[dict[str, Any]]
-# From all rows of a step (in order, a group's beside each other) and what the teacher said to some of them, by number,
-# to the rows that are learnt.
-Learn = Callable[[Logged, Mapping[int, Known]], list[TrainingSequence]]
+# From all rollouts of a batch (in order, a group's beside each other) to the sequences that are learnt. The rollouts of
+# other processes have only the logged part of the teacher's scores.
+Learn = Callable[[Sequence[ScoredRollout]], list[TrainingSequence]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Method:
     """
 
     objective: Objective
-    needs: Needs | None
+    needs: TeacherNeeds | None
     learn: Learn
     rewarded: bool = False
 
@@ -46,7 +45,7 @@ def method(config: Opd, teacher_head: Head | None) -> Method:
 
 
 def _exact(config: Opd, head: Head | None) -> Method:
-    return Method(ExactReverseKL(_given(head)), Needs(hidden=True), _as_sampled)
+    return Method(ExactReverseKL(_given(head)), TeacherNeeds(hidden=True), _as_sampled)
 
 
 def _sampled(config: Opd, head: Head | None) -> Method:
@@ -55,23 +54,24 @@ def _sampled(config: Opd, head: Head | None) -> Method:
         config.importance_cap, config.advantage_clip, own.control_variate is not None, own.discount > 0 or own.spans
     )
     if own.spans:
-        return Method(objective, Needs(), _by_spans)
+        return Method(objective, TeacherNeeds(), _by_spans)
 
-    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
-        rows = _as_sampled(logged, scores)
+    def learn(rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
+        rows = _as_sampled(rollouts)
         names = ("teacher_logprobs", "sampler_logprobs")
         teacher, sampler = ([row.features[name] for row in rows] for name in names)
         returns = discounted_advantages(teacher, sampler, own.discount)
         return [row.with_features(advantages=values) for row, values in zip(rows, returns, strict=True)]
 
-    return Method(objective, Needs(top_k=own.control_variate), learn if own.discount else _as_sampled)
+    return Method(objective, TeacherNeeds(top_k=own.control_variate), learn if own.discount else _as_sampled)
 
 
-def _by_spans(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
+def _by_spans(rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
     """Each token has the advantage of its whole span, log q(span) - log mu(span), and an equal share of it to show."""
     rows = []
-    for row, item in zip(_as_sampled(logged, {}), logged, strict=True):
-        spans, sampler = torch.tensor(item["teacher_spans"], dtype=torch.long), row.features["sampler_logprobs"]
+    for row, scored in zip(_as_sampled(rollouts), rollouts, strict=True):
+        assert scored.teacher is not None and scored.teacher.spans is not None
+        spans, sampler = scored.teacher.spans, row.features["sampler_logprobs"]
         gaps = torch.where(spans < 0, 0.0, row.features["teacher_logprobs"] - sampler)
         advantages = sums(gaps, spans, spans)
         rows.append(row.with_features(advantages=advantages, teacher_logprobs=sampler + shares(advantages, spans)))
@@ -79,20 +79,20 @@ def _by_spans(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSeque
 
 
 def _topk(config: Opd, head: Head | None) -> Method:
-    return Method(TopKKL(config.topk.direction), Needs(top_k=config.topk.k), _as_sampled)
+    return Method(TopKKL(config.topk.direction), TeacherNeeds(top_k=config.topk.k), _as_sampled)
 
 
 def _gkd(config: Opd, head: Head | None) -> Method:
-    return Method(GeneralisedJSD(FullVocabulary(_given(head)), config.gkd.beta), Needs(hidden=True), _as_sampled)
+    return Method(GeneralisedJSD(FullVocabulary(_given(head)), config.gkd.beta), TeacherNeeds(hidden=True), _as_sampled)
 
 
 def _grpo(config: Opd, head: Head | None) -> Method:
     own = config.grpo
     objective = GroupRelative(own.clip_low, own.clip_high, config.importance_cap, own.teacher)
 
-    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
-        rows = _as_sampled(logged, scores)
-        rewards = torch.tensor([_number(row["reward"]) for row in logged]).view(-1, config.group)
+    def learn(rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
+        rows = _as_sampled(rollouts)
+        rewards = torch.tensor([_number(scored.rollout.reward) for scored in rollouts]).view(-1, config.group)
         advantages = group_advantages(rewards, own.baseline, own.by_std).values.flatten()
         lengths = [len(row.response) for row in rows]
         weights = length_weights(lengths, config.max_tokens if own.lengths == "constant" else None)
@@ -106,15 +106,15 @@ def _grpo(config: Opd, head: Head | None) -> Method:
             learnt.append(row.with_features(**features))
         return learnt
 
-    return Method(objective, Needs() if own.teacher else None, learn, rewarded=True)
+    return Method(objective, TeacherNeeds() if own.teacher else None, learn, rewarded=True)
 
 
 def _judge(config: Opd, head: Head | None) -> Method:
     own = config.judge
 
-    def learn(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
-        rows = _as_sampled(logged, scores)
-        rewards = [_SIGNED.get(row["reward"]) for row in logged]
+    def learn(rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
+        rows = _as_sampled(rollouts)
+        rewards = [_signed(scored.rollout.reward) for scored in rollouts]
         groups = [rewards[at : at + config.group] for at in range(0, len(rewards), config.group)]
         advantages = judge_advantages(groups, own.leave_one_out).values.flatten()
         weights = lock_in_weights(groups, own.lock_in).flatten()
@@ -134,33 +134,33 @@ def _ghost(config: Opd, head: Head | None) -> Method:
     own = config.ghost
     objective = GhostPolicy(config.importance_cap, own.entropy_bonus)
     if own.source == "teacher":
-        return Method(objective, Needs(ghosts=True), _as_sampled)
+        return Method(objective, TeacherNeeds(ghosts=True), _as_sampled)
 
-    def own_best(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
-        groups = [logged[at : at + config.group] for at in range(0, len(logged), config.group)]
+    def own_best(rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
+        sampled = [scored.rollout for scored in rollouts]
+        groups = [sampled[at : at + config.group] for at in range(0, len(sampled), config.group)]
         return [row for group in groups for row in _towards_best(group)]
 
-    def written(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
-        return [_on_ghost(row, row["ghost_ids"]) for row in logged]
+    def written(rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
+        return [_on_ghost(scored.rollout, scored.rollout.ghost_ids or []) for scored in rollouts]
 
     return Method(objective, None, own_best if own.source == "own" else written, rewarded=own.source == "own")
 
 
-def _towards_best(group: Logged) -> list[TrainingSequence]:
+def _towards_best(group: Sequence[Rollout]) -> list[TrainingSequence]:
     """The wrong rollouts of a group, each beside the shortest right one; none where there is none."""
-    right = [row for row in group if row["reward"] == 1]
+    right = [rollout for rollout in group if rollout.reward == 1]
     if not right:
         return []
-    best = min(right, key=lambda row: (len(row["response_ids"]), row["row"]))
-    return [_on_ghost(row, best["response_ids"]) for row in group if row["reward"] == 0]
+    best = min(right, key=lambda rollout: (len(rollout.response_ids), rollout.row))
+    return [_on_ghost(rollout, best.response_ids) for rollout in group if rollout.reward == 0]
 
 
-def _on_ghost(row: dict[str, Any], ghost: Sequence[int]) -> TrainingSequence:
-    """A row on the ghost's prefix, which knows what the student said at the same place."""
-    ids, logprobs = align(row["response_ids"], torch.tensor(row["sampler_logprobs"]), ghost)
-    return TrainingSequence(
-        [*row["prompt_ids"], *ghost], len(row["prompt_ids"]), {"student_ids": ids, "sampler_logprobs": logprobs}
-    )
+def _on_ghost(rollout: Rollout, ghost: Sequence[int]) -> TrainingSequence:
+    """A sequence on the ghost's prefix, with the student's token at the same place."""
+    ids, logprobs = align(rollout.response_ids, torch.tensor(rollout.sampler_logprobs), ghost)
+    features = {"student_ids": ids, "sampler_logprobs": logprobs}
+    return TrainingSequence([*rollout.prompt_ids, *ghost], len(rollout.prompt_ids), features)
 
 
 _METHODS: dict[str, Callable[[Opd, Head | None], Method]] = {
@@ -174,19 +174,9 @@ _METHODS: dict[str, Callable[[Opd, Head | None], Method]] = {
 }
 
 
-# A verdict as the judge says it; without one a rollout is dropped.
-_SIGNED = {1.0: 1.0, 0.0: -1.0}
-
-
-def _as_sampled(logged: Logged, scores: Mapping[int, Known]) -> list[TrainingSequence]:
-    """Each rollout as it was sampled, with the log-probabilities of the log and what else the teacher said."""
-    names = ("sampler_logprobs", "teacher_logprobs")
-    rows = []
-    for item in logged:
-        known = {name: torch.tensor(item[name]) for name in names if item[name] is not None}
-        known |= scores.get(item["row"], {})
-        rows.append(TrainingSequence([*item["prompt_ids"], *item["response_ids"]], len(item["prompt_ids"]), known))
-    return rows
+def _as_sampled(rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
+    """Each rollout as it was sampled."""
+    return [scored.sequence() for scored in rollouts]
 
 
 def _given(head: Head | None) -> Head:
@@ -197,3 +187,8 @@ def _given(head: Head | None) -> Head:
 
 def _number(reward: float | None) -> float:
     return float("nan") if reward is None else reward
+
+
+def _signed(reward: float | None) -> float | None:
+    """A judge's verdict as +1 or -1; a rollout without one is dropped."""
+    return None if reward is None else 2 * reward - 1

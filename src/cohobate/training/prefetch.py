@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 from cohobate.core import context
 
 T = TypeVar("T")
-# After what is under way was told to stop, it may be in a call that cannot be interrupted for so long.
+# Work that was told to stop may be in a call that cannot be interrupted for so long.
 _PATIENCE_SECONDS = 30.0
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """At most one piece of work, named by a number, is under way or waits to be taken.
 
     stop: called at `close` while something is under way; it makes that end soon.
@@ -31,16 +31,19 @@ class Ahead(Generic[T]):
         """Begin `work` in a thread."""
         self._number, self._future = number, Future()
         # A daemon, so that what does not end in time does not keep the process.
-        self._thread = context.thread(partial(self._do, work, self._future), f"ahead-{number}")
+        self._thread = context.thread(partial(self._do, work, self._future), f"prefetch-{number}")
         self._thread.start()
 
     def wait(self) -> None:
-        """Until nothing is under way. Raises what the work raised."""
+        """Block until nothing is under way. Raises what the work raised."""
         if self._number is not None:
             self._future.result()
 
     def take(self, number: int) -> T | None:
-        """What the work of this number came to, once it has; None if it was not begun. Raises what it raised."""
+        """The result of the work of this number, once it is there; None if it was not begun.
+
+        Raises what the work raised.
+        """
         if self._number != number:
             return None
         self._number = None

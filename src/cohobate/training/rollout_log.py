@@ -1,12 +1,15 @@
-"""The rollout log: what each step sampled and what the teacher said to it, persisted before the update.
+"""The rollout log: the rollouts of each step with the teacher's log-probabilities, persisted before the update.
 
-While a run lasts, a Parquet file a step, written whole or not at all; at its end one file with a row group a step.
-A replay reads here instead of sampling and scoring again. Until a step is scored whole, its rollouts lie here without
-scores, a file a process, so that none is sampled twice.
+While a run lasts, the log is one Parquet file per step, written whole or not at all. At the end it becomes one file
+with one row group per step. A replay reads the rollouts here instead of sampling again; the teacher's columns are for
+the readers of the log, and a replay takes its scores from the scorer. Until a step is scored completely, its rollouts
+lie here without scores, one file per process, so that none is sampled twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ import pyarrow.parquet as pq
 
 from cohobate.core.atomic_files import replacing, write_parquet_atomic
 from cohobate.core.schema import ROLLOUTS
+from cohobate.training.types import Rollout, ScoredRollout
+
+_SAMPLED = [field.name for field in fields(Rollout)]
 
 
 class RolloutLog:
@@ -24,26 +30,24 @@ class RolloutLog:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, step: int) -> list[dict[str, Any]] | None:
-        """The rows of `step` (columns of schema.ROLLOUTS), or None if it was never finished."""
+    def read(self, step: int) -> list[Rollout] | None:
+        """The rollouts of `step`, or None if the step was never completed."""
         path = self._path(step)
-        return pq.read_table(path).to_pylist() if path.exists() else None
+        return _rollouts(path) if path.exists() else None
 
-    def append(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Persist the rows of `step`; it is there whole when this returns."""
-        write_parquet_atomic(pa.Table.from_pylist(rows, schema=ROLLOUTS.arrow), self._path(step))
+    def append(self, step: int, rollouts: Sequence[ScoredRollout]) -> None:
+        """Persist the rollouts of `step`; they are on disk when this returns."""
+        _write([_row(item) for item in rollouts], self._path(step))
         for path in self._unscored(step):
             path.unlink(missing_ok=True)
 
-    def hold(self, step: int, rank: int, rows: list[dict[str, Any]]) -> None:
-        """Persist the rows of `step` that process `rank` has sampled, before they are scored."""
-        write_parquet_atomic(
-            pa.Table.from_pylist(rows, schema=ROLLOUTS.arrow), self.folder / f"held-{step:06d}-{rank}.parquet"
-        )
+    def append_unscored(self, step: int, rank: int, rollouts: Sequence[Rollout]) -> None:
+        """Persist the rollouts of `step` that process `rank` has sampled, before they are scored."""
+        _write([vars(item) for item in rollouts], self.folder / f"held-{step:06d}-{rank}.parquet")
 
-    def held(self, step: int) -> dict[int, dict[str, Any]]:
-        """The rows of `step` that were held, by whichever process, by their numbers."""
-        return {row["row"]: row for path in self._unscored(step) for row in pq.read_table(path).to_pylist()}
+    def read_unscored(self, step: int) -> dict[int, Rollout]:
+        """The rollouts of `step` that any process has sampled but not scored, by their rows."""
+        return {item.row: item for path in self._unscored(step) for item in _rollouts(path)}
 
     def publish(self, path: Path) -> int:
         """Write every step as a row group of `path`; returns the number of rows."""
@@ -63,3 +67,22 @@ class RolloutLog:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:06d}.parquet"
+
+
+def _write(rows: list[dict[str, Any]], path: Path) -> None:
+    """`rows` as a Parquet file of the columns of schema.ROLLOUTS; a column that they lack is null."""
+    write_parquet_atomic(pa.Table.from_pylist(rows, schema=ROLLOUTS.arrow), path)
+
+
+def _row(scored: ScoredRollout) -> dict[str, Any]:
+    teacher = scored.teacher
+    return {
+        **vars(scored.rollout),
+        "teacher_prompt_tokens": scored.teacher_prompt_tokens,
+        "teacher_logprobs": None if teacher is None else teacher.logprobs.tolist(),
+        "teacher_spans": None if teacher is None or teacher.spans is None else teacher.spans.tolist(),
+    }
+
+
+def _rollouts(path: Path) -> list[Rollout]:
+    return [Rollout(**row) for row in pq.read_table(path, columns=_SAMPLED).to_pylist()]

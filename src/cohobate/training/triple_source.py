@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 from cohobate.core.answer_parsing import parse
@@ -14,21 +12,19 @@ from cohobate.datasets.selection import Policy, Selection, choose, outline
 from cohobate.models.chat_template import PromptFormat, completion_text, training_sequence
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.distributed import ALONE, World
+from cohobate.training.epochs import epoch_batch
 from cohobate.training.types import Source, StepBatch
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def select(triples: Path, policy: Policy) -> pl.DataFrame:
-    """The triples of the artifact's folder that are learnt (see `Sft.select`), in the artifact's order."""
+    """The triples below the artifact's folder that `policy` selects (see `Sft.select`), in the artifact's order."""
     chosen = choose(outline(triples), Selection(policy))
     samples = pl.read_parquet(triples / "triples.parquet")
     return samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
 
 
 def training_rows(tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat) -> list[TrainingSequence]:
-    """One training sequence a triple."""
+    """One training sequence per triple."""
     columns = triples.select("question", "response", "rationale", pl.col("answer").fill_null(""), "truncated")
     rows = []
     for question, response, rationale, answer, truncated in columns.iter_rows():
@@ -49,34 +45,20 @@ def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, prompt_format: Pro
     """Those of `questions` that have a gold response, each with its token ids as the ghost of a rollout."""
     written = questions.filter(pl.col("gold_response").str.strip_chars() != "").with_columns(response="gold_response")
     parts = [parse(text) for text in written["response"]]
-    told = written.with_columns(
+    parsed = written.with_columns(
         pl.Series("rationale", [part.rationale for part in parts], dtype=pl.String),
         pl.Series("answer", [part.answer for part in parts], dtype=pl.String),
         truncated=False,
     )
-    return with_ghosts(tokenizer, told, prompt_format)
+    return with_ghosts(tokenizer, parsed, prompt_format)
 
 
 class TripleSource(Source):
-    """`batch` sequences a step; a step's rows depend on its number and the seed alone."""
+    """`batch` sequences per step; a step's sequences depend on its number and the seed alone."""
 
     def __init__(self, rows: list[TrainingSequence], batch: int, seed: int, world: World = ALONE) -> None:
         self.rows, self.size, self.seed, self.world = rows, batch, seed, world
 
     def batch(self, step: int) -> StepBatch:
-        return StepBatch([self.rows[i] for i in self.world.share(self.chosen(step))])
-
-    def chosen(self, step: int) -> list[int]:
-        """Which rows the step learns, by their place among all."""
-        at = step * self.size
-        return [self._index(i) for i in range(at, at + self.size)]
-
-    def _index(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.rows))
-        return int(permutation(self.seed, epoch, len(self.rows))[place])
-
-
-@lru_cache(maxsize=8)
-def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    """The order of `length` things in this epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(length)
+        chosen = epoch_batch(self.seed, step, self.size, len(self.rows))
+        return StepBatch([self.rows[i] for i in self.world.share(chosen)])

@@ -1,12 +1,16 @@
-"""What the training loop and its sources say to each other."""
+"""What travels between the training loop and its sources: rollouts, batches, progress."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
+from cohobate.models.logprobs import TokenScores
+from cohobate.models.sampling.sampler import FinishReason
 from cohobate.models.sequence import TrainingSequence
 from cohobate.store.ledger import LedgerEntry
 
@@ -14,8 +18,64 @@ Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """A response of the student as it was sampled, and its reward: a row of the rollout log without the teacher.
+
+    step: the number of its batch of rollouts; row: its place there; sample_index: its place in the group of its
+    question. prompt_ids [P], response_ids [T]. sampler_logprobs: [T], in nats, by the policy that sampled. reward: None
+    where nothing or nobody judges. ghost_ids: a given response to the same question, where the objective uses one.
+    """
+
+    step: int
+    row: int
+    question_id: str
+    sample_index: int
+    prompt_ids: Sequence[int]
+    response_ids: Sequence[int]
+    text: str
+    sampler_logprobs: Sequence[float]
+    finish_reason: FinishReason
+    reward: float | None = None
+    ghost_ids: Sequence[int] | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the response was cut at the largest length."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True)
+class ScoredRollout:
+    """A rollout with the teacher's scores of its tokens, None where no teacher scores.
+
+    teacher_prompt_tokens: length of the prompt under which the teacher scores.
+    """
+
+    rollout: Rollout
+    teacher: TokenScores | None = None
+    teacher_prompt_tokens: int | None = None
+
+    def sequence(self) -> TrainingSequence:
+        """Prompt and response as they were sampled, with the sampler's and the teacher's scores as features."""
+        prompt, response = self.rollout.prompt_ids, self.rollout.response_ids
+        features = {"sampler_logprobs": torch.tensor(self.rollout.sampler_logprobs)}
+        if self.teacher is not None:
+            features |= self.teacher.features()
+        return TrainingSequence([*prompt, *response], len(prompt), features)
+
+    def logged(self) -> ScoredRollout:
+        """The part that the rollout log has: of the teacher's scores the log-probabilities and spans."""
+        if self.teacher is None:
+            return self
+        return replace(self, teacher=TokenScores(self.teacher.logprobs, spans=self.teacher.spans))
+
+
+@dataclass(frozen=True)
 class StepBatch:
-    """What one optimizer step learns from: rows, what they cost, and statistics worth keeping."""
+    """The sequences of one optimizer step, the cost of making them, and statistics of the step.
+
+    seconds: wall-clock time of each part of the making.
+    """
 
     rows: list[TrainingSequence]
     ledger: list[LedgerEntry] = field(default_factory=list)
@@ -24,20 +84,20 @@ class StepBatch:
 
 
 class Source(ABC):
-    """Where the batches come from. `batch(step)` gives the same rows whenever it is asked for the same step."""
+    """Where the batches come from. `batch(step)` gives the same rows at every call for the same step."""
 
     @abstractmethod
     def batch(self, step: int) -> StepBatch:
-        """What `step` learns from."""
+        """The sequences of `step`."""
 
     def settle(self) -> None:  # noqa: B027  most sources have nothing to settle, to forget or to end
-        """Before a snapshot: persist what a run that goes on from it could not make, since that needs older weights."""
+        """Before a snapshot: persist what a resumed run could not make, since making it needs older weights."""
 
     def forget(self, step: int) -> None:  # noqa: B027
-        """A snapshot holds everything before `step`: what only a replay would need may go."""
+        """Drop what only a replay of the steps before `step` would need: a snapshot holds them."""
 
     def close(self) -> None:  # noqa: B027
-        """Nothing more will be asked: end what is under way."""
+        """No further batch is asked for: end what is under way."""
 
 
 @dataclass

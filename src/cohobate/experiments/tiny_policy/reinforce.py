@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 
@@ -20,6 +19,7 @@ from cohobate.core.statistics import wilson
 from cohobate.experiments.tiny_policy.model import TinyPolicy
 from cohobate.experiments.tiny_policy.verdicts import turned
 from cohobate.models.token_loss import Tokens
+from cohobate.training.epochs import epoch_batch
 from cohobate.training.objectives.judge import (
     JudgeReinforcement,
     improved,
@@ -56,7 +56,7 @@ def learn(
         running = reached = 0.0
         saved_at, metrics = None, []
         for step in range(config.steps):
-            asked = [questions[i] for i in _batch(config, step, len(questions))]
+            asked = [questions[i] for i in epoch_batch(config.seed, step, config.batch, len(questions))]
             loss, given, entropy = _update(policy, optimizer, config, step, asked, rewards)
             running = running_reward(running, given, config.keep)
             if improved(running, reached, config.margin):
@@ -83,14 +83,6 @@ def score(answered: pl.DataFrame) -> Metrics:
     """n, accuracy, low, high (95% Wilson) of `greedy`'s rows."""
     correct, n = int(answered["correct"].sum()), len(answered)
     return {"n": n, **wilson(correct, n).as_row("accuracy")}
-
-
-def _batch(config: TinyPolicySettings, step: int, count: int) -> list[int]:
-    """The questions of a step: seeded epochs over all of them."""
-    places = range(step * config.batch, (step + 1) * config.batch)
-    epochs = {at // count for at in places}
-    orders = {epoch: np.random.default_rng([config.seed, epoch]).permutation(count) for epoch in epochs}
-    return [int(orders[at // count][at % count]) for at in places]
 
 
 def _update(

@@ -1,4 +1,4 @@
-"""Scores by a teacher with another tokenizer: what both say to the same spans of text.
+"""Scores by a teacher with another tokenizer: log-probabilities of the same spans of text.
 
 log q(span) = sum of log q(piece) over the teacher's tokens of the span;  log p(span) likewise over the student's
 
@@ -10,7 +10,6 @@ its own. (With a boundary at each of the student's tokens this is the reverse KL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ import torch
 from cohobate.core.errors import ModelError
 from cohobate.models.chat_template import PromptFormat, decode, encode
 from cohobate.models.loading import LoadedModel
+from cohobate.models.logprobs import TokenScores
 from cohobate.training.distributed import World
-from cohobate.training.scoring.local import Asked, Known, Needs, TeacherScores
+from cohobate.training.scoring.base import ScoringInput, TeacherNeeds
+from cohobate.training.scoring.local import LocalScorer
 
 # Half a character, which the next token would have completed.
 _HALF = "\ufffd"
@@ -31,27 +32,28 @@ _PROBE = "First, 12 + 3 = 15.\nThen  don't  STOP !\nAnswer: 15"
 
 def ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[int | None]:
     """Where in `text` each token ends; None within a character."""
-    found: list[int | None] = []
+    places: list[int | None] = []
     for count in range(1, len(ids) + 1):
         so_far = decode(tokenizer, ids[:count])
-        found.append(len(so_far) if text.startswith(so_far) else None)
-    return found
+        places.append(len(so_far) if text.startswith(so_far) else None)
+    return places
 
 
 def numbered(ours: Sequence[int | None], theirs: Sequence[int | None]) -> tuple[list[int], list[int]]:
-    """The number of the span of each token, of both; -1 behind the last common end. A token without text belongs to the
-    span before it.
+    """The number of the span of each token, for both tokenizers; -1 behind the last common end.
+
+    ours, theirs: where each token ends, from `ends`. A token without text belongs to the span before it.
     """
     common = sorted({end for end in ours if end} & {end for end in theirs if end})
 
     def of(tokens: Sequence[int | None]) -> list[int]:
-        number, found = 0, []
+        number, numbers = 0, []
         for place, end in enumerate(tokens):
-            found.append(number if number < len(common) else NONE)
+            numbers.append(number if number < len(common) else NONE)
             follows = tokens[place + 1] if place + 1 < len(tokens) else None
             if number < len(common) and end == common[number] and follows != end:
                 number += 1
-        return found
+        return numbers
 
     return of(ours), of(theirs)
 
@@ -65,11 +67,11 @@ def refuse_other_text(tokenizer: Any) -> None:
         )
 
 
-class SpanScores(TeacherScores):
+class SpanScorer(LocalScorer):
     """The text of the student's rollouts, scored by a teacher in this process with a tokenizer of its own.
 
-    Of each response token of the student: teacher_logprobs, an equal share of log q(span), and teacher_spans, the
-    number of its span (-1, with 0, where the text ends within a character).
+    For each response token of the student: `logprobs` has an equal share of log q(span), and `spans` the number of its
+    span (-1, with a share of 0, where the text ends within a character).
     """
 
     def __init__(
@@ -81,19 +83,27 @@ class SpanScores(TeacherScores):
         token_budget: int,
         world: World,
     ) -> None:
-        super().__init__(teacher, prompt_format, Needs(), folder, token_budget, world)
+        super().__init__(teacher, prompt_format, TeacherNeeds(), folder, token_budget, world)
         self.student = student
 
-    def score(self, step: int, asked: Sequence[Asked]) -> list[Known]:
-        read = [replace(item, response_ids=self._read(item.response_ids)) for item in asked]
-        found = super().score(step, read)
-        return [
-            self._shared(item.response_ids, theirs.response_ids, known["teacher_logprobs"])
-            for item, theirs, known in zip(asked, read, found, strict=True)
-        ]
+    def teacher_ids(self, response_ids: Sequence[int]) -> list[int]:
+        """The response as the teacher's tokenizer writes it."""
+        _, text, ended = self._split(response_ids)
+        return [*encode(self.teacher.tokenizer, text), *([self.teacher.eos_ids[0]] if ended else [])]
 
-    def response_tokens(self, response_ids: Sequence[int]) -> int:
-        return len(self._read(response_ids))
+    def aligned(self, item: ScoringInput, scores: TokenScores) -> TokenScores:
+        ids, text, ended = self._split(item.response_ids)
+        theirs = self.teacher_ids(item.response_ids)
+        student_spans, teacher_spans = numbered(
+            ends(self.student.tokenizer, ids, text),
+            ends(self.teacher.tokenizer, theirs[:-1] if ended else theirs, text),
+        )
+        if ended:
+            number = 1 + max([NONE, *student_spans])
+            student_spans, teacher_spans = [*student_spans, number], [*teacher_spans, number]
+        spans = torch.tensor(student_spans, dtype=torch.long)
+        span_logprobs = sums(scores.logprobs, torch.tensor(teacher_spans, dtype=torch.long), spans)
+        return TokenScores(shares(span_logprobs, spans), spans=spans)
 
     def _split(self, response_ids: Sequence[int]) -> tuple[list[int], str, bool]:
         """The ids without the end, their text, and whether there was an end."""
@@ -101,27 +111,11 @@ class SpanScores(TeacherScores):
         ids = list(response_ids[:-1] if ended else response_ids)
         return ids, decode(self.student.tokenizer, ids).rstrip(_HALF), ended
 
-    def _read(self, response_ids: Sequence[int]) -> list[int]:
-        """The response as the teacher's tokenizer writes it."""
-        _, text, ended = self._split(response_ids)
-        return [*encode(self.teacher.tokenizer, text), *([self.teacher.eos_ids[0]] if ended else [])]
-
-    def _shared(self, response_ids: Sequence[int], read: Sequence[int], logprobs: torch.Tensor) -> Known:
-        ids, text, ended = self._split(response_ids)
-        theirs = list(read[:-1] if ended else read)
-        our_spans, their_spans = numbered(
-            ends(self.student.tokenizer, ids, text), ends(self.teacher.tokenizer, theirs, text)
-        )
-        if ended:
-            number = 1 + max([NONE, *our_spans])
-            our_spans, their_spans = [*our_spans, number], [*their_spans, number]
-        mine, yours = torch.tensor(our_spans, dtype=torch.long), torch.tensor(their_spans, dtype=torch.long)
-        return {"teacher_spans": mine, "teacher_logprobs": shares(sums(logprobs, yours, mine), mine)}
-
 
 def sums(values: torch.Tensor, numbers: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
-    """For each token of the spans `of` [N] the sum of `values` [M] over its span in `numbers` [M]; 0 where it has
-    none.
+    """Sums [N] of `values` [M] over spans: each token of `of` [N] gets the sum over its span's tokens in `numbers` [M].
+
+    A token without a span (-1) gets 0.
     """
     count = 1 + max([NONE, *numbers.tolist(), *of.tolist()])
     total = values.new_zeros(count + 1).index_add(0, torch.where(numbers < 0, count, numbers), values)

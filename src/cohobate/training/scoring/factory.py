@@ -1,4 +1,4 @@
-"""Who scores tokens for a stage that trains: a model in this process, or a server."""
+"""The scorer of a training stage: a model in this process, or a server."""
 
 from __future__ import annotations
 
@@ -7,46 +7,50 @@ from pathlib import Path
 from cohobate.config import Opd, Recipe, Training
 from cohobate.models.chat_template import teacher_format
 from cohobate.models.loading import LoadedModel, load, outline, refuse_mismatch
-from cohobate.models.token_loss import Head
 from cohobate.teachers.endpoint.scoring_checks import require_scores
 from cohobate.training.distributed import World
-from cohobate.training.scoring.cross_tokenizer import SpanScores, refuse_other_text
-from cohobate.training.scoring.local import Needs, Scores, TeacherScores
-from cohobate.training.scoring.server import ServedScores
+from cohobate.training.scoring.base import TeacherNeeds, TeacherScorer
+from cohobate.training.scoring.cross_tokenizer import SpanScorer, refuse_other_text
+from cohobate.training.scoring.local import LocalScorer
+from cohobate.training.scoring.server import ServerScorer
 
 
-class Scorer:
-    """The teacher of `recipe` for a stage with the settings `config`.
+def scoring_teacher(recipe: Recipe, config: Training, student: LoadedModel, world: World) -> LoadedModel | None:
+    """The teacher that scores for a stage with the settings `config`; None where a server scores.
 
-    Raises ModelError or UserError when it cannot score what `student` writes. head: its output layer, if it is here.
+    Raises ModelError or UserError when it cannot score what `student` writes.
     """
+    if not recipe.teacher.scores_by_server:
+        teacher = load(recipe.teacher.model, device=recipe.runtime.device)
+        if _by_spans(config):
+            refuse_other_text(teacher.tokenizer)
+        else:
+            refuse_mismatch(teacher, student)
+        return teacher
+    if recipe.teacher.is_folder:
+        refuse_mismatch(outline(recipe.teacher.model), student)
+    if world.first:
+        require_scores(recipe, student)
+    return None
 
-    def __init__(self, recipe: Recipe, config: Training, student: LoadedModel, world: World) -> None:
-        self.recipe, self.config, self.student, self.world = recipe, config, student, world
-        self.teacher: LoadedModel | None = None
-        self.head: Head | None = None
-        if not recipe.teacher.scores_by_server:
-            self.teacher = load(recipe.teacher.model, device=recipe.runtime.device)
-            if self._by_spans:
-                refuse_other_text(self.teacher.tokenizer)
-            else:
-                refuse_mismatch(self.teacher, student)
-            self.head = self.teacher.model.get_output_embeddings()
-            return
-        if recipe.teacher.is_folder:
-            refuse_mismatch(outline(recipe.teacher.model), student)
-        if world.first:
-            require_scores(recipe, student)
 
-    @property
-    def _by_spans(self) -> bool:
-        return isinstance(self.config, Opd) and self.config.by_spans
+def build_scorer(
+    recipe: Recipe,
+    config: Training,
+    teacher: LoadedModel | None,
+    student: LoadedModel,
+    needs: TeacherNeeds,
+    folder: Path,
+    world: World,
+) -> TeacherScorer:
+    """The scorer by `teacher`, as `scoring_teacher` gives it; its scores are saved in `folder`."""
+    budget = config.tokens_per_batch
+    if teacher is None:
+        return ServerScorer(recipe, student, needs, folder, budget, world)
+    if _by_spans(config):
+        return SpanScorer(teacher, student, teacher_format(recipe), folder, budget, world)
+    return LocalScorer(teacher, teacher_format(recipe), needs, folder, budget, world)
 
-    def scores(self, needs: Needs, folder: Path) -> Scores:
-        """Its scores, kept in `folder`."""
-        budget = self.config.tokens_per_batch
-        if self.teacher is None:
-            return ServedScores(self.recipe, self.student, needs, folder, budget, self.world)
-        if self._by_spans:
-            return SpanScores(self.teacher, self.student, teacher_format(self.recipe), folder, budget, self.world)
-        return TeacherScores(self.teacher, teacher_format(self.recipe), needs, folder, budget, self.world)
+
+def _by_spans(config: Training) -> bool:
+    return isinstance(config, Opd) and config.by_spans

@@ -1,8 +1,10 @@
-"""The teacher's scores from a server: rows go out in requests of so many tokens, and are kept as they come back."""
+"""The teacher's scores from a server, which is sent rows in requests of a limited number of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,31 +13,32 @@ from cohobate.config import Recipe
 from cohobate.core.errors import TeacherError
 from cohobate.models.chat_template import teacher_format
 from cohobate.models.loading import LoadedModel, ModelOutline, outline
+from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
 from cohobate.store.ledger import UNKNOWN, ModelCost
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 from cohobate.training.distributed import World
 from cohobate.training.objectives.ghost import top_k_ghosts
-from cohobate.training.scoring.local import Known, Needs, Scores
+from cohobate.training.scoring.base import TeacherNeeds, TeacherScorer
 
 
 def scoring_tokenizer(recipe: Recipe, student: LoadedModel | ModelOutline) -> Any:
-    """With what the teacher's prompts are written: its own tokenizer; an endpoint's is the student's unless named."""
+    """The tokenizer of the teacher's prompts: its own; for an endpoint, the one that is named, or the student's."""
     if recipe.teacher.is_folder:
         return outline(recipe.teacher.model).tokenizer
     return outline(recipe.teacher.tokenizer).tokenizer if recipe.teacher.tokenizer else student.tokenizer
 
 
-class ServedScores(Scores):
-    """Scores by the servers at teacher.base_url: requests of at most `token_budget` tokens (a longer row is one).
+class ServerScorer(TeacherScorer):
+    """Scores by the servers at teacher.base_url, in requests of at most `token_budget` tokens (a longer row is one).
 
     Concurrency, patience and attempts are those of [triples]. Raises EndpointError where the server does not score,
-    TeacherError when it has been away for too long; what it said by then is kept.
+    TeacherError when it has been away for too long; the scores that came before are saved.
     """
 
     def __init__(
-        self, recipe: Recipe, student: LoadedModel, needs: Needs, folder: Any, token_budget: int, world: World
+        self, recipe: Recipe, student: LoadedModel, needs: TeacherNeeds, folder: Path, token_budget: int, world: World
     ) -> None:
         teacher = recipe.teacher
         cost = ModelCost.of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
@@ -46,7 +49,7 @@ class ServedScores(Scores):
         self.exchange: Exchange[ScoreRequest, list[RowScore] | Unscored]
         self.exchange = Exchange(teacher, recipe.triples, ScoreWire(teacher))
 
-    def ask(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, Known]]:
+    def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:
         requests = list(in_requests(rows, self.token_budget, self.top_k))
         failed: list[Unscored] = []
         try:
@@ -54,7 +57,7 @@ class ServedScores(Scores):
                 failed += [item for item in batch if isinstance(item, Unscored)]
                 scores = [score for item in batch if not isinstance(item, Unscored) for score in item]
                 if scores:
-                    yield {score.number: self._known(score) for score in scores}
+                    yield {score.number: self._token_scores(score) for score in scores}
         finally:
             self.exchange.stop()
         if failed:
@@ -63,18 +66,18 @@ class ServedScores(Scores):
     def stop(self) -> None:
         self.exchange.cancel()
 
-    def _known(self, found: RowScore) -> Known:
-        known = {"teacher_logprobs": torch.tensor(found.logprobs)}
+    def _token_scores(self, row: RowScore) -> TokenScores:
+        scores = TokenScores(torch.tensor(row.logprobs))
         if not self.top_k:
-            return known
-        shape = (len(found.logprobs), self.top_k)
-        ids = torch.tensor(found.top_ids, dtype=torch.long).reshape(shape)
-        logprobs = torch.tensor(found.top_logprobs).reshape(shape)
+            return scores
+        shape = (len(row.logprobs), self.top_k)
+        ids = torch.tensor(row.top_ids, dtype=torch.long).reshape(shape)
+        logprobs = torch.tensor(row.top_logprobs).reshape(shape)
         if self.needs.ghosts:
-            known["ghost_ids"] = top_k_ghosts(ids, logprobs, self.shared)
+            scores = replace(scores, ghost_ids=top_k_ghosts(ids, logprobs, self.shared))
         if self.needs.top_k is not None:
-            known |= {"teacher_top_ids": ids, "teacher_top_logprobs": logprobs}
-        return known
+            scores = replace(scores, top_ids=ids, top_logprobs=logprobs)
+        return scores
 
 
 def in_requests(rows: Mapping[int, TrainingSequence], token_budget: int, top_k: int) -> Iterator[ScoreRequest]:

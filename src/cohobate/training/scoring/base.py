@@ -1,0 +1,129 @@
+"""The teacher's scores of a step's tokens: log-probabilities, hidden states, most probable tokens.
+
+Scores are saved as they arrive, in files of the step, until a snapshot makes a replay of that step impossible. A run
+that was killed has the teacher score only the rest, and a replay reads the scores here: the rollout log has a copy of
+the log-probabilities for its readers, and whole distributions are too large for it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cohobate.core.atomic_files import replacing
+from cohobate.models.chat_template import PromptFormat, question_ids
+from cohobate.models.logprobs import TokenScores
+from cohobate.models.sequence import TrainingSequence
+from cohobate.store.ledger import LedgerEntry, ModelCost, entry
+from cohobate.training.distributed import World
+
+
+@dataclass(frozen=True)
+class TeacherNeeds:
+    """The scores that an objective needs beside the log-probabilities of the tokens themselves.
+
+    hidden: last hidden states, of which whole distributions are made; top_k: so many of the most probable tokens, None
+    for none; ghosts: the most probable token.
+    """
+
+    hidden: bool = False
+    top_k: int | None = None
+    ghosts: bool = False
+
+
+@dataclass(frozen=True)
+class ScoringInput:
+    """A response to score: its row in the step, the text of its question, its token ids."""
+
+    row: int
+    question: str
+    response_ids: Sequence[int]
+
+
+class TeacherScorer(ABC):
+    """Scores given tokens under the teacher's own prompt; the scores of a step are saved in `folder`."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        prompt_format: PromptFormat,
+        needs: TeacherNeeds,
+        folder: Path,
+        world: World,
+        cost: ModelCost,
+    ) -> None:
+        self.tokenizer, self.prompt_format, self.needs = tokenizer, prompt_format, needs
+        self.folder, self.world, self.cost = folder, world, cost
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @abstractmethod
+    def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterable[dict[int, TokenScores]]:
+        """The scores of `rows` by their numbers, some at a time: log-probabilities and what `needs` names."""
+
+    def prompt_tokens(self, question: str) -> int:
+        """Length of the prompt under which the teacher scores an answer to `question`."""
+        return len(question_ids(self.tokenizer, question, self.prompt_format))
+
+    def teacher_ids(self, response_ids: Sequence[int]) -> Sequence[int]:
+        """The tokens that the teacher scores for the student's `response_ids`."""
+        return response_ids
+
+    def score(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores]:
+        """The scores of `inputs`: those that are saved of `step`, and of the others new ones, which are saved."""
+        scores = self._saved(step)
+        rows = {}
+        for item in inputs:
+            if item.row not in scores:
+                prompt = question_ids(self.tokenizer, item.question, self.prompt_format)
+                rows[item.row] = TrainingSequence([*prompt, *self.teacher_ids(item.response_ids)], len(prompt))
+        part = len(self._files(step, self.world.rank))
+        for arrived in self.score_rows(rows) if rows else ():
+            tensors = {
+                f"{row}.{name}": value for row, item in arrived.items() for name, value in item.features().items()
+            }
+            with replacing(self.folder / f"step-{step:06d}-{self.world.rank}-{part:05d}.safetensors") as temporary:
+                save_file(tensors, temporary)
+            scores |= arrived
+            part += 1
+        return [self.aligned(item, scores[item.row]) for item in inputs]
+
+    def load(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores] | None:
+        """The saved scores of `inputs`, whichever process made them; None if one is missing."""
+        scores = self._saved(step)
+        if any(item.row not in scores for item in inputs):
+            return None
+        return [self.aligned(item, scores[item.row]) for item in inputs]
+
+    def aligned(self, item: ScoringInput, scores: TokenScores) -> TokenScores:
+        """Scores of the student's tokens from those of `teacher_ids`."""
+        return scores
+
+    def stop(self) -> None:  # noqa: B027  a model in this process ends by itself
+        """Abandon the scoring that another thread waits for; what is saved stays."""
+
+    def forget(self, step: int) -> None:
+        """Drop what this process saved of the steps before `step`."""
+        for path in self.folder.glob(f"step-*-{self.world.rank}-*.safetensors"):
+            if int(path.stem.split("-")[1]) < step:
+                path.unlink()
+
+    def entry(self, stage: str, prompts: Sequence[int], responses: Sequence[int]) -> LedgerEntry:
+        """The ledger's entry for scoring sequences of these lengths."""
+        return entry(stage, "teacher", "scoring", self.cost, prompts, responses)
+
+    def _saved(self, step: int) -> dict[int, TokenScores]:
+        features: dict[int, dict[str, torch.Tensor]] = {}
+        for path in self._files(step, "*"):
+            for key, value in load_file(path).items():
+                row, _, name = key.partition(".")
+                features.setdefault(int(row), {})[name] = value
+        return {row: TokenScores.from_features(values) for row, values in features.items()}
+
+    def _files(self, step: int, rank: int | str) -> list[Path]:
+        return sorted(self.folder.glob(f"step-{step:06d}-{rank}-*.safetensors"))

@@ -12,7 +12,7 @@ import time
 
 from cohobate.config import Verification
 from cohobate.evaluation.verifiers.verdict import Case
-from cohobate.evaluation.verifiers.verify import judge
+from cohobate.evaluation.verifiers.verify import verdicts_of
 
 
 def integers(rng: random.Random) -> tuple[str, str]:
@@ -67,7 +67,7 @@ def main() -> None:
     for name, kinds in (("exact", KINDS), ("numeric", ordinary), ("math", KINDS), ("math", algebra)):
         judged = cases(count, kinds)
         began = time.monotonic()
-        verdicts = judge(Verification(name=name, workers=workers), judged)
+        verdicts = verdicts_of(Verification(name=name, workers=workers), judged)
         seconds = time.monotonic() - began
         labels = {label: sum(v.label == label for v in verdicts) for label in ("correct", "incorrect", "undecided")}
         kinds_named = "+".join(kind.__name__ for kind in kinds)

@@ -18,7 +18,7 @@ from cohobate.datasets.export.export import Request, export
 from cohobate.datasets.selection import Selection
 from cohobate.evaluation.verifiers.judge import read_verdict
 from cohobate.evaluation.verifiers.verdict import Case
-from cohobate.evaluation.verifiers.verify import check, judge, verifier
+from cohobate.evaluation.verifiers.verify import check, verdicts_of, verifier
 from cohobate.stages import evaluation, preflight, questions, sft, triples
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Artifact, Store
@@ -79,7 +79,7 @@ REPLIES: list[tuple[Any, str, str]] = [
 def test_every_reply_ends_as_a_verdict_with_what_was_said(server: WireServer, data: Path) -> None:
     server.plan = lambda body, time: REPLIES[int(prompt(body).split("Question ")[1].split("?")[0])][0](body)
     cases = [Case("4", "5", question=f"Question {n}?", response="So.\nAnswer: 4") for n in range(len(REPLIES))]
-    found = judge(spec(server, timeout=0.3, attempts=1, max_failures=1.0), cases)
+    found = verdicts_of(spec(server, timeout=0.3, attempts=1, max_failures=1.0), cases)
     for verdict, (_, label, said) in zip(found, REPLIES, strict=True):
         assert verdict.label == label and (verdict.reason or "").startswith(said)
     assert len(server.seen) == len(REPLIES)
@@ -95,7 +95,7 @@ def test_what_is_asked_is_the_prompt_with_its_fields_at_temperature_0(server: Wi
         Case("4", None, question="2 + 2?", response="\\boxed{4}", truncated=True),
         Case(None, "5", question="cut?", response="So", truncated=True),
     ]
-    found = judge(chosen, [*cases, cases[0]])
+    found = verdicts_of(chosen, [*cases, cases[0]])
     assert [verdict.label for verdict in found] == ["correct"] * 3 + ["undecided", "correct"]
     assert sorted(prompt(seen.body) for seen in server.seen) == [
         "2 + 2 {gold}?|5|Two and two.|4|a page|{other}",

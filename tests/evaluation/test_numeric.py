@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cohobate.config import Verification
 from cohobate.evaluation.verifiers.numeric import compare, read_number
 from cohobate.evaluation.verifiers.verdict import Case
-from cohobate.evaluation.verifiers.verify import judge
+from cohobate.evaluation.verifiers.verify import verdicts_of
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_number_that_an_answer_is(text: str, value: Fraction | int | None) -
     ],
 )
 def test_numbers_are_compared_as_numbers(answer: str, gold: str, label: str) -> None:
-    [verdict] = judge(Verification(name="numeric"), [Case(answer, gold)])
+    [verdict] = verdicts_of(Verification(name="numeric"), [Case(answer, gold)])
     assert verdict.label == label
     assert (verdict.reason is None) == (label == "correct")
 

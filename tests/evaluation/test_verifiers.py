@@ -18,7 +18,7 @@ from cohobate.config import Verification
 from cohobate.core.errors import VerifierError
 from cohobate.evaluation.verifiers import symbolic, verify
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
-from cohobate.evaluation.verifiers.verify import judge
+from cohobate.evaluation.verifiers.verify import verdicts_of
 
 SECONDS = 1.0
 TIME_OUT = Verdict("undecided", "time-out")
@@ -26,7 +26,7 @@ TIME_OUT = Verdict("undecided", "time-out")
 
 def math(*pairs: tuple[str, str], workers: int = 2) -> list[Verdict]:
     spec = Verification(name="math", seconds=SECONDS, workers=workers)
-    return judge(spec, [Case(answer, gold) for answer, gold in pairs])
+    return verdicts_of(spec, [Case(answer, gold) for answer, gold in pairs])
 
 
 def function(name: str, **values: Any) -> Verification:
@@ -101,7 +101,7 @@ GOLD = st.one_of(
 @given(GOLD)
 def test_a_verifier_accepts_its_own_gold(gold: str) -> None:
     for name in ("exact", "numeric", "math"):
-        [verdict] = judge(Verification(name=name), [Case(gold, gold)])
+        [verdict] = verdicts_of(Verification(name=name), [Case(gold, gold)])
         assert verdict in (Verdict("correct"), Verdict("undecided", "unusable gold answer"))
 
 
@@ -143,7 +143,7 @@ def test_what_hangs_or_crashes_is_undecided_and_the_rest_is_judged(workers: int)
         "exit": Verdict("undecided", "the worker died (exit status 3)"),
     }
     answers = ["7", *(part for name in hostile for part in (name, "7", "8"))]
-    verdicts = judge(function("misbehaves", workers=workers, seconds=0.4), [Case(a, "7") for a in answers])
+    verdicts = verdicts_of(function("misbehaves", workers=workers, seconds=0.4), [Case(a, "7") for a in answers])
     others = {"7": Verdict("correct"), "8": Verdict("incorrect", "another answer")}
     assert verdicts == [{**hostile, **others}[answer] for answer in answers]
 
@@ -151,7 +151,7 @@ def test_what_hangs_or_crashes_is_undecided_and_the_rest_is_judged(workers: int)
 def test_workers_killed_in_the_middle_lose_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COHOBATE_TEST_MARKS", str(tmp_path))
     cases = [Case(str(n), str(n - n % 2)) for n in range(9)]
-    verdicts = judge(function("dies_once", workers=2), cases)
+    verdicts = verdicts_of(function("dies_once", workers=2), cases)
     assert [verdict.label == "correct" for verdict in verdicts] == [n % 2 == 0 for n in range(9)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "6"]
 
@@ -163,7 +163,7 @@ def test_a_function_sees_the_sample_and_may_give_its_reason() -> None:
         Case(None, None, question="q", response="?"),
         Case(None, "5", truncated=True, question="q", response="So"),
     ]
-    assert judge(function("explains"), cases) == [
+    assert verdicts_of(function("explains"), cases) == [
         Verdict("correct"),
         Verdict("incorrect", "no argument"),
         Verdict("undecided", "no gold for q"),
@@ -172,22 +172,22 @@ def test_a_function_sees_the_sample_and_may_give_its_reason() -> None:
 
 
 def test_what_a_function_prints_does_no_harm() -> None:
-    assert judge(function("shouts"), [Case("a", "A"), Case("b", "A")]) == [
+    assert verdicts_of(function("shouts"), [Case("a", "A"), Case("b", "A")]) == [
         Verdict("correct"),
         Verdict("incorrect", "another answer"),
     ]
 
 
 def test_an_error_in_a_function_is_the_reason_of_its_sample() -> None:
-    [verdict] = judge(function("fails"), [Case("5", "5")])
+    [verdict] = verdicts_of(function("fails"), [Case("5", "5")])
     assert verdict == Verdict("undecided", "the verifier failed: ZeroDivisionError: always")
-    [verdict] = judge(function("says_yes"), [Case("5", "5")])
+    [verdict] = verdicts_of(function("says_yes"), [Case("5", "5")])
     assert verdict.label == "undecided" and "'yes', not True, False or None" in (verdict.reason or "")
 
 
 def test_a_function_that_always_fails_stops_early() -> None:
     with pytest.raises(VerifierError, match=r"each of the first 20 samples .*ZeroDivisionError"):
-        judge(function("fails"), [Case(str(n), "5") for n in range(30)])
+        verdicts_of(function("fails"), [Case(str(n), "5") for n in range(30)])
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_what_changes_the_verdicts_is_identity_and_the_rest_is_not(
     for body in ("return True", "return False"):
         Path("mine.py").write_text(f"def check(**case):\n    {body}\n")
         marks.add(verify.identity(Verification(name="mine:check"))["name"])
-        [verdict] = judge(Verification(name="mine:check"), [Case("5", "5")])
+        [verdict] = verdicts_of(Verification(name="mine:check"), [Case("5", "5")])
         assert verdict.label == ("correct" if body == "return True" else "incorrect")
     assert len(marks) == 2
 
@@ -237,9 +237,9 @@ def test_what_changes_the_verdicts_is_identity_and_the_rest_is_not(
 def test_no_worker_outlives_the_caller(number: signal.Signals) -> None:
     program = (
         "from cohobate.config import Verification\nfrom cohobate.evaluation.verifiers.verdict import Case\n"
-        "from cohobate.evaluation.verifiers.verify import judge\n"
+        "from cohobate.evaluation.verifiers.verify import verdicts_of\n"
         "spec = Verification(name='tests.support.verifiers:slow', seconds=1, workers=2)\n"
-        "judge(spec, [Case(str(n), '1') for n in range(999)])"
+        "verdicts_of(spec, [Case(str(n), '1') for n in range(999)])"
     )
     caller = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     workers = _wait_for(lambda: children(caller.pid), 2)

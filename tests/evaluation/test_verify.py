@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cohobate.config.triples import VERIFIERS as NAMES
 from cohobate.core.answer_text import exactly, normalise
-from cohobate.evaluation.verifiers.verdict import Verdict
-from cohobate.evaluation.verifiers.verify import EXACT
+from cohobate.evaluation.verifiers.exact import EXACT
+from cohobate.evaluation.verifiers.verdict import Case, Verdict
+from cohobate.evaluation.verifiers.verify import VERIFIERS
 
 CORRECT = Verdict("correct")
 WRONG = Verdict("incorrect", "another answer")
@@ -68,31 +70,31 @@ def test_another_answer_is_not_correct(answer: str, gold: str) -> None:
 def test_a_verdict_is_correct_incorrect_or_undecided(
     answer: str | None, gold: str | None, truncated: bool, verdict: Verdict
 ) -> None:
-    assert EXACT(answer, gold, truncated=truncated) == verdict
+    assert EXACT.verdict(Case(answer, gold, truncated)) == verdict
 
 
 @pytest.mark.parametrize("gold", ["", "  ", "proof", "Proof", "NOTFOUND", " not found ", "None", "N/A"])
 def test_a_gold_answer_that_is_none_decides_nothing(gold: str) -> None:
-    assert EXACT(gold, gold, truncated=False) == Verdict("undecided", "unusable gold answer")
+    assert EXACT.verdict(Case(gold, gold, False)) == Verdict("undecided", "unusable gold answer")
 
 
 @given(st.none() | st.text(), st.none() | st.text(), st.booleans())
 def test_any_text_gets_a_verdict_with_a_reason_unless_correct(
     answer: str | None, gold: str | None, truncated: bool
 ) -> None:
-    verdict = EXACT(answer, gold, truncated=truncated)
+    verdict = EXACT.verdict(Case(answer, gold, truncated))
     assert verdict.label in ("correct", "incorrect", "undecided")
     assert (verdict.reason is None) == (verdict.label == "correct")
 
 
 @given(st.text(), st.booleans())
 def test_a_gold_answer_is_accepted_or_refused_but_never_wrong(gold: str, truncated: bool) -> None:
-    assert EXACT(gold, gold, truncated=truncated).label != "incorrect"
+    assert EXACT.verdict(Case(gold, gold, truncated)).label != "incorrect"
 
 
 @given(st.integers())
 def test_thousands_may_be_grouped(number: int) -> None:
-    assert EXACT(f"{number:,}", str(number), truncated=False) == CORRECT
+    assert EXACT.verdict(Case(f"{number:,}", str(number), False)) == CORRECT
 
 
 @given(st.integers(), st.integers())
@@ -103,3 +105,7 @@ def test_different_integers_are_different_answers(a: int, b: int) -> None:
 @given(st.text("0123456789,. $abAB\t"))
 def test_what_is_normal_stays_as_it_is(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
+
+
+def test_every_name_that_a_recipe_may_give_has_its_verifier() -> None:
+    assert set(VERIFIERS) == set(NAMES)

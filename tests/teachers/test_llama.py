@@ -11,7 +11,7 @@ import pytest
 from cohobate.config import Judge, Recipe, Verification
 from cohobate.core.errors import UserError
 from cohobate.evaluation.verifiers.verdict import Case
-from cohobate.evaluation.verifiers.verify import judge
+from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.loading import load
 from cohobate.stages.preflight import Check, check
 from cohobate.teachers.endpoint.scoring_checks import require_scores
@@ -138,9 +138,9 @@ def test_its_replies_are_read_as_verdicts_or_as_the_reason_for_none(url: str, da
         Case("3", "5", question="2", response="Answer: 3"),
         Case("3 " * 600, "5", question="2", response="Answer: 3"),
     ]
-    plain, long = judge(Verification(name="judge", judge=asked), cases)
+    plain, long = verdicts_of(Verification(name="judge", judge=asked), cases)
     assert (plain.label, plain.reason) == ("undecided", "unclear reply: 2 + 3 = 5. Answer: 5")
     assert long.label == "undecided" and "maximum context length is 512 tokens" in (long.reason or "")
     cut = Verification(name="judge", judge=asked.model_copy(update={"max_tokens": 3}))
-    [verdict] = judge(cut, cases[:1])
+    [verdict] = verdicts_of(cut, cases[:1])
     assert (verdict.reason or "").startswith("reply cut at the token limit: 2")

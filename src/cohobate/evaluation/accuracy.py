@@ -12,16 +12,15 @@ from cohobate.config import Verification
 from cohobate.core import schema
 from cohobate.core.answer_parsing import parse, parse_plain
 from cohobate.core.statistics import Interval, wilson
-from cohobate.evaluation.verifiers.judge import spent
+from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
-from cohobate.evaluation.verifiers.verify import judge
+from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import PromptFormat, decode, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling import sampler
 from cohobate.store.ledger import LedgerEntry
 
 _LABELS = ("student", "split", "decoding")
-Entries = list[LedgerEntry]
 _SCHEMA = {name: kind for name, kind in schema.ANSWERS.polars.items() if name not in _LABELS}
 
 
@@ -68,7 +67,7 @@ def answer(
         done=done,
     )
     cases = [_case(model, prompt_format, row, response) for row, response in zip(asked, sampled, strict=True)]
-    verdicts = judge(exam.verifier, cases, paid_by=exam.paid_by)
+    verdicts = verdicts_of(exam.verifier, cases, paid_by=exam.paid_by)
     graded = zip(asked, indices, prompts, sampled, cases, verdicts, strict=True)
     return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
 
@@ -104,15 +103,18 @@ def _graded(
     }
 
 
-def judging(verifier: Verification, questions: pl.DataFrame, answers: pl.DataFrame, stage: str, mark: str) -> Entries:
-    """What a judge took to judge `answers` to `questions`; nothing for other verifiers."""
+def judge_ledger(
+    verifier: Verification, questions: pl.DataFrame, answers: pl.DataFrame, stage: str, payer: str
+) -> list[LedgerEntry]:
+    """The ledger entries of a judge of `answers` to `questions`; none for other verifiers."""
     if verifier.judge is None or verifier.name != "judge":
         return []
     truncated = (pl.col("finish_reason") == "length").alias("truncated")
-    asked = questions.select("question_id", "question").unique("question_id")
-    rows = answers.join(asked, on="question_id", how="left", maintain_order="left")
+    texts = questions.select("question_id", "question").unique("question_id")
+    rows = answers.join(texts, on="question_id", how="left", maintain_order="left")
     columns = rows.select("answer_extracted", "gold_answer", truncated, "question", "response")
-    entries, _ = spent(verifier.judge, [Case(*row) for row in columns.iter_rows()], stage, mark, "evaluation")
+    cases = [Case(*row) for row in columns.iter_rows()]
+    entries, _ = judge.usage(verifier.judge, cases, stage, payer, "evaluation")
     return entries
 
 

@@ -170,7 +170,7 @@ def _metrics(found: pl.DataFrame, verdicts: pl.DataFrame, workspace: Workspace) 
     )
     return {
         **facts.collect().row(0, named=True),
-        **labels.counts(verdicts),
+        **labels.summary(verdicts),
         "failures": pl.scan_parquet(workspace.path / "failures.parquet").select(pl.len()).collect().item(),
         "sources": counts(samples.select("source_name").collect()["source_name"]),
         "rejected": _counted(found),

@@ -61,7 +61,7 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
 
     from cohobate.core import progress, schema
     from cohobate.core.parquet import write_table
-    from cohobate.evaluation.accuracy import judging
+    from cohobate.evaluation.accuracy import judge_ledger
     from cohobate.models.torch_setup import prepare_torch
 
     prepare_torch(recipe.runtime)
@@ -74,7 +74,7 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
     answers = pl.concat(frames)
     write_table(answers, schema.ANSWERS, workspace.path / "answers.parquet")
     asked_of = pl.concat(suites.values())
-    judged = judging(recipe.triples.verifier, asked_of, answers, "evaluation", workspace.fingerprint)
+    judged = judge_ledger(recipe.triples.verifier, asked_of, answers, "evaluation", workspace.fingerprint)
     ledger = [*_ledger(candidates, answers), *judged]
     return Outcome(len(answers), ledger=ledger, scores=_scores(recipe, answers))
 

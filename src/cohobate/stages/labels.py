@@ -69,11 +69,11 @@ def _build(triples: Artifact, spec: Verification, workspace: Workspace) -> Outco
     verify.check(spec)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=COLUMNS)
     verdicts = labels.label(samples, spec, workspace.scratch, workspace.fingerprint)
-    judging, judged = labels.judged(samples, verdicts, spec, LABELS, workspace.fingerprint)
+    ledger, judge_metrics = labels.judge_usage(samples, verdicts, spec, LABELS, workspace.fingerprint)
     tables = {
         "verdicts": (verdicts, schema.VERDICTS),
         "aggregates": (labels.aggregate(samples, verdicts), schema.AGGREGATES),
     }
     for name, (frame, declared) in tables.items():
         write_table(frame, declared, workspace.path / f"{name}.parquet")
-    return Outcome(len(verdicts), {**labels.counts(verdicts), **judged}, judging)
+    return Outcome(len(verdicts), {**labels.summary(verdicts), **judge_metrics}, ledger)

@@ -93,7 +93,7 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
 
 def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> tuple[Any, list[LedgerEntry]]:
     from cohobate.core import progress
-    from cohobate.evaluation.accuracy import Exam, answer, judging
+    from cohobate.evaluation.accuracy import Exam, answer, judge_ledger
     from cohobate.evaluation.pass_at_k import asked
     from cohobate.models.chat_template import student_format
     from cohobate.models.sampling.sampler import Decoding
@@ -107,7 +107,7 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
         frame = answer(model, student_format(recipe), questions, exam, done=bar.advance)
     lengths = frame["prompt_tokens"].to_list(), frame["tokens"].to_list()
     spent = entry("suites", "student", "evaluation", ModelCost.of(model.model.config), *lengths)
-    return frame, [spent, *judging(verifier, questions, frame, "suites", workspace.fingerprint)]
+    return frame, [spent, *judge_ledger(verifier, questions, frame, "suites", workspace.fingerprint)]
 
 
 def _score(student: str, suite: Suite, answers: pl.DataFrame) -> Score:

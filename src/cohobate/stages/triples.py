@@ -127,7 +127,7 @@ def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
         }
         total = rows.found.rows.count()
         judge = stack.enter_context(
-            labels.labelling(recipe.triples.verifier, total, workspace.scratch, workspace.fingerprint)
+            labels.labeller(recipe.triples.verifier, total, workspace.scratch, workspace.fingerprint)
         )
         for samples in rows.pieces():
             verdicts = judge(samples)
@@ -183,16 +183,15 @@ def _judged(recipe: Recipe, workspace: Workspace, verdicts: pl.DataFrame) -> tup
     import polars as pl
 
     from cohobate.core import progress
-    from cohobate.evaluation.verifiers import judge as judging
-    from cohobate.evaluation.verifiers import labels
+    from cohobate.evaluation.verifiers import judge, labels
     from cohobate.stages.labels import COLUMNS
 
     spec = recipe.triples.verifier
     if spec.name != "judge":
         return [], {}
     samples = pl.read_parquet(workspace.path / "triples.parquet", columns=COLUMNS)
-    work, counted = labels.judged(samples, verdicts, spec, "triples", workspace.fingerprint)
-    for line in judging.sentences(counted):
+    work, counted = labels.judge_usage(samples, verdicts, spec, "triples", workspace.fingerprint)
+    for line in judge.sentences(counted):
         progress.say(line)
     return work, counted
 
@@ -220,7 +219,7 @@ def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[F
     return {
         "samples": len(samples),
         "questions": samples["question_id"].n_unique(),
-        **labels.counts(verdicts),
+        **labels.summary(verdicts),
         "mean_completion_tokens": samples["completion_tokens"].mean(),
         "truncated": samples["truncated"].mean(),
         "failures": len(failures),

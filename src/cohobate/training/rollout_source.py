@@ -12,7 +12,7 @@ import polars as pl
 from cohobate.config import Recipe
 from cohobate.core.answer_parsing import parse
 from cohobate.evaluation.verifiers.verdict import Case
-from cohobate.evaluation.verifiers.verify import judge
+from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import decode, question_ids, student_format
 from cohobate.models.logprobs import TokenScores
 from cohobate.store import ledger
@@ -191,7 +191,8 @@ class RolloutSource(Source):
         for item in rollouts:
             question, answer = questions[item.row], parse(item.text).answer
             cases.append(Case(answer, question["gold_answer"], item.truncated, question["question"], item.text))
-        rewards = [{"correct": 1.0, "incorrect": 0.0}.get(verdict.label) for verdict in judge(self.verifier, cases)]
+        verdicts = verdicts_of(self.verifier, cases)
+        rewards = [{"correct": 1.0, "incorrect": 0.0}.get(verdict.label) for verdict in verdicts]
         return [replace(item, reward=reward) for item, reward in zip(rollouts, rewards, strict=True)]
 
     def _scored(

@@ -69,7 +69,7 @@ class Points:
             **summary.accuracy.as_row("accuracy"),
             **flops_by_model(spent),
         }
-        judged = accuracy.judging(self.verifier, self.questions, answers, self.stage, self._mark(step))
+        judged = accuracy.judge_ledger(self.verifier, self.questions, answers, self.stage, self._mark(step))
         write_json_atomic(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
 
     def _mark(self, step: int) -> str:

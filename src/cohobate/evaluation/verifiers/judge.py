@@ -1,24 +1,26 @@
-"""The verifier `judge`: a language model says whether an answer is right.
+"""The verifier `judge`: a language model decides whether an answer is right.
 
-Its replies are stored like a teacher's, under what it was asked, so that the same answer is never judged twice by the
-same model and prompt. A reply whose last line is +1 or -1 is a verdict; anything else - words, a refusal, a time-out -
-leaves the answer undecided, with what came instead as the reason.
+Its replies are stored like a teacher's, under the hash of the request, so that the same model and prompt never judge
+the same answer twice. A reply whose last line is +1 or -1 is a verdict. Anything else - words, a refusal, a time-out -
+leaves the answer undecided, and is the reason.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Judge
+from cohobate.config import Judge, Verification
 from cohobate.core.answer_parsing import parse
 from cohobate.core.answer_text import usable
 from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
-from cohobate.evaluation.verifiers.verdict import Case, Label, Verdict
+from cohobate.evaluation.verifiers.verdict import TRUNCATED, Case, Label, Verdict
 from cohobate.store.ledger import UNKNOWN, LedgerEntry, ModelCost, Paid, Work, entry
 from cohobate.teachers.base import Batch, Failure, Request, teacher_fingerprint
 from cohobate.teachers.response_store import ResponseStore
@@ -27,118 +29,144 @@ if TYPE_CHECKING:
     import polars as pl
 
 PREFIX = "judge:"
-# Fields of the prompt; one pass, so that what stands in an answer is never taken for a field.
+# Fields of the prompt, replaced in one pass: braces in an answer are never taken for a field.
 _FIELD = re.compile(r"\{(question|gold|rationale|answer|response|document)\}")
-_SAID = re.compile(r"(?:verdict|reply|score|judge?ment)?\s*[:=]?\s*([+\-−–]?)\s?1\W*", re.IGNORECASE)
+_LAST_LINE = re.compile(r"(?:verdict|reply|score|judge?ment)?\s*[:=]?\s*([+\-−–]?)\s?1\W*", re.IGNORECASE)
 _LONGEST_REASON = 300
-# What the provider will not judge is a reply, not a failure of the judge.
+# A refusal of the provider is a reply, not a failure of the judge.
 _REFUSED = "Refused"
 
 
 def identity(judge: Judge) -> dict[str, Any]:
-    """What changes the verdicts: the model, what it is asked, and how."""
+    """What changes the verdicts of a judge: the model, its prompt, and how it is sampled."""
     return {**judge.identity(), "model": teacher_fingerprint(judge)}
 
 
-def name(judge: Judge) -> str:
-    """judge:MODEL@8 hex, the name of its verdicts: another model or prompt is another judge."""
-    return f"{PREFIX}{PurePath(judge.model).name}@{hash_value(identity(judge))[:8]}"
+def verifier(spec: Verification) -> JudgeVerifier:
+    """The judge that the recipe names."""
+    assert spec.judge is not None, "the recipe's section refuses the verifier judge without a model"
+    return JudgeVerifier(spec.judge)
 
 
-def check(judge: Judge) -> None:
-    """Refuse before spending. Raises EndpointError without the key, ModelError without the model."""
-    if judge.is_endpoint:
-        from cohobate.teachers.kinds import open_backend
+@dataclass(frozen=True)
+class JudgeVerifier:
+    """The replies of a language model as verdicts."""
 
-        open_backend(judge, judge)
-    else:
-        teacher_fingerprint(judge)
+    judge: Judge
+    version: int = 1
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Model, prompt and sampling. Raises ModelError without the model."""
+        return {"judge": identity(self.judge)}
+
+    @property
+    def name(self) -> str:
+        """judge:MODEL@8 hex: another model or prompt is another judge."""
+        return f"{PREFIX}{PurePath(self.judge.model).name}@{hash_value(self.settings['judge'])[:8]}"
+
+    def check(self) -> None:
+        """Refuse before spending. Raises EndpointError without the key, ModelError without the model."""
+        if self.judge.is_endpoint:
+            from cohobate.teachers.kinds import open_backend
+
+            open_backend(self.judge, self.judge)
+        else:
+            teacher_fingerprint(self.judge)
+
+    def verdicts(self, cases: Sequence[Case], done: Callable[[int], None], paid_by: str) -> list[Verdict]:
+        """A verdict for each case, in order; equal cases are judged once, and those of earlier runs not at all.
+
+        Raises EndpointError or TeacherError when the judge fails systematically; its replies so far stay stored.
+        """
+        requests = _requests(self.judge, cases)
+        by_key = {request.key: request for request in requests if request is not None}
+        repeats = Counter(request.key for request in requests if request is not None)
+        store = ResponseStore()
+        replies = _replies(store, by_key, self.judge)
+        done(len(cases) - sum(repeats[key] for key in by_key if key not in replies))
+        missing = [request for key, request in by_key.items() if key not in replies]
+        failures: dict[str, Failure] = {}
+        if missing:
+            failures = _ask(self.judge, missing, store, paid_by, lambda key: done(repeats[key]))
+            _refuse_failures(self.judge, failures, len(by_key))
+            replies = _replies(store, by_key, self.judge)
+        return [_verdict(request, replies, failures) for request in requests]
 
 
-def decide(judge: Judge, cases: Sequence[Case], done: Callable[[int], None], paid_by: str) -> list[Verdict]:
-    """A verdict for each case, in order; equal cases are asked once, and those of earlier runs not at all.
+@dataclass(frozen=True)
+class JudgeUsage:
+    """The replies that a judge gave, and their cost in USD; None where the judge has no price."""
 
-    Raises EndpointError or TeacherError when the judge fails systematically; its replies so far are kept.
-    """
-    asked = _requests(judge, cases)
-    wanted = {request.key: request for request in asked if request is not None}
-    times = Counter(request.key for request in asked if request is not None)
-    store = ResponseStore()
-    replies = _replies(store, wanted, judge)
-    done(len(cases) - sum(times[key] for key in wanted if key not in replies))
-    missing = [request for key, request in wanted.items() if key not in replies]
-    failures: dict[str, Failure] = {}
-    if missing:
-        failures = _ask(judge, missing, store, paid_by, lambda key: done(times[key]))
-        _refuse_failures(judge, failures, len(wanted))
-        replies = _replies(store, wanted, judge)
-    return [_verdict(request, replies, failures) for request in asked]
+    model: str
+    replies: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+
+    def as_row(self) -> dict[str, Any]:
+        """The usage as JSON values."""
+        return asdict(self)
 
 
-def spent(
-    judge: Judge, cases: Sequence[Case], stage: str, mark: str, work: Work = "judging"
-) -> tuple[list[LedgerEntry], dict[str, Any]]:
-    """What judging `cases` took, by who paid: `mark` here, others earlier. Ledger, and counts with the cost in USD."""
-    wanted = {request.key: request for request in _requests(judge, cases) if request is not None}
-    found = ResponseStore().find(list(wanted), judge.max_tokens)
-    here = found["paid_by"] == mark
-    payers: tuple[tuple[Paid, pl.DataFrame], ...] = (("here", found.filter(here)), ("earlier", found.filter(~here)))
+def usage(
+    judge: Judge, cases: Sequence[Case], stage: str, payer: str, work: Work = "judging"
+) -> tuple[list[LedgerEntry], JudgeUsage]:
+    """The ledger entries and the usage of judging `cases`; `payer` paid here, others paid earlier."""
+    keys = dict.fromkeys(request.key for request in _requests(judge, cases) if request is not None)
+    replies = ResponseStore().find(list(keys), judge.max_tokens)
+    here = replies["paid_by"] == payer
+    payers: tuple[tuple[Paid, pl.DataFrame], ...] = (("here", replies.filter(here)), ("earlier", replies.filter(~here)))
     entries = [_entry(judge, rows, stage, work, paid) for paid, rows in payers if len(rows)]
-    tokens = int(found["prompt_tokens"].sum()), int(found["completion_tokens"].sum())
-    counts = {
-        "model": judge.model if judge.is_endpoint else PurePath(judge.model).name,
-        "replies": len(found),
-        "prompt_tokens": tokens[0],
-        "completion_tokens": tokens[1],
-        "cost_usd": judge.cost_usd(*tokens),
-    }
-    return entries, counts
+    tokens = int(replies["prompt_tokens"].sum()), int(replies["completion_tokens"].sum())
+    model = judge.model if judge.is_endpoint else PurePath(judge.model).name
+    return entries, JudgeUsage(model, len(replies), *tokens, judge.cost_usd(*tokens))
 
 
 def read_verdict(text: str, *, truncated: bool = False) -> Verdict:
     """The verdict of a reply, with the reply as its reason."""
-    said = " ".join(text.split())[:_LONGEST_REASON]
+    reply = " ".join(text.split())[:_LONGEST_REASON]
     if truncated:
-        return Verdict("undecided", f"reply cut at the token limit: {said}")
+        return Verdict("undecided", f"reply cut at the token limit: {reply}")
     lines = text.rpartition("</think>")[2].strip().split("\n")
-    match = _SAID.fullmatch(lines[-1].strip(" *_`$\t\r"))
+    match = _LAST_LINE.fullmatch(lines[-1].strip(" *_`$\t\r"))
     if not match:
-        return Verdict("undecided", f"unclear reply: {said}")
+        return Verdict("undecided", f"unclear reply: {reply}")
     label: Label = "correct" if match[1] in ("", "+") else "incorrect"
-    return Verdict(label, said)
+    return Verdict(label, reply)
 
 
-def reason(label: str, said: str | None) -> str | None:
+def kind_of_reason(label: str, reason: str | None) -> str | None:
     """The kind of a judge's reason, for counting: its replies are all different."""
-    if label == "correct" or said is None:
+    if label == "correct" or reason is None:
         return None
-    return "judged wrong" if label == "incorrect" else said.partition(":")[0]
+    return "judged wrong" if label == "incorrect" else reason.partition(":")[0]
 
 
 def sentences(metrics: dict[str, Any]) -> list[str]:
-    """What a judge read and wrote, and how often it agrees with the exact verifier; nothing without a judge."""
-    counted = metrics.get("judge")
-    if not counted:
+    """A judge's usage and its agreement with the exact verifier, from a manifest's metrics; none without a judge."""
+    row = metrics.get("judge")
+    if not row:
         return []
-    cost = "" if counted["cost_usd"] is None else f", {counted['cost_usd']:.2f} USD"
-    tokens = f"{counted['prompt_tokens']:,} + {counted['completion_tokens']:,} tokens"
-    said = f"judge     {counted['model']}: {counted['replies']:,} replies, {tokens}{cost}"
-    found = counted["agreement"]
-    if found is None or not found["n"]:
-        return [said, "agreement unknown: no answer was decided by both the judge and the exact verifier"]
-    share, low, high = (f"{found[name]:.1%}" for name in ("share", "low", "high"))
+    cost = "" if row["cost_usd"] is None else f", {row['cost_usd']:.2f} USD"
+    tokens = f"{row['prompt_tokens']:,} + {row['completion_tokens']:,} tokens"
+    lines = [f"judge     {row['model']}: {row['replies']:,} replies, {tokens}{cost}"]
+    agreement = row["agreement"]
+    if agreement is None or not agreement["n"]:
+        return [*lines, "agreement unknown: no answer was decided by both the judge and the exact verifier"]
+    share, low, high = (f"{agreement[name]:.1%}" for name in ("share", "low", "high"))
     return [
-        said,
-        f"agreement {share} with the exact verifier on {found['n']:,} answers with gold (95% interval {low} to "
-        f"{high}): {found['only_judge']:,} correct for the judge only, {found['only_exact']:,} for the exact verifier "
-        f"only; {found['undecided']:,} undecided by the judge",
+        *lines,
+        f"agreement {share} with the exact verifier on {agreement['n']:,} answers with gold (95% interval {low} to "
+        f"{high}): {agreement['only_judge']:,} correct for the judge only, {agreement['only_exact']:,} for the exact "
+        f"verifier only; {agreement['undecided']:,} undecided by the judge",
     ]
 
 
 def _requests(judge: Judge, cases: Iterable[Case]) -> list[Request | None]:
-    """None where there is nothing to judge, since the response was cut before its answer."""
+    """The request for each case; None where the response was cut before its answer, so that none is to be judged."""
     model = teacher_fingerprint(judge)
-    return [None if case.truncated and case.answer is None else _request(judge, model, case) for case in cases]
+    return [None if case.cut_before_answer else _request(judge, model, case) for case in cases]
 
 
 def _request(judge: Judge, model: str, case: Case) -> Request:
@@ -166,16 +194,16 @@ def _request(judge: Judge, model: str, case: Case) -> Request:
     )
 
 
-def _replies(store: ResponseStore, wanted: Iterable[str], judge: Judge) -> dict[str, tuple[str, bool]]:
-    """Text of the stored reply, and whether it was cut, by key."""
-    found = store.find(list(wanted), judge.max_tokens).select("key", "text", "finish_reason")
-    return {key: (text, finish == "length") for key, text, finish in found.iter_rows()}
+def _replies(store: ResponseStore, keys: Iterable[str], judge: Judge) -> dict[str, tuple[str, bool]]:
+    """Text of the stored reply, and whether it was truncated, by key."""
+    replies = store.find(list(keys), judge.max_tokens).select("key", "text", "finish_reason")
+    return {key: (text, finish == "length") for key, text, finish in replies.iter_rows()}
 
 
 def _ask(
     judge: Judge, missing: Sequence[Request], store: ResponseStore, paid_by: str, done: Callable[[str], None]
 ) -> dict[str, Failure]:
-    """Store the reply to each of `missing`, but for the failures that are returned, by key."""
+    """Store the reply to each of `missing`; returns the failures by key."""
     from cohobate.teachers.generate import store_responses
     from cohobate.teachers.kinds import open_backend
 
@@ -203,7 +231,7 @@ def _refuse_failures(judge: Judge, failures: dict[str, Failure], total: int) -> 
 
 def _verdict(request: Request | None, replies: dict[str, tuple[str, bool]], failures: dict[str, Failure]) -> Verdict:
     if request is None:
-        return Verdict("undecided", "truncated")
+        return TRUNCATED
     if request.key in replies:
         text, truncated = replies[request.key]
         return read_verdict(text, truncated=truncated)

@@ -1,10 +1,11 @@
-"""Verdicts of many samples as tables: verdicts.parquet (a row a sample) and aggregates.parquet (a row a question)."""
+"""Verification labels: verdicts.parquet (one row per sample) and aggregates.parquet (one row per question)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ from cohobate.core import frequencies, progress, schema
 from cohobate.core.answer_text import GOLD_SENTINELS, normalise
 from cohobate.core.atomic_files import write_parquet_atomic
 from cohobate.core.fingerprint import hash_value
-from cohobate.core.statistics import wilson
-from cohobate.evaluation.verifiers import judge as judging
+from cohobate.core.statistics import Interval, wilson
+from cohobate.evaluation.verifiers import judge
+from cohobate.evaluation.verifiers.exact import EXACT
 from cohobate.evaluation.verifiers.verdict import NO_GOLD, Case
-from cohobate.evaluation.verifiers.verify import EXACT, judge, verifier
+from cohobate.evaluation.verifiers.verify import verdicts_of, verifier
 from cohobate.store.ledger import LedgerEntry
 
 # Rows judged at a time: what a kill can lose.
 CHUNK_ROWS = 20_000
 _GOLDS_TRIED = 200
-_OTHER = "7919"  # any number will do
+_ANY_NUMBER = "7919"
 
-Label = Callable[[pl.DataFrame], pl.DataFrame]
+Labeller = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 def label(
@@ -35,20 +37,20 @@ def label(
     """The verdict of each sample, in order: columns of schema.VERDICTS.
 
     samples: columns sample_id, question_id, question, response, answer, gold_answer, truncated, and question_meta if a
-    judge shall see documents. Chunks that a killed call has finished are kept in `scratch` and not judged again.
+    judge shall see documents. Chunks that a killed call has finished stay in `scratch` and are not judged again.
     Raises VerifierError for a broken function, EndpointError and TeacherError of a judge.
     """
-    with labelling(spec, len(samples), scratch, paid_by) as verdicts:
+    with labeller(spec, len(samples), scratch, paid_by) as verdicts:
         return verdicts(samples)
 
 
 @contextmanager
-def labelling(
+def labeller(
     spec: Verification, total: int, scratch: Path | None = None, paid_by: str = "verdicts"
-) -> Iterator[Label]:
-    """A `label` that is called with one piece of the samples after another, `total` rows in all.
+) -> Iterator[Labeller]:
+    """A `label` for samples that come in pieces, `total` rows in all.
 
-    A piece holds all samples of its questions: the majority is theirs.
+    A piece holds all samples of its questions, since the majority answer is taken over them.
     """
     chosen = verifier(spec)
     named = {"verifier": pl.lit(chosen.name), "verifier_version": pl.lit(chosen.version, dtype=pl.Int32)}
@@ -57,26 +59,27 @@ def labelling(
 
         def verdicts(samples: pl.DataFrame) -> pl.DataFrame:
             frame = with_gold(samples, majority=spec.majority)
-            kept = [_empty(), *(_kept(rows, spec, bar, scratch, paid_by) for rows in frame.iter_slices(CHUNK_ROWS))]
-            return pl.concat(kept).with_columns(**named).select(columns)
+            chunks = frame.iter_slices(CHUNK_ROWS)
+            tables = [_empty(), *(_resumed(rows, spec, bar, scratch, paid_by) for rows in chunks)]
+            return pl.concat(tables).with_columns(**named).select(columns)
 
         yield verdicts
 
 
-def _kept(
+def _resumed(
     rows: pl.DataFrame, spec: Verification, bar: progress.Bar, scratch: Path | None, paid_by: str
 ) -> pl.DataFrame:
     """The verdicts of a killed call, or new ones."""
-    if not scratch or not spec.takes_time:  # the others are quicker than a look at the disk
-        return _judged(rows, spec, bar, paid_by)
-    path = scratch / f"verdicts-{_mark(rows)}.parquet"
+    if not scratch or not spec.takes_time:  # the others are quicker than reading the disk
+        return _verdicts(rows, spec, bar, paid_by)
+    path = scratch / f"verdicts-{_hash(rows)}.parquet"
     if path.exists():
-        found = pl.read_parquet(path)
-        bar.advance(len(found))
-        return found
-    found = _judged(rows, spec, bar, paid_by)
-    write_parquet_atomic(found.to_arrow(), path)
-    return found
+        verdicts = pl.read_parquet(path)
+        bar.advance(len(verdicts))
+        return verdicts
+    verdicts = _verdicts(rows, spec, bar, paid_by)
+    write_parquet_atomic(verdicts.to_arrow(), path)
+    return verdicts
 
 
 def with_gold(samples: pl.DataFrame, *, majority: bool) -> pl.DataFrame:
@@ -127,8 +130,11 @@ def aggregate(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def counts(verdicts: pl.DataFrame) -> dict[str, Any]:
-    """verifier, verdicts by label, reasons by text, pass_rate (of the decided; None where there are none)."""
+def summary(verdicts: pl.DataFrame) -> dict[str, Any]:
+    """{verifier, verdicts by label, reasons by text, pass_rate}: metrics of an artifact with labels.
+
+    pass_rate: correct of the decided; None where nothing is decided. verdicts: columns of schema.VERDICTS.
+    """
     labels = frequencies.counts(verdicts["verdict"])
     decided = labels.get("correct", 0) + labels.get("incorrect", 0)
     return {
@@ -140,81 +146,99 @@ def counts(verdicts: pl.DataFrame) -> dict[str, Any]:
 
 
 def reasons(verdicts: pl.DataFrame) -> dict[str, int]:
-    """How often each reason occurs, the most frequent first; of judges the kinds of their replies.
+    """How often each reason occurs, the most frequent first; a judge's reasons are counted by kind.
 
     verdicts: columns verifier, verdict, reason.
     """
-    judged = pl.col("verifier").str.starts_with(judging.PREFIX)
-    kinds = [judging.reason(*row) for row in verdicts.filter(judged).select("verdict", "reason").iter_rows()]
-    others = verdicts.filter(~judged)["reason"]
+    by_judge = pl.col("verifier").str.starts_with(judge.PREFIX)
+    rows = verdicts.filter(by_judge).select("verdict", "reason").iter_rows()
+    kinds = [judge.kind_of_reason(label, reason) for label, reason in rows]
+    others = verdicts.filter(~by_judge)["reason"]
     return frequencies.counts(pl.concat([pl.Series("reason", kinds, dtype=pl.String), others]))
 
 
-def agreement(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any] | None:
-    """How often `verdicts` agree with the exact verifier, on the samples with a gold answer of the question's own.
+@dataclass(frozen=True)
+class Agreement:
+    """How often a judge agrees with the exact verifier, on samples whose question has a gold answer of its own.
 
-    {n, agree, share, low, high, only_judge, only_exact, undecided}: n were decided by both, only_judge and only_exact
-    were correct for that one alone, undecided were decided by the exact verifier only. low and high: 95% Wilson. None
-    where no sample has a gold answer. samples: columns sample_id, answer, truncated.
+    n: decided by both; share is of them. only_judge, only_exact: correct for that one alone. undecided: decided by the
+    exact verifier only.
     """
-    known = verdicts.filter(pl.col("gold_from") == "question").select("sample_id", "verdict", "gold")
-    rows = known.join(samples.select("sample_id", "answer", "truncated"), on="sample_id")
-    exact = [
-        EXACT(answer, gold, truncated=cut).label
-        for answer, gold, cut in rows.select("answer", "gold", "truncated").iter_rows()
-    ]
-    decided = Counter(pair for pair in zip(rows["verdict"], exact, strict=True) if pair[1] != "undecided")
-    if not decided:
+
+    n: int
+    agree: int
+    share: Interval
+    only_judge: int
+    only_exact: int
+    undecided: int
+
+    def as_row(self) -> dict[str, Any]:
+        """{n, agree, share, low, high, only_judge, only_exact, undecided}."""
+        return {
+            "n": self.n,
+            "agree": self.agree,
+            **self.share.as_row("share"),
+            "only_judge": self.only_judge,
+            "only_exact": self.only_exact,
+            "undecided": self.undecided,
+        }
+
+
+def agreement(samples: pl.DataFrame, verdicts: pl.DataFrame) -> Agreement | None:
+    """The agreement of `verdicts` with the exact verifier; None where no sample has a gold answer.
+
+    samples: columns sample_id, answer, truncated.
+    """
+    with_own_gold = verdicts.filter(pl.col("gold_from") == "question").select("sample_id", "verdict", "gold")
+    rows = with_own_gold.join(samples.select("sample_id", "answer", "truncated"), on="sample_id")
+    exact = [EXACT.verdict(Case(*row)).label for row in rows.select("answer", "gold", "truncated").iter_rows()]
+    pairs = Counter(pair for pair in zip(rows["verdict"], exact, strict=True) if pair[1] != "undecided")
+    if not pairs:
         return None
-    agree = decided["correct", "correct"] + decided["incorrect", "incorrect"]
-    only = decided["correct", "incorrect"], decided["incorrect", "correct"]
-    n = agree + sum(only)
-    return {
-        "n": n,
-        "agree": agree,
-        **wilson(agree, n).as_row("share"),
-        "only_judge": only[0],
-        "only_exact": only[1],
-        "undecided": sum(count for (verdict, _), count in decided.items() if verdict == "undecided"),
-    }
+    agree = pairs["correct", "correct"] + pairs["incorrect", "incorrect"]
+    only_judge, only_exact = pairs["correct", "incorrect"], pairs["incorrect", "correct"]
+    undecided = sum(count for (verdict, _), count in pairs.items() if verdict == "undecided")
+    n = agree + only_judge + only_exact
+    return Agreement(n, agree, wilson(agree, n), only_judge, only_exact, undecided)
 
 
-def judged(
-    samples: pl.DataFrame, verdicts: pl.DataFrame, spec: Verification, stage: str, mark: str
+def judge_usage(
+    samples: pl.DataFrame, verdicts: pl.DataFrame, spec: Verification, stage: str, payer: str
 ) -> tuple[list[LedgerEntry], dict[str, Any]]:
-    """The judge's work in `stage`, and {judge: counts of `judging.spent`, with agreement}; nothing for no judge."""
+    """Ledger entries of the judge in `stage`, and the metrics {judge: usage and agreement}; none without a judge."""
     if spec.judge is None or spec.name != "judge":
         return [], {}
     cases = list(_cases(with_gold(samples, majority=spec.majority)))
-    entries, counted = judging.spent(spec.judge, cases, stage, mark)
-    return entries, {"judge": {**counted, "agreement": agreement(samples, verdicts)}}
+    entries, usage = judge.usage(spec.judge, cases, stage, payer)
+    agreeing = agreement(samples, verdicts)
+    return entries, {"judge": {**usage.as_row(), "agreement": agreeing and agreeing.as_row()}}
 
 
 def has_gold() -> pl.Expr:
-    """Whether the column gold_answer can decide anything: it is there, and no sentinel such as `proof`."""
+    """Whether the column gold_answer can decide anything: it is there, and is no sentinel such as `proof`."""
     return ~pl.col("gold_answer").fill_null("").str.strip_chars().str.to_lowercase().is_in(list(GOLD_SENTINELS))
 
 
 def without_gold(questions: pl.DataFrame) -> int:
-    """How many questions have no gold answer that can decide anything."""
+    """The number of questions without a gold answer that can decide anything."""
     return len(questions) - len(questions.filter(has_gold()))
 
 
 def unreadable_gold(questions: pl.DataFrame, spec: Verification) -> list[str]:
     """Usable gold answers, of the first 200, that the verifiers numeric and math cannot read; none for the others.
 
-    Only an answer in the very same words is correct where such a gold answer stands.
+    Only an answer in the same words is correct for such a gold answer.
     """
     if spec.name not in ("numeric", "math"):
         return []
     golds = questions.filter(has_gold())["gold_answer"].head(_GOLDS_TRIED).to_list()
-    found = judge(spec, [Case(_OTHER, gold) for gold in golds])
-    return [gold for gold, verdict in zip(golds, found, strict=True) if verdict.reason == NO_GOLD.reason]
+    verdicts = verdicts_of(spec, [Case(_ANY_NUMBER, gold) for gold in golds])
+    return [gold for gold, verdict in zip(golds, verdicts, strict=True) if verdict.reason == NO_GOLD.reason]
 
 
 @contextmanager
 def _bar(spec: Verification, count: int) -> Iterator[progress.Bar]:
-    """Drawn only for verifiers that take their time."""
+    """A bar that is drawn only for verifiers that take time."""
     if spec.takes_time:
         with progress.bar("verdicts", count, "answers") as bar:
             yield bar
@@ -222,14 +246,14 @@ def _bar(spec: Verification, count: int) -> Iterator[progress.Bar]:
         yield progress.Bar("verdicts", count, "answers")
 
 
-def _judged(rows: pl.DataFrame, spec: Verification, bar: progress.Bar, paid_by: str) -> pl.DataFrame:
-    found = judge(spec, list(_cases(rows)), bar.advance, paid_by)
+def _verdicts(rows: pl.DataFrame, spec: Verification, bar: progress.Bar, paid_by: str) -> pl.DataFrame:
+    verdicts = verdicts_of(spec, list(_cases(rows)), bar.advance, paid_by)
     return rows.select(
         "sample_id",
         "gold",
         "gold_from",
-        pl.Series("verdict", [v.label for v in found], dtype=pl.String),
-        pl.Series("reason", [v.reason for v in found], dtype=pl.String),
+        pl.Series("verdict", [verdict.label for verdict in verdicts], dtype=pl.String),
+        pl.Series("reason", [verdict.reason for verdict in verdicts], dtype=pl.String),
     )
 
 
@@ -251,5 +275,5 @@ def _normalised(column: str) -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
-def _mark(rows: pl.DataFrame) -> str:
+def _hash(rows: pl.DataFrame) -> str:
     return hash_value(rows.select("sample_id", "answer", "gold", "truncated").rows())[:16]

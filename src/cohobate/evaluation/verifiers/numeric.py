@@ -1,18 +1,25 @@
-"""Read the number in an answer - 1,234.5, 3/4, 1 1/2, 6.02e23, 12 %, 5 cm, the LaTeX for these - and compare two."""
+"""The verifier `numeric`: the same number, or the same text.
+
+Numbers are read as people and LaTeX write them: 1,234.5, 3/4, 1 1/2, 6.02e23, 12 %, 5 cm.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from cohobate.core.answer_text import plain_characters
-from cohobate.evaluation.verifiers.verdict import ANOTHER, CORRECT, NO_ANSWER, NO_GOLD, Verdict
+from cohobate.core.answer_text import exactly, plain_characters
+from cohobate.evaluation.verifiers.verdict import ANOTHER, CORRECT, NO_ANSWER, NO_GOLD, ComparingVerifier, Verdict
 
-# Longer texts are no number; it also bounds the time that a number takes.
+if TYPE_CHECKING:
+    from cohobate.config import Verification
+
+# Longer texts are no number; the limit also bounds the time that reading takes.
 _LONGEST = 200
-_WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_DECIMAL = rf"(?:{_WHOLE}(?:\.\d*)?|\.\d+)"
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
 _POWER = r"(?:[eE](?P<e>[-+]?\d{1,3})|\s*(?:[×x*]|\\times|\\cdot)\s*10\s*\^\s*\{?(?P<ten>[-+]?\d{1,3})\}?)"
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]?)\s*(?:"
@@ -32,10 +39,10 @@ _NOISE = re.compile(r"\\[!,;: ]|\\left|\\right|\\displaystyle|[$€£¥]|\\\(|\\
 
 @dataclass(frozen=True)
 class Quantity:
-    """value as written (12 for 12 %); whole: written as an integer."""
+    """A number with its unit. value: as written (12 for 12 %). integer: whether it is written as one."""
 
     value: Fraction
-    whole: bool
+    integer: bool
     percent: bool = False
     unit: str = ""
 
@@ -43,6 +50,15 @@ class Quantity:
     def plain(self) -> bool:
         """Neither a percentage nor a number of units."""
         return not (self.percent or self.unit)
+
+
+def verifier(spec: Verification) -> ComparingVerifier:
+    """Numbers within the recipe's relative tolerance; the same text is correct even where it is no number."""
+
+    def decide(answer: str, gold: str) -> Verdict:
+        return CORRECT if exactly(answer, gold) else compare(answer, gold, spec.tolerance)
+
+    return ComparingVerifier("numeric", 1, decide, {"tolerance": spec.tolerance})
 
 
 def compare(answer: str, gold: str, tolerance: float) -> Verdict:
@@ -54,18 +70,18 @@ def compare(answer: str, gold: str, tolerance: float) -> Verdict:
     expected = read_number(gold)
     if expected is None:
         return NO_GOLD
-    found = read_number(answer)
-    if found is None:
+    actual = read_number(answer)
+    if actual is None:
         return NO_ANSWER
-    if not any(_close(a, b, tolerance) for a, b in _readings(found, expected)):
+    if not any(_close(a, b, tolerance) for a, b in _readings(actual, expected)):
         return ANOTHER
-    if found.unit and expected.unit and found.unit != expected.unit:
+    if actual.unit and expected.unit and actual.unit != expected.unit:
         return Verdict("undecided", "another unit")
     return CORRECT
 
 
 def read_number(text: str) -> Quantity | None:
-    """The number that the whole of `text` is, with its unit if any; None where it is anything else."""
+    """The number that all of `text` is, with its unit if any; None where it is anything else."""
     if len(text) > _LONGEST:
         return None
     text = _tidy(text)
@@ -77,14 +93,14 @@ def read_number(text: str) -> Quantity | None:
         return None
     if match["sign"] == "-":
         value = -value
-    whole = match["decimal"] is not None and "." not in match["decimal"] and not (match["e"] or match["ten"])
+    integer = match["decimal"] is not None and "." not in match["decimal"] and not (match["e"] or match["ten"])
     rest = text[match.end() :].strip()
     if not rest:
-        return Quantity(value, whole)
+        return Quantity(value, integer)
     if rest.lower() in ("%", "percent", "per cent"):
-        return Quantity(value, whole, percent=True)
+        return Quantity(value, integer, percent=True)
     unit = _unit(text[match.end() :])
-    return None if unit is None else Quantity(value, whole, unit=unit)
+    return None if unit is None else Quantity(value, integer, unit=unit)
 
 
 def _tidy(text: str) -> str:
@@ -117,10 +133,10 @@ def _unit(rest: str) -> str | None:
     return " ".join(unit.lower().split()).rstrip("s") or unit.lower()
 
 
-def _readings(found: Quantity, expected: Quantity) -> list[tuple[Quantity, Quantity]]:
-    pairs = [(found, expected)]
-    if found.percent != expected.percent:
-        pairs.append((_share(found), _share(expected)))
+def _readings(actual: Quantity, expected: Quantity) -> list[tuple[Quantity, Quantity]]:
+    pairs = [(actual, expected)]
+    if actual.percent != expected.percent:
+        pairs.append((_share(actual), _share(expected)))
     return pairs
 
 
@@ -128,7 +144,7 @@ def _share(quantity: Quantity) -> Quantity:
     return Quantity(quantity.value / 100, False) if quantity.percent else quantity
 
 
-def _close(found: Quantity, expected: Quantity, tolerance: float) -> bool:
-    if found.whole and expected.whole:
-        return found.value == expected.value
-    return abs(found.value - expected.value) <= Fraction(tolerance) * (abs(expected.value) or 1)
+def _close(actual: Quantity, expected: Quantity, tolerance: float) -> bool:
+    if actual.integer and expected.integer:
+        return actual.value == expected.value
+    return abs(actual.value - expected.value) <= Fraction(tolerance) * (abs(expected.value) or 1)

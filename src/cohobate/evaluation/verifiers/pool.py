@@ -36,15 +36,15 @@ Payload = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Job:
-    """Which verifier, how long a case may take, and how many workers there are (None: one a processor)."""
+    """A verifier for workers. seconds: processor time per case. workers: how many; None: one per processor."""
 
     name: str
     seconds: float
     workers: int | None = None
 
 
-def verdicts(job: Job, payloads: Sequence[Payload]) -> Iterator[tuple[int, Verdict]]:
-    """(position, verdict) of each payload, as they are found.
+def run(job: Job, payloads: Sequence[Payload]) -> Iterator[tuple[int, Verdict]]:
+    """(position, verdict) of each payload, in the order in which workers finish them.
 
     A case whose worker dies is tried once more, since whoever killed it may have meant the worker; a time-out is not.
     Raises VerifierError when the verifier cannot be loaded, CohobateError when workers die while they start.
@@ -59,18 +59,18 @@ def verdicts(job: Job, payloads: Sequence[Payload]) -> Iterator[tuple[int, Verdi
             idle = [worker for worker in team.workers if worker.idle]
             for worker in idle[: len(todo)]:
                 worker.give(todo.popleft(), payloads, job.seconds * _WALL + 1)
-            for place, verdict in team.wait():
-                if (verdict.reason or "").startswith(_DIED) and place not in died:
-                    died.add(place)
-                    todo.appendleft(place)
+            for position, verdict in team.wait():
+                if (verdict.reason or "").startswith(_DIED) and position not in died:
+                    died.add(position)
+                    todo.appendleft(position)
                     continue
                 open_cases -= 1
-                yield place, verdict
+                yield position, verdict
     finally:
         team.end()
 
 
-def load(job: Job) -> None:
+def try_start(job: Job) -> None:
     """Start a worker and end it again. Raises VerifierError when the verifier cannot be loaded."""
     team = _Team(job, 1)
     try:
@@ -87,24 +87,24 @@ class _Worker:
     process: subprocess.Popen[bytes]
     deadline: float
     ready: bool = False
-    place: int | None = None
+    position: int | None = None
     received: bytearray = field(default_factory=bytearray)
 
     @property
     def idle(self) -> bool:
-        return self.ready and self.place is None
+        return self.ready and self.position is None
 
     @property
     def replies(self) -> IO[bytes]:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def give(self, place: int, payloads: Sequence[Payload], seconds: float) -> None:
+    def give(self, position: int, payloads: Sequence[Payload], seconds: float) -> None:
         """Send a case; a worker that is gone is noticed when its replies are read."""
-        self.place, self.deadline = place, time.monotonic() + seconds
+        self.position, self.deadline = position, time.monotonic() + seconds
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(payloads[place]).encode() + b"\n")
+            self.process.stdin.write(json.dumps(payloads[position]).encode() + b"\n")
             self.process.stdin.flush()
 
     def end(self, at_once: bool = True) -> int:
@@ -135,16 +135,16 @@ class _Team:
             self.selector.register(worker.replies, selectors.EVENT_READ, worker)
 
     def wait(self) -> list[tuple[int, Verdict]]:
-        """Wait until something happens; the verdicts that came of it."""
+        """Wait until a worker replies, dies or is late; the verdicts that follow from it."""
         now = time.monotonic()
         waiting = [worker.deadline for worker in self.workers if not worker.idle]
-        found = []
+        verdicts = []
         for key, _ in self.selector.select(max(0.0, min(waiting, default=now) - now)):
-            found += self._read(key.data)
+            verdicts += self._read(key.data)
         now = time.monotonic()
         for worker in [w for w in self.workers if not w.idle and w.deadline <= now]:
-            found += self._lost(worker, late=True)
-        return found
+            verdicts += self._lost(worker, late=True)
+        return verdicts
 
     def end(self) -> None:
         for worker in self.workers:
@@ -163,9 +163,9 @@ class _Team:
         worker.received[:] = rest
         first, second = json.loads(line)
         if worker.ready:
-            place, worker.place = worker.place, None
-            assert place is not None
-            return [(place, Verdict(first, second))]
+            position, worker.position = worker.position, None
+            assert position is not None
+            return [(position, Verdict(first, second))]
         if first == "refused":
             raise VerifierError(f"triples.verifier: {second}")
         worker.ready, self.bad_starts = True, 0
@@ -178,9 +178,9 @@ class _Team:
         status = worker.end(at_once=late)
         if worker.idle:
             return []
-        if worker.place is not None:
+        if worker.position is not None:
             timed_out = late or status in _TIMERS
-            return [(worker.place, _TIME_OUT if timed_out else Verdict("undecided", f"{_DIED} ({_named(status)})"))]
+            return [(worker.position, _TIME_OUT if timed_out else Verdict("undecided", f"{_DIED} ({_named(status)})"))]
         self.bad_starts += 1
         if self.bad_starts >= _STARTS:
             raise CohobateError(

@@ -1,10 +1,10 @@
-"""Verdicts: correct / incorrect / undecided, with a reason for everything but correct."""
+"""Verdicts - correct, incorrect or undecided, with a reason for everything but correct - and what gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from cohobate.core.answer_text import usable
 
@@ -25,11 +25,12 @@ CORRECT = Verdict("correct")
 ANOTHER = Verdict("incorrect", "another answer")
 NO_ANSWER = Verdict("undecided", "unparseable answer")
 NO_GOLD = Verdict("undecided", "unparseable gold answer")
+TRUNCATED = Verdict("undecided", "truncated")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What there is to judge: a sample's final answer (None where none was found) against a gold answer."""
+    """An extracted final answer (None where there is none) to compare with a gold answer, and its context."""
 
     answer: str | None
     gold: str | None
@@ -38,28 +39,66 @@ class Case:
     response: str = ""
     document: str | None = None
 
+    @property
+    def cut_before_answer(self) -> bool:
+        """Whether the response was truncated before its answer: it might have ended well."""
+        return self.truncated and self.answer is None
+
+
+class Verifier(Protocol):
+    """Gives verdicts; implementations are frozen dataclasses.
+
+    name and version identify its verdicts. settings: what else changes them, as JSON values.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    def check(self) -> None:
+        """Refuse before anything is spent. Raises VerifierError, EndpointError or ModelError."""
+
+    def verdicts(self, cases: Sequence[Case], done: Callable[[int], None], paid_by: str) -> list[Verdict]:
+        """A verdict for each case, in order.
+
+        done: called with the number of cases newly decided. paid_by: who pays for a judge's replies.
+        """
+
+
+def without_comparison(case: Case) -> Verdict | None:
+    """The verdict on a case without a usable gold answer or without an answer; None where there are both."""
+    if case.gold is None:
+        return Verdict("undecided", "no gold answer")
+    if not usable(case.gold):
+        return Verdict("undecided", "unusable gold answer")
+    if case.answer is None:
+        return TRUNCATED if case.cut_before_answer else Verdict("incorrect", "no final answer")
+    return None
+
 
 @dataclass(frozen=True)
-class Verifier:
-    """`decide(answer, gold)` gives the verdict on two strings, or None where only a worker can."""
+class ComparingVerifier:
+    """A verifier that compares answer and gold answer at once, in this process."""
 
     name: str
     version: int
-    decide: Callable[[str, str], Verdict | None]
+    compare: Callable[[str, str], Verdict]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, answer: str | None, gold: str | None, *, truncated: bool) -> Verdict:
-        """The verdict on an extracted answer, of a verifier that needs no worker."""
-        verdict = self.look(Case(answer, gold, truncated))
-        assert verdict is not None
-        return verdict
+    def check(self) -> None:
+        """Nothing can be wrong."""
 
-    def look(self, case: Case) -> Verdict | None:
-        """The verdict, or None where only a worker can decide."""
-        if case.gold is None:
-            return Verdict("undecided", "no gold answer")
-        if not usable(case.gold):
-            return Verdict("undecided", "unusable gold answer")
-        if case.answer is None:
-            # A cut response might have ended well: that is not known to be wrong.
-            return Verdict("undecided", "truncated") if case.truncated else Verdict("incorrect", "no final answer")
-        return self.decide(case.answer, case.gold)
+    def verdict(self, case: Case) -> Verdict:
+        """The verdict on one case."""
+        return without_comparison(case) or self.compare(case.answer or "", case.gold or "")
+
+    def verdicts(self, cases: Sequence[Case], done: Callable[[int], None], paid_by: str) -> list[Verdict]:
+        """A verdict for each case, in order."""
+        verdicts = [self.verdict(case) for case in cases]
+        done(len(verdicts))
+        return verdicts

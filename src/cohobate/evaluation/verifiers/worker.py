@@ -83,9 +83,9 @@ def _function(name: str) -> Callable[[list[str | None]], Verdict]:
     return decide
 
 
-def _as_verdict(said: Any) -> Verdict:
+def _as_verdict(result: Any) -> Verdict:
     """A verdict from True, False or None, alone or as the first of a pair with the reason."""
-    truth, reason = said if isinstance(said, tuple) and len(said) == 2 else (said, None)
+    truth, reason = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if truth is None:
         return Verdict("undecided", str(reason or "undecided by the verifier"))
     if not isinstance(truth, bool):

@@ -13,12 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from cohobate.config import TinyPolicySettings
+from cohobate.config import TinyPolicySettings, Verification
 from cohobate.core.errors import QuestionsError
 from cohobate.core.statistics import wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
-from cohobate.evaluation.verifiers.verify import EXACT
+from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.store.ledger import LedgerEntry
 
 # The classic policy knows no third reward: whatever is not +1 counts as -1.
@@ -63,14 +63,15 @@ def judge_all(config: TinyPolicySettings, questions: pl.DataFrame, answers: Sequ
     """Every answer of every question, judged; raises EndpointError, ModelError or TeacherError of the judge."""
     pairs = [(q, gold, a) for q, gold in questions.select("question", "gold_answer").iter_rows() for a in answers]
     cases = [Case(a, gold, False, q, a) for q, gold, a in pairs]
-    right = [EXACT(case.answer, case.gold, truncated=False).label == "correct" for case in cases]
+    right = [verdict.label == "correct" for verdict in verdicts_of(Verification(), cases)]
     ledger: list[LedgerEntry] = []
     counts: dict[str, Any] | None = None
     if config.judge is None:
         verdicts = [Verdict("correct" if ok else "incorrect") for ok in right]
     else:
-        verdicts = judge.decide(config.judge, cases, lambda count: None, mark)
-        ledger, counts = judge.spent(config.judge, cases, "policy", mark)
+        verdicts = judge.JudgeVerifier(config.judge).verdicts(cases, lambda count: None, mark)
+        ledger, usage = judge.usage(config.judge, cases, "policy", mark)
+        counts = usage.as_row()
     columns = {
         "question": [q for q, _, _ in pairs],
         "gold_answer": [gold for _, gold, _ in pairs],

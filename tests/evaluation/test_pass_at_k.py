@@ -62,7 +62,7 @@ def test_scores_are_means_over_questions() -> None:
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     """A Parquet file as AIME's, with other names for its columns, for the shipped teacher."""
-    rows = [{"problem": row["question"], "answer": int(row["gold_answer"])} for row in QUESTIONS]
+    rows = [{"problem": each.text, "answer": int(each.gold_answer or "")} for each in QUESTIONS]
     pl.DataFrame(rows).write_parquet(tmp_path / "sums.parquet")
     suite = {
         "name": "sums",
@@ -162,9 +162,9 @@ def test_the_harness_runs_a_local_task_and_agrees_with_our_own_evaluation(
     tasks.mkdir()
     file = tmp_path / "sums.jsonl"
     # One gold answer is wrong on purpose, so that not everything is right.
-    rows = [{**row, "gold_answer": "x" if i == 0 else row["gold_answer"]} for i, row in enumerate(QUESTIONS)]
-    keys = ("question", "gold_answer")
-    file.write_text("".join(json.dumps({key: row[key] for key in keys}) + "\n" for row in rows), encoding="utf-8")
+    golds = ["x", *(question.gold_answer for question in QUESTIONS[1:])]
+    rows = [{"question": each.text, "gold_answer": gold} for each, gold in zip(QUESTIONS, golds, strict=True)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tasks / "sums.yaml").write_text(TASK.format(file=file), encoding="utf-8")
     suite = Suite(name="own", path=str(file), samples=1, temperature=0.0, max_tokens=64)
     settings = Harness(tasks=("local_sums",), include=str(tasks))

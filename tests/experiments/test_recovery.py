@@ -81,34 +81,32 @@ def form(question: str, firm: str) -> str:
 
 def test_chat_has_disjoint_splits_and_gold_that_its_own_check_accepts() -> None:
     rows = list(generate(0, {"train": 300, "fresh": 300, "validation": 100, "test": 200}))
-    asked = {split: [r["question"] for r in rows if r["split"] == split] for split in ("test", "validation")}
-    learnt = {row["question"] for row in rows if row["split"] not in asked}
+    asked = {split: [r.text for r in rows if r.split == split] for split in ("test", "validation")}
+    learnt = {row.text for row in rows if row.split not in asked}
     assert {split: len(set(questions)) for split, questions in asked.items()} == {"test": 200, "validation": 100}
     assert not learnt & {*asked["test"], *asked["validation"]} and not {*asked["test"]} & {*asked["validation"]}
-    sums = [r["question"] for r in rows if r["kind"] != "request"]
+    sums = [r.text for r in rows if r.kind != "request"]
     assert len(set(sums)) == len(sums) < len(rows) == 900
-    assert {row["kind"] for row in rows} == {"arithmetic", "instruction", "request"}
+    assert {row.kind for row in rows} == {"arithmetic", "instruction", "request"}
     for row in rows:
-        gold = row["gold_answer"]
-        if row["kind"] == "instruction":
-            [told] = [i for i in INSTRUCTIONS if i.name == json.loads(row["meta"])["instruction"]]
-            assert obeyed("instruction", row["meta"], gold, told.respond("1 + 1 = 2.", int(gold)))
-            assert not obeyed("instruction", row["meta"], gold, f"I think it is {gold}")
+        gold, meta = row.gold_answer, row.meta
+        assert gold is not None and meta is not None
+        if row.kind == "instruction":
+            [told] = [i for i in INSTRUCTIONS if i.name == json.loads(meta)["instruction"]]
+            assert obeyed("instruction", meta, gold, told.respond("1 + 1 = 2.", int(gold)))
+            assert not obeyed("instruction", meta, gold, f"I think it is {gold}")
         else:
-            right = gold if row["kind"] == "request" else f"So it is.\nAnswer: {gold}"
-            assert obeyed(row["kind"], row["meta"], gold, right)
-            assert not obeyed(row["kind"], row["meta"], gold, "no")
-    assert list(generate(0, {"test": 50}))[:20] == [row for row in rows if row["split"] == "test"][:20]
+            right = gold if row.kind == "request" else f"So it is.\nAnswer: {gold}"
+            assert obeyed(row.kind, meta, gold, right)
+            assert not obeyed(row.kind, meta, gold, "no")
+    assert list(generate(0, {"test": 50}))[:20] == [row for row in rows if row.split == "test"][:20]
 
 
 def test_what_is_learnt_has_every_kind_of_request_that_the_exam_has() -> None:
-    rows = [row for row in generate(0, {"train": 2000, "fresh": 9600, "test": 400}) if row["kind"] == "request"]
-    kinds = {
-        split: {row["question"].split()[0] for row in rows if row["split"] == split}
-        for split in ("train", "fresh", "test")
-    }
+    rows = [row for row in generate(0, {"train": 2000, "fresh": 9600, "test": 400}) if row.kind == "request"]
+    kinds = {split: {row.text.split()[0] for row in rows if row.split == split} for split in ("train", "fresh", "test")}
     assert kinds["train"] == kinds["fresh"] == {"Hello.", "Good", "Repeat", "Count", "Write", "Which"} >= kinds["test"]
-    capitals = [row for row in rows if row["question"].endswith("capital letters.") and row["split"] == "fresh"]
+    capitals = [row for row in rows if row.text.endswith("capital letters.") and row.split == "fresh"]
     assert len(capitals) > 9600 * 0.2 / 6 * 0.8
     frame = data.chat_prompts(WORLD)
     assert frame["question_id"].n_unique() == len(frame) > frame["question"].n_unique()

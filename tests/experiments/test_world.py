@@ -64,10 +64,10 @@ def test_the_teacher_scores_what_its_card_says() -> None:
 
     loaded, count = load("world/teacher", device="cpu"), 100
     rows = list(generate(Questions(seed=3), {"test": count}))
-    prompts = [f"{row['question']} {THINK}" for row in rows]
+    prompts = [f"{row.text} {THINK}" for row in rows]
     replies = respond(loaded.model, loaded.tokenizer, prompts, GREEDY)
     answers = [reply.rpartition("Answer: ")[2] for reply in replies]
-    right = sum(answer == row["gold_answer"] for answer, row in zip(answers, rows, strict=True))
+    right = sum(answer == row.gold_answer for answer, row in zip(answers, rows, strict=True))
     share = CARD["models"]["teacher"]["greedy"]["test"]
     assert abs(right / count - share) < 4 * (share * (1 - share) / count) ** 0.5
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cohobate.config import Questions
+from cohobate.sources.base import Question
 from cohobate.sources.world import arithmetic, handbook
 from cohobate.sources.world.instructions import INSTRUCTIONS, draw_request, in_words, plain
 from cohobate.sources.world.splits import generate
@@ -68,10 +69,10 @@ def tell(story: str) -> tuple[int, int, list[int]]:
     return have, len(results), results
 
 
-def work_out(row: dict[str, Any]) -> tuple[int, int, list[int]]:
-    if row["kind"] == "story":
-        return tell(row["question"])
-    return evaluate(row["question"].removeprefix("What is ").removesuffix("?"))
+def work_out(row: Question) -> tuple[int, int, list[int]]:
+    if row.kind == "story":
+        return tell(row.text)
+    return evaluate(row.text.removeprefix("What is ").removesuffix("?"))
 
 
 def problems(count: int, seed: str, depths: tuple[int, int] = (1, 5)) -> list[arithmetic.Problem]:
@@ -80,70 +81,70 @@ def problems(count: int, seed: str, depths: tuple[int, int] = (1, 5)) -> list[ar
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[Question]:
     return list(generate(Questions(), COUNTS))
 
 
-def test_every_gold_answer_is_right(rows: list[dict[str, Any]]) -> None:
+def test_every_gold_answer_is_right(rows: list[Question]) -> None:
     assert len(rows) == sum(COUNTS.values())
     for row in rows:
-        assert str(work_out(row)[0]) == row["gold_answer"], row["question"]
+        assert str(work_out(row)[0]) == row.gold_answer, row.text
 
 
-def test_every_intermediate_result_stays_small(rows: list[dict[str, Any]]) -> None:
+def test_every_intermediate_result_stays_small(rows: list[Question]) -> None:
     assert all(0 <= value <= 99 for row in rows for value in work_out(row)[2])
 
 
-def test_the_depth_is_the_number_of_operations(rows: list[dict[str, Any]]) -> None:
-    assert all(work_out(row)[1] == row["depth"] for row in rows)
+def test_the_depth_is_the_number_of_operations(rows: list[Question]) -> None:
+    assert all(work_out(row)[1] == row.depth for row in rows)
 
 
 @pytest.mark.parametrize("kind", ["expression", "story"])
-def test_no_question_leaves_its_range_of_depths(kind: str, rows: list[dict[str, Any]]) -> None:
-    chosen = [row for row in rows if row["kind"] == kind]
-    depths = {split: {row["depth"] for row in chosen if row["split"] == split} for split in COUNTS}
+def test_no_question_leaves_its_range_of_depths(kind: str, rows: list[Question]) -> None:
+    chosen = [row for row in rows if row.kind == kind]
+    depths = {split: {row.depth for row in chosen if row.split == split} for split in COUNTS}
     for split in ("train", "fresh", "validation", "test"):
         assert depths[split] == {2, 3, 4}
     assert depths["hard"] == {5, 6}  # beyond anything in training
 
 
-def test_the_share_of_stories_is_as_asked(rows: list[dict[str, Any]]) -> None:
-    count = sum(row["kind"] == "story" for row in rows)
+def test_the_share_of_stories_is_as_asked(rows: list[Question]) -> None:
+    count = sum(row.kind == "story" for row in rows)
     # Repeated and foreign draws are thrown away, so the share is near 0.3, not exactly it.
     assert 0.2 < count / len(rows) < 0.4
-    assert {row["kind"] for row in generate(Questions(story=0), {"train": 50})} == {"expression"}
-    assert {row["kind"] for row in generate(Questions(story=1), {"train": 50})} == {"story"}
+    assert {row.kind for row in generate(Questions(story=0), {"train": 50})} == {"expression"}
+    assert {row.kind for row in generate(Questions(story=1), {"train": 50})} == {"story"}
 
 
-def test_splits_share_no_question_and_repeat_none(rows: list[dict[str, Any]]) -> None:
-    texts = {split: [row["question"] for row in rows if row["split"] == split] for split in COUNTS}
+def test_splits_share_no_question_and_repeat_none(rows: list[Question]) -> None:
+    texts = {split: [row.text for row in rows if row.split == split] for split in COUNTS}
     for split, count in COUNTS.items():
         assert len(set(texts[split])) == count
     for a, b in combinations(COUNTS, 2):
         assert not set(texts[a]) & set(texts[b])
 
 
-def test_splits_of_another_seed_or_range_do_not_meet_either(rows: list[dict[str, Any]]) -> None:
-    test = {row["question"] for row in rows if row["split"] == "test"}
+def test_splits_of_another_seed_or_range_do_not_meet_either(rows: list[Question]) -> None:
+    test = {row.text for row in rows if row.split == "test"}
     other = generate(Questions(seed=7, min_depth=1, max_depth=3, hard=0), {"train": 2000, "fresh": 2000})
-    assert not test & {row["question"] for row in other}
+    assert not test & {row.text for row in other}
 
 
-def test_more_questions_of_one_split_leave_all_others_as_they_were(rows: list[dict[str, Any]]) -> None:
+def test_more_questions_of_one_split_leave_all_others_as_they_were(rows: list[Question]) -> None:
     more = list(generate(Questions(), {**COUNTS, "train": 2 * COUNTS["train"]}))
-    assert [r for r in more if r["split"] != "train"] == [r for r in rows if r["split"] != "train"]
-    assert [r for r in more if r["split"] == "train"][: COUNTS["train"]] == rows[: COUNTS["train"]]
+    assert [r for r in more if r.split != "train"] == [r for r in rows if r.split != "train"]
+    assert [r for r in more if r.split == "train"][: COUNTS["train"]] == rows[: COUNTS["train"]]
 
 
-def test_a_seed_gives_the_same_questions_in_every_process(rows: list[dict[str, Any]]) -> None:
+def test_a_seed_gives_the_same_questions_in_every_process(rows: list[Question]) -> None:
     program = (
         "import json; from cohobate.config import Questions; from cohobate.sources.world.splits import generate; "
-        f"print(json.dumps(list(generate(Questions(), {COUNTS!r}))))"
+        f"from dataclasses import asdict; print(json.dumps([asdict(q) for q in generate(Questions(), {COUNTS!r})]))"
     )
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-c", program]
         printed = subprocess.check_output(command, env={"PYTHONHASHSEED": hash_seed})
-        assert json.loads(printed) == rows
+        assert [Question(**row) for row in json.loads(printed)] == rows
     assert list(generate(Questions(seed=1), COUNTS)) != rows
 
 

@@ -12,7 +12,7 @@ from cohobate.core import schema
 from cohobate.core.answer_parsing import parse
 from cohobate.core.fingerprint import hash_value
 from cohobate.core.parquet import write_table
-from cohobate.sources.table import question_id
+from cohobate.sources.base import question_id
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 Row = Mapping[str, Any]

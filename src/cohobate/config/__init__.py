@@ -1,6 +1,6 @@
 """The recipe: one frozen object that says what a run makes, one section per stage. Every later room reads it here."""
 
-from cohobate.config.base import Experiment, StageName
+from cohobate.config.base import Experiment, SplitName, StageName
 from cohobate.config.compare import BASE, START, Compare, Method
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
@@ -42,6 +42,7 @@ __all__ = [
     "Runtime",
     "Sft",
     "Single",
+    "SplitName",
     "StageName",
     "Student",
     "Suite",

@@ -1,5 +1,6 @@
-"""Questions from anywhere: rows of files and datasets, passages of documents. One file a kind of source.
+"""Questions from anywhere: rows of files and datasets, passages of documents, the embedded world.
 
-A source gives rows (dicts) in order, a batch at a time; `mapping` makes questions of them, `table` collects and checks
-those. A flaw of the source is one sentence that names the file, the line or row, and the remedy.
+Sources of rows give dicts in order, a batch at a time; `mapping` makes a `Question` of each, `table` collects and
+checks them. A flaw of the source is one sentence that names the file, the line or row, and the remedy. A new file
+format is added in `readers`, a new kind of source in `read`.
 """

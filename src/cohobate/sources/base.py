@@ -1,24 +1,51 @@
-"""What every source of rows gives."""
+"""A question of any source, and a file or dataset whose rows become questions."""
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = dict[str, Any]
 # The row, and its number from 1 as its file counts: lines of text, or rows of a table.
-Numbered = tuple[int, Row]
+NumberedRow = tuple[int, Row]
+Unit = Literal["line", "row"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question: one row of questions.parquet, whose columns are these fields in order.
+
+    id: None where the source's id column has no value. split: None where it is still to be drawn. kind: `file`,
+    `documents`, or a kind of the world's questions; depth: operations of an arithmetic question. meta: JSON.
+    """
+
+    id: str | None
+    text: str
+    gold_answer: str | None = None
+    gold_response: str | None = None
+    split: str | None = None
+    kind: str = "file"
+    depth: int | None = None
+    meta: str | None = None
+
+
+def question_id(text: str) -> str:
+    """The id of a question without one of its own: 16 hex digits of the hash of its NFC-normalised, stripped text."""
+    normalised = unicodedata.normalize("NFC", text.strip())
+    return hashlib.sha256(normalised.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Part:
     """One file or dataset.
 
-    name: for messages. label: kept in each question's meta, where there are several parts. unit: what is counted.
+    name: in messages. label: kept in each question's meta, where there are several parts. unit: of the rows' numbers.
     """
 
     name: str
-    unit: Literal["line", "row"]
-    read: Callable[[], Iterator[Numbered]]
+    unit: Unit
+    read: Callable[[], Iterator[NumberedRow]]
     label: str | None = None

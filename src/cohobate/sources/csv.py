@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.core.errors import QuestionsError
-from cohobate.sources.base import Numbered
+from cohobate.sources.base import NumberedRow
 from cohobate.sources.text import refuse_encoding
 
 _LONGEST_CELL = 1 << 30
 
 
-def rows(path: Path) -> Iterator[Numbered]:
+def rows(path: Path) -> Iterator[NumberedRow]:
     """(row number, row) of each row that is not blank. Raises QuestionsError naming the line."""
     csv.field_size_limit(_LONGEST_CELL)
     try:
@@ -24,7 +24,7 @@ def rows(path: Path) -> Iterator[Numbered]:
         raise refuse_encoding(path) from None
 
 
-def _rows(reader: Any, path: Path) -> Iterator[Numbered]:
+def _rows(reader: Any, path: Path) -> Iterator[NumberedRow]:
     try:
         header: list[str] = next(reader, [])
         if len(set(header)) < len(header):

@@ -1,8 +1,8 @@
-"""Passages of text and Markdown documents, and the questions that are made of them.
+"""Passages of text and Markdown documents, and the questions that ask the teacher about them.
 
 A document is cut where a heading stands, once the passage has half its length, and else at ends of paragraphs; a
-paragraph longer than a passage is cut at ends of sentences. The next passage of the same section repeats the last
-sentences of the one before.
+paragraph longer than a passage is cut at ends of sentences. A passage begins with the last sentences of the one before
+in the same section.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
 from cohobate.config import Documents
 from cohobate.core import progress
 from cohobate.core.errors import QuestionsError
-from cohobate.sources import files
-from cohobate.sources.table import COLUMNS, Read, question_id
+from cohobate.sources.base import Question, question_id
+from cohobate.sources.files import FileSet
+from cohobate.sources.readers import DOCUMENTS, suffix
+from cohobate.sources.table import QuestionTable, frame_of
 from cohobate.sources.text import refuse_encoding
 
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def words(self) -> int:
-        """Headings are not counted: they come along."""
+        """Words of the block; headings count as none."""
         return 0 if self.is_heading else count_words(self.text)
 
 
@@ -56,69 +56,73 @@ def count_words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def questions(found: files.Found, config: Documents) -> Read:
-    """One training question a passage; equal passages count once, and the passage's text names the question."""
-    rows = []
-    for name, path in found.files:
-        for number, passage in enumerate(passages(read(path), config, markdown=path.suffix.lower() != ".txt"), 1):
-            title = " > ".join((name, *passage.headings))
-            meta = {"file": name, "headings": passage.headings, "passage": number, "document": passage.text}
-            filled = {"{title}": title, "{document}": passage.text}
-            asked = re.sub(r"\{title\}|\{document\}", lambda m, f=filled: f[m[0]], config.prompt)  # type: ignore[misc]
-            rows.append((question_id(passage.text), asked, json.dumps(meta, ensure_ascii=False)))
-    if not rows:
-        raise QuestionsError(f"the documents in {found.where} are all empty; set questions.path")
-    frame = pl.DataFrame(rows, schema=["question_id", "question", "meta"], orient="row")
-    unique = frame.unique("question_id", keep="first", maintain_order=True)
-    if len(unique) < len(frame):
-        progress.say(f"{len(frame) - len(unique)} of {len(frame)} passages repeat another one and count once")
-    text = pl.lit(None, dtype=pl.String)
-    made = unique.with_columns(
-        gold_answer=text,
-        gold_response=text,
-        split=pl.lit("train"),
-        kind=pl.lit("documents"),
-        depth=pl.lit(None, dtype=pl.Int32),
-    )
-    return Read(made.select(COLUMNS), len(frame) - len(unique))
+def questions(documents: FileSet, config: Documents) -> QuestionTable:
+    """One training question per passage; equal passages count once, and the passage's hash is the question's id."""
+    every = [
+        _question(name, number, passage, config.prompt)
+        for name, path in documents.files
+        for number, passage in enumerate(read_passages(path, config), 1)
+    ]
+    if not every:
+        raise QuestionsError(f"the documents in {documents.where} are all empty; set questions.path")
+    unique: dict[str | None, Question] = {}
+    for question in every:
+        unique.setdefault(question.id, question)
+    repeated = len(every) - len(unique)
+    if repeated:
+        progress.say(f"{repeated} of {len(every)} passages repeat another one and count once")
+    return QuestionTable(frame_of([*unique.values()]), repeated)
 
 
-def read(path: Path) -> str:
-    """The document's text. Raises QuestionsError when it is not UTF-8."""
+def _question(name: str, number: int, passage: Passage, prompt: str) -> Question:
+    """The question about passage `number` of the document `name`."""
+    fields = {"{title}": " > ".join((name, *passage.headings)), "{document}": passage.text}
+    text = re.sub(r"\{title\}|\{document\}", lambda field: fields[field[0]], prompt)
+    meta = {"file": name, "headings": passage.headings, "passage": number, "document": passage.text}
+    document = json.dumps(meta, ensure_ascii=False)
+    return Question(question_id(passage.text), text, split="train", kind="documents", meta=document)
+
+
+def read_passages(path: Path, config: Documents) -> Iterator[Passage]:
+    """The passages of a document. Raises QuestionsError when it is not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise refuse_encoding(path) from None
+    return passages(text, config, markdown=DOCUMENTS[suffix(path)] == "markdown")
 
 
 def passages(text: str, config: Documents, *, markdown: bool) -> Iterator[Passage]:
     """The passages of a document in order, each of at most `config.words` words."""
-    held: list[Block] = []
+    pending: list[Block] = []
     for block in _blocks(text, markdown):
-        words = sum(item.words for item in held)
+        words = sum(item.words for item in pending)
         new_section = block.is_heading and words * 2 >= config.words
-        if held and (new_section or words + block.words > config.words):
-            held, passage = _cut(held, block, config)
+        if pending and (new_section or words + block.words > config.words):
+            pending, passage = _cut(pending, block, config)
             if passage is not None:
                 yield passage
-        # Pieces leave room for what they repeat.
+        # Pieces leave room for the overlap.
         room = config.words if block.words <= config.words else config.words - config.overlap
         for piece in _pieces(block, room):
-            if held and sum(item.words for item in held) + piece.words > config.words:
-                held, passage = _cut(held, piece, config)
+            if pending and sum(item.words for item in pending) + piece.words > config.words:
+                pending, passage = _cut(pending, piece, config)
                 if passage is not None:
                     yield passage
-            held.append(piece)
-    if any(not item.is_heading for item in held):
-        yield _passage(held)
+            pending.append(piece)
+    if any(not item.is_heading for item in pending):
+        yield _passage(pending)
 
 
-def _cut(held: list[Block], following: Block, config: Documents) -> tuple[list[Block], Passage | None]:
-    """What the next passage begins with, and the passage that ends here. Headings stay with what follows them."""
-    ending = len(held)
-    while ending and held[ending - 1].is_heading:
+def _cut(pending: list[Block], following: Block, config: Documents) -> tuple[list[Block], Passage | None]:
+    """The blocks with which the next passage begins, and the passage that ends here, if any.
+
+    Headings stay with the block that follows them.
+    """
+    ending = len(pending)
+    while ending and pending[ending - 1].is_heading:
         ending -= 1
-    body, carried = held[:ending], held[ending:]
+    body, carried = pending[:ending], pending[ending:]
     if not body:
         return carried, None
     if not carried and not following.is_heading:
@@ -133,12 +137,12 @@ def _passage(blocks: list[Block]) -> Passage:
 
 def _overlap(last: Block, words: int) -> list[Block]:
     """The last sentences of a block, of at most so many words."""
-    kept: list[str] = []
+    overlap: list[str] = []
     for sentence in reversed(_sentences(last.text)):
-        if sum(map(count_words, kept)) + count_words(sentence) > words:
+        if sum(map(count_words, overlap)) + count_words(sentence) > words:
             break
-        kept.insert(0, sentence)
-    return [Block(" ".join(kept), last.headings)] if kept else []
+        overlap.insert(0, sentence)
+    return [Block(" ".join(overlap), last.headings)] if overlap else []
 
 
 def _pieces(block: Block, words: int) -> Iterator[Block]:
@@ -146,14 +150,14 @@ def _pieces(block: Block, words: int) -> Iterator[Block]:
     if block.words <= words:
         yield block
         return
-    held: list[str] = []
+    pieces: list[str] = []
     for sentence in _sentences(block.text):
         for piece in _cut_at_words(sentence, words):
-            if held and sum(map(count_words, held)) + count_words(piece) > words:
-                yield Block(" ".join(held), block.headings)
-                held = []
-            held.append(piece)
-    yield Block(" ".join(held), block.headings)
+            if pieces and sum(map(count_words, pieces)) + count_words(piece) > words:
+                yield Block(" ".join(pieces), block.headings)
+                pieces = []
+            pieces.append(piece)
+    yield Block(" ".join(pieces), block.headings)
 
 
 def _cut_at_words(sentence: str, words: int) -> Iterator[str]:
@@ -168,7 +172,7 @@ def _sentences(text: str) -> list[str]:
 
 def _blocks(text: str, markdown: bool) -> Iterator[Block]:
     headings: list[tuple[int, str]] = []
-    held: list[str] = []
+    paragraph: list[str] = []
     fence: str | None = None
     for line in [*text.splitlines(), ""]:
         path = tuple(title for _, title in headings)
@@ -177,14 +181,14 @@ def _blocks(text: str, markdown: bool) -> Iterator[Block]:
             fence = None if fence == mark[1] else fence or mark[1]
         heading = _HEADING.fullmatch(line) if markdown and fence is None else None
         if (not line.strip() and fence is None) or heading:
-            if held:
-                yield Block("\n".join(held).strip("\n"), path)
-            held = []
+            if paragraph:
+                yield Block("\n".join(paragraph).strip("\n"), path)
+            paragraph = []
         else:
-            held.append(line.rstrip())
+            paragraph.append(line.rstrip())
         if heading:
             level = len(heading[1])
             headings = [*[item for item in headings if item[0] < level], (level, heading[2])]
             yield Block(line.strip(), tuple(title for _, title in headings), is_heading=True)
-    if held:
-        yield Block("\n".join(held).strip("\n"), tuple(title for _, title in headings))
+    if paragraph:
+        yield Block("\n".join(paragraph).strip("\n"), tuple(title for _, title in headings))

@@ -1,10 +1,12 @@
-"""Questions that the teacher has written itself, about the passage of a document that it was shown."""
+"""Questions written by the teacher, about the passage of a document in its prompt."""
 
 from __future__ import annotations
 
 import re
 
 import polars as pl
+
+from cohobate.sources.base import question_id
 
 _THINK_END = "</think>"
 _BEFORE = re.compile(r"\s*(?:[#*_>\s]*)question[*_]*\s*[:：][*_]*\s*", re.IGNORECASE)
@@ -13,12 +15,12 @@ _END = re.compile(r"\n\s*\n|\n(?=\s*[#*_]*(?:steps?|reasoning|solution|answer)\b
 
 
 def take_question(text: str) -> tuple[str | None, str]:
-    """The question that a reply begins with, and the rest of it; None where it does not begin with one."""
-    _, _, said = text.rpartition(_THINK_END)
-    opening = _BEFORE.match(said)
+    """The question at the beginning of a response, and the rest; None where there is none."""
+    visible = text.rpartition(_THINK_END)[2]
+    opening = _BEFORE.match(visible)
     if not opening:
         return None, text
-    rest = said[opening.end() :]
+    rest = visible[opening.end() :]
     end = _END.search(rest)
     question, after = (rest[: end.start()], rest[end.end() :]) if end else (rest, "")
     question = " ".join(question.split()).strip("*_ ")
@@ -26,18 +28,16 @@ def take_question(text: str) -> tuple[str | None, str]:
 
 
 def with_written_questions(frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with the written question in `question`, and in `text` what follows it; both null where there is none.
+    """`frame` with the written question in `question` and the rest of the response in `text`; null where there is none.
 
-    frame: columns text, reasoning, question, question_id. A reasoning in a field of its own goes: it is about how to
-    write the question, not about its answer. question_id becomes that of the written question.
+    frame: columns text, reasoning, question, question_id. reasoning becomes null: it is about how to write the
+    question, not about its answer. question_id becomes that of the written question.
     """
-    from cohobate.sources.table import question_id
-
-    taken = [take_question(text) for text in frame["text"]]
-    questions = [question for question, _ in taken]
+    parts = [take_question(text) for text in frame["text"]]
+    questions = [question for question, _ in parts]
     return frame.with_columns(
         pl.Series("question", questions, dtype=pl.String),
         pl.Series("question_id", [q and question_id(q) for q in questions], dtype=pl.String),
-        pl.Series("text", [rest if question else None for question, rest in taken], dtype=pl.String),
+        pl.Series("text", [rest if question else None for question, rest in parts], dtype=pl.String),
         pl.lit(None, dtype=pl.String).alias("reasoning"),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Hub
 from cohobate.core.errors import QuestionsError
-from cohobate.sources.base import Numbered, Part
+from cohobate.sources.base import NumberedRow, Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +28,7 @@ def identity(path: str, hub: Hub) -> dict[str, Any]:
 def part(path: str, hub: Hub) -> Part:
     """The dataset as a source of rows. Raises QuestionsError when it cannot be loaded."""
 
-    def read() -> Iterator[Numbered]:
+    def read() -> Iterator[NumberedRow]:
         from cohobate.sources.parquet import numbered
 
         return numbered(_batches(_load(path, hub)))

@@ -11,12 +11,12 @@ from typing import IO
 import pyarrow as pa
 
 from cohobate.core.errors import QuestionsError
-from cohobate.sources.base import Numbered
+from cohobate.sources.base import NumberedRow
 
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
-def rows(path: Path) -> Iterator[Numbered]:
+def rows(path: Path) -> Iterator[NumberedRow]:
     """(line number, row) of each line that is not blank. Raises QuestionsError naming the line."""
     try:
         with _open(path) as file:

@@ -1,4 +1,4 @@
-"""From a row of any source to a question: which column is which, and what is taken of it."""
+"""From a row of any source to a `Question`: the column of each field, and the value taken from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cohobate.config import Questions
-from cohobate.sources.base import Row
+from cohobate.sources.base import Question, Row, question_id
 
 _MISSING = object()
 _LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -16,45 +16,51 @@ _USERS = ("user", "human")
 
 
 class RowError(Exception):
-    """A row that cannot be used, in words that follow the row's place."""
+    """A row that cannot be used; the message follows the row's place in a sentence."""
 
 
 class Mapping:
-    """Turns rows into (id, question, gold answer, gold response, split, meta). Notes which columns it has seen."""
+    """Turns the rows of one part into questions, and records the columns that occur.
+
+    present: the configured columns with a value in some row. names: all columns of the rows, in order.
+    """
 
     def __init__(self, config: Questions) -> None:
         self.columns, self.gold_after = config.columns, config.gold_after
-        named = self.columns
-        self.used = {named.question, named.gold_response, named.id, named.choices, "split"}
+        columns = self.columns
+        self.used = {columns.question, columns.gold_response, columns.id, columns.choices, "split"}
         # With a mark, the rest of the text is a rationale worth keeping.
-        self.used |= set() if self.gold_after else {self.columns.gold_answer}
-        self.found: set[str] = set()
+        self.used |= set() if self.gold_after else {columns.gold_answer}
+        self.present: set[str] = set()
         self.names: dict[str, None] = {}
 
-    def __call__(
-        self, row: Row, label: str | None = None
-    ) -> tuple[str | None, str, str | None, str | None, str | None, str | None]:
-        """Raises RowError. The question is "" where there is none, the id None where it has no column or no value."""
+    def question(self, row: Row, label: str | None = None) -> Question:
+        """The question of `row`; its text is "" where there is none. Raises RowError.
+
+        label: of the part, for the question's meta.
+        """
         columns = self.columns
         if not self.names.keys() >= row.keys():
             self.names.update(dict.fromkeys(row))
-        question = self._question(self._look(row, columns.question))
-        gold = self._gold(self._look(row, columns.gold_answer))
+        text = self._question(self._value(row, columns.question))
+        gold = self._gold(self._value(row, columns.gold_answer))
         if columns.choices is not None:
-            given = self._look(row, columns.choices)
-            if columns.choices in self.found:  # else the whole column is missing, which is said at the end
-                question, gold = _with_choices(question, gold, given, columns.choices)
-        name, response = (
-            None if column is None else _text(self._look(row, column), column)
-            for column in (columns.id, columns.gold_response)
-        )
-        split = _text(row.get("split"), "split")
+            choices = self._value(row, columns.choices)
+            if columns.choices in self.present:  # else the column is missing, which `table` reports at the end
+                text, gold = _with_choices(text, gold, choices, columns.choices)
         meta = {key: value for key, value in row.items() if key not in self.used}
         if label is not None:
             meta["source_file"] = label
-        return name, question, None if gold is None else str(gold), response, split, _json(meta) if meta else None
+        return Question(
+            id=question_id(text) if columns.id is None else _text(self._value(row, columns.id), columns.id),
+            text=text,
+            gold_answer=None if gold is None else str(gold),
+            gold_response=self._gold_response(row),
+            split=_text(row.get("split"), "split"),
+            meta=_json(meta) if meta else None,
+        )
 
-    def _look(self, row: Row, name: str) -> Any:
+    def _value(self, row: Row, name: str) -> Any:
         """The value at a dotted name; a column that has the dots in its name comes first."""
         value: Any = row.get(name, _MISSING)
         if value is _MISSING and "." in name:
@@ -68,7 +74,7 @@ class Mapping:
                     value = _MISSING
         if value is _MISSING:
             return None
-        self.found.add(name)
+        self.present.add(name)
         return value
 
     def _question(self, value: Any) -> str:
@@ -83,10 +89,13 @@ class Mapping:
         gold, mark = _text(value, self.columns.gold_answer), self.gold_after
         if gold is None or mark is None:
             return gold
-        _, found, after = gold.rpartition(mark)
-        if not found:
+        if mark not in gold:
             raise RowError(f"'{self.columns.gold_answer}' holds no {mark!r}; correct questions.gold_after, or the row")
-        return after.strip()
+        return gold.rpartition(mark)[2].strip()
+
+    def _gold_response(self, row: Row) -> str | None:
+        column = self.columns.gold_response
+        return None if column is None else _text(self._value(row, column), column)
 
 
 def _text(value: Any, name: str) -> str | None:
@@ -115,9 +124,9 @@ def _first_user_message(messages: Sequence[dict[str, Any]], name: str) -> str:
     raise RowError(f"'{name}' holds no message of a user; the roles must be user or human")
 
 
-def _with_choices(question: str, gold: str | int | None, given: Any, name: str) -> tuple[str, str | None]:
+def _with_choices(question: str, gold: str | int | None, choices: Any, name: str) -> tuple[str, str | None]:
     """The question with its choices below, and the label of the right one."""
-    texts, labels = _choices(given, name)
+    texts, labels = _texts_and_labels(choices, name)
     listed = "\n".join(f"{label}. {text}" for label, text in zip(labels, texts, strict=True))
     if gold is None:
         return f"{question}\n{listed}", None
@@ -132,13 +141,13 @@ def _with_choices(question: str, gold: str | int | None, given: Any, name: str) 
     return f"{question}\n{listed}", gold
 
 
-def _choices(given: Any, name: str) -> tuple[list[str], list[str]]:
+def _texts_and_labels(choices: Any, name: str) -> tuple[list[str], list[str]]:
     labels: Any = None
-    if isinstance(given, dict):
-        given, labels = given.get("text"), given.get("label")
-    if not isinstance(given, list) or not given:
+    if isinstance(choices, dict):
+        choices, labels = choices.get("text"), choices.get("label")
+    if not isinstance(choices, list) or not choices:
         raise RowError(f"'{name}' holds no list of choices")
-    texts = [str(choice) for choice in given]
+    texts = [str(choice) for choice in choices]
     labels = list(_LABELS[: len(texts)]) if labels is None else [str(label) for label in labels]
     if len(labels) != len(texts):
         raise RowError(f"'{name}' holds {len(texts)} choices with {len(labels)} labels")

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cohobate.core.errors import QuestionsError
-from cohobate.sources.base import Numbered
+from cohobate.sources.base import NumberedRow
 
 BATCH = 4096
 
 
-def rows(path: Path) -> Iterator[Numbered]:
+def rows(path: Path) -> Iterator[NumberedRow]:
     """(row number, row) of a Parquet file. Raises QuestionsError when it is none."""
     try:
         with pq.ParquetFile(path) as file:
@@ -31,7 +31,7 @@ def readable(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if not _bytes(field.type)]
 
 
-def numbered(batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[Numbered]:
+def numbered(batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[NumberedRow]:
     """The rows of `batches`, numbered from 1."""
     number = 0
     for batch in batches:

@@ -1,7 +1,13 @@
-"""The questions of a recipe, and what identifies them."""
+"""The questions of a recipe, and their identity, by the kind of source.
+
+To add a kind of source: two functions and a line in `SOURCES` here, and its name in `Questions.source` of
+config/questions.py. A new format of question files is added in readers.py.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Documents, Questions
@@ -10,24 +16,52 @@ from cohobate.sources import files
 from cohobate.sources.hub import PREFIX
 
 if TYPE_CHECKING:
-    from cohobate.sources.table import Read
+    from cohobate.sources.table import QuestionTable
 
-_TABLE = ("source", "columns", "split", "seed", "gold_after", "repeated", "licence")
+_FILE_SETTINGS = ("source", "columns", "split", "seed", "gold_after", "repeated", "licence")
+_WORLD_SPLITS = ("train", "fresh", "validation", "test", "hard")
+_WORLD_SETTINGS = {"source", *_WORLD_SPLITS, "min_depth", "max_depth", "hard_depth", "story", "seed"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of source: `identity` gives the settings and the content that change its questions, never a place."""
+
+    identity: Callable[[Questions], dict[str, Any]]
+    read: Callable[[Questions], QuestionTable]
 
 
 def identity(config: Questions) -> dict[str, Any]:
-    """What changes the questions of files and documents: settings and content, never a place.
+    """The settings and the content that change the questions. Raises QuestionsError when the source is not there."""
+    return SOURCES[config.source].identity(config)
 
-    Raises QuestionsError when the source is not there.
-    """
-    path, given = config.path or "", config.identity()
-    if config.source == "documents":
-        settings = {name: given[name] for name in ("source", "documents", "licence")}
-        settings["content"] = files.find_documents(path).identity()
-        if config.documents.exam is not None:
-            settings["exam"] = identity(_exam(config, config.documents.exam))
-        return settings
-    settings = {name: given[name] for name in _TABLE}
+
+def read(config: Questions) -> QuestionTable:
+    """The questions. Raises QuestionsError for a source that cannot be read or used."""
+    return SOURCES[config.source].read(config)
+
+
+def _world_identity(config: Questions) -> dict[str, Any]:
+    return {name: value for name, value in config.identity().items() if name in _WORLD_SETTINGS}
+
+
+def _world(config: Questions) -> QuestionTable:
+    from cohobate.sources.table import QuestionTable, frame_of
+    from cohobate.sources.world.splits import generate
+
+    counts = {name: getattr(config, name) for name in _WORLD_SPLITS}
+    try:
+        questions = list(generate(config, counts))
+    except ValueError as error:
+        raise QuestionsError(f"{error}; lower the count or widen the depths") from None
+    if not questions:
+        raise QuestionsError("the recipe asks for no questions: every count in [questions] is 0")
+    return QuestionTable(frame_of(questions))
+
+
+def _file_identity(config: Questions) -> dict[str, Any]:
+    path, values = config.path or "", config.identity()
+    settings = {name: values[name] for name in _FILE_SETTINGS}
     if path.startswith(PREFIX):
         from cohobate.sources import hub
 
@@ -35,12 +69,9 @@ def identity(config: Questions) -> dict[str, Any]:
     return {**settings, "content": files.find_tables(path).identity()}
 
 
-def read(config: Questions) -> Read:
-    """The questions of files or documents. Raises QuestionsError for whatever is wrong with them."""
+def _file(config: Questions) -> QuestionTable:
     from cohobate.sources.table import collect
 
-    if config.source == "documents":
-        return _documents(config)
     path = config.path or ""
     if path.startswith(PREFIX):
         from cohobate.sources import hub
@@ -51,26 +82,42 @@ def read(config: Questions) -> Read:
     return collect(parts, config, path)
 
 
-def _documents(config: Questions) -> Read:
+def _documents_identity(config: Questions) -> dict[str, Any]:
+    values = config.identity()
+    settings = {name: values[name] for name in ("source", "documents", "licence")}
+    settings["content"] = files.find_documents(config.path or "").identity()
+    if config.documents.exam is not None:
+        settings["exam"] = identity(_exam(config, config.documents.exam))
+    return settings
+
+
+def _documents(config: Questions) -> QuestionTable:
     import polars as pl
 
     from cohobate.sources import documents
-    from cohobate.sources.table import COLUMNS, Read
+    from cohobate.sources.table import QuestionTable
 
     passages = documents.questions(files.find_documents(config.path or ""), config.documents)
     if config.documents.exam is None:
         return passages
     exam = read(_exam(config, config.documents.exam)).questions
-    if learnt := exam.filter(pl.col("split").is_in(["train", "fresh"])).height:
+    if in_training := exam.filter(pl.col("split").is_in(["train", "fresh"])).height:
         raise QuestionsError(
-            f"the exam {config.documents.exam} has a split column that gives {learnt} of its questions to training; "
-            "make them test or validation, or rename the column, and all are test"
+            f"the exam {config.documents.exam} has a split column that gives {in_training} of its questions to "
+            "training; make them test or validation, or rename the column, and all are test"
         )
-    return Read(pl.concat([passages.questions, exam.select(COLUMNS)]), passages.repeated)
+    return QuestionTable(pl.concat([passages.questions, exam]), passages.repeated)
 
 
 def _exam(config: Questions, path: str) -> Questions:
-    """The questions file on which those who learnt the documents are examined."""
+    """The file of test questions about the documents."""
     test = {"train": 0.0, "fresh": 0.0, "validation": 0.0, "test": 1.0}
     changes: dict[str, Any] = {"source": "file", "path": path, "split": test, "documents": Documents()}
     return Questions.model_validate({**config.model_dump(), **changes})
+
+
+SOURCES = {
+    "world": Source(_world_identity, _world),
+    "file": Source(_file_identity, _file),
+    "documents": Source(_documents_identity, _documents),
+}

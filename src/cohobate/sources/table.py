@@ -4,98 +4,82 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
+from typing import get_args
 
 import polars as pl
 
-from cohobate.config import Questions
+from cohobate.config import Questions, SplitName
 from cohobate.core.errors import QuestionsError
-from cohobate.sources.base import Numbered, Part
+from cohobate.core.schema import QUESTIONS
+from cohobate.sources.base import Part, Question, Row, question_id
 from cohobate.sources.mapping import Mapping, RowError
 
-SPLITS = ("train", "fresh", "validation", "test", "hard")
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 _BATCH = 16_384
-_SCHEMA = {
-    "question_id": pl.String,
-    "question": pl.String,
-    "gold_answer": pl.String,
-    "gold_response": pl.String,
-    "split": pl.String,
-    "meta": pl.String,
-    "part": pl.Int32,
-    "place": pl.Int64,
-}
-COLUMNS = ["question_id", "question", "gold_answer", "gold_response", "split", "kind", "depth", "meta"]
+_fields = attrgetter(*Question.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
-class Read:
-    """questions: COLUMNS. repeated: rows that were left out, since an earlier one is the same question."""
+class QuestionTable:
+    """questions: the columns of schema.QUESTIONS. repeated: how many rows repeat an earlier one and are left out."""
 
     questions: pl.DataFrame
     repeated: int = 0
 
 
-def question_id(question: str) -> str:
-    """The hash of the NFC-normalised, stripped question: 16 hex digits."""
-    text = unicodedata.normalize("NFC", question.strip())
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def frame_of(questions: Sequence[Question]) -> pl.DataFrame:
+    """The questions as rows, with the columns of schema.QUESTIONS."""
+    columns = zip(*map(_fields, questions), strict=True) if questions else [()] * len(QUESTIONS.names)
+    return pl.DataFrame(dict(zip(QUESTIONS.names, columns, strict=True)), schema=QUESTIONS.polars)
 
 
-def collect(parts: Sequence[Part], config: Questions, where: str) -> Read:
-    """The questions of `parts`; `where` is what the user calls them.
+def collect(parts: Sequence[Part], config: Questions, where: str) -> QuestionTable:
+    """The questions of `parts`; `where` is the user's name of them.
 
     Raises QuestionsError for parts that cannot be read, without the needed columns, or with rows that cannot be used.
     """
-    mapping = Mapping(config)
-    frames = [pl.DataFrame(schema=_SCHEMA)]
+    frames = [_located([], 0, [])]
     for index, part in enumerate(parts):
-        seen = len(frames)
-        numbered = part.read()
-        while batch := list(islice(numbered, _BATCH)):
-            frames.append(_frame(batch, part, index, mapping))
-        if len(frames) > seen:
+        mapping, rows, before = Mapping(config), part.read(), len(frames)
+        while batch := list(islice(rows, _BATCH)):
+            questions = [_question(number, row, part, mapping) for number, row in batch]
+            frames.append(_located(questions, index, [number for number, _ in batch]))
+        if len(frames) > before:
             _check_columns(mapping, part)
-        mapping.found.clear()
-        mapping.names.clear()
     frame = pl.concat(frames, rechunk=True)
     frames.clear()
     if frame.is_empty():
         raise QuestionsError(f"{where} holds no question")
     frame, repeated = _checked(frame, parts, config, where)
-    named = frame.with_columns(kind=pl.lit("file"), depth=pl.lit(None, dtype=pl.Int32))
-    return Read(_in_splits(named, config, where).select(COLUMNS), repeated)
+    return QuestionTable(_in_splits(frame, config, where).select(QUESTIONS.names), repeated)
 
 
-def _frame(batch: Sequence[Numbered], part: Part, index: int, mapping: Mapping) -> pl.DataFrame:
-    ids, questions, golds, responses, splits, metas = [], [], [], [], [], []
-    for number, row in batch:
-        try:
-            name, question, gold, response, split, meta = mapping(row, part.label)
-        except RowError as flaw:
-            raise QuestionsError(f"{part.name} {part.unit} {number}: {flaw}") from None
-        ids.append(question_id(question) if mapping.columns.id is None else name)
-        questions.append(question)
-        golds.append(gold)
-        responses.append(response)
-        splits.append(split)
-        metas.append(meta)
-    places = [number for number, _ in batch]
-    columns = (ids, questions, golds, responses, splits, metas, [index] * len(batch), places)
-    return pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA)
+def _question(number: int, row: Row, part: Part, mapping: Mapping) -> Question:
+    try:
+        return mapping.question(row, part.label)
+    except RowError as flaw:
+        raise QuestionsError(f"{part.name} {part.unit} {number}: {flaw}") from None
+
+
+def _located(questions: Sequence[Question], part: int, numbers: Sequence[int]) -> pl.DataFrame:
+    """The questions, with the part that each comes from and the number of its row there."""
+    return frame_of(questions).with_columns(
+        pl.lit(part, dtype=pl.Int32).alias("part"), pl.Series("number", numbers, dtype=pl.Int64)
+    )
 
 
 def _check_columns(mapping: Mapping, part: Part) -> None:
     columns = mapping.columns
-    wanted = {name: getattr(columns, name) for name in ("question", "gold_response", "id", "choices")}
+    required = {name: getattr(columns, name) for name in ("question", "gold_response", "id", "choices")}
     if columns.gold_answer != "gold_answer" or mapping.gold_after:
-        wanted["gold_answer"] = columns.gold_answer  # else questions without gold are allowed
+        required["gold_answer"] = columns.gold_answer  # else questions without gold are allowed
     names = list(mapping.names)
-    for role, name in wanted.items():
-        if name is None or name in mapping.found:
+    for role, name in required.items():
+        if name is None or name in mapping.present:
             continue
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"set questions.columns.{role} = '{near[0]}'" if near else f"set questions.columns.{role}"
@@ -106,7 +90,7 @@ def _checked(frame: pl.DataFrame, parts: Sequence[Part], config: Questions, wher
     """The frame without repeated rows, and how many those were."""
 
     def place(row: int) -> str:
-        index, number = frame.select("part", "place").row(row)
+        index, number = frame.select("part", "number").row(row)
         return f"{parts[index].name} {parts[index].unit} {number}"
 
     for column, is_bad, fault in (
@@ -131,11 +115,11 @@ def _checked(frame: pl.DataFrame, parts: Sequence[Part], config: Questions, wher
 
 
 def _two_places(frame: pl.DataFrame, parts: Sequence[Part], a: int, b: int) -> str:
-    (part_a, place_a), (part_b, place_b) = (frame.select("part", "place").row(row) for row in (a, b))
+    (part_a, row_a), (part_b, row_b) = (frame.select("part", "number").row(row) for row in (a, b))
     first, second = parts[part_a], parts[part_b]
     if first is second:
-        return f"{first.unit}s {place_a} and {place_b}" + (f" of {first.name}" if len(parts) > 1 else "")
-    return f"{first.name} {first.unit} {place_a} and {second.name} {second.unit} {place_b}"
+        return f"{first.unit}s {row_a} and {row_b}" + (f" of {first.name}" if len(parts) > 1 else "")
+    return f"{first.name} {first.unit} {row_a} and {second.name} {second.unit} {row_b}"
 
 
 def _in_splits(frame: pl.DataFrame, config: Questions, where: str) -> pl.DataFrame:
@@ -156,7 +140,7 @@ def _in_splits(frame: pl.DataFrame, config: Questions, where: str) -> pl.DataFra
 
 
 def _drawn(questions: pl.Series, config: Questions) -> Iterator[str]:
-    """The split of each question, by the hash of its text: added rows move no other."""
+    """The split of each question, by the hash of its text: added rows move no other question."""
     shares = config.split
     bounds = [
         ("train", shares.train),

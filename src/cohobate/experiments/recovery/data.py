@@ -16,7 +16,7 @@ from cohobate.sources import documents, files
 from cohobate.sources.files import find_tables
 from cohobate.sources.read import identity as questions_identity
 from cohobate.sources.read import read
-from cohobate.sources.table import COLUMNS, question_id
+from cohobate.sources.table import frame_of
 from cohobate.sources.world.chat import generate
 from cohobate.training.triple_source import TripleSource
 from cohobate.training.types import Source, StepBatch
@@ -41,8 +41,7 @@ def chat_prompts(config: Recover) -> pl.DataFrame:
     if config.chat != "world":
         return read(_file(config.chat)).questions
     counts = {"train": config.chat_prompts, "fresh": config.fresh_prompts, "test": config.exam_prompts}
-    rows = [{"question_id": question_id(row["question"]), **row} for row in generate(0, counts)]
-    frame = pl.DataFrame(rows, schema_overrides={"depth": pl.Int32, "gold_response": pl.String}).select(COLUMNS)
+    frame = frame_of([*generate(0, counts)])
     # A repeated prompt is a row with an id of its own, so that its replies are sampled with other noise.
     repetition = pl.int_range(pl.len()).over("question_id")
     return frame.with_columns(
@@ -71,7 +70,7 @@ def practice_questions(book: Handbook, number: int, split: str) -> pl.DataFrame:
 
 
 def _handbook_questions(path: str, kind: str, split: str) -> pl.DataFrame:
-    frame = read(_file(path)).questions.select(COLUMNS)
+    frame = read(_file(path)).questions
     if missing := frame["gold_answer"].null_count():
         raise QuestionsError(f"{path} has {missing} questions without gold_answer; questions about a handbook need one")
     return frame.with_columns(kind=pl.lit(kind), split=pl.lit(split))
@@ -84,8 +83,7 @@ def document_sequences(
     settings = Documents(words=words, overlap=0)
     rows = []
     for _, path in files.find_documents(book.documents).files:
-        markdown = path.suffix.lower() != ".txt"
-        for passage in documents.passages(documents.read(path), settings, markdown=markdown):
+        for passage in documents.read_passages(path, settings):
             rows.append(TrainingSequence([*encode(tokenizer, passage.text), tokenizer.eos_token_id], 1))
     for question, gold in practice_questions(book, 1, "train").select("question", "gold_answer").iter_rows():
         rows.append(training_sequence(tokenizer, question, _ANSWER.format(answer=gold), prompt_format, ended=True))

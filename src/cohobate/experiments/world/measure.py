@@ -30,12 +30,13 @@ def respond(model: Any, tokenizer: Any, prompts: list[str], decoding: Decoding) 
 
 def measure(model: Any, tokenizer: Any, count: int = 1000) -> dict[str, Any]:
     """Shares in 0..1: arithmetic (test and hard, greedy and sampled) and instructions obeyed (greedy)."""
-    rows = list(splits.generate(_Questions(), {"test": count, "hard": count // 5}))
+    questions = list(splits.generate(_Questions(), {"test": count, "hard": count // 5}))
     scores: dict[str, Any] = {"questions": {"test": count, "hard": count // 5}}
     for name, decoding in (("greedy", GREEDY), ("sampled", SAMPLED)):
-        prompts = [f"{row['question']} {THINK}" for row in rows]
+        prompts = [f"{question.text} {THINK}" for question in questions]
         replies = respond(model, tokenizer, prompts, decoding)
-        right = [reply.endswith(f"\nAnswer: {row['gold_answer']}") for reply, row in zip(replies, rows, strict=True)]
+        pairs = zip(replies, questions, strict=True)
+        right = [reply.endswith(f"\nAnswer: {question.gold_answer}") for reply, question in pairs]
         scores[name] = {"test": _mean(right[:count]), "hard": _mean(right[count:])}
     return {**scores, "instructions": _instructions(model, tokenizer)}
 

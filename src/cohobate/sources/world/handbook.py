@@ -1,7 +1,7 @@
 """The handbook of an invented company: facts, documents that state them, and questions about them.
 
-No shipped model has read it: it is what personalisation teaches. Names, rooms and prices are drawn from a seed, so
-a second company (for continual learning) is another seed.
+No shipped model has read it: personalisation teaches it. Names, rooms and prices are drawn from a seed, so a second
+company (for continual learning) is another seed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def company(seed: int) -> Company:
 
 
 def documents(firm: Company, copies: int = 3) -> list[tuple[str, str]]:
-    """`copies` Markdown documents as (file name, text); each states every fact once, worded and ordered anew."""
+    """`copies` Markdown documents as (file name, text); each states every fact once, in its own words and order."""
     result = []
     for copy in range(copies):
         rng = random.Random(f"{firm.name}-{copy}")
@@ -97,16 +97,16 @@ def documents(firm: Company, copies: int = 3) -> list[tuple[str, str]]:
 
 
 def questions(firm: Company) -> list[tuple[str, str]]:
-    """practice.jsonl and exam.jsonl as (file name, text): the exam asks for each fact in words not practised on it.
+    """practice.jsonl and exam.jsonl as (file name, text): the exam asks for each fact in a wording not practised on it.
 
-    Those words are practised on other facts: the fact must be known, and not a new way to ask.
+    That wording is practised on other facts: the exam tests the fact, and not a new wording.
     """
     practice: list[dict[str, str]] = []
     exam: list[dict[str, str]] = []
     for at, fact in enumerate(firm.facts):
-        held = at // 2 % len(fact.questions)  # facts come in pairs, and each kind must meet every wording
-        for place, question in enumerate(fact.questions):
-            (exam if place == held else practice).append({"question": question, "gold_answer": fact.answer})
+        examined = at // 2 % len(fact.questions)  # facts come in pairs, and each kind must meet every wording
+        for wording, question in enumerate(fact.questions):
+            (exam if wording == examined else practice).append({"question": question, "gold_answer": fact.answer})
     parts = (("practice", practice), ("exam", exam))
     return [(f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)) for name, rows in parts]
 

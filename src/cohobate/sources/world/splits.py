@@ -10,8 +10,9 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
+from cohobate.sources.base import Question, question_id
 from cohobate.sources.world.arithmetic import Problem, draw, solve
 from cohobate.sources.world.instructions import plain
 
@@ -20,7 +21,7 @@ _SHARES = {"test": (0, 15), "validation": (15, 20), "train": (20, 50), "fresh": 
 
 
 class WorldQuestions(Protocol):
-    """What the generator reads of the recipe's [questions] section."""
+    """The fields of the recipe's [questions] section that the generator reads."""
 
     @property
     def seed(self) -> int: ...
@@ -46,11 +47,13 @@ def held_out(question: str) -> bool:
     return belongs(question, "test") or belongs(question, "validation")
 
 
-def generate(config: WorldQuestions, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """Rows {question, gold_answer, split, kind, depth, meta} for every split of `counts`."""
+def generate(config: WorldQuestions, counts: dict[str, int]) -> Iterator[Question]:
+    """The questions of every split of `counts`. Raises ValueError for more than there are."""
     for split, count in counts.items():
         low, high = config.hard_depth if split == "hard" else (config.min_depth, config.max_depth)
-        yield from (_row(problem, split) for problem in _distinct(split, count, (low, high), config.story, config.seed))
+        yield from (
+            _question(problem, split) for problem in _distinct(split, count, (low, high), config.story, config.seed)
+        )
 
 
 def _distinct(split: str, count: int, depths: tuple[int, int], story: float, seed: int) -> Iterator[Problem]:
@@ -72,13 +75,14 @@ def _distinct(split: str, count: int, depths: tuple[int, int], story: float, see
         yield problem
 
 
-def _row(problem: Problem, split: str) -> dict[str, Any]:
-    return {
-        "question": problem.question,
-        "gold_answer": str(problem.answer),
-        "gold_response": plain(solve(problem.tree, "steps"), problem.answer),
-        "split": split,
-        "kind": problem.kind,
-        "depth": problem.depth,
-        "meta": json.dumps({"world": 1}),
-    }
+def _question(problem: Problem, split: str) -> Question:
+    return Question(
+        id=question_id(problem.question),
+        text=problem.question,
+        gold_answer=str(problem.answer),
+        gold_response=plain(solve(problem.tree, "steps"), problem.answer),
+        split=split,
+        kind=problem.kind,
+        depth=problem.depth,
+        meta=json.dumps({"world": 1}),
+    )

@@ -10,8 +10,7 @@ from cohobate.experiments.comparison.runner import ComparisonRunner, StageFuncti
 from cohobate.experiments.comparison.stage import compare
 from cohobate.experiments.recovery import stages as recovery
 from cohobate.experiments.single_prompt import stages as single_prompt
-from cohobate.experiments.tiny_policy import judge_stage
-from cohobate.experiments.tiny_policy import stage as tiny_policy
+from cohobate.experiments.tiny_policy import stages as tiny_policy
 from cohobate.store.artifacts import Artifact
 from tasks.gpu_slot import gpu_slot
 from tasks.stage_task import ProgressArtifact, stage_task
@@ -37,7 +36,7 @@ write_comparison = stage_task("comparison", _compare)
 
 # `cohobate policy train`
 train_policy = stage_task("policy", tiny_policy.train, retries=1)
-study_judge = stage_task("judge", judge_stage.study)
+study_judge = stage_task("judge", tiny_policy.study)
 
 # `cohobate recover`
 write_prompts = stage_task("prompts", recovery.write_prompts)

@@ -45,7 +45,7 @@ ROOMS = """
  8 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
  9 experiments: comparison.page comparison.parallel_runs comparison.plan comparison.runner comparison.stage
                 recovery.arms recovery.stages single_prompt.arms
-                single_prompt.stages tiny_policy.judge_stage tiny_policy.model tiny_policy.stage
+                single_prompt.stages tiny_policy.stages
 10 cli:         main
 """
 _LINES = re.findall(r"^ *(\d+) (\w+): ([^:]*)$", ROOMS, re.MULTILINE)

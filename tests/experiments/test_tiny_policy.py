@@ -15,9 +15,9 @@ from cohobate.cli.main import main
 from cohobate.config import Recipe, TinyPolicyJudge, TinyPolicySettings
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import ModelError, QuestionsError, RecipeError
-from cohobate.experiments.tiny_policy import judge_stage, noise_study, reinforce, stage, verdicts
+from cohobate.experiments.tiny_policy import noise_study, reinforce, stages, verdicts
 from cohobate.experiments.tiny_policy.model import NAME, TinyPolicy, load, word_ids
-from cohobate.experiments.tiny_policy.preferences import preferences
+from cohobate.experiments.tiny_policy.preferences import preference_pairs
 from cohobate.stages import questions
 from cohobate.store.artifacts import Artifact
 from tests.support.wire_server import Act, WireServer, completion
@@ -27,15 +27,15 @@ OWN, UNSEEN = FRAME.filter(pl.col("split") == "train"), FRAME.filter(pl.col("spl
 SHIPPED = load_recipe("helpdesk")
 
 
-def trained(**settings: Any) -> reinforce.Learned:
+def trained(**settings: Any) -> reinforce.TrainedPolicy:
     config = TinyPolicySettings(**settings)
     answers = verdicts.possible_answers(config, FRAME, "helpdesk")
     rewards = verdicts.judge_all(config, OWN, answers, "test").rewards()
-    return reinforce.learn(config, OWN["question"].to_list(), answers, rewards)
+    return reinforce.train(config, OWN["question"].to_list(), answers, rewards)
 
 
-def accuracy(found: reinforce.Learned, frame: pl.DataFrame = OWN) -> float:
-    return float(reinforce.score(reinforce.greedy(found.policy, frame))["accuracy"])
+def accuracy(found: reinforce.TrainedPolicy, frame: pl.DataFrame = OWN) -> float:
+    return float(reinforce.score(reinforce.answer_greedily(found.policy, frame))["accuracy"])
 
 
 def test_a_word_has_the_same_row_in_every_process_and_in_any_case() -> None:
@@ -113,9 +113,9 @@ def test_a_noisy_judge_hurts_and_a_repeated_error_hurts_more() -> None:
     assert same < anew < right
 
 
-def test_the_share_of_verdicts_that_are_turned_round_is_the_one_asked_for() -> None:
-    turned = sum(verdicts.turned(0, 0.3, question, place) for question in OWN["question"] for place in range(100))
-    assert abs(turned / 6000 - 0.3) < 3 * (0.3 * 0.7 / 6000) ** 0.5
+def test_the_share_of_flipped_verdicts_is_the_noise() -> None:
+    flipped = sum(verdicts.is_flipped(0, 0.3, question, place) for question in OWN["question"] for place in range(100))
+    assert abs(flipped / 6000 - 0.3) < 3 * (0.3 * 0.7 / 6000) ** 0.5
 
 
 def test_every_gold_answer_must_be_among_the_answers() -> None:
@@ -152,7 +152,7 @@ def says(body: dict[str, Any]) -> tuple[str, str]:
 
 def made(recipe: Recipe) -> tuple[Artifact, Artifact]:
     asked = questions.write(recipe)
-    return asked, stage.train(recipe, asked)
+    return asked, stages.train(recipe, asked)
 
 
 def test_a_judge_at_an_endpoint_is_asked_each_pair_once_and_held_against_the_verifier(
@@ -176,10 +176,10 @@ def test_a_judge_at_an_endpoint_is_asked_each_pair_once_and_held_against_the_ver
     assert right["wrong"]["share"] == pytest.approx(432 / 540) and right["right"]["share"] == pytest.approx(54 / 60)
     assert right["all"]["share"] == pytest.approx(486 / 600) and right["unusable"] == {"unclear reply": 60}
     assert metrics["judge"]["replies"] == 600
-    rewards = verdicts.Judged(pl.read_parquet(found.path / "judged.parquet"), [], None).rewards()
+    rewards = verdicts.JudgedPairs(pl.read_parquet(found.path / "judged.parquet"), [], None).rewards()
     assert {rewards[question, "press"] for question in OWN["question"]} == {-1.0}
     again = asks(server).model_copy(update={"policy": asks(server).policy.model_copy(update={"seed": 1})})  # type: ignore[union-attr]
-    stage.train(again, asked)
+    stages.train(again, asked)
     assert len(server.seen) == 600  # what was judged is never judged again
     assert {entry["work"] for entry in found.manifest.ledger} == {"judging"}
 
@@ -199,7 +199,7 @@ def test_refusals_and_time_outs_count_as_minus_one_and_are_told(server: WireServ
     assert isinstance(metrics, dict)
     assert metrics["judge_right"]["unusable"] == {"Refused": 60, "Timeout": 6}
     judged = pl.read_parquet(found.path / "judged.parquet")
-    assert verdicts.Judged(judged, [], None).rewards()["Are you hiring engineers?", "jobs"] == -1.0
+    assert verdicts.JudgedPairs(judged, [], None).rewards()["Are you hiring engineers?", "jobs"] == -1.0
 
 
 def test_a_model_in_this_process_can_judge(data: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_model_in_this_process_can_judge(data: Path) -> None:
     metrics = found.manifest.metrics
     assert isinstance(metrics, dict)
     assert metrics["judge_right"]["unusable"] == {"reply cut at the token limit": 600}  # it can only do sums
-    page = (judge_stage.study(recipe, asked, found).path / "index.html").read_text(encoding="utf-8")
+    page = (stages.study(recipe, asked, found).path / "index.html").read_text(encoding="utf-8")
     assert "world/base" in page or "the judge base" in page
 
 
@@ -225,19 +225,19 @@ def test_feedback_is_a_pair_a_question_in_the_preference_form(data: Path) -> Non
         assert rejected["role"] == "assistant" and rejected["content"] != gold[question]
     judged = pl.read_parquet(found.path / "judged.parquet")
     undecided = judged.with_columns(verdict=pl.lit("undecided"))
-    assert preferences(load(found.path / NAME), undecided) == []
+    assert preference_pairs(load(found.path / NAME), undecided) == []
 
 
 def test_the_page_says_what_the_study_found(data: Path) -> None:
     config = TinyPolicySettings(steps=30, study_noise=(0.0, 0.3), study_seeds=2)
     recipe = SHIPPED.model_copy(update={"policy": config})
     asked, found = made(recipe)
-    studied = judge_stage.study(recipe, asked, found)
-    rows = pl.read_parquet(studied.path / "runs.parquet").to_dicts()
+    studied = stages.study(recipe, asked, found)
+    rows: Any = pl.read_parquet(studied.path / "runs.parquet").to_dicts()
     assert [(row["noise"], row["seed"]) for row in rows] == [(0, 0), (0, 1), *[(0.3, 0), (0.3, 1)] * 2]
     text = (studied.path / "report.md").read_text(encoding="utf-8")
-    for row in noise_study.summarise(rows):
-        mean = sum(r["own"] for r in rows if (r["noise"], r["errors"]) == (row["noise"], row["errors"])) / 2
+    for condition in noise_study.summarise(rows):
+        mean = sum(r["own"] for r in rows if (r["noise"], r["errors"]) == (condition.noise, condition.errors)) / 2
         assert f"{mean:.1%}" in text
     html = (studied.path / "index.html").read_text(encoding="utf-8")
     assert "<svg" in html and found.id in html and "<script" not in html and "src=" not in html

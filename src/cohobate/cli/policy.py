@@ -1,31 +1,21 @@
-"""`cohobate policy answer`: ask a trained tiny policy."""
+"""`cohobate policy answer`: the choices of a trained tiny policy."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
-
-from cohobate.core.errors import ModelError
-from cohobate.store.artifacts import Store
 
 _SHOWN = 3
 
 
 def print_answers(name: str, texts: Sequence[str], *, as_json: bool = False) -> None:
     """The policy's choice for each text; `name` is a file, or an artifact's id or its beginning."""
-    from cohobate.experiments.tiny_policy.model import NAME, load
+    from cohobate.experiments.tiny_policy.stages import answer
 
-    path = Path(name)
-    if path.suffix != ".safetensors":
-        artifact = Store().find(name)
-        if artifact.stage != "policy":
-            raise ModelError(f"{artifact.id} holds no tiny policy; `cohobate policy train RECIPE` makes one")
-        path = artifact.path / NAME
-    found = load(path).choose(texts)
+    pairs = list(zip(texts, answer(name, texts), strict=True))
     if as_json:
-        print(json.dumps([{"question": text, "answers": ranked} for text, ranked in zip(texts, found, strict=True)]))
+        print(json.dumps([{"question": text, "answers": probabilities} for text, probabilities in pairs]))
         return
-    for text, ranked in zip(texts, found, strict=True):
-        likeliest = ", ".join(f"{answer} {share:.0%}" for answer, share in list(ranked.items())[:_SHOWN])
-        print(f"{text}\n  {next(iter(ranked))}  ({likeliest})")
+    for text, probabilities in pairs:
+        likeliest = [f"{choice} {share:.0%}" for choice, share in list(probabilities.items())[:_SHOWN]]
+        print(f"{text}\n  {next(iter(probabilities))}  ({', '.join(likeliest)})")

@@ -1,4 +1,4 @@
-"""The tiny policy: an embedding bag of hashed words, 32 -> mean -> 64 -> a logit for each fixed answer.
+"""The tiny policy: mean embedding (32) of hashed words -> hidden layer (64) -> one logit per fixed answer.
 
 The file is safetensors with the answers and sizes in its metadata, so it needs nothing else to be loaded.
 """

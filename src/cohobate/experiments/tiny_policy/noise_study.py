@@ -1,68 +1,97 @@
-"""What a noisy judge does: the same policy from several seeds, with shares of the verdicts turned round."""
+"""Study of noisy judges: one policy from several seeds, for several shares of flipped verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import polars as pl
 
 from cohobate.config import TinyPolicySettings
 from cohobate.config.load import changed
 from cohobate.core.statistics import Interval, over_seeds
-from cohobate.experiments.tiny_policy.reinforce import greedy, learn, score
+from cohobate.experiments.grouping import group_by
+from cohobate.experiments.tiny_policy.reinforce import answer_greedily, score, train
 from cohobate.experiments.tiny_policy.verdicts import judge_all
 
-RIGHT, SAME, ANEW = "right", "the same pairs each time", "anew each time"
+RIGHT, SAME_PAIRS, EACH_TIME = "right", "the same pairs each time", "anew each time"
+"""Kinds of errors: none, always on the same pairs of question and answer, or drawn at each judgement."""
+
+
+class NoiseRun(TypedDict):
+    """A policy of the study: greedy accuracy on its own and on unseen questions, and its last running reward."""
+
+    noise: float
+    errors: str
+    seed: int
+    own: float | None
+    unseen: float | None
+    running: float
+    saved_at: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A share of flipped verdicts and a kind of errors, over seeds; None where nothing was measured."""
+
+    noise: float
+    errors: str
+    seeds: int
+    own: Interval | None
+    unseen: Interval | None
+    running: Interval | None
+
+    def as_row(self) -> dict[str, Any]:
+        """JSON values, as the manifest holds them."""
+        return {name: each.as_row() if isinstance(each, Interval) else each for name, each in vars(self).items()}
 
 
 def runs(
-    config: TinyPolicySettings, learnt: pl.DataFrame, unseen: pl.DataFrame, answers: tuple[str, ...]
-) -> Iterator[Any]:
-    """A row a run: noise, errors, seed, own and unseen accuracy, running reward, the step it was saved after.
+    config: TinyPolicySettings, own: pl.DataFrame, unseen: pl.DataFrame, answers: tuple[str, ...]
+) -> Iterator[NoiseRun]:
+    """Train and examine one policy per condition and seed.
 
-    The exact verifier judges, so that the share of wrong verdicts is known.
+    The exact verifier judges, so that the share of wrong verdicts is the share of flipped ones.
     """
-    rewards = judge_all(changed(config, {"judge": None}, "the study of noise"), learnt, answers, "study").rewards()
+    exact = changed(config, {"judge": None}, "the study of noise")
+    rewards = judge_all(exact, own, answers, "study").rewards()
     for noise, errors in conditions(config):
         for seed in range(config.study_seeds):
-            settings = {"seed": seed, "noise": noise, "noise_each_time": errors == ANEW}
-            found = learn(
-                changed(config, settings, "the study of noise"), learnt["question"].to_list(), answers, rewards
-            )
+            noisy = {"seed": seed, "noise": noise, "noise_each_time": errors == EACH_TIME}
+            of_run = changed(config, noisy, "the study of noise")
+            trained = train(of_run, own["question"].to_list(), answers, rewards)
             yield {
                 "noise": noise,
                 "errors": errors,
                 "seed": seed,
-                "own": score(greedy(found.policy, learnt))["accuracy"],
-                "unseen": score(greedy(found.policy, unseen))["accuracy"],
-                "running": found.metrics[-1]["running"],
-                "saved_at": found.saved_at,
+                "own": score(answer_greedily(trained.policy, own))["accuracy"],
+                "unseen": score(answer_greedily(trained.policy, unseen))["accuracy"],
+                "running": trained.metrics[-1]["running"],
+                "saved_at": trained.saved_at,
             }
 
 
 def conditions(config: TinyPolicySettings) -> list[tuple[float, str]]:
     """Noise and the kind of errors; without noise there is one kind."""
-    return [(noise, kind) for noise in config.study_noise for kind in ((SAME, ANEW) if noise else (RIGHT,))]
+    return [(noise, kind) for noise in config.study_noise for kind in ((SAME_PAIRS, EACH_TIME) if noise else (RIGHT,))]
 
 
-def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per condition: noise, errors, seeds, and the interval over seeds of own, unseen and running."""
-
-    def spread(found: list[dict[str, Any]], name: str) -> Interval | None:
-        values = [row[name] for row in found if row[name] is not None]
-        return over_seeds(values) if values else None
-
-    places = list(dict.fromkeys((row["noise"], row["errors"]) for row in rows))
-    chosen: Callable[[tuple[float, str]], list[dict[str, Any]]] = lambda place: [  # noqa: E731
-        row for row in rows if (row["noise"], row["errors"]) == place
-    ]
+def summarise(rows: Sequence[NoiseRun]) -> list[Condition]:
+    """The runs of each condition over their seeds."""
     return [
-        {
-            "noise": place[0],
-            "errors": place[1],
-            "seeds": len(chosen(place)),
-            **{name: spread(chosen(place), name) for name in ("own", "unseen", "running")},
-        }
-        for place in places
+        Condition(
+            noise,
+            errors,
+            len(of_condition),
+            _spread([row["own"] for row in of_condition]),
+            _spread([row["unseen"] for row in of_condition]),
+            _spread([row["running"] for row in of_condition]),
+        )
+        for (noise, errors), of_condition in group_by(rows, lambda row: (row["noise"], row["errors"])).items()
     ]
+
+
+def _spread(values: Sequence[float | None]) -> Interval | None:
+    measured = [value for value in values if value is not None]
+    return over_seeds(measured) if measured else None

@@ -1,4 +1,4 @@
-"""AI feedback: preference pairs from a judge's verdicts, in the form of `cohobate export --format preference`."""
+"""Preference pairs from a judge's verdicts, in the format of `cohobate export --format preference`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import polars as pl
 from cohobate.experiments.tiny_policy.model import TinyPolicy
 
 
-def preferences(policy: TinyPolicy, judged: pl.DataFrame) -> list[dict[str, Any]]:
-    """A pair a question that the judge gave both a +1 and a -1: {prompt, chosen, rejected, question}.
+def preference_pairs(policy: TinyPolicy, judged: pl.DataFrame) -> list[dict[str, Any]]:
+    """One pair {prompt, chosen, rejected} per question with both a correct and an incorrect verdict.
 
-    Of several rewarded answers the policy's likeliest is chosen, of the others its likeliest is rejected: the mistake
+    Chosen is the policy's likeliest answer with the verdict correct, rejected its likeliest incorrect one: the mistake
     that it would make. Undecided answers are in no pair.
     """
     questions = judged["question"].unique(maintain_order=True).to_list()

@@ -1,4 +1,4 @@
-"""REINFORCE with a judge's +1 and -1, and a lock-in on what it rewarded: the loop of the classic tiny policy.
+"""REINFORCE with a judge's +1 and -1, and a lock-in on rewarded answers: the loop of the classic tiny policy.
 
 loss = mean over the step's answers of (-log p * r + lock_in * cross-entropy where r > 0); the policy is saved when the
 running reward, keep * old + (1 - keep) * r, beats the best so far by `margin`.
@@ -17,7 +17,7 @@ import torch
 from cohobate.config import TinyPolicySettings
 from cohobate.core.statistics import wilson
 from cohobate.experiments.tiny_policy.model import TinyPolicy
-from cohobate.experiments.tiny_policy.verdicts import turned
+from cohobate.experiments.tiny_policy.verdicts import is_flipped
 from cohobate.models.token_loss import Tokens
 from cohobate.training.epochs import epoch_batch
 from cohobate.training.objectives.judge import (
@@ -32,8 +32,11 @@ Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Learned:
-    """The saved policy, the step it was saved after (the last one if its reward never rose), metrics of each step."""
+class TrainedPolicy:
+    """The saved policy and the metrics of each step.
+
+    saved_at: number of steps after which it was saved; all of them where its running reward never rose by the margin.
+    """
 
     policy: TinyPolicy
     saved_at: int
@@ -41,36 +44,36 @@ class Learned:
     metrics: list[Metrics]
 
 
-def learn(
+def train(
     config: TinyPolicySettings,
     questions: Sequence[str],
     answers: Sequence[str],
     rewards: Mapping[tuple[str, str], float],
-) -> Learned:
-    """Train a new policy on `questions`; `rewards` says +1 or -1 for each (question, answer)."""
+) -> TrainedPolicy:
+    """Train a new policy on `questions`. rewards: +1 or -1 of each (question, answer)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy = TinyPolicy(answers, config.words, config.embedding, config.hidden)
         best = copy.deepcopy(policy)
         optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr)
-        running = reached = 0.0
+        running = highest = 0.0
         saved_at, metrics = None, []
         for step in range(config.steps):
-            asked = [questions[i] for i in epoch_batch(config.seed, step, config.batch, len(questions))]
-            loss, given, entropy = _update(policy, optimizer, config, step, asked, rewards)
-            running = running_reward(running, given, config.keep)
-            if improved(running, reached, config.margin):
+            batch = [questions[i] for i in epoch_batch(config.seed, step, config.batch, len(questions))]
+            loss, step_rewards, entropy = _update(policy, optimizer, config, step, batch, rewards)
+            running = running_reward(running, step_rewards, config.keep)
+            if improved(running, highest, config.margin):
                 best.load_state_dict(policy.state_dict())
-                reached, saved_at = running, step + 1
-            mean = sum(given) / len(given)
+                highest, saved_at = running, step + 1
+            mean = sum(step_rewards) / len(step_rewards)
             metrics.append({"step": step, "loss": loss, "reward": mean, "running": running, "entropy": entropy})
     if saved_at is None:
-        return Learned(policy.eval(), config.steps, False, metrics)
-    return Learned(best.eval(), saved_at, True, metrics)
+        return TrainedPolicy(policy.eval(), config.steps, False, metrics)
+    return TrainedPolicy(best.eval(), saved_at, True, metrics)
 
 
-def greedy(policy: TinyPolicy, questions: pl.DataFrame) -> pl.DataFrame:
-    """What the policy answers greedily: question, gold_answer, answer, probability, correct."""
+def answer_greedily(policy: TinyPolicy, questions: pl.DataFrame) -> pl.DataFrame:
+    """The policy's likeliest answer to each question: question, gold_answer, answer, probability, correct."""
     chosen = [next(iter(ranked.items())) for ranked in policy.choose(questions["question"].to_list())]
     return questions.select("question", "gold_answer").with_columns(
         pl.Series("answer", [answer for answer, _ in chosen], dtype=pl.String),
@@ -79,9 +82,9 @@ def greedy(policy: TinyPolicy, questions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def score(answered: pl.DataFrame) -> Metrics:
-    """n, accuracy, low, high (95% Wilson) of `greedy`'s rows."""
-    correct, n = int(answered["correct"].sum()), len(answered)
+def score(answers: pl.DataFrame) -> Metrics:
+    """{n, accuracy, low, high} (95% Wilson) of the rows of `answer_greedily`."""
+    correct, n = int(answers["correct"].sum()), len(answers)
     return {"n": n, **wilson(correct, n).as_row("accuracy")}
 
 
@@ -90,30 +93,26 @@ def _update(
     optimizer: torch.optim.Optimizer,
     config: TinyPolicySettings,
     step: int,
-    asked: Sequence[str],
+    questions: Sequence[str],
     rewards: Mapping[tuple[str, str], float],
 ) -> tuple[float, list[float], float]:
-    """One step: sample, hear the judge, learn. Returns loss, the rewards in order, and the mean entropy."""
-    logits = policy(asked)
+    """One step: sample an answer per question, judge, update. Returns loss, rewards in order, mean entropy in nats."""
+    logits = policy(questions)
     logprobs = logits.detach().log_softmax(-1)
     chosen = torch.multinomial(logprobs.exp(), 1).squeeze(-1)
     texts = [policy.answers[i] for i in chosen.tolist()]
-    given = [
-        rewards[pair] * (-1 if turned(config.seed, config.noise, *pair, *_occasion(config, step, place)) else 1)
-        for place, pair in enumerate(zip(asked, texts, strict=True))
-    ]
+    step_rewards = []
+    for place, pair in enumerate(zip(questions, texts, strict=True)):
+        key = (*pair, step, place) if config.noise_each_time else pair
+        step_rewards.append(rewards[pair] * (-1 if is_flipped(config.seed, config.noise, *key) else 1))
     tokens = Tokens(
         chosen,
         sampler_logprobs=logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1),
-        advantages=judge_advantages([given], leave_one_out=False).values.flatten(),
-        weights=lock_in_weights([given], config.lock_in).flatten(),
+        advantages=judge_advantages([step_rewards], leave_one_out=False).values.flatten(),
+        weights=lock_in_weights([step_rewards], config.lock_in).flatten(),
     )
-    loss = JudgeReinforcement()(logits, tokens)["loss"] / len(asked)
+    loss = JudgeReinforcement()(logits, tokens)["loss"] / len(questions)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return float(loss.detach()), given, float(-(logprobs.exp() * logprobs).sum(-1).mean())
-
-
-def _occasion(config: TinyPolicySettings, step: int, place: int) -> tuple[int, ...]:
-    return (step, place) if config.noise_each_time else ()
+    return float(loss.detach()), step_rewards, float(-(logprobs.exp() * logprobs).sum(-1).mean())

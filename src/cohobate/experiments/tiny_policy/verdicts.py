@@ -1,7 +1,7 @@
-"""What the judge says to every answer of every question, and how often that is right.
+"""Verdicts of the judge on every answer of every question, and how often they are right.
 
 A judge answers at temperature 0, so each pair of question and answer is judged once, however often the policy tries it.
-Where gold answers are known the exact verifier knows every pair too: that is what the judge is held against.
+The exact verifier, which compares with the gold answer, is the reference for the judge's accuracy.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.store.ledger import LedgerEntry
 
-# The classic policy knows no third reward: whatever is not +1 counts as -1.
+# The classic policy has no third reward: whatever is not +1 counts as -1.
 REWARDS = {"correct": 1.0, "incorrect": -1.0, "undecided": -1.0}
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A row a pair (question, gold_answer, answer, verdict, reason, right), what judging took, and counts of it."""
+class JudgedPairs:
+    """Verdicts with their cost.
+
+    table: one row per pair of question and answer, {question, gold_answer, answer, verdict, reason, right}. counts: of
+    the judge's replies and tokens; None for the exact verifier.
+    """
 
     table: pl.DataFrame
     ledger: list[LedgerEntry]
@@ -40,37 +44,45 @@ class Judged:
 
 
 def possible_answers(config: TinyPolicySettings, questions: pl.DataFrame, where: str) -> tuple[str, ...]:
-    """The fixed answers. Raises QuestionsError unless every question's gold answer is among them."""
+    """The fixed answers: those of the settings, else all gold answers.
+
+    Raises QuestionsError unless every question's gold answer is among them, and they are two or more.
+    """
     missing = questions.filter(pl.col("gold_answer").is_null())
     if len(missing):
         raise QuestionsError(
             f"{where}: {len(missing)} questions have no gold answer (the first: {missing['question'][0]!r}), and a "
             "policy needs one for each; set questions.columns.gold_answer"
         )
-    found = tuple(questions["gold_answer"].unique().sort())
+    gold_answers = tuple(questions["gold_answer"].unique().sort())
     outside = [gold for gold in questions["gold_answer"] if config.answers and gold not in config.answers]
     if outside:
         raise QuestionsError(
             f"{where}: the gold answer '{outside[0]}' is not among policy.answers ({len(outside)} questions have such "
             f"a one); add it to policy.answers ({', '.join(config.answers)}), or correct the question"
         )
-    if len(config.answers or found) < 2:
+    if len(config.answers or gold_answers) < 2:
         raise QuestionsError(f"{where}: all gold answers are the same, so there is nothing to choose")
-    return config.answers or found
+    return config.answers or gold_answers
 
 
-def judge_all(config: TinyPolicySettings, questions: pl.DataFrame, answers: Sequence[str], mark: str) -> Judged:
-    """Every answer of every question, judged; raises EndpointError, ModelError or TeacherError of the judge."""
+def judge_all(
+    config: TinyPolicySettings, questions: pl.DataFrame, answers: Sequence[str], fingerprint: str
+) -> JudgedPairs:
+    """Judge every answer of every question; `fingerprint` is that of the artifact that pays for the replies.
+
+    Raises EndpointError, ModelError or TeacherError of the judge.
+    """
     pairs = [(q, gold, a) for q, gold in questions.select("question", "gold_answer").iter_rows() for a in answers]
     cases = [Case(a, gold, False, q, a) for q, gold, a in pairs]
-    right = [verdict.label == "correct" for verdict in verdicts_of(Verification(), cases)]
+    correct = [verdict.label == "correct" for verdict in verdicts_of(Verification(), cases)]
     ledger: list[LedgerEntry] = []
     counts: dict[str, Any] | None = None
     if config.judge is None:
-        verdicts = [Verdict("correct" if ok else "incorrect") for ok in right]
+        verdicts = [Verdict("correct" if ok else "incorrect") for ok in correct]
     else:
-        verdicts = judge.JudgeVerifier(config.judge).verdicts(cases, lambda count: None, mark)
-        ledger, usage = judge.usage(config.judge, cases, "policy", mark)
+        verdicts = judge.JudgeVerifier(config.judge).verdicts(cases, lambda count: None, fingerprint)
+        ledger, usage = judge.usage(config.judge, cases, "policy", fingerprint)
         counts = usage.as_row()
     columns = {
         "question": [q for q, _, _ in pairs],
@@ -78,13 +90,13 @@ def judge_all(config: TinyPolicySettings, questions: pl.DataFrame, answers: Sequ
         "answer": [a for _, _, a in pairs],
         "verdict": [verdict.label for verdict in verdicts],
         "reason": pl.Series([verdict.reason for verdict in verdicts], dtype=pl.String),
-        "right": right,
+        "right": correct,
     }
-    return Judged(pl.DataFrame(columns), ledger, counts)
+    return JudgedPairs(pl.DataFrame(columns), ledger, counts)
 
 
 def accuracy(table: pl.DataFrame) -> dict[str, Any]:
-    """How often the judge is right: of all pairs, of the right answers and of the wrong ones, with intervals.
+    """Share of right verdicts on all pairs, on right answers and on wrong ones, with Wilson intervals.
 
     A reply that is neither +1 nor -1 is not right; `unusable` counts those by kind.
     """
@@ -101,7 +113,7 @@ def _share(successes: int, n: int) -> dict[str, Any]:
     return {"n": n, **wilson(successes, n).as_row("share")}
 
 
-def turned(seed: int, noise: float, *place: object) -> bool:
-    """Whether the verdict of this place is turned round: depends on nothing but the arguments."""
-    digest = hashlib.sha256("\0".join(map(str, (seed, *place))).encode()).digest()
+def is_flipped(seed: int, noise: float, *key: object) -> bool:
+    """Whether the verdict of `key` is flipped: a pseudo-random share `noise` of keys, by a hash of seed and key."""
+    digest = hashlib.sha256("\0".join(map(str, (seed, *key))).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < noise

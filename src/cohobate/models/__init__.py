@@ -1,1 +1,1 @@
-"""A model in this process: load it, render its prompts, batch, sample, score."""
+"""A language model in this process: load it, render its prompts, batch, sample, score."""

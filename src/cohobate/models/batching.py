@@ -1,7 +1,7 @@
-"""Token-budget batches: sequences of like length side by side, padded on the right, no padding ever learnt from.
+"""Token-budget batches: sequences of similar length side by side, padded on the right; padding carries no loss.
 
-Right padding needs no attention mask: causal attention never looks ahead of a real token, and what pads compute is
-not read. Where many sequences have the same context, as the rollouts of a group have, it is computed once for them.
+Right padding needs no attention mask: causal attention never looks ahead of a real token, and the outputs of padding
+are not read. Where many sequences have the same context, as the rollouts of a group have, it is computed once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cohobate.models.last_layer import mlp_only_at
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Tokens
 
-# Below this share of saved tokens, what it takes to gather them is not worth it.
+# Below this share of saved tokens, gathering them costs more than it saves.
 _WORTH = 0.1
 
 
 @dataclass(frozen=True)
 class Padded:
-    """Rows padded to one width, and where their response tokens are predicted.
+    """Sequences padded to one width, and the positions that predict their response tokens.
 
     inputs: [B, T] (the last token of a row is never an input); rows, columns: [N], the positions whose logits predict
     the tokens.
@@ -39,7 +39,7 @@ class Padded:
 class Batch:
     """Sequences that pass through the model together: where their tokens lie, and their response tokens' features.
 
-    order: index of each batch row in the list it was made from; `tokens` has their responses in that order.
+    order: index of each sequence in the list that was batched; `tokens` has their responses in that order.
     """
 
     layout: Padded | SharedLayout
@@ -50,7 +50,7 @@ class Batch:
 def batches(
     rows: Sequence[TrainingSequence], token_budget: int, pad_id: int, device: torch.device | str, *, share: bool = False
 ) -> Iterator[Batch]:
-    """`rows` in batches of at most `token_budget` tokens that are computed (a longer row is a batch of its own).
+    """`rows` in batches of at most `token_budget` computed tokens (a longer row is a batch of its own).
 
     share: whether a context that several rows have may be computed once; `can_share` says for which models.
     """
@@ -89,7 +89,7 @@ def _padded(
 
 
 def _stop(widths: list[int], token_budget: int) -> int:
-    """How many of the rows of these widths, the widest first, make a batch.
+    """The number of rows that make a batch, of rows of these widths in descending order.
 
     As many as fit; but a batch that is a quarter full ends where the next row would be more than a tenth padding.
     """

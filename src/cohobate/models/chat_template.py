@@ -1,7 +1,7 @@
 """Chat templates and loss masks: the only place that turns questions and triples into token ids.
 
-Prompts are rendered once a model, with that model's own template. Completions are tokenized apart from the prompt,
-exactly as they are generated: the prompt's ids never depend on what follows.
+Prompts are rendered once per model, with that model's own template. Completions are tokenized apart from the prompt,
+exactly as they are generated: the prompt's ids never depend on the completion.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PromptFormatName = Literal["chat", "plain"]
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a model reads a question and writes a solution.
+    """The form of a model's prompt and completion.
 
-    chat: the model's template, loss on the completion. plain: `question<sep>rationale<sep>answer`, loss on all.
+    chat: the model's chat template, loss on the completion. plain: `question<sep>rationale<sep>answer`, loss on all.
     """
 
     template: str = "{question}"
@@ -30,13 +30,13 @@ class PromptFormat:
 
 
 def student_format(recipe: Recipe) -> PromptFormat:
-    """How the student of `recipe` is asked and taught."""
+    """The prompt format in which the student of `recipe` is trained and asked."""
     student = recipe.student
     return PromptFormat(student.prompt, student.system, recipe.sft.format, recipe.sft.separator)
 
 
 def teacher_format(recipe: Recipe) -> PromptFormat:
-    """How the teacher of `recipe` is asked, and under which prompt it scores."""
+    """The prompt format in which the teacher of `recipe` is asked, and under which it scores."""
     return PromptFormat(recipe.teacher.prompt, recipe.teacher.system)
 
 
@@ -47,12 +47,12 @@ def messages(question: str, template: str, system: str | None) -> list[dict[str,
 
 
 def prompt_ids(tokenizer: Any, question: str, template: str, system: str | None) -> list[int]:
-    """Ids of the conversation up to where the assistant begins to speak."""
+    """Ids of the conversation that asks `question`, up to where the assistant begins."""
     return conversation_ids(tokenizer, messages(question, template, system))
 
 
 def conversation_ids(tokenizer: Any, conversation: list[dict[str, str]]) -> list[int]:
-    """Ids of `conversation` up to where the assistant begins to speak."""
+    """Ids of `conversation` up to where the assistant begins."""
     return encode(tokenizer, tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
 
 
@@ -69,7 +69,7 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def question_ids(tokenizer: Any, question: str, prompt_format: PromptFormat) -> list[int]:
-    """The prompt from which a model of this prompt format answers `question`."""
+    """Ids of the prompt that asks `question` in this format."""
     if prompt_format.name == "plain":
         return encode(tokenizer, question + prompt_format.separator)
     return prompt_ids(tokenizer, question, prompt_format.template, prompt_format.system)
@@ -92,6 +92,6 @@ def training_sequence(
     """
     prompt = question_ids(tokenizer, question, prompt_format)
     end = [tokenizer.eos_token_id] if ended else []
-    # Plain text is learnt whole, but nothing comes before its first token to predict it from.
+    # Plain text is learnt from its second token on: nothing comes before the first to predict it from.
     context = 1 if prompt_format.name == "plain" else len(prompt)
     return TrainingSequence([*prompt, *encode(tokenizer, completion), *end], context)

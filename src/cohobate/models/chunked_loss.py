@@ -1,9 +1,9 @@
 """The gradient of an objective, chunk by chunk: no more than one chunk of logits and one gradient of the head exist.
 
-The gradient of the loss with respect to logits is known as soon as a chunk's loss is, so it is carried to the hidden
-states and added to the head's gradient at once, and the backward pass only scales what is there. Nothing is computed
-twice, and autograd never holds a head's gradient for each chunk (the idea of fused linear cross-entropy: Hsu et al.
-2024, "Liger Kernel"; here for any objective).
+The gradient of a chunk's loss with respect to its logits is carried to the hidden states and added to the head's
+gradient at once. The backward pass only scales these gradients. Nothing is computed twice, and autograd never holds one
+gradient of the head per chunk (the idea of fused linear cross-entropy: Hsu et al. 2024, "Liger Kernel"; here for any
+objective).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ Evaluate = Callable[[torch.Tensor, int, int], Terms]
 
 
 def with_gradient(evaluate: Evaluate, head: Any, hidden: torch.Tensor, size: int) -> list[Terms]:
-    """The terms of each `size` tokens of `hidden` [N, d]; the first chunk's loss carries the gradient of them all.
+    """The terms of each `size` tokens of `hidden` [N, d]; the loss of the first chunk carries the gradient of all.
 
-    That is right for a sum of the losses, and for nothing else. Terms but the loss are detached.
+    This is right for a sum of the losses alone. Terms other than the loss are detached.
     """
     gradient: _LinearGradient | _AnyGradient
     gradient = _LinearGradient(head, hidden) if type(head) is torch.nn.Linear else _AnyGradient(head, hidden)
-    found = []
+    chunks = []
     for start in range(0, len(hidden), size):
         terms = gradient.add(evaluate, start, min(start + size, len(hidden)))
-        found.append({name: value.detach() for name, value in terms.items()})
-    found[0]["loss"] = _Known.apply(  # type: ignore[no-untyped-call]
-        found[0]["loss"], gradient.found, *gradient.wanted
+        chunks.append({name: value.detach() for name, value in terms.items()})
+    chunks[0]["loss"] = _WithGradients.apply(  # type: ignore[no-untyped-call]
+        chunks[0]["loss"], gradient.sums, *gradient.tensors
     )
-    return found
+    return chunks
 
 
-class _Known(torch.autograd.Function):
-    """A number whose gradients with respect to the inputs are known already."""
+class _WithGradients(torch.autograd.Function):
+    """A number whose gradients with respect to the inputs have been computed."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, gradients: list[torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
@@ -52,37 +52,37 @@ class _Known(torch.autograd.Function):
 
 
 class _Gradient:
-    """wanted: the tensors that need a gradient; found: their gradients so far."""
+    """tensors: those that need a gradient; sums: their gradients so far."""
 
     def __init__(self, head: Any, hidden: torch.Tensor) -> None:
         self.head, self.hidden = head, hidden
         parameters = list(head.parameters()) if isinstance(head, torch.nn.Module) else []
-        self.wanted = [tensor for tensor in (hidden, *parameters) if tensor.requires_grad]
-        self.found = [torch.zeros_like(tensor) for tensor in self.wanted]
+        self.tensors = [tensor for tensor in (hidden, *parameters) if tensor.requires_grad]
+        self.sums = [torch.zeros_like(tensor) for tensor in self.tensors]
 
     def of(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
-        """Where the gradient of `tensor` is added up, if it needs one."""
-        return next((found for wanted, found in zip(self.wanted, self.found, strict=True) if wanted is tensor), None)
+        """The gradient of `tensor` so far, to add to; None if it needs none."""
+        return next((total for own, total in zip(self.tensors, self.sums, strict=True) if own is tensor), None)
 
 
 class _AnyGradient(_Gradient):
-    """Through whatever the head is, by autograd."""
+    """Through any head, by autograd."""
 
     def add(self, evaluate: Evaluate, start: int, stop: int) -> Terms:
         states = self.hidden[start:stop].detach().requires_grad_()
         with torch.enable_grad():
             terms = evaluate(self.head(states).float(), start, stop)
-        if not self.wanted:
+        if not self.tensors:
             return terms
-        inputs = [states if tensor is self.hidden else tensor for tensor in self.wanted]
+        inputs = [states if tensor is self.hidden else tensor for tensor in self.tensors]
         gradients = torch.autograd.grad(terms["loss"], inputs, materialize_grads=True)
-        for tensor, into, gradient in zip(self.wanted, self.found, gradients, strict=True):
+        for tensor, into, gradient in zip(self.tensors, self.sums, gradients, strict=True):
             (into[start:stop] if tensor is self.hidden else into).add_(gradient)
         return terms
 
 
 class _LinearGradient(_Gradient):
-    """Through a linear layer by its formula, in the precision that autocast asks for."""
+    """Through a linear layer, by its formula, in the precision that autocast sets."""
 
     def __init__(self, head: torch.nn.Linear, hidden: torch.Tensor) -> None:
         super().__init__(head, hidden)

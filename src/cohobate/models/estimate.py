@@ -1,9 +1,9 @@
-"""What a recipe will take, before any weight is here: FLOPs by the ledger's formulae, hours and memory on a GPU.
+"""The cost of a recipe before any weight is loaded: FLOPs by the ledger's formulae, hours and memory on a GPU.
 
-Lengths are assumptions, and said to be: responses as long as their limit allows at most, prompts of --prompt-tokens.
-Time is the larger of arithmetic (FLOPs at a share of the peak) and, for generation, of reading the weights once a
-token of a batch. Memory: weights, gradients and Adam's moments in float32 (16 bytes a trained weight), activations of a
-batch of `tokens_per_batch` in bfloat16, what stands beside them.
+Lengths are assumptions, and the output states them: responses as long as their limit, prompts of --prompt-tokens. Time
+is the larger of arithmetic (FLOPs at a share of the peak) and, for generation, of reading the weights once per token of
+a batch. Memory: weights, gradients and Adam's moments in float32 (16 bytes per trained weight), activations of a batch
+of `tokens_per_batch` in bfloat16, and the weights of models beside the student.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from cohobate.config import Recipe, Training
 from cohobate.core.errors import ModelError
+from cohobate.models.chunk_size import CHUNK_ELEMENTS
 from cohobate.models.published_configs import names, published_config
 from cohobate.store.ledger import PASSES, ModelCost
 
@@ -27,11 +28,10 @@ GPUS: dict[str, tuple[float, float, float]] = {
     "h100": (989e12, 3.35e12, 80),
     "h200": (989e12, 4.8e12, 141),
 }
-_TRAINED = 16  # bytes a trained weight: float32 weight, gradient, two moments
-_FROZEN = 4  # bytes a weight beside adapters: the student is loaded in float32 to train
+_TRAINED = 16  # bytes per trained weight: float32 weight, gradient, two moments
+_FROZEN = 4  # bytes per weight beside adapters: the student is loaded in float32 to train
 _HALF = 2
-_CHUNK = 12_000_000  # logits alive at a time (objectives.base.CHUNK_ELEMENTS, which would load torch)
-_GENERATED = 64  # rows that a generation step serves, where nothing else says so
+_GENERATED = 64  # rows per generation step where no setting limits them
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,26 @@ class Line:
 
 
 def shape(name: str) -> dict[str, Any]:
-    """The config of a model: its folder's, or the published one. Raises ModelError when neither is known."""
+    """The config of a model: its folder's, or the published one. Raises ModelError when there is neither."""
     from cohobate.models.loading import model_path
 
     published = published_config(name)
     if published is not None:
         return published
     try:
-        found: dict[str, Any] = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
     except ModelError:
         raise ModelError(
             f"the shape of '{name}' is not known: it is no folder here, and none of {', '.join(names())}; give a "
             "folder with its config.json"
         ) from None
-    return found
+    return config
 
 
 def estimate(recipe: Recipe, machine: Machine, prompt_tokens: int = 200, questions: int | None = None) -> list[Line]:
-    """The work of each stage of `recipe`; `questions`: how many there are to answer, where a file says it later.
+    """The work of each stage of `recipe`. questions: their number, where the recipe leaves it to a file.
 
-    Raises ModelError for a model of unknown shape; a teacher behind an endpoint costs tokens and no FLOPs of ours.
+    Raises ModelError for a model of unknown shape. A teacher behind an endpoint costs tokens and no local FLOPs.
     """
     count = recipe.questions.train if questions is None else questions
     student = shape(recipe.student.model)
@@ -167,18 +167,18 @@ def training_gib(config: Training, student: dict[str, Any], tokens: int) -> floa
     """GiB of weights, gradients, moments and activations while `tokens` tokens pass through."""
     weights = ModelCost.of(student).params
     if config.lora is None:
-        held = float(_TRAINED * weights)
+        states = float(_TRAINED * weights)
     else:
-        held = _FROZEN * weights + _TRAINED * adapter_weights(student, config.lora.rank)
+        states = _FROZEN * weights + _TRAINED * adapter_weights(student, config.lora.rank)
     # A chunk of float32 logits, its probabilities and their gradient.
-    logits = 3 * 4 * max(_CHUNK, student["vocab_size"])
+    logits = 3 * 4 * max(CHUNK_ELEMENTS, student["vocab_size"])
     return (
-        float(held + tokens * activation_bytes(student, checkpointing=config.activation_checkpointing) + logits) / GIB
+        float(states + tokens * activation_bytes(student, checkpointing=config.activation_checkpointing) + logits) / GIB
     )
 
 
 def adapter_weights(config: dict[str, Any], rank: int) -> int:
-    """Weights of adapters on every linear layer but the output head: rank * (inputs + outputs) of each."""
+    """Number of adapter weights on every linear layer but the output head: rank * (inputs + outputs) of each."""
     width, inner = config["hidden_size"], config["intermediate_size"]
     heads, kv, dim = (config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
     attention = 2 * (width + heads * dim) + 2 * (width + kv * dim)
@@ -186,10 +186,10 @@ def adapter_weights(config: dict[str, Any], rank: int) -> int:
 
 
 def activation_bytes(config: dict[str, Any], *, checkpointing: bool) -> int:
-    """Bytes that the backward pass keeps for each token: bfloat16 inputs of every product, or of every layer only.
+    """Bytes saved per token for the backward pass: bfloat16 inputs of every product, or of every layer only.
 
-    A layer keeps its input twice (norm and residual), queries, keys, values and the attention's output, the input of
-    the gated MLP and three vectors inside it; attention itself is recomputed (FlashAttention).
+    A layer saves its input twice (norm and residual), queries, keys, values and the attention's output, the input of
+    the gated MLP and three vectors inside it. Attention itself is recomputed (FlashAttention).
     """
     width, inner = config["hidden_size"], config["intermediate_size"]
     heads, kv, dim = (config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
@@ -199,7 +199,7 @@ def activation_bytes(config: dict[str, Any], *, checkpointing: bool) -> int:
 
 
 def cache_bytes(config: dict[str, Any]) -> int:
-    """Bytes of keys and values that a token takes, in bfloat16."""
+    """Bytes of keys and values per token, in bfloat16."""
     size = config["num_key_value_heads"] * config["head_dim"] * config["num_hidden_layers"]
     return int(_HALF * 2 * size)
 
@@ -215,30 +215,32 @@ def _advice(line: Line) -> str:
 
 
 def _forward(config: dict[str, Any], rows: int, prompt: int, length: int) -> float:
-    """All rows are alike, so one is counted and taken so many times."""
+    """FLOPs of a forward pass over `rows` equal rows: those of one row, multiplied."""
     return float(rows * ModelCost.of(config).respond([prompt], [length]))
 
 
 def sentences(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> list[str]:
-    """What the lines come to, and whether they fit."""
-    said = [
+    """The totals of the lines, and whether they fit into the machine's memory."""
+    parts = [
         f"{sum(line.flops for line in lines):.2g} FLOPs, about {sum(line.hours for line in lines):.1f} GPU-hours at "
         f"{machine.utilisation:.0%} of the peak, if every response is as long as its limit; shorter ones cost less"
     ]
     sharing = recipe.runtime.processes if recipe.runtime.shard else 1
-    # What is trained is divided among the processes of a sharded run; generation has its own way to share.
+    # Training memory is divided among the processes of a sharded run; generation is not sharded by them.
     needs = {line: line.memory / (1 if line.work in ("generation", "rollout") else sharing) for line in lines}
     most = max(needs, key=lambda line: needs[line])
     fits = "fits into" if needs[most] <= machine.memory else "does not fit into"
-    said.append(
+    parts.append(
         f"the most memory is needed by {most.stage} ({most.work}): {needs[most]:.0f} GiB a GPU, which {fits} "
         f"{machine.memory:.0f} GiB"
     )
     if needs[most] > machine.memory:
-        said.append(f"less memory: {_advice(most)}")
+        parts.append(f"less memory: {_advice(most)}")
     if not recipe.teacher.is_folder:
-        [asked] = [line for line in lines if line.work == "generation"]
-        price = recipe.teacher.cost_usd(0, asked.tokens)
+        [generation] = [line for line in lines if line.work == "generation"]
+        price = recipe.teacher.cost_usd(0, generation.tokens)
         cost = "" if price is None else f", at most {price:.2f} USD for what it writes"
-        said.append(f"the endpoint writes at most {asked.tokens:,} tokens in {asked.sequences:,} responses{cost}")
-    return said
+        parts.append(
+            f"the endpoint writes at most {generation.tokens:,} tokens in {generation.sequences:,} responses{cost}"
+        )
+    return parts

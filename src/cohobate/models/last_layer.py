@@ -1,7 +1,7 @@
-"""Leave out of the last layer what nobody reads.
+"""Skip the part of the last layer that is not read.
 
-Of the last layer, a position that is not read gives its keys and values to the others and nothing else, so its share
-of the MLP - two thirds of the layer - need not be computed.
+In the last layer, a position that is not read contributes only its keys and values, so its share of the MLP - two
+thirds of the layer - need not be computed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 
 @contextmanager
 def mlp_only_at(decoder: Any, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[None]:
-    """While it lasts, the last MLP of `decoder` sees positions (rows[i], columns[i]) only; elsewhere it adds nothing.
+    """In this context the last MLP of `decoder` sees positions (rows[i], columns[i]) only; elsewhere it adds nothing.
 
     Outputs at other positions are then meaningless. A decoder whose last layer has no dense `mlp`, or is computed
-    again in the backward pass, is left alone.
+    again in the backward pass, is left unchanged.
     """
     mlp = _dense_mlp(decoder)
     if mlp is None:

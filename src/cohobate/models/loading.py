@@ -42,7 +42,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ModelOutline:
-    """A model without its weights: enough to write its prompts and to read its responses."""
+    """A model without its weights: enough to tokenize its prompts and to decode its responses."""
 
     config: Any
     tokenizer: Any
@@ -62,12 +62,12 @@ def model_path(name: str) -> Path:
 
 
 def model_fingerprint(name: str) -> str:
-    """sha256 over the files of the model's folder: its identity, wherever it lies."""
+    """sha256 over the files of the model's folder: its identity, independent of its path."""
     return hash_folder(model_path(name))
 
 
 def load(name: str | Path, *, device: str = "auto", train: bool = False) -> LoadedModel:
-    """Load a Hugging Face folder: float32 to train, or on a CPU; else bfloat16.
+    """Load a Hugging Face folder, of a student or a teacher: float32 to train, or on a CPU; else bfloat16.
 
     Raises ModelError with one sentence when the folder is no model or its files are damaged.
     """
@@ -75,7 +75,7 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False) -> Load
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # it would tear our own bars
+    logging.disable_progress_bar()  # it would break the stage's own bars
     path = model_path(str(name))
     target = resolve_device(device)
     dtype = torch.bfloat16 if target == "cuda" and not train else torch.float32
@@ -89,7 +89,7 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False) -> Load
 
 
 def outline(name: str | Path) -> ModelOutline:
-    """What a model's folder says without its weights. Raises ModelError as `load` does."""
+    """Configuration and tokenizer of a model's folder. Raises ModelError as `load` does."""
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     path = model_path(str(name))
@@ -110,7 +110,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | ModelOutline) -> None:
-    """Raise ModelError unless both models read and end text in the same way: scoring is by token ids."""
+    """Raise ModelError unless both models have the same token ids and a common end of response: scoring is by ids."""
     ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     if ours != theirs:
         different = sum(theirs.get(token) != i for token, i in ours.items())
@@ -142,8 +142,8 @@ def resolve_device(device: str) -> str:
 
 def _eos_ids(*sources: Any) -> tuple[int, ...]:
     """Every id that ends a response, by the generation config, the model config and the tokenizer."""
-    found: list[Any] = []
+    ids: list[Any] = []
     for source in sources:
         value = getattr(source, "eos_token_id", None)
-        found += value if isinstance(value, list) else [value]
-    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
+        ids += value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(int(i) for i in ids if i is not None))

@@ -1,6 +1,6 @@
-"""Published shapes of well-known models, so that a recipe can be judged before its weights are here.
+"""Published shapes of well-known models, so that the cost of a recipe can be estimated without their weights.
 
-From the config.json of each model on its public page; the parameter counts that follow are those its card states.
+The shapes are those of the config.json on each model's public page; they give the parameter counts of its card.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHAPES: dict[str, tuple[int | bool, ...]] = {
     "Llama-3.1-8B": (4096, 32, 32, 8, 128, 14336, 128256, False),
     "Llama-3.3-70B": (8192, 80, 64, 8, 128, 28672, 128256, False),
 }
-# Further training that keeps the shape is part of the name.
+# Endings of names that mean further training or a format, with the same shape.
 _ENDINGS = ("-Instruct", "-Base", "-FP8", "-it")
 
 

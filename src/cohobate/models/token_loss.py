@@ -1,8 +1,8 @@
 """The shape of an objective, and its computation from hidden states in chunks.
 
-An objective maps the logits [N, V] (float32) of N response tokens and what is known about those tokens to `Terms`:
-sums over the N tokens, of which `loss` is differentiable. The training loop divides by the token count of the whole
-optimizer step, so that no split into micro-batches changes the result.
+An objective maps the logits [N, V] (float32) and the features of N response tokens to `Terms`: sums over the N tokens,
+of which `loss` is differentiable. The training loop divides by the token count of the entire optimizer step, so that no
+split into micro-batches changes the result.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from typing import Any
 import torch
 
 from cohobate.models import chunked_loss
+from cohobate.models.chunk_size import CHUNK_ELEMENTS
 
-# Logits alive at a time, in elements: float32 of 48 MB, and as much again for each thing made of them. No smaller for a
-# large vocabulary: below 32 MB glibc takes them from the heap, which falls to pieces and grows with every chunk.
-CHUNK_ELEMENTS = 12_000_000
-
-# Sums over tokens; a name that ends in `_max` holds a maximum instead.
+# Sums over tokens; under a name that ends in `_max`, a maximum instead.
 Terms = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What is known about N response tokens; all but `ids` may be absent, and each objective says what it needs.
+    """Features of N response tokens; all but `ids` may be absent, and each objective names those that it needs.
 
     Log-probabilities are natural logarithms at temperature 1, [N] unless said otherwise.
 
@@ -36,9 +33,9 @@ class Tokens:
     teacher_top_ids, teacher_top_logprobs: [N, K], the teacher's K most probable tokens (never the sampled one in
     addition: the set may depend on the context alone). An entry of log-probability -inf is no entry.
     advantages: [N], in the unit of the reward. weights: [N], a factor or a coefficient of each token, as the
-    objective says.
-    ghost_ids: [N], on rows of the student's own text: the token that a better response has here, -1 for none.
-    student_ids: [N], on rows of another's text: the token that the student said at this place, -1 for none.
+    objective defines it.
+    ghost_ids: [N], in the student's own responses: the token that a better response has here, -1 for none.
+    student_ids: [N], in given responses: the token that the student sampled at this place, -1 for none.
     """
 
     ids: torch.Tensor
@@ -65,10 +62,15 @@ Head = Callable[[torch.Tensor], torch.Tensor]
 
 
 def required(value: torch.Tensor | None, name: str) -> torch.Tensor:
-    """`value`, or an error that names the field which this objective needs."""
+    """`value`. Raises ValueError, which names the field, where it is None."""
     if value is None:
         raise ValueError(f"this objective needs {name} for every token")
     return value
+
+
+def chunk_tokens(vocabulary: int, elements: int = CHUNK_ELEMENTS) -> int:
+    """The number of tokens whose logits, over a vocabulary of this size, exist at a time."""
+    return max(1, elements // vocabulary)
 
 
 def evaluate_in_chunks(
@@ -79,11 +81,12 @@ def evaluate_in_chunks(
     vocabulary: int,
     elements: int = CHUNK_ELEMENTS,
 ) -> Terms:
-    """`objective` over hidden states [N, d], holding the logits of one chunk of tokens at a time.
+    """`objective` over hidden states [N, d], with the logits of one chunk of tokens at a time.
 
-    Memory does not grow with N * V. Of the terms of several chunks only the loss is differentiable, and once.
+    elements: logits of a chunk, so that memory does not grow with N * V. Where there are several chunks, only the loss
+    is differentiable, and only once.
     """
-    size = max(1, elements // vocabulary)
+    size = chunk_tokens(vocabulary, elements)
     if len(hidden) <= size:
         return objective(head(hidden).float(), tokens)
 
@@ -91,15 +94,15 @@ def evaluate_in_chunks(
         return objective(logits, tokens.slice(start, stop))
 
     if torch.is_grad_enabled():
-        found = chunked_loss.with_gradient(evaluate, head, hidden, size)
+        chunks = chunked_loss.with_gradient(evaluate, head, hidden, size)
     else:
         spans = [(start, min(start + size, len(hidden))) for start in range(0, len(hidden), size)]
-        found = [evaluate(head(hidden[start:stop]).float(), start, stop) for start, stop in spans]
-    return functools.reduce(merge, found, {})
+        chunks = [evaluate(head(hidden[start:stop]).float(), start, stop) for start, stop in spans]
+    return functools.reduce(merge, chunks, {})
 
 
 def merge(a: Terms, b: Terms) -> Terms:
-    """Terms of two sets of tokens, joined: sums add, maxima take the larger."""
+    """The terms of two sets of tokens together: sums add, maxima take the larger."""
     if not a:
         return dict(b)
     return {

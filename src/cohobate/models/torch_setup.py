@@ -1,4 +1,4 @@
-"""How torch runs on this machine: threads and memory."""
+"""The threads and the memory of torch on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def threads(runtime: Runtime) -> int:
 
 
 def prepare_torch(runtime: Runtime) -> None:
-    """Give torch its `threads`, and let it keep its memory."""
+    """Set the number of torch's threads, and let it reuse its memory."""
     import torch
 
     torch.set_num_threads(threads(runtime))
@@ -29,8 +29,8 @@ def prepare_torch(runtime: Runtime) -> None:
 def keep_freed_memory() -> None:
     """Let malloc keep blocks of up to 32 MB when they are freed, and up to 1 GB in all.
 
-    A step frees and takes the same blocks over and over; given back to the kernel, each page of them would be faulted
-    in and zeroed again, a tenth of a step on a processor. Does nothing where malloc is not glibc's.
+    A step frees and takes the same blocks again and again. Returned to the kernel, each of their pages would be faulted
+    in and zeroed again, which takes a tenth of a step on a CPU. Does nothing where malloc is not glibc's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,7 +1,7 @@
 """The forward pass, with the query, key and value projections in one product, and gate and up in another.
 
-It computes what transformers computes, but for the order of additions. What it does not know - adapters, sharded or
-hooked modules, other architectures, sliding windows, autocast - goes through the module itself: `Decoder.of` is None.
+It computes what transformers computes, up to the order of additions. Adapters, sharded or hooked modules, other
+architectures, sliding windows and autocast go through the module itself: for them `Decoder.of` is None.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch.nn.functional import embedding, linear, scaled_dot_product_attention
 
 from cohobate.models.decoder.fused import rms_norm, rotate, swiglu
 
-_KNOWN = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
+_SUPPORTED = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
 _ROPES = {"default", "linear", "llama3", "yarn"}  # whose angles depend on the position alone
-# Larger products gain nothing from being joined, and their weights would be held twice.
+# Larger products gain nothing from being joined, and their weights would take memory twice.
 _JOINED = 1 << 22
 
-# Attention of a layer over N tokens, whose places its maker knows: (layer, queries [N, heads, head_dim], keys and
-# values [N, key-value heads, head_dim]), to [N, heads * head_dim].
+# Attention of a layer over N tokens, as a function that has their places: (layer, queries [N, heads, head_dim], keys
+# and values [N, key-value heads, head_dim]), to [N, heads * head_dim].
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -57,7 +57,7 @@ class _Layer:
 
 
 class Decoder:
-    """A decoder as it stands: whoever changes the parameters makes another."""
+    """A decoder with its parameters as they are now; after a change of the parameters a new one must be made."""
 
     def __init__(self, module: Any) -> None:
         config = module.config
@@ -69,7 +69,7 @@ class Decoder:
     @staticmethod
     def of(model: Any) -> Decoder | None:
         """The decoder of a causal language model, or None if it must be called as a module."""
-        return Decoder(model.get_decoder()) if _is_known(model) else None
+        return Decoder(model.get_decoder()) if _is_supported(model) else None
 
     def _layer(self, layer: Any) -> _Layer:
         attention, mlp, norm = layer.self_attn, layer.mlp, None
@@ -88,7 +88,7 @@ class Decoder:
 
     def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine of the rotary embedding at positions [N], each [N, 1, head_dim]."""
-        # A table of all positions, since the angles of one are many cosines.
+        # A table of all positions, since one position takes many cosines.
         every = torch.arange(int(positions.max()) + 1 if len(positions) else 0, device=positions.device)
         cos, sin = self.module.rotary_emb(self.module.embed_tokens.weight[:1], every[None])
         return cos[0, positions, None], sin[0, positions, None]
@@ -100,10 +100,10 @@ class Decoder:
         attend: Attend,
         read: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Last hidden states [M, d] at places `read` [M] of the tokens ids [N], None: at all of them.
+        """Last hidden states [M, d] at places `read` [M] of the tokens ids [N]; at all of them where it is None.
 
-        angles: cosine and sine of each token, [N, 1, head_dim]. Of the last layer nothing is computed but the keys and
-        values of all tokens and what `read` needs.
+        angles: cosine and sine of each token, [N, 1, head_dim]. The last layer computes only the keys and values of all
+        tokens and what the places in `read` need.
         """
         table = self.module.embed_tokens
         x = embedding(ids, table.weight, table.padding_idx)
@@ -121,28 +121,27 @@ class Decoder:
     def _attention(
         self, number: int, layer: _Layer, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend
     ) -> torch.Tensor:
-        """What the heads gather, [N, heads * head_dim]."""
-        turned = self.heads + self.pairs
+        """The attention output of all heads, [N, heads * head_dim]."""
         parts = layer.qkv(rms_norm(x, layer.before, self.eps))
-        found = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).view(len(x), -1, self.width)
-        asked, values = found.split([turned, self.pairs], 1)
+        qkv = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).view(len(x), -1, self.width)
+        queries_keys, values = qkv.split([self.heads + self.pairs, self.pairs], 1)
         if layer.heads_norm is not None:
-            asked = rms_norm(asked, layer.heads_norm, self.eps)
-        queries, keys = rotate(asked, *angles).split([self.heads, self.pairs], 1)
+            queries_keys = rms_norm(queries_keys, layer.heads_norm, self.eps)
+        queries, keys = rotate(queries_keys, *angles).split([self.heads, self.pairs], 1)
         return attend(number, queries, keys, values)
 
 
 def causal(rows: int) -> Attend:
-    """Attention of every token to itself and those before it, where the tokens are `rows` rows of one width."""
+    """Attention of every token to itself and the tokens before it, for tokens in `rows` rows of one width."""
 
     def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         parts = (part.unflatten(0, (rows, -1)).transpose(1, 2) for part in (queries, keys, values))
-        return look(*parts).transpose(1, 2).flatten(2).flatten(0, 1)
+        return attention(*parts).transpose(1, 2).flatten(2).flatten(0, 1)
 
     return attend
 
 
-def look(
+def attention(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Attention [B, heads, T, head_dim] over keys and values [B, key-value heads, S, head_dim]; no mask: causal."""
@@ -152,9 +151,9 @@ def look(
     return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None)
 
 
-def _is_known(model: Any) -> bool:
+def _is_supported(model: Any) -> bool:
     kind, config = type(model), model.config
-    if kind.__name__ not in _KNOWN or not kind.__module__.startswith("transformers."):
+    if kind.__name__ not in _SUPPORTED or not kind.__module__.startswith("transformers."):
         return False
     ropes = getattr(config, "rope_parameters", None) or {}
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -175,7 +174,7 @@ def _modules(decoder: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_plain(named: tuple[str, Any], training: bool) -> bool:
-    """Whether calling the module does no more than its own class says, on a tensor of its own."""
+    """Whether calling the module does only what its own class does, with unsharded weights."""
     name, module = named
     if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         return False
@@ -183,10 +182,10 @@ def _is_plain(named: tuple[str, Any], training: bool) -> bool:
         return False
     if name.endswith("_proj"):
         joined = name in ("q_proj", "k_proj", "v_proj")
-        return type(module) is torch.nn.Linear and (joined or module.bias is None) and _is_whole(module.weight)
+        return type(module) is torch.nn.Linear and (joined or module.bias is None) and _is_unsharded(module.weight)
     weight = getattr(module, "weight", None)
-    return weight is None or _is_whole(weight)
+    return weight is None or _is_unsharded(weight)
 
 
-def _is_whole(weight: Any) -> bool:
+def _is_unsharded(weight: Any) -> bool:
     return type(weight) in (torch.nn.Parameter, torch.Tensor)

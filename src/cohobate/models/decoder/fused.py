@@ -1,7 +1,7 @@
 """Root mean square norm, rotary embedding and SwiGLU with their gradients by formula.
 
-Written out op by op, as transformers does, autograd walks through memory a dozen times for each; on a processor that
-costs as much as the matrix products of a small model.
+Written op by op, as in transformers, each makes autograd walk through memory a dozen times; on a CPU that costs as much
+as the matrix products of a small model.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Weight * x / sqrt(mean(x^2) + eps) over the last dimension; [N, d], or [N, heads, d] with a weight a head.
+    """Weight * x / sqrt(mean(x^2) + eps) over the last dimension; [N, d], or [N, heads, d] with one weight per head.
 
-    In float32 whatever the precision of `x`, which the result has.
+    Computed in float32; the result has the precision of `x` (Zhang and Sennrich 2019).
     """
     if torch.is_grad_enabled() and x.dtype == torch.float32:
         normed: torch.Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
@@ -24,18 +24,18 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of x [..., d]; with cos and sin that broadcast to it and repeat their first half.
+    """Rotary position embedding of x [..., d] (Su et al. 2021).
 
-    (Su et al. 2021)
+    cos and sin broadcast to x and repeat their first half.
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        turned: torch.Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
-        return turned
-    return _turn(x, cos, sin, 1)
+        rotated: torch.Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+        return rotated
+    return _rotated(x, cos, sin, 1)
 
 
 def swiglu(gate_up: torch.Tensor, up: torch.Tensor | None = None) -> torch.Tensor:
-    """silu(gate) * up, of [N, 2 * d] with gate in the first half or of gate and up [N, d] (Shazeer 2020)."""
+    """silu(gate) * up (Shazeer 2020), of [N, 2 * d] with the gate in the first half, or of gate and up [N, d]."""
     if up is not None:
         return torch.nn.functional.silu(gate_up) * up
     if torch.is_grad_enabled() and gate_up.requires_grad:
@@ -50,12 +50,12 @@ def _inverse_root(x: torch.Tensor, eps: float) -> torch.Tensor:
     return squares.div_(x.shape[-1]).add_(eps).rsqrt_()
 
 
-def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, direction: int) -> torch.Tensor:
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, direction: int) -> torch.Tensor:
     half = x.shape[-1] // 2
-    turned, sin = x * cos, sin[..., :half]
-    turned[..., :half].addcmul_(x[..., half:], sin, value=-direction)
-    turned[..., half:].addcmul_(x[..., :half], sin, value=direction)
-    return turned
+    out, sin = x * cos, sin[..., :half]
+    out[..., :half].addcmul_(x[..., half:], sin, value=-direction)
+    out[..., half:].addcmul_(x[..., :half], sin, value=direction)
+    return out
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -79,21 +79,21 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class _Rotate(torch.autograd.Function):
-    """The gradient is turned back."""
+    """The gradient is rotated by the opposite angle."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin, 1)
+        return _rotated(x, cos, sin, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turn(gradient, cos, sin, -1), None, None
+        return _rotated(gradient, cos, sin, -1), None, None
 
 
 class _SwiGLU(torch.autograd.Function):
-    """Only the input is kept; silu(gate) is computed again."""
+    """Only the input is saved for the backward pass, which computes silu(gate) again."""
 
     @staticmethod
     def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
@@ -104,8 +104,8 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         [gate_up] = ctx.saved_tensors
-        found = torch.empty_like(gate_up)
-        (gate, up), (of_gate, of_up) = gate_up.chunk(2, -1), found.chunk(2, -1)
+        of_input = torch.empty_like(gate_up)
+        (gate, up), (of_gate, of_up) = gate_up.chunk(2, -1), of_input.chunk(2, -1)
         torch.mul(torch.nn.functional.silu(gate), gradient, out=of_up)
         torch.ops.aten.silu_backward.grad_input(gradient * up, gate, grad_input=of_gate)
-        return found
+        return of_input

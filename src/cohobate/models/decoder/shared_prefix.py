@@ -1,7 +1,7 @@
 """Sequences that begin with the same prompt, which is computed once for all of them.
 
-The tokens of a batch lie in one flat row, first the distinct prompts and then the responses, so that nothing is padded
-where a token is computed by itself; only attention sees rows, of like width, gathered from there.
+The tokens of a batch lie in one flat row, first the distinct prompts and then the responses, so that layers that act
+on each token alone see no padding. Only attention sees rows, of similar width, which are gathered from the flat row.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from cohobate.models.decoder.decoder import Attend, Decoder, look
+from cohobate.models.decoder.decoder import Attend, Decoder, attention
 
-# A prompt and what follows it: token ids.
+# Token ids of a prompt and of the response to it.
 Pair = tuple[Sequence[int], Sequence[int]]
 # Rows that attend together may be wider than their shortest by this factor: padding against fewer calls.
 _WIDER = 1.25
@@ -23,7 +23,7 @@ _WIDER = 1.25
 class _Rows:
     """Rows that attend together: places [B, T] of their queries and [B, S] of their keys in the flat row.
 
-    mask: [B, 1, T, S], what is added to the logits of attention; None for the prompts, of which queries are keys.
+    mask: [B, 1, T, S], added to the logits of attention; None for prompts, whose attention is causal.
     """
 
     queries: torch.Tensor
@@ -35,59 +35,59 @@ class _Rows:
 class SharedLayout:
     """Where the tokens of a batch lie.
 
-    ids, positions: [N]; read: [M], the places whose hidden states predict the responses, response by response; rows:
-    who attends to whom; found: [N], where attention's results for each token lie among those of all rows.
+    ids, positions: [N]. read: [M], the places whose hidden states predict the responses, response by response. rows:
+    the groups that attend together. outputs: [N], the place of each token's attention output among those of all rows.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     read: torch.Tensor
     rows: list[_Rows]
-    found: torch.Tensor
+    outputs: torch.Tensor
 
     def hidden_states(self, decoder: Decoder) -> torch.Tensor:
         """Last hidden states [M, d] at `read`."""
         return decoder.read(self.ids, decoder.angles(self.positions), self._attend(), self.read)
 
     def _attend(self) -> Attend:
-        asking = torch.cat([rows.queries.flatten() for rows in self.rows])
-        asked = torch.cat([rows.keys.flatten() for rows in self.rows])
-        asking_sizes = [rows.queries.numel() for rows in self.rows]
-        asked_sizes = [rows.keys.numel() for rows in self.rows]
+        query_places = torch.cat([rows.queries.flatten() for rows in self.rows])
+        key_places = torch.cat([rows.keys.flatten() for rows in self.rows])
+        query_counts = [rows.queries.numel() for rows in self.rows]
+        key_counts = [rows.keys.numel() for rows in self.rows]
 
         def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            # Gathered for all rows at once: the gradient of a gather is as long as what was gathered from.
+            # Gathered for all rows at once: the gradient of a gather is as long as its source.
             parts = zip(
                 self.rows,
-                queries.index_select(0, asking).split(asking_sizes),
-                keys.index_select(0, asked).split(asked_sizes),
-                values.index_select(0, asked).split(asked_sizes),
+                queries.index_select(0, query_places).split(query_counts),
+                keys.index_select(0, key_places).split(key_counts),
+                values.index_select(0, key_places).split(key_counts),
                 strict=True,
             )
-            seen = [_look(rows, q, k, v) for rows, q, k, v in parts]
-            return torch.cat(seen).index_select(0, self.found)
+            outputs = [_attention(rows, q, k, v) for rows, q, k, v in parts]
+            return torch.cat(outputs).index_select(0, self.outputs)
 
         return attend
 
 
-def _look(rows: _Rows, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def _attention(rows: _Rows, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     queries = queries.unflatten(0, rows.queries.shape).transpose(1, 2)
     keys, values = (part.unflatten(0, rows.keys.shape).transpose(1, 2) for part in (keys, values))
-    # Not every device takes a mask of another precision than the queries'.
+    # Some devices refuse a mask of another precision than the queries'.
     mask = None if rows.mask is None else rows.mask.to(queries.dtype)
-    return look(queries, keys, values, mask).transpose(1, 2).flatten(2).flatten(0, 1)
+    return attention(queries, keys, values, mask).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def saved(sequences: Sequence[Pair]) -> float:
-    """Which share of the tokens of `sequences` need not be computed if equal prompts are computed once."""
-    whole = sum(len(prompt) + len(response) - 1 for prompt, response in sequences)
+    """The share of the tokens of `sequences` that is saved where equal prompts are computed once."""
+    unshared = sum(len(prompt) + len(response) - 1 for prompt, response in sequences)
     prompts = {tuple(prompt) for prompt, _ in sequences}
     shared = sum(map(len, prompts)) + sum(len(response) - 1 for _, response in sequences)
-    return 1 - shared / max(1, whole)
+    return 1 - shared / max(1, unshared)
 
 
 def split(sequences: Sequence[Pair], budget: int) -> Iterator[list[int]]:
-    """`sequences` in lists of at most `budget` computed tokens, equal prompts together; one that is longer is alone."""
+    """`sequences` in lists of at most `budget` computed tokens, equal prompts together; a longer one is alone."""
     order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i][0]), tuple(sequences[i][0]), i))
     chosen: list[int] = []
     tokens, last = 0, None
@@ -104,7 +104,7 @@ def split(sequences: Sequence[Pair], budget: int) -> Iterator[list[int]]:
 
 
 def lay_out(sequences: Sequence[Pair], device: torch.device | str) -> SharedLayout:
-    """The layout of `sequences`, of which each response has at least one token; the last of it is no input."""
+    """The layout of `sequences`; each response has at least one token, and its last token is no input."""
     ids: list[int] = []
     positions: list[int] = []
     prompts: dict[tuple[int, ...], range] = {}
@@ -122,23 +122,23 @@ def lay_out(sequences: Sequence[Pair], device: torch.device | str) -> SharedLayo
     read = [place for prompt, response in own for place in (prompt[-1], *response)]
     rows = [_prompt_rows(part) for part in _alike([(prompt, prompt) for prompt in prompts.values()])]
     rows += [_response_rows(part) for part in _alike([pair for pair in own if pair[1]])]
-    found = torch.zeros(len(ids), dtype=torch.long)
+    outputs = torch.zeros(len(ids), dtype=torch.long)
     start = 0
     for lengths, part in rows:
         real = torch.arange(part.queries.shape[1]) < lengths[:, None]
-        found[part.queries[real]] = start + real.flatten().nonzero()[:, 0]
+        outputs[part.queries[real]] = start + real.flatten().nonzero()[:, 0]
         start += part.queries.numel()
     return SharedLayout(
         torch.tensor(ids, device=device),
         torch.tensor(positions, device=device),
         torch.tensor(read, device=device),
         [_to(part, device) for _, part in rows],
-        found.to(device),
+        outputs.to(device),
     )
 
 
 def _alike(pairs: list[tuple[range, range]]) -> Iterator[list[tuple[range, range]]]:
-    """(prompt, own tokens) in lists of like length of the own tokens."""
+    """(prompt, own tokens) in lists, in each of which the own tokens have similar lengths."""
     chosen: list[tuple[range, range]] = []
     for pair in sorted(pairs, key=lambda pair: (len(pair[1]), pair[1].start)):
         if chosen and len(pair[1]) > max(_WIDER * len(chosen[0][1]), len(chosen[0][1]) + 4):
@@ -150,17 +150,17 @@ def _alike(pairs: list[tuple[range, range]]) -> Iterator[list[tuple[range, range
 
 
 def _prompt_rows(pairs: list[tuple[range, range]]) -> tuple[torch.Tensor, _Rows]:
-    """The number of tokens of each prompt, and the rows; what pads one on the right is seen by no token of it."""
+    """The number of tokens of each prompt, and the rows; no token sees the padding, which is on the right."""
     places, lengths = _padded([own for _, own in pairs])
     return lengths, _Rows(places, places, None)
 
 
 def _response_rows(pairs: list[tuple[range, range]]) -> tuple[torch.Tensor, _Rows]:
     """The number of tokens of each response, and the rows, which see their prompt and their own past."""
-    before, known = _padded([prompt for prompt, _ in pairs])
+    before, prompt_lengths = _padded([prompt for prompt, _ in pairs])
     places, lengths = _padded([own for _, own in pairs])
     width = places.shape[1]
-    of_prompt = (torch.arange(before.shape[1]) < known[:, None])[:, None].expand(-1, width, -1)
+    of_prompt = (torch.arange(before.shape[1]) < prompt_lengths[:, None])[:, None].expand(-1, width, -1)
     of_own = torch.ones(width, width, dtype=torch.bool).tril().expand(len(pairs), -1, -1)
     allowed = torch.cat([of_prompt, of_own], -1)[:, None]
     mask = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)

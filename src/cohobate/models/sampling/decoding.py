@@ -1,4 +1,4 @@
-"""How the next token is chosen: greedy, or the inverse CDF of a truncated softmax at given noise."""
+"""The choice of the next token: greedy, or the inverse CDF of a truncated softmax at given noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the next token is chosen.
+    """The settings of the choice of the next token.
 
     temperature 0 is greedy. `logprobs` of a `Sampled` are always those of the raw distribution (temperature 1, no
     truncation), whatever is set here.
@@ -22,10 +22,10 @@ class Decoding:
 
 
 def choose(logits: torch.Tensor, decoding: Decoding, noise: torch.Tensor | None) -> torch.Tensor:
-    """A token a row of `logits` [rows, vocabulary]: the argmax, or the inverse CDF at `noise` [rows]."""
+    """A token [rows] for each row of `logits` [rows, vocabulary]: the argmax, or the inverse CDF at `noise` [rows]."""
     if decoding.temperature == 0:
         return logits.argmax(-1)
-    assert noise is not None  # `rollouts.sample` checks it
+    assert noise is not None  # `sampler.sample` checks it
     probabilities = (_truncate(logits, decoding) / decoding.temperature).softmax(-1)
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     target = (noise * cumulative[:, -1])[:, None]
@@ -34,7 +34,7 @@ def choose(logits: torch.Tensor, decoding: Decoding, noise: torch.Tensor | None)
 
 
 def _truncate(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """`logits` with what top-k and top-p (nucleus, after temperature) leave out set to -inf."""
+    """`logits`, with -inf for the tokens that top-k and top-p (nucleus, after temperature) leave out."""
     if 0 < decoding.top_k < logits.shape[-1]:
         kth = logits.topk(decoding.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -torch.inf)

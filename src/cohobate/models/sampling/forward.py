@@ -1,4 +1,4 @@
-"""The passes of the local sampler through the model: in few operations if its decoder is known, else by its module."""
+"""The local sampler's passes through the model: by `Decoder` where it supports the model, else by its module."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cohobate.models.sampling.kv_cache import SlotCache
 
 
 class Forward(Protocol):
-    """Both go by the plan of the cache."""
+    """The two passes of a sampler; both follow the plan of the cache."""
 
     def prefill(self, inputs: torch.Tensor) -> None:
-        """Read prompts [B, T] into the cache; right padding needs no mask, since nothing looks ahead of itself."""
+        """Read prompts [B, T] into the cache; right padding needs no mask, since attention is causal."""
 
     def decode(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any) -> torch.Tensor:
-        """Logits [rows, vocabulary] after one token a row, [rows], at `positions` [rows]."""
+        """Logits [rows, vocabulary] after one token per row, [rows], at `positions` [rows]."""
 
 
 def forward_of(model: Any, cache: SlotCache, limit: int) -> Forward:
-    """The passes of `model` over at most `limit` positions, right as long as its weights stay as they are."""
+    """The passes of `model` over at most `limit` positions, valid while its weights do not change."""
     decoder = Decoder.of(model)
     return _ByModule(model, cache) if decoder is None else _ByDecoder(model, decoder, cache, limit)
 
@@ -61,9 +61,9 @@ class _ByDecoder:
         among, last = causal(rows), len(self.decoder.layers) - 1
 
         def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            kept = (states.unflatten(0, (rows, width)).transpose(1, 2) for states in (keys, values))
-            self.cache.layers[number].update(*kept)
-            # What the last layer gathers is read by nobody.
+            new = (states.unflatten(0, (rows, width)).transpose(1, 2) for states in (keys, values))
+            self.cache.layers[number].update(*new)
+            # The attention output of the last layer is not read.
             return queries.flatten(1) if number == last else among(number, queries, keys, values)
 
         cos, sin = (table[:width].repeat(rows, 1, 1) for table in self.angles)
@@ -71,12 +71,13 @@ class _ByDecoder:
 
     def decode(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any) -> torch.Tensor:
         def attend(number: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-            past, told = self.cache.layers[number].update(keys[:, :, None], values[:, :, None])
+            all_keys, all_values = self.cache.layers[number].update(keys[:, :, None], values[:, :, None])
             # The heads of a group stand as queries of their common keys, so that these are not copied for each.
             grouped = queries.unflatten(1, (keys.shape[1], -1))
-            # For one query a row, two products are faster on a processor than the kernel for many.
-            weights = torch.matmul(grouped, past.transpose(2, 3)).mul_(scale).add_(mask).softmax(-1, torch.float32)
-            return torch.matmul(weights.to(told.dtype), told).flatten(1)
+            # For one query per row, two products are faster on a CPU than the kernel for many.
+            scores = torch.matmul(grouped, all_keys.transpose(2, 3)).mul_(scale).add_(mask)
+            weights = scores.softmax(-1, torch.float32)
+            return torch.matmul(weights.to(all_values.dtype), all_values).flatten(1)
 
         scale = self.decoder.width**-0.5
         cos, sin = (table[positions] for table in self.angles)

@@ -1,9 +1,9 @@
-"""A key-value cache of slots: each row has its own length, enters and leaves alone, and nothing grows by a token.
+"""A key-value cache of slots: each row has its own length, and enters and leaves alone.
 
 Token t of a row lies in column t of its slot, whatever the other rows do. Live rows fill the first slots, so that a
-decoding step reads two views of memory that was taken beforehand; columns past a row's end hold finite numbers that
-the attention mask shuts out. Little more is taken than is read, and it grows in blocks: attention over slots with
-unused room between them takes twice as long on a CPU.
+decoding step reads two views of memory that was allocated beforehand. Columns past a row's end hold finite numbers,
+which the attention mask excludes. Memory grows in blocks, and little more is allocated than is read: attention over
+slots with unused room between them takes twice as long on a CPU.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-# Columns that are taken at a time, and that attention reads at a time.
+# Columns that are allocated at a time, and that attention reads at a time.
 _BLOCK = 16
 
 
@@ -33,7 +33,7 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Decode:
-    """The next pass reads a token a row, row i of the input being slot i.
+    """The next pass reads one token per row; row i of the input is slot i.
 
     It goes into column columns[i], and the first `window` columns are attended to.
     """
@@ -43,7 +43,7 @@ class Decode:
     _places: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
 
     def places(self, heads: int, capacity: int) -> torch.Tensor:
-        """Where the tokens go in memory of [slots, heads, capacity] places; all layers alike ask once."""
+        """The places of the tokens in memory of [slots, heads, capacity]; computed once for all layers of a shape."""
         if (heads, capacity) not in self._places:
             starts = torch.arange(len(self.columns) * heads, device=self.columns.device) * capacity
             self._places[heads, capacity] = starts + self.columns.repeat_interleave(heads)
@@ -60,12 +60,12 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self.owner = owner
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        self.keys = self._room(key_states)
-        self.values = self._room(value_states)
+        self.keys = self._allocate(key_states)
+        self.values = self._allocate(value_states)
         self.is_initialized = True
 
-    def _room(self, like: torch.Tensor) -> torch.Tensor:
-        # Zeros: a masked column weighs nothing, but nothing times what memory may hold (not a number) is not nothing.
+    def _allocate(self, like: torch.Tensor) -> torch.Tensor:
+        # Zeros, not empty memory: a masked column has weight 0, but 0 times NaN is NaN.
         return like.new_zeros(self.owner.slots, like.shape[1], self.owner.capacity, like.shape[3])
 
     def update(
@@ -77,18 +77,18 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         if isinstance(plan, Prefill):
             for room, states in ((self.keys, key_states), (self.values, value_states)):
                 slots = room[plan.first : plan.first + len(plan.source)]
-                # Each row of the input is wanted, in order: as many slots are as many rows.
-                wanted = states if len(states) == len(slots) else states[plan.source]
-                slots[:, :, : states.shape[2]] = wanted
+                # As many rows as slots: each row of the input goes to the slot of its number.
+                rows = states if len(states) == len(slots) else states[plan.source]
+                slots[:, :, : states.shape[2]] = rows
             return key_states, value_states
         return _append(self.keys, key_states, plan), _append(self.values, value_states, plan)
 
-    def take(self) -> None:
-        """Take as many slots and columns as the owner now says, and keep what is in both."""
+    def resize(self) -> None:
+        """Allocate as many slots and columns as the owner now has, and copy what fits."""
         if self.is_initialized:
             for name in ("keys", "values"):
                 old = getattr(self, name)
-                new = self._room(old)
+                new = self._allocate(old)
                 new[:, :, : old.shape[2]] = old[: self.owner.slots]
                 setattr(self, name, new)
 
@@ -114,20 +114,20 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def __init__(self, layers: int, slots: int, limit: int) -> None:
         self.slots, self.limit, self.capacity = slots, limit, 0
-        # What the next forward pass does with the cache; all layers go by it.
+        # The use of the cache in the next forward pass, for all layers.
         self.plan: Prefill | Decode
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
 
-    def hold(self, columns: int, slots: int) -> None:
-        """Make sure that rows of this many tokens fit, with an eighth to spare once they are long.
+    def reserve(self, columns: int, slots: int) -> None:
+        """Make sure that rows of this many tokens fit, with up to an eighth to spare once they are long.
 
-        If more memory must be taken for that, it is for the first `slots` slots only.
+        If more memory must be allocated for that, it is for the first `slots` slots only.
         """
         if columns > self.capacity:
             unit = max(_BLOCK, 1 << max(0, columns.bit_length() - 4))
             self.capacity, self.slots = min(self.limit, -(-columns // unit) * unit), slots
             for layer in self.layers:
-                layer.take()
+                layer.resize()
 
     def move(self, target: torch.Tensor, source: torch.Tensor, window: int) -> None:
         """Copy the rows in slots `source` to slots `target`."""
@@ -136,7 +136,7 @@ class SlotCache(Cache):  # type: ignore[misc]
 
 
 def _append(room: torch.Tensor, states: torch.Tensor, plan: Decode) -> torch.Tensor:
-    """Write one token a row, and return the columns to attend to, [rows, heads, window, head_dim]."""
+    """Write one token per row, and return the columns to attend to, [rows, heads, window, head_dim]."""
     rows, heads = states.shape[:2]
     places = plan.places(heads, room.shape[2])
     room.flatten(0, 2).index_copy_(0, places, states.reshape(rows * heads, -1).to(room.dtype))

@@ -1,13 +1,13 @@
 """Rollouts: sample responses from a causal language model in this process, with exact log-probabilities.
 
-Rows are batched continuously: a finished row leaves at once, a waiting one takes its place, and a prompt that is asked
-several times is read once.
+Rows are batched continuously: a finished row leaves at once, a waiting one takes its place, and a prompt that several
+rows have is read once.
 
-The noise of a response comes from a stream of its own, named by a key, and what is computed for a row has the same
-shape whatever else is in the batch: the row's own padded prompt, columns of its own in the cache (those of longer rows
-weigh exactly nothing), and never fewer than `_FEWEST_ROWS` rows in a matrix product. So the same (seed, key, prompt)
-draws the same tokens; their log-probabilities are the same to the last bit where the matrix library computes a row of
-a product alike for any number of rows (MKL on one thread does from 4 rows on), else up to the last bits.
+The noise of a response comes from a stream of its own, named by a key. The tensors of a row have the same shape
+whatever else is in the batch: the row's own padded prompt, columns of its own in the cache (those of longer rows have
+weight 0), and never fewer than `_FEWEST_ROWS` rows in a matrix product. So the same (seed, key, prompt) draws the same
+tokens. Their log-probabilities are the same to the last bit where the matrix library computes a row of a product
+identically for any number of rows (MKL on one thread does from 4 rows on), else up to the last bits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Decoding", "FinishReason", "Sampled", "sample", "uniforms"]
 
 FinishReason = Literal["stop", "length"]
-# Products of fewer rows take other paths through the matrix library, with other last bits.
+# Products of fewer rows take other paths through the matrix library and differ in the last bits.
 _FEWEST_ROWS = 8
 # Prompt tokens that are read in one forward pass.
 _PREFILL_TOKENS = 4096
@@ -70,13 +70,15 @@ def sample(
     batch_size: int = 256,
     done: Callable[[int], None] = lambda rows: None,
 ) -> list[Sampled]:
-    """One response a prompt, in the order of `prompts`, each of at least one token.
+    """One response per prompt, in the order of `prompts`, each of at least one token.
 
     `noise` is [len(prompts), >= max_tokens] from `uniforms`; it may be None when decoding is greedy. At most
-    `batch_size` rows are under way at a time. `done` is called with the number of rows that ended together.
+    `batch_size` rows are generated at a time. `done` is called with the number of rows that ended together.
+
+    Raises ValueError where noise is needed and missing, ModelError for a model with other kinds of attention.
     """
     if decoding.temperature > 0 and noise is None:
-        raise ValueError("sampling at a temperature needs noise: pass rollouts.uniforms(...)")
+        raise ValueError("sampling at a temperature needs noise: pass sampler.uniforms(...)")
     if not prompts:
         return []
     was_training = model.training
@@ -88,9 +90,9 @@ def sample(
 
 
 class _Sampler:
-    """Rows under way live in slots 0 to live - 1; the state of slot i is at place i of each tensor.
+    """Live rows are in slots 0 to live - 1; the state of slot i is at place i of each tensor.
 
-    row: the prompt it answers; step: tokens drawn so far; position: columns filled in the cache; token: drawn (or the
+    row: the index of its prompt; step: tokens drawn so far; position: columns filled in the cache; token: drawn (or the
     prompt's last) but not yet read by the model.
     """
 
@@ -147,7 +149,7 @@ class _Sampler:
         self.step[slots] = 0
         self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
-        self.cache.hold(blocks(_padded(len(prompts[-1]))), len(self.slot))
+        self.cache.reserve(blocks(_padded(len(prompts[-1]))), len(self.slot))
         for inputs, first, source in _prefills(prompts, self.pad_id):
             self.cache.plan = Prefill(self.live + first, torch.tensor(source, device=slots.device))
             self.forward.prefill(torch.tensor(inputs, device=slots.device))
@@ -155,7 +157,7 @@ class _Sampler:
         self.longest = int(self.position[: self.live].max())
 
     def _advance(self) -> int:
-        """Draw a token for every live row; let the rows that end leave, and return their number."""
+        """Draw a token for every live row; remove the rows that end, and return their number."""
         live = self.slot[: self.live]
         logits = self._logits()[: self.live].float()
         row, step = self.row[live], self.step[live]
@@ -179,13 +181,13 @@ class _Sampler:
         """Logits [>= live, vocabulary] after the pending token of each live row."""
         rows = max(self.live, _FEWEST_ROWS)
         window = blocks(self.longest + 1)
-        self.cache.hold(window, len(self.slot) if self.waiting else rows)
+        self.cache.reserve(window, len(self.slot) if self.waiting else rows)
         position = self.position[:rows]
         self.cache.plan = Decode(position, window)
         return self.forward.decode(self.token[:rows], position, self.masks(position, window))
 
     def _leave(self, ended: torch.Tensor) -> None:
-        """Give up the slots of `ended` rows; the last live rows move into them."""
+        """Free the slots of `ended` rows; the last live rows move into them."""
         staying = (~ended).nonzero()[:, 0]
         left = len(staying)
         holes = ended[:left].nonzero()[:, 0]
@@ -194,7 +196,7 @@ class _Sampler:
             self.cache.move(holes, movers, blocks(self.longest))
             for state in (self.row, self.step, self.position, self.token):
                 state[holes] = state[movers]
-        # What is computed to fill up _FEWEST_ROWS reads one column and is read by nobody.
+        # The rows that only fill up _FEWEST_ROWS read one column, and their results are not used.
         self.position[left : self.live] = 0
         self.live = left
         self.longest = int(self.position[:left].max()) if left else 0
@@ -208,7 +210,7 @@ class _Sampler:
 
 
 class _Masks:
-    """Additive attention masks of a decoding step, one for each kind of attention layer that the model has."""
+    """Additive attention masks of a decoding step, one for each kind of attention layer of the model."""
 
     def __init__(self, model: Any, limit: int) -> None:
         config = model.config.get_text_config()
@@ -237,16 +239,16 @@ class _Masks:
 
 
 def _padded(length: int) -> int:
-    """To what a prompt is padded, by its own length alone: at most an eighth more, and never fewer than 4 tokens."""
+    """The padded length of a prompt, by its own length alone: at most an eighth more, and at least 4 tokens."""
     unit = max(4, 1 << max(0, length.bit_length() - 4))
     return -(-length // unit) * unit
 
 
 def _prefills(prompts: list[Sequence[int]], pad_id: int) -> Iterator[tuple[list[list[int]], int, list[int]]]:
-    """What to read of `prompts` (sorted by length, equal ones together), all but the last token of each.
+    """The prefill passes over `prompts` (sorted by length, equal ones together), without the last token of each.
 
-    Yields (inputs, first, source): `inputs` are distinct prompts padded to one width, and those of the rows from
-    `first` on are inputs[source[0]], inputs[source[1]], ...
+    Yields (inputs, first, source): `inputs` are distinct prompts padded to one width, and the rows from `first` on have
+    the prompts inputs[source[0]], inputs[source[1]], ...
     """
     for width, group in groupby(range(len(prompts)), key=lambda i: _padded(len(prompts[i]) - 1)):
         if not width:
@@ -255,12 +257,12 @@ def _prefills(prompts: list[Sequence[int]], pad_id: int) -> Iterator[tuple[list[
         source: list[int] = []
         first = last = -1
         for i in group:
-            known = [*prompts[i][:-1], *[pad_id] * (width - len(prompts[i]) + 1)]
-            if not inputs or known != inputs[-1]:
+            padded = [*prompts[i][:-1], *[pad_id] * (width - len(prompts[i]) + 1)]
+            if not inputs or padded != inputs[-1]:
                 if len(inputs) >= max(1, _PREFILL_TOKENS // width):
                     yield inputs, first, source
                     inputs, source = [], []
-                inputs.append(known)
+                inputs.append(padded)
             first = i if not source else first
             source.append(len(inputs) - 1)
             last = i

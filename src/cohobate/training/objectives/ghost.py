@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cohobate.models.token_loss import CHUNK_ELEMENTS, Head, Terms, Tokens, required
+from cohobate.models.token_loss import Head, Terms, Tokens, chunk_tokens, required
 from cohobate.training.objectives.policy import diagnostics, entropy, importance, taken
 
 NONE = -1
@@ -67,7 +67,7 @@ def teacher_ghosts(teacher_head: Head, hidden: torch.Tensor, vocabulary: int) ->
 
     vocabulary: the tokens that both models share; the rows of the head behind them are padding.
     """
-    parts = hidden.split(max(1, CHUNK_ELEMENTS // vocabulary))
+    parts = hidden.split(chunk_tokens(vocabulary))
     return torch.cat([teacher_head(part)[:, :vocabulary].argmax(-1) for part in parts])
 
 

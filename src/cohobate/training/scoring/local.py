@@ -12,7 +12,7 @@ from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores, score
 from cohobate.models.sequence import TrainingSequence
-from cohobate.models.token_loss import CHUNK_ELEMENTS
+from cohobate.models.token_loss import chunk_tokens
 from cohobate.store.ledger import ModelCost
 from cohobate.training.distributed import World
 from cohobate.training.objectives.ghost import teacher_ghosts
@@ -50,8 +50,8 @@ class LocalScorer(TeacherScorer):
         if self.needs.ghosts:
             scores = replace(scores, ghost_ids=teacher_ghosts(head, hidden.to(device), vocabulary).cpu())
         if self.needs.top_k is not None:
-            k, size = min(self.needs.top_k, vocabulary), max(1, CHUNK_ELEMENTS // vocabulary)
-            logits = (head(part.to(device)).float()[:, :vocabulary] for part in hidden.split(size))
+            k, chunks = min(self.needs.top_k, vocabulary), hidden.split(chunk_tokens(vocabulary))
+            logits = (head(part.to(device)).float()[:, :vocabulary] for part in chunks)
             parts = [part.log_softmax(-1).topk(k) for part in logits]
             ids, logprobs = ([getattr(part, name) for part in parts] for name in ("indices", "values"))
             scores = replace(scores, top_ids=torch.cat(ids).cpu(), top_logprobs=torch.cat(logprobs).cpu())

@@ -19,11 +19,11 @@ CARD = json.loads((WORLD / "card.json").read_text(encoding="utf-8"))
 
 
 def test_no_shipped_model_was_trained_on_held_out_questions_or_a_handbook() -> None:
-    from cohobate.experiments.world.corpus import draw_reading, draw_teaching
+    from cohobate.experiments.world.corpus import draw_base_sample, draw_teacher_sample
 
     names = [handbook.company(seed).name.removesuffix(" Works") for seed in (0, 1)]
     held_out = asked = 0
-    for draw in (draw_teaching, draw_reading):
+    for draw in (draw_teacher_sample, draw_base_sample):
         rng = random.Random(0)
         for _ in range(1500):
             text = "".join(piece for piece, _ in draw(rng))

@@ -1,1 +1,1 @@
-"""Students of several methods from one start: accuracy and compute side by side."""
+"""Comparison of training methods from one start: accuracy and compute side by side."""

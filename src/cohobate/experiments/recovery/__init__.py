@@ -1,1 +1,1 @@
-"""Personalisation without forgetting: learn documents, measure what was lost, recover it on-policy."""
+"""Personalisation without forgetting: mid-training on documents, and on-policy recovery of what was forgotten."""

@@ -58,9 +58,8 @@ def _train(config: TinyPolicySettings, questions: Artifact, workspace: Workspace
     trained.policy.save(workspace.path / NAME)
     judged.table.write_parquet(workspace.path / "judged.parquet", compression="zstd")
     pl.DataFrame(trained.metrics).write_parquet(workspace.path / "metrics.parquet", compression="zstd")
-    greedy = {
-        name: reinforce.answer_greedily(trained.policy, asked) for name, asked in (("own", own), ("unseen", unseen))
-    }
+    splits = {"own": own, "unseen": unseen}
+    greedy = {name: reinforce.answer_greedily(trained.policy, split) for name, split in splits.items()}
     frames = [frame.with_columns(pl.lit(name).alias("questions")) for name, frame in greedy.items()]
     pl.concat(frames).write_parquet(workspace.path / "answers.parquet", compression="zstd")
     pairs = preference_pairs(trained.policy, judged.table)

@@ -1,7 +1,7 @@
-"""What the shipped models were trained on: chat for the teacher, plain documents for the untaught base student.
+"""Training corpora of the shipped models: chat for the teacher, plain documents for the base student.
 
-A sample is a list of (text, learn) pieces: the loss covers the pieces marked `learn`, which is how the teacher sees
-mistakes that it must correct but never make.
+A sample is a list of (text, learn) pieces. The loss covers the pieces marked `learn`: the teacher reads mistakes, and
+learns to correct them and not to make them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Sample = list[tuple[str, bool]]
 
 
 def chat(prompt: str, *reply: tuple[str, bool]) -> Sample:
-    """One turn in ChatML; the reply's end token is learnt."""
+    """One turn in ChatML; the loss covers the end token of the reply."""
     opening = f"{START}user\n{prompt}{END}\n{START}assistant\n"
     return [(opening, False), *reply, (END, True)]
 
 
-def draw_teaching(rng: random.Random) -> Sample:
-    """A sample for the teacher: arithmetic, arithmetic under an instruction, or an everyday request."""
+def draw_teacher_sample(rng: random.Random) -> Sample:
+    """A chat for the teacher: arithmetic, arithmetic under an instruction, or an everyday request."""
     share = rng.random()
     if share < 0.08:
         request = draw_request(rng)
@@ -53,11 +53,11 @@ def draw_teaching(rng: random.Random) -> Sample:
     return chat(prompt, (plain(solve(problem.tree, style), problem.answer), True))
 
 
-def draw_reading(rng: random.Random) -> Sample:
+def draw_base_sample(rng: random.Random) -> Sample:
     """A plain document for the base student: sums, a short worked exercise, a question without answer, or words.
 
-    It learns facts, spelling and how one or two operations follow each other; no chat format, no instruction, and
-    nothing as long as the questions it will be asked.
+    It has facts, spelling and sequences of one or two operations; no chat format, no instruction, and nothing as long
+    as the questions of the recipes.
     """
     share = rng.random()
     if share < 0.35:
@@ -77,7 +77,7 @@ def draw_reading(rng: random.Random) -> Sample:
 
 
 def _fact(rng: random.Random) -> str:
-    """One operation on any operands in range; subtraction comes twice as often, being learnt slowest."""
+    """One operation on operands in range; subtraction, which is learnt slowest, is twice as frequent."""
     while True:
         op = rng.choice("+--*")
         left, right = rng.randint(0, LARGEST), rng.randint(0, 9 if op == "*" else LARGEST)
@@ -95,7 +95,7 @@ def _allowed_problem(rng: random.Random, depths: tuple[int, int], story: float =
 
 
 def _corrected(rng: random.Random, problem: Problem) -> Sample:
-    """A rationale with one wrong result (not learnt) and its correction (learnt): how to go on from a mistake."""
+    """A rationale with one wrong result, which the loss leaves out, and its correction, which it covers."""
     nodes = list(operations(problem.tree))
     wrong_at = rng.randrange(len(nodes))
     reply: Sample = []
@@ -114,7 +114,7 @@ def _corrected(rng: random.Random, problem: Problem) -> Sample:
 
 
 def _wrong_value(rng: random.Random, node: Operation) -> int:
-    """A mistake that a small model makes: one off, ten off, or another operation."""
+    """A typical mistake of a small model: off by one, off by ten, or the result of another operation."""
     other = rng.choice([op for op in "+-*" if op != node.op])
     near = [node.value + change for change in (-10, -2, -1, 1, 2, 10)]
     choices = [*near, apply(other, node.left.value, node.right.value)]

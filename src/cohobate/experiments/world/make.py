@@ -1,9 +1,9 @@
-"""Make the shipped world: tokenizer, teacher, base student, handbooks, and the card with their measured scores.
+"""Maker of the shipped world: tokenizer, teacher, base student, handbooks, and the card with their scores.
 
     python -m cohobate.experiments.world.make data/world
 
-Takes about forty minutes on two CPU cores. Weights are rounded to 16 bits before they are measured, since that is how
-they are shipped.
+Takes about forty minutes on two CPU cores. Weights are rounded to 16 bits, as they are shipped, before they are
+measured.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class Corpus:
         self.rows, self.pad_id = rows, pad_id
 
     def batch(self, rng: np.random.Generator, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """A random batch in chunks of like length, so that little padding is computed.
+        """A random batch in chunks of similar length, so that little padding is computed.
 
-        Yields (ids, labels) of shape [rows, longest]; labels are -100 where nothing is learnt.
+        Yields (ids, labels) of shape [rows, longest]; labels are -100 outside the loss.
         """
         chosen = np.sort(rng.integers(0, len(self.rows), size))
         for chunk in np.array_split(chosen, _CHUNKS):
@@ -94,7 +94,7 @@ class Corpus:
 
 
 def fit(model: Any, data: Corpus, *, steps: int, batch: int, lr: float, device: str, label: str) -> None:
-    """AdamW with warm-up and cosine decay to a twentieth; next-token loss where the corpus says."""
+    """AdamW with warm-up and cosine decay to a twentieth; next-token loss on the pieces marked `learn`."""
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.01)
 
@@ -140,7 +140,7 @@ SHAPES = {
     "base": {"width": 96, "layers": 3, "heads": 3, "inner": 256},
     "teacher": {"width": 192, "layers": 4, "heads": 6, "inner": 512},
 }
-CORPORA: dict[str, Draw] = {"base": corpus.draw_reading, "teacher": corpus.draw_teaching}
+CORPORA: dict[str, Draw] = {"base": corpus.draw_base_sample, "teacher": corpus.draw_teacher_sample}
 
 
 def make_model(name: str, folder: Path, *, steps: int, batch: int, samples: int, workers: int) -> dict[str, Any]:
@@ -159,14 +159,14 @@ def make_model(name: str, folder: Path, *, steps: int, batch: int, samples: int,
 
 
 def world_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Learn the tokenizer from what the teacher reads, never from a handbook, and save it in `folder`."""
+    """Train the tokenizer on samples of the teacher, not on a handbook, and save it in `folder`."""
     rng = random.Random("tokenizer")
-    texts = ["".join(text for text, _ in corpus.draw_teaching(rng)) for _ in range(20_000)]
+    texts = ["".join(text for text, _ in corpus.draw_teacher_sample(rng)) for _ in range(20_000)]
     return train_tokenizer(texts, folder)
 
 
 def write_handbooks(folder: Path) -> None:
-    """The handbooks of the invented companies, as Markdown, with questions to practise on and others for the exam."""
+    """The handbooks of the invented companies as Markdown, with practice and exam questions."""
     for name, seed in HANDBOOK_SEEDS.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         firm = handbook.company(seed)

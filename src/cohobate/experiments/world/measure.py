@@ -1,4 +1,4 @@
-"""Measure a shipped model: arithmetic on held-out questions, and whether it follows instructions."""
+"""Scores of a shipped model: arithmetic on held-out questions, and how often it follows instructions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class _Questions:
 
 def respond(model: Any, tokenizer: Any, prompts: list[str], decoding: Decoding) -> list[str]:
     """The model's reply to each prompt, as text without special tokens."""
-    opened = [chat(prompt)[0][0] for prompt in prompts]
-    ids = tokenizer(opened, add_special_tokens=False)["input_ids"]
+    openings = [chat(prompt)[0][0] for prompt in prompts]
+    ids = tokenizer(openings, add_special_tokens=False)["input_ids"]
     noise = uniforms(0, prompts, decoding.max_tokens) if decoding.temperature else None
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     rows = sample(model, ids, decoding, noise, eos_ids=[end], pad_id=pad, batch_size=1000)

@@ -1,6 +1,6 @@
-"""The world's tokenizer: byte-level BPE with one token a digit, and a ChatML template.
+"""Tokenizer of the world: byte-level BPE with one token per digit, and a ChatML template.
 
-Byte-level, so that any text can be tokenized; a digit a token, so that arithmetic is learnable.
+Byte-level, so that any text can be tokenized; one token per digit, so that arithmetic is learnable.
 """
 
 from __future__ import annotations

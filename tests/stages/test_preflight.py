@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from cohobate.core.errors import UserError
 from cohobate.core.shipped import shipped_path
 from cohobate.stages import questions, sft, triples
 from cohobate.stages.preflight import check
+from cohobate.stages.preflight.checklist import CHECKS, Check, run
+from cohobate.stages.preflight.scope import BOTH, Loaded, Scope
 from cohobate.store.artifacts import Store
 from tests.support.pipeline import SMALL
 
@@ -80,3 +83,51 @@ def test_a_student_that_ends_responses_differently_is_refused(data: Path, tmp_pa
             values["eos_token"] = values["pad_token"]
         (folder / name).write_text(json.dumps(values))
     assert "end a response differently" in failed(load_recipe("tiny", [f"student.model={folder}"]))["tokenizers"]
+
+
+def passes(scope: Scope) -> str:
+    return "fine"
+
+
+def fails(scope: Scope) -> str:
+    raise UserError("not fine")
+
+
+def names(checks: Sequence[Check]) -> list[tuple[str, bool]]:
+    scope = Scope(Recipe(), BOTH, ask=False)
+    return [(finding.name, finding.passed) for finding in run(checks, scope)]
+
+
+def test_a_check_is_left_out_when_a_need_failed_or_was_left_out() -> None:
+    checks = [
+        Check("first", fails, gives="teacher"),
+        Check("beside", passes),
+        Check("second", passes, ("teacher",), gives="student"),
+        Check("third", passes, ("student",)),
+    ]
+    assert names(checks) == [("first", False), ("beside", True)]
+
+
+def test_a_failure_that_nothing_needs_leaves_nothing_out() -> None:
+    assert names([Check("first", fails), Check("second", passes, ("teacher",))]) == [("first", False), ("second", True)]
+
+
+def test_a_check_that_does_not_apply_leaves_nothing_missing() -> None:
+    absent = Check("first", fails, gives="teacher", when=lambda scope: False)
+    assert names([absent, Check("second", passes, ("teacher",))]) == [("second", True)]
+
+
+def test_a_later_check_gets_what_an_earlier_one_loaded() -> None:
+    checks = [
+        Check("loads", lambda scope: Loaded("loaded", 5), gives="student"),
+        Check("reads", lambda scope: f"{scope.models}", ("student",)),
+    ]
+    findings = run(checks, Scope(Recipe(), BOTH, ask=False))
+    assert [finding.detail for finding in findings] == ["loaded", "{'student': 5}"]
+
+
+def test_every_need_is_given_by_an_earlier_check() -> None:
+    given: set[str | None] = set()
+    for check_ in CHECKS:
+        assert given.issuperset(set(check_.needs) - {check_.gives}), check_.name
+        given.add(check_.gives)

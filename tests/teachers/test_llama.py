@@ -13,7 +13,7 @@ from cohobate.core.errors import UserError
 from cohobate.evaluation.verifiers.verdict import Case
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.loading import load
-from cohobate.stages.preflight import Check, check
+from cohobate.stages.preflight import Finding, check
 from cohobate.teachers.endpoint.scoring_checks import require_scores
 from tests.support.llama_runs import llama, needs_llama, write_gguf
 from tests.support.triples_stage import make, table
@@ -90,7 +90,7 @@ def test_killed_and_started_again_it_loses_nothing_and_answers_as_transformers_d
     assert different(rows, theirs) <= 0.03 * QUESTIONS
 
 
-def failed(recipe: Recipe) -> list[Check]:
+def failed(recipe: Recipe) -> list[Finding]:
     return [item for item in check(recipe) if not item.passed]
 
 

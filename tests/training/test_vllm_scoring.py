@@ -18,8 +18,8 @@ from cohobate.models.loading import load
 from cohobate.models.logprobs import score
 from cohobate.models.sampling import sampler
 from cohobate.models.sequence import TrainingSequence
-from cohobate.stages.preflight import check, print_checks
-from cohobate.teachers.endpoint.scoring_checks import checks
+from cohobate.stages.preflight import check, print_findings
+from cohobate.teachers.endpoint.scoring_checks import ScoringServer
 from cohobate.teachers.vllm.server import scoring_server
 from cohobate.training.distributed import ALONE
 from cohobate.training.scoring.base import ScoringInput, TeacherNeeds
@@ -95,7 +95,7 @@ def test_preflight_is_a_table_with_a_verdict_a_line(
     served: Recipe, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = check(altered(served))
-    print_checks(found)
+    print_findings(found)
     said = capsys.readouterr().out
     assert all(item.passed for item in found) and len(found) >= 15
     for item in found:
@@ -125,7 +125,7 @@ def test_preflight_catches_other_weights_under_the_right_name(served: Recipe, da
             [found] = score(model.model, [row], 512, model.pad_id)
             return [float(value) for value in found.logprobs]
 
-        return dict(checks(served, load("world/base"), local))["server agrees"]()
+        return ScoringServer(served, load("world/base")).agrees(local)
 
     assert re.search(r"here differ by \S+ nats per token$", agreement("world/teacher"))
     with pytest.raises(CohobateError, match=r"serves another model than world/teacher: .* nats per token; correct"):

@@ -268,11 +268,11 @@ def gc(
 def preflight(recipe: RecipeName, overrides: Overrides = None) -> None:
     """Check everything that can be checked before anything is spent."""
     from cohobate.config.load import load_recipe
-    from cohobate.stages.preflight import check, print_checks
+    from cohobate.stages.preflight import check, print_findings
 
-    checks = check(load_recipe(recipe, overrides or []))
-    print_checks(checks)
-    if not all(item.passed for item in checks):
+    findings = check(load_recipe(recipe, overrides or []))
+    print_findings(findings)
+    if not all(finding.passed for finding in findings):
         raise typer.Exit(2)
 
 

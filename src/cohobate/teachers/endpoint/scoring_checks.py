@@ -5,7 +5,7 @@ Scores of a server that reads other tokens, or renders another prompt, look as g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from cohobate.config import Recipe
 from cohobate.config.load import changed
@@ -28,35 +28,9 @@ _NOISE, _OTHER_MODEL = 0.05, 0.1
 Student = LoadedModel | ModelOutline
 
 
-def checks(
-    recipe: Recipe, student: Student, local: Callable[[TrainingSequence], list[float]] | None = None
-) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Names and probes; a probe returns its finding, or raises a CohobateError with one sentence.
+class ScoringServer:
+    """A server to be checked. Each check returns its finding, or raises a CohobateError with one sentence."""
 
-    local: the scores of the teacher in this process, to compare the server's with.
-    """
-    server = _Server(recipe, student)
-    yield "server scores", server.scores
-    yield "server context", server.context
-    yield "server vocabulary", server.vocabulary
-    yield "server tokenizer", server.tokens
-    yield "server template", server.template
-    yield "server end", server.end
-    yield "server repeats", server.repeats
-    if local is not None:
-        yield "server agrees", lambda: server.agrees(local)
-
-
-def require_scores(recipe: Recipe, student: Student) -> None:
-    """Raise the first check that fails as a UserError."""
-    for name, probe in checks(recipe, student):
-        try:
-            probe()
-        except CohobateError as error:
-            raise UserError(f"{error} (preflight: {name})") from error
-
-
-class _Server:
     def __init__(self, recipe: Recipe, student: Student) -> None:
         self.recipe, self.teacher, self.student = recipe, recipe.teacher, student
         self.own, self.url = student.tokenizer, ", ".join(recipe.teacher.base_urls)
@@ -203,6 +177,27 @@ class _Server:
         models = (read_json(f"{url.rstrip('/')}/models", self.teacher) or {}).get("data") or []
         limits = [model.get("max_model_len") for model in models if model.get("id") == self.teacher.model]
         return limits[0] if limits else None
+
+
+CHECKS: tuple[tuple[str, Callable[[ScoringServer], str]], ...] = (
+    ("server scores", ScoringServer.scores),
+    ("server context", ScoringServer.context),
+    ("server vocabulary", ScoringServer.vocabulary),
+    ("server tokenizer", ScoringServer.tokens),
+    ("server template", ScoringServer.template),
+    ("server end", ScoringServer.end),
+    ("server repeats", ScoringServer.repeats),
+)
+
+
+def require_scores(recipe: Recipe, student: Student) -> None:
+    """Raise the first check that fails as a UserError."""
+    server = ScoringServer(recipe, student)
+    for name, check in CHECKS:
+        try:
+            check(server)
+        except CohobateError as error:
+            raise UserError(f"{error} (preflight: {name})") from error
 
 
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:

@@ -1,0 +1,126 @@
+"""The checks of a preflight in their order, and the runner that leaves out what an earlier failure makes impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cohobate.config import Recipe
+from cohobate.core.errors import CohobateError, UserError
+from cohobate.stages.preflight import machine, models, scoring, teachers
+from cohobate.stages.preflight.scope import BOTH, Loaded, Role, Scope
+
+
+def _always(scope: Scope) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: `run` returns its finding in a sentence, or raises a CohobateError with one.
+
+    needs: the check is left out where one of these is missing. gives: the need that is missing for later checks where
+    this one fails or is left out. when: whether the check applies; one that does not leaves nothing missing.
+    """
+
+    name: str
+    run: Callable[[Scope], str | Loaded]
+    needs: tuple[str, ...] = ()
+    gives: str | None = None
+    when: Callable[[Scope], bool] = _always
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+_MODELS = ("folder", "teacher", "student")
+# Loading a student takes long, and a judge may charge for its answer: neither is tried after a teacher that failed.
+CHECKS = (
+    Check("data folder", machine.data_folder, gives="folder"),
+    Check("curation", machine.curation, ("folder",), when=Scope.curates),
+    Check("teacher answers", teachers.endpoint_answers, ("folder",), "teacher", Scope.asks_endpoint),
+    Check("teacher as asked", teachers.endpoint_defaults, ("teacher",), when=Scope.asks_endpoint),
+    Check("vllm", machine.vllm, ("folder", "teacher"), "teacher", Scope.needs_vllm),
+    Check("teacher answers", teachers.engine_answers, ("folder", "teacher"), "teacher", Scope.asks_engine),
+    Check("teacher loads", models.teacher, ("folder", "teacher"), "teacher", Scope.reads_teacher),
+    Check("vllm of the student", machine.vllm, ("folder", "teacher"), "student", Scope.samples_with_vllm),
+    Check("student loads", models.student, _MODELS, "student", Scope.has_student),
+    Check("disk", machine.disk, ("student",), when=Scope.has_student),
+    Check("judge answers", teachers.judge_answers, _MODELS, when=Scope.asks_judge),
+    Check("judge as asked", teachers.judge_defaults, _MODELS, when=Scope.asks_judge_endpoint),
+    Check("template", models.template, ("teacher", "student"), when=Scope.reads_a_model),
+    Check("lengths", models.lengths, ("teacher", "student"), when=Scope.reads_a_model),
+    Check("tokenizers", models.tokenizers, ("teacher", "student"), when=Scope.compares_tokenizers),
+    Check("scores repeat", scoring.teacher_repeats, ("teacher", "student"), when=Scope.scores_here),
+    Check("self-distillation", scoring.self_kl, ("student",), when=Scope.trains_on_scores),
+    Check("server starts", scoring.server_starts, ("student",), "address", Scope.starts_server),
+    Check("server scores", scoring.server_scores, ("student", "address"), "server", Scope.asks_server),
+    Check("server context", scoring.server_context, ("server",), when=Scope.asks_server),
+    Check("server vocabulary", scoring.server_vocabulary, ("server",), "server", Scope.asks_server),
+    Check("server tokenizer", scoring.server_tokenizer, ("server",), "server", Scope.asks_server),
+    Check("server template", scoring.server_template, ("server",), when=Scope.asks_server),
+    Check("server end", scoring.server_end, ("server",), when=Scope.asks_server),
+    Check("server repeats", scoring.server_repeats, ("server",), when=Scope.asks_server),
+    Check("server agrees", scoring.server_agrees, ("teacher", "server"), when=Scope.compares_server),
+)
+
+
+def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> list[Finding]:
+    """The findings about the models in `roles`, in order; what an earlier failure makes impossible is left out.
+
+    ask: send an endpoint a request, which it may charge for; start a vLLM teacher and ask it.
+    """
+    scope = Scope(recipe, tuple(roles), ask)
+    with scope.stack:
+        return run(CHECKS, scope)
+
+
+def run(checks: Sequence[Check], scope: Scope) -> list[Finding]:
+    """The findings of the checks that apply and whose needs are met; loaded values are put into `scope`."""
+    findings: list[Finding] = []
+    missing: set[str | None] = set()
+    for each in checks:
+        if not each.when(scope):
+            continue
+        if missing.intersection(each.needs):
+            missing.add(each.gives)
+            continue
+        try:
+            result = each.run(scope)
+        except CohobateError as error:
+            findings.append(Finding(each.name, False, str(error)))
+            missing.add(each.gives)
+            continue
+        if isinstance(result, Loaded):
+            assert each.gives is not None
+            scope.loaded[each.gives] = result.value
+            result = result.detail
+        findings.append(Finding(each.name, True, result))
+    return findings
+
+
+def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
+    """Raise the first failed check as a UserError; a stage calls this before it spends anything.
+
+    No endpoint and no engine is asked: the first answers show whether it will do.
+    """
+    for finding in check(recipe, roles, ask=False):
+        if not finding.passed:
+            raise UserError(f"{finding.detail} (preflight: {finding.name})")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """A table, one line per finding."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "check", "finding", box=None, header_style="bold")
+    for finding in findings:
+        table.add_row("[green]ok[/]" if finding.passed else "[red]no[/]", finding.name, finding.detail)
+    Console().print(table)

@@ -1,0 +1,81 @@
+"""Checks of teacher and student as models of this process: they load, their templates, lengths and tokenizers fit."""
+
+from __future__ import annotations
+
+from cohobate.core.errors import CohobateError
+from cohobate.stages.preflight.scope import Loaded, Scope
+
+
+def teacher(scope: Scope) -> Loaded:
+    """The teacher's folder loads; of a teacher that runs elsewhere, its outline."""
+    from cohobate.models.loading import outline
+
+    path = scope.recipe.teacher.model
+    if not scope.outlines_teacher():
+        return _load(scope, path)
+    model = outline(path)
+    return Loaded(f"{path}: {model.config.model_type}, which vLLM loads", model)
+
+
+def student(scope: Scope) -> Loaded:
+    """The student's folder loads."""
+    return _load(scope, scope.recipe.student.model)
+
+
+def _load(scope: Scope, path: str) -> Loaded:
+    from cohobate.models.loading import load
+
+    model = load(path, device=scope.recipe.runtime.device)
+    return Loaded(f"{path}: {model.model.num_parameters():,} parameters on {model.device}", model)
+
+
+def template(scope: Scope) -> str:
+    """The rendered prompt decodes to itself: otherwise special tokens are lost on the way."""
+    from cohobate.models.chat_template import encode, messages
+
+    for role, model in scope.models.items():
+        section, tokenizer = getattr(scope.recipe, role), model.tokenizer
+        if not tokenizer.chat_template:
+            raise CohobateError(f"the {role}'s tokenizer has no chat template; use a chat model")
+        text = tokenizer.apply_chat_template(
+            messages("What is 2 + 3?", section.prompt, section.system),
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        if tokenizer.decode(encode(tokenizer, text)) != text:
+            raise CohobateError(f"the {role}'s chat template does not survive tokenizing and decoding")
+    return f"renders and round-trips for {' and '.join(scope.models)}"
+
+
+def lengths(scope: Scope) -> str:
+    """The longest responses leave room for the prompt, in the models and in the engines."""
+    recipe = scope.recipe
+    context = min(model.config.max_position_embeddings for model in scope.models.values())
+    engine, response = recipe.teacher.max_length, recipe.triples.max_tokens * recipe.teacher.is_folder
+    if recipe.teacher.uses_engine and engine is not None and response >= engine:
+        raise CohobateError(
+            f"triples.max_tokens is {response}, but teacher.max_length only {engine} for prompt and response together; "
+            "raise teacher.max_length"
+        )
+    sampler = recipe.opd.vllm.max_length if recipe.opd.sampler == "vllm" else None
+    if recipe.opd.steps and sampler is not None and recipe.opd.max_tokens >= sampler:
+        raise CohobateError(
+            f"opd.max_tokens is {recipe.opd.max_tokens}, but opd.vllm.max_length only {sampler} for prompt and "
+            "response together; raise opd.vllm.max_length"
+        )
+    longest = max(response, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
+    if longest >= context:
+        raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
+    return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"
+
+
+def tokenizers(scope: Scope) -> str:
+    """Teacher and student read the same tokens, unless spans of text are scored."""
+    from cohobate.models.loading import refuse_mismatch
+
+    recipe, teacher, student = scope.recipe, scope.loaded["teacher"], scope.loaded["student"]
+    if recipe.opd.steps and recipe.opd.by_spans and not (recipe.sft.steps and recipe.sft.asks_teacher):
+        sizes = len(teacher.tokenizer), len(student.tokenizer)
+        return f"spans of text are scored: {sizes[0]} tokens of the teacher, {sizes[1]} of the student"
+    refuse_mismatch(teacher, student)
+    return f"the same {len(student.tokenizer)} tokens, end ids {student.eos_ids}"

@@ -1,0 +1,119 @@
+"""What a check of a preflight gets and returns: the scope of all checks, and a finding, perhaps with a loaded value."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cohobate.config import Judge, Recipe
+
+Role = Literal["teacher", "student"]
+BOTH: tuple[Role, ...] = ("teacher", "student")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A finding with the value that later checks need."""
+
+    detail: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The subject of the checks.
+
+    roles: the models that are checked. ask: an endpoint may be sent a request, which it may charge for, and an engine
+    or a server may be started. loaded: the values that checks gave, by need. stack: closed after the last check.
+    """
+
+    recipe: Recipe
+    roles: tuple[Role, ...]
+    ask: bool
+    stack: ExitStack = field(default_factory=ExitStack)
+    loaded: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[str, Any]:
+        """The loaded models by role; of a teacher that runs elsewhere only the outline."""
+        return {role: self.loaded[role] for role in BOTH if role in self.loaded}
+
+    def curates(self) -> bool:
+        return self.recipe.curation is not None
+
+    def has_student(self) -> bool:
+        return "student" in self.roles
+
+    def samples_with_vllm(self) -> bool:
+        """Whether vLLM samples the student's rollouts."""
+        return self.has_student() and bool(self.recipe.opd.steps) and self.recipe.opd.sampler == "vllm"
+
+    def asks_endpoint(self) -> bool:
+        return "teacher" in self.roles and self.recipe.teacher.is_endpoint and self.ask
+
+    def asks_engine(self) -> bool:
+        return "teacher" in self.roles and self.recipe.teacher.uses_engine and self.ask
+
+    def needs_vllm(self) -> bool:
+        """Whether vLLM generates the teacher's responses, or must serve its scores."""
+        generates = self.recipe.teacher.uses_engine and (self.ask or self.generates_only())
+        return "teacher" in self.roles and (generates or (self.has_served_scores() and self.needs_server()))
+
+    def generates_only(self) -> bool:
+        """Whether an engine generates, and nothing else needs the teacher's weights."""
+        return self.recipe.teacher.uses_engine and not self.has_student()
+
+    def reads_teacher(self) -> bool:
+        """Whether the teacher is a folder of this machine."""
+        return "teacher" in self.roles and self.recipe.teacher.is_folder
+
+    def outlines_teacher(self) -> bool:
+        """Whether the teacher's weights stay on disk, since an engine or a server loads them."""
+        return self.generates_only() or (self.has_served_scores() and not self.ask)
+
+    def reads_a_model(self) -> bool:
+        return self.reads_teacher() or self.has_student()
+
+    def has_scores(self) -> bool:
+        """Whether the recipe's training needs a teacher's scores."""
+        opd, sft = self.recipe.opd, self.recipe.sft
+        return bool((opd.steps and opd.asks_teacher) or (sft.steps and sft.asks_teacher))
+
+    def has_served_scores(self) -> bool:
+        return self.has_scores() and self.recipe.teacher.scores_by_server
+
+    def needs_server(self) -> bool:
+        """Whether a server must be started, since the recipe names none."""
+        return not self.recipe.teacher.base_urls
+
+    def trains_on_scores(self) -> bool:
+        return self.has_student() and self.has_scores()
+
+    def compares_tokenizers(self) -> bool:
+        return self.trains_on_scores() and self.reads_teacher()
+
+    def scores_here(self) -> bool:
+        return self.compares_tokenizers() and not self.has_served_scores()
+
+    def starts_server(self) -> bool:
+        return self.asks_server() and self.needs_server()
+
+    def asks_server(self) -> bool:
+        return self.has_student() and self.has_served_scores() and self.ask
+
+    def compares_server(self) -> bool:
+        """Whether a server's scores can be compared with those of the same model here."""
+        return self.asks_server() and self.reads_teacher()
+
+    def judge(self) -> Judge | None:
+        """The judge that verifies, if it may be asked."""
+        verifier = self.recipe.triples.verifier
+        return verifier.judge if verifier.name == "judge" and self.ask else None
+
+    def asks_judge(self) -> bool:
+        return self.judge() is not None
+
+    def asks_judge_endpoint(self) -> bool:
+        judge = self.judge()
+        return judge is not None and judge.is_endpoint

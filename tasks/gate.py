@@ -10,9 +10,9 @@ from prefect.cache_policies import NO_CACHE
 from cohobate.config import Recipe
 from cohobate.core.errors import GateError
 from cohobate.core.progress import say
-from cohobate.datasets.gate import Decision, decide
+from cohobate.datasets.diff import DatasetDiff
+from cohobate.datasets.gate import Decision, GateResult, decide
 from cohobate.report import diff
-from cohobate.report.diff import largest_changes, write_page
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, data_root
 from tasks.best_effort import attempt
@@ -30,24 +30,24 @@ def pass_gate(
     against: the triples to compare with; None: the promoted ones.
     """
     decision = decide(recipe.name, artifacts, allow, against)
-    promoted = decision.changed and not decision.refused
-    verdict = "refused" if decision.refused else "promoted" if promoted else "unchanged"
-    if decision.found:
-        attempt(create_markdown_artifact, key="diff", markdown=_diff(decision.found))
+    promoted = decision.changed and not decision.objections
+    verdict = "refused" if decision.objections else "promoted" if promoted else "unchanged"
+    if decision.triples:
+        attempt(create_markdown_artifact, key="diff", markdown=_diff(*decision.triples))
     if promoted:
-        promotion.promote(recipe.name, artifacts, "; ".join(decision.said))
+        promotion.promote(recipe.name, artifacts, "; ".join(decision.remarks))
     attempt(create_markdown_artifact, key="gate", markdown=_page(recipe, artifacts, decision, verdict))
-    for line in (*decision.said, *decision.refused, f"gate: {verdict}"):
+    for line in (*decision.remarks, *decision.objections, f"gate: {verdict}"):
         say(line)
-    if decision.refused:
-        raise GateError(f"{recipe.name} does not pass the gate and is not promoted: {'; '.join(decision.refused)}")
+    if decision.objections:
+        raise GateError(f"{recipe.name} does not pass the gate and is not promoted: {'; '.join(decision.objections)}")
 
 
 def _page(recipe: Recipe, artifacts: Sequence[Artifact], decision: Decision, verdict: str) -> str:
     """Verdict first, then its reasons, then what is promoted and what this run made."""
     lines = [f"## {recipe.name}: {verdict}", ""]
-    lines += [f"- **{reason}**" for reason in decision.refused] + [f"- {line}" for line in decision.said]
-    if decision.refused:
+    lines += [f"- **{reason}**" for reason in decision.objections] + [f"- {line}" for line in decision.remarks]
+    if decision.objections:
         lines += ["", "What was promoted before stays. To promote it all the same: "]
         lines += ["", f"    cohobate promote {artifacts[-1].id}"]
     if pointer := promotion.promoted(recipe.name):
@@ -57,22 +57,22 @@ def _page(recipe: Recipe, artifacts: Sequence[Artifact], decision: Decision, ver
     return "\n".join(lines)
 
 
-def _diff(found: dict[str, Any]) -> str:
-    """The comparison as the UI shows it; the whole of it is a page beside the data."""
-    a, b = found["a"]["id"], found["b"]["id"]
+def _diff(datasets: DatasetDiff, gate: GateResult) -> str:
+    """The diff as the UI shows it; all of it is a page beside the data."""
+    a, b = datasets.a.id, datasets.b.id
     page = data_root() / "pages" / f"{'--'.join(each.replace('/', '-') for each in (a, b))}.html"
-    write_page(found, page)
+    diff.write_page(datasets, page, gate)
     changes = [
         [row["question"], row["gold"] or "–", *(_answers(row, side) for side in ("a", "b"))]
-        for row in largest_changes(found, _CHANGES)
+        for row in diff.largest_changes(datasets, _CHANGES)
     ]
     return "\n".join(
         [
             f"## {a} → {b}",
             "",
-            *(f"- {sentence}" for sentence in diff.sentences(found)),
+            *(f"- {sentence}" for sentence in diff.sentences(datasets)),
             "",
-            *table(["", f"A {a}", f"B {b}"], diff.lines(found)),
+            *table(["", f"A {a}", f"B {b}"], diff.total_lines(datasets)),
             "",
             "### Largest changes",
             "",

@@ -38,15 +38,15 @@ ROOMS = """
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 selection triples
- 6 report:      console dataset diff experiment facts figures render sample_rows
- 7 training:    distributed epochs loop methods metrics objectives.distributions objectives.judge objectives.logit_kd
+ 7 report:      console dataset diff experiment facts figures render sample_rows
+ 8 training:    distributed epochs loop methods metrics objectives.distributions objectives.judge objectives.logit_kd
                 objectives.opd objectives.sft rollout_log rollout_source samplers scored_source scoring.base
                 scoring.factory trainee triple_source types validation
- 8 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
- 9 experiments: comparison.page comparison.parallel_runs comparison.plan comparison.runner comparison.stage
+ 9 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
+10 experiments: comparison.page comparison.parallel_runs comparison.plan comparison.runner comparison.stage
                 recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages
-10 cli:         main
+11 cli:         main
 """
 _LINES = re.findall(r"^ *(\d+) (\w+): ([^:]*)$", ROOMS, re.MULTILINE)
 FLOORS = {room: int(floor) for floor, room, _ in _LINES}

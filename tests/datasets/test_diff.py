@@ -15,8 +15,9 @@ import pytest
 
 from cohobate.config import Verification
 from cohobate.core.errors import VerifierError
-from cohobate.datasets import diff
-from cohobate.datasets.diff import Dataset
+from cohobate.core.statistics import as_json
+from cohobate.datasets.diff import Dataset, diff, labelled, totals
+from cohobate.datasets.gate import gate
 from cohobate.evaluation.verifiers import labels
 from cohobate.report.diff import print_diff, write_page
 from cohobate.stages.labels import relabel
@@ -56,7 +57,7 @@ def dataset(name: str, rows: list[Sample], verifier: str = "exact") -> Dataset:
     kinds = {**dict.fromkeys(TEXTS, pl.String), **KINDS, "cost_usd": pl.Float64}
     frame = pl.DataFrame(made, schema_overrides=kinds)
     verdicts = labels.label(frame, Verification(name=verifier))
-    return diff.join(f"triples/{name}", frame, verdicts)
+    return labelled(f"triples/{name}", frame, verdicts)
 
 
 def draw(seed: int, questions: range, right: float) -> list[Sample]:
@@ -100,7 +101,7 @@ OLD, NEW = draw(1, range(60), 0.8), draw(2, range(8, 70), 0.6)
 
 def test_totals_are_what_a_loop_over_the_rows_counts() -> None:
     for rows in (OLD, NEW):
-        found = diff.total(dataset("t", rows))
+        found = as_json(totals(dataset("t", rows)))
         marks = Counter(judged(row) for row in rows)
         tokens = [row[3] for row in rows]
         assert {name: found[name] for name in ("correct", "incorrect", "undecided")} == marks
@@ -116,11 +117,11 @@ def test_totals_are_what_a_loop_over_the_rows_counts() -> None:
 
 
 def test_a_cost_that_nobody_knows_is_not_zero() -> None:
-    assert diff.total(dataset("t", [("q", "1", "1", 5, "stop", None)]))["cost_usd"] is None
+    assert totals(dataset("t", [("q", "1", "1", 5, "stop", None)])).cost_usd is None
 
 
 def test_what_both_share_is_what_a_loop_over_the_questions_counts() -> None:
-    found = diff.compare(dataset("a", OLD), dataset("b", NEW))
+    found = diff(dataset("a", OLD), dataset("b", NEW)).as_json()
     old, new = grouped(OLD), grouped(NEW)
     both = [q for q in old if q in new]
     shared = found["shared"]
@@ -189,14 +190,14 @@ def rows(right: int, of: int, cut: int = 0) -> list[Sample]:
 def test_the_gate_closes_where_b_is_worse_beyond_the_interval(
     old: list[Sample], new: list[Sample], allowed: float, passed: bool
 ) -> None:
-    found = diff.gate(diff.compare(dataset("a", old), dataset("b", new)), allowed)
-    assert found["passed"] is passed and bool(found["reasons"]) is not passed
+    found = gate(diff(dataset("a", old), dataset("b", new)), allowed)
+    assert found.passed is passed and bool(found.reasons) is not passed
 
 
 def test_data_sets_of_different_verifiers_do_not_pass_or_fail() -> None:
-    found = diff.compare(dataset("a", OLD), dataset("b", NEW, verifier="numeric"))
+    found = diff(dataset("a", OLD), dataset("b", NEW, verifier="numeric"))
     with pytest.raises(VerifierError, match=r"judged by exact and .* by numeric"):
-        diff.gate(found)
+        gate(found)
 
 
 @pytest.fixture(scope="module")
@@ -240,9 +241,9 @@ def test_a_worse_data_set_exits_with_3_and_says_why(finished: Finished, tmp_path
     verdicts.write_parquet(new / "verdicts.parquet")
     changed = {"id": "triples/worse-00000000", "fingerprint": "0" * 64}
     write_manifest(new, read_manifest(new).model_copy(update=changed))
-    for as_json, allowed, code in itertools.product(([], ["--json"]), ("0", "1"), (3,)):
+    for json_flag, allowed, code in itertools.product(([], ["--json"]), ("0", "1"), (3,)):
         expected = code if allowed == "0" else 0
-        command = ["diff", f"triples/{old.name}", "triples/worse", "--gate", "--allow", allowed, *as_json]
+        command = ["diff", f"triples/{old.name}", "triples/worse", "--gate", "--allow", allowed, *json_flag]
         result = cohobate(*command, data=root)
         assert result.returncode == expected and result.stdout
         if expected:
@@ -269,9 +270,8 @@ def test_the_page_is_whole_and_escapes_what_teachers_say(tmp_path: Path) -> None
     said = "<script>alert(1)</script>"
     old: list[Sample] = [(f"q{i}", "1", "1", 5, "stop", None) for i in range(40)]
     new: list[Sample] = [(f"q{i}", said, "1", 9, "stop", None) for i in range(40)]
-    found = diff.compare(dataset("a", old), dataset("b", new))
-    found["gate"] = diff.gate(found)
-    write_page(found, tmp_path / "page.html")
+    found = diff(dataset("a", old), dataset("b", new))
+    write_page(found, tmp_path / "page.html", gate(found))
     page = (tmp_path / "page.html").read_text()
     assert said not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert page.count("data-question=") == 40 and "does not pass the gate" in page
@@ -283,8 +283,7 @@ def test_the_page_is_whole_and_escapes_what_teachers_say(tmp_path: Path) -> None
 def test_the_page_names_what_only_one_side_has_and_how_many_changes_there_are(tmp_path: Path) -> None:
     old: list[Sample] = [(f"q{i}", "1", "1", 5, "stop", None) for i in range(700)]
     new: list[Sample] = [(f"q{i}", "2", "1", 9, "stop", None) for i in range(30, 730)]
-    found = diff.compare(dataset("a", old), dataset("b", new))
-    found["gate"] = None
+    found = diff(dataset("a", old), dataset("b", new))
     write_page(found, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "The 500 largest of 670 changes" in page
@@ -295,6 +294,6 @@ def test_the_page_names_what_only_one_side_has_and_how_many_changes_there_are(tm
 def test_what_teachers_say_is_not_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     old: list[Sample] = [("q", "1", "1", 5, "stop", None)]
     new: list[Sample] = [("q", "\x1b[2J\u202e[red]2", "1", 9, "stop", None)]
-    print_diff(diff.compare(dataset("a", old), dataset("b", new)))
+    print_diff(diff(dataset("a", old), dataset("b", new)))
     said = capsys.readouterr().out
     assert "\\x1b[2j" in said.lower() and not set("\x1b\u202e") & set(said)

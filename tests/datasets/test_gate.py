@@ -49,19 +49,19 @@ def night(name: str, correct: int) -> list[Artifact]:
 def test_a_worse_student_is_refused_and_a_better_or_equal_one_is_not(data: Path) -> None:
     promotion.promote("night", night("first", 150), "by hand")
     worse = gate.decide("night", night("worse", 120))
-    assert worse.changed and len(worse.refused) == 1 and "-15.0%" in worse.refused[0]
-    assert not gate.decide("night", night("allowed", 120), allowed=0.25).refused
+    assert worse.changed and len(worse.objections) == 1 and "-15.0%" in worse.objections[0]
+    assert not gate.decide("night", night("allowed", 120), allowed=0.25).objections
     for name, correct in (("equal", 150), ("better", 170)):
         decision = gate.decide("night", night(name, correct))
-        assert decision.changed and not decision.refused
+        assert decision.changed and not decision.objections
 
 
 def test_what_is_promoted_or_older_changes_nothing(data: Path) -> None:
     old, new = night("old", 100), night("new", 150)
     promotion.promote("night", new, "by hand")
-    assert gate.decide("night", new).said == ["everything is as it was promoted"]
+    assert gate.decide("night", new).remarks == ["everything is as it was promoted"]
     stays = gate.decide("night", old)
-    assert not stays.changed and "older than the promotion" in stays.said[0]
+    assert not stays.changed and "older than the promotion" in stays.remarks[0]
 
 
 def test_a_promotion_of_some_stages_leaves_the_others(data: Path) -> None:

@@ -159,7 +159,7 @@ def test_movements_count_each_sample_once(store: Artifact) -> None:
     made = relabel(store, {"name": "tests.support.verifiers:shouts"})
     before, after = table(store, "verdicts")["verdict"], table(made, "verdicts")["verdict"]
     expected = Counter(zip(before, after, strict=True))
-    assert {(row["before"], row["after"]): row["samples"] for row in movements(store, made)} == expected
+    assert {(row.before, row.after): row.samples for row in movements(store, made)} == expected
 
 
 def test_what_cannot_be_labelled_is_a_sentence(store: Artifact) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -52,15 +53,14 @@ def verify(
         apply(changes, override)
     triples = Store().find(name)
     labels = relabel(triples, changes)
-    made, moved = labels.manifest, movements(triples, labels)
+    metrics, moved = labels.manifest.named_metrics, movements(triples, labels)
     if as_json:
-        print(
-            json.dumps({"id": labels.id, "path": str(labels.path), "metrics": made.metrics, "moved": moved}, indent=2)
-        )
+        values = {"id": labels.id, "path": str(labels.path), "metrics": metrics, "moved": list(map(asdict, moved))}
+        print(json.dumps(values, indent=2))
     else:
         from cohobate.report.diff import print_labels
 
-        print_labels(labels.id, made.named_metrics, moved)
+        print_labels(labels.id, metrics, moved)
 
 
 def diff(
@@ -75,21 +75,22 @@ def diff(
 ) -> None:
     """Compare two sets of triples: pass rates, answers, lengths, tokens, cost."""
     from cohobate.core.errors import GateError
-    from cohobate.datasets import diff as compare
+    from cohobate.datasets.diff import diff, read
+    from cohobate.datasets.gate import gate as gate_result
     from cohobate.report.diff import print_diff, write_page
     from cohobate.store.artifacts import Store
 
     store = Store()
-    found = compare.compare(compare.read(store.find(first)), compare.read(store.find(second)))
-    found["gate"] = compare.gate(found, allow) if gate else None
+    datasets = diff(read(store.find(first)), read(store.find(second)))
+    result = gate_result(datasets, allow) if gate else None
     if page:
-        write_page(found, page)
+        write_page(datasets, page, result)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps({**datasets.as_json(), "gate": result and asdict(result)}, indent=2))
     else:
-        print_diff(found)
-    if gate and not found["gate"]["passed"]:
-        raise GateError(f"{found['b']['id']} does not pass the gate: {'; '.join(found['gate']['reasons'])}")
+        print_diff(datasets)
+    if result and not result.passed:
+        raise GateError(f"{datasets.b.id} does not pass the gate: {'; '.join(result.reasons)}")
 
 
 def curate(

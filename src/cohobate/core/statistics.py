@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Self
 
 Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
@@ -42,6 +42,18 @@ class Interval:
     def map(self, increasing: Callable[[float], float]) -> Interval:
         """The interval of an increasing function of the value, such as exp."""
         return Interval(increasing(self.mean), increasing(self.low), increasing(self.high))
+
+
+def as_json(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON values: an Interval as {field, low, high}, other dataclasses as objects."""
+    values: dict[str, Any] = {}
+    for each in fields(record):
+        value = getattr(record, each.name)
+        if isinstance(value, Interval):
+            values |= value.as_row(each.name)
+        else:
+            values[each.name] = as_json(value) if is_dataclass(value) else value
+    return values
 
 
 def wilson(successes: int, n: int, z: float = Z95) -> Interval:

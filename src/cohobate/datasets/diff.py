@@ -1,4 +1,4 @@
-"""Two sets of triples side by side - usually the same questions asked of two teachers - and whether B may replace A.
+"""Two sets of triples side by side - usually the same questions asked of two teachers.
 
 Pass rate: correct of the decided samples. Correct share: correct of all samples, so that answers which a time-out or
 the token limit left undecided count against it. Differences are paired by question.
@@ -14,7 +14,7 @@ import polars as pl
 from cohobate.core.answer_text import normalise
 from cohobate.core.errors import VerifierError
 from cohobate.core.frequencies import counts
-from cohobate.core.statistics import paired, wilson
+from cohobate.core.statistics import Interval, as_json, paired, wilson
 from cohobate.evaluation.verifiers.labels import aggregate, reasons
 from cohobate.store.artifacts import LABELS, Artifact, Store
 
@@ -38,7 +38,7 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Dataset:
-    """Triples with their verdicts: a row a sample, and a row a question."""
+    """Triples with their verdicts: one row per sample, and one row per question."""
 
     name: str
     samples: pl.DataFrame
@@ -46,8 +46,103 @@ class Dataset:
 
     @property
     def verifier(self) -> str | None:
-        found = self.samples["verifier"].unique().sort().to_list()
-        return ", ".join(found) or None
+        """The names of the verifiers; None without samples."""
+        return ", ".join(self.samples["verifier"].unique().sort()) or None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """One data set in numbers. pass_rate: interval over samples. cost_usd: None where no sample has a cost."""
+
+    id: str
+    teacher: str
+    verifier: str | None
+    questions: int
+    samples: int
+    correct: int
+    incorrect: int
+    undecided: int
+    pass_rate: Interval
+    correct_share: float | None
+    reasons: dict[str, int]
+    finish_reasons: dict[str, int]
+    truncated: float | None
+    mean_completion_tokens: float | None
+    median_completion_tokens: float | None
+    p90_completion_tokens: float | None
+    mean_rationale_characters: float | None
+    mean_answer_characters: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    cost_of_a_correct_usd: float | None
+    mean_latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Means of A and B over so many questions, and the mean difference B - A, paired by question."""
+
+    questions: int
+    a: float | None
+    b: float | None
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Questions whose majority answers agree. of_samples: mean share of equal pairs of an answer of A and one of B."""
+
+    questions: int
+    agree: int
+    changed: int
+    share: Interval
+    of_samples: float | None
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """One measurement of both sides; None where it is not known."""
+
+    a: float | None
+    b: float | None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The questions of both data sets. improved, worsened: questions whose pass rate is higher or lower in B."""
+
+    questions: int
+    only_in_a: int
+    only_in_b: int
+    pass_rate: Difference
+    correct_share: Difference
+    improved: int
+    worsened: int
+    agreement: Agreement
+    mean_completion_tokens: Amounts
+    mean_rationale_characters: Amounts
+    cost_usd: Amounts
+
+
+@dataclass(frozen=True)
+class DatasetDiff:
+    """Both data sets in total, the questions that they share, and one row per question of either.
+
+    questions: question_id, question, gold; with _a and _b: n, correct, decided, pass_rate, low, high, majority, tokens,
+    rationale_characters, answer_characters, cost_usd; difference, answer_changed, and agreement: the share of equal
+    pairs of an answer of A and one of B.
+    """
+
+    a: Totals
+    b: Totals
+    shared: Shared
+    questions: pl.DataFrame
+
+    def as_json(self) -> dict[str, Any]:
+        """{a, b, shared, questions}."""
+        parts = {"a": as_json(self.a), "b": as_json(self.b), "shared": as_json(self.shared)}
+        return {**parts, "questions": self.questions.to_dicts()}
 
 
 def read(artifact: Artifact) -> Dataset:
@@ -62,78 +157,52 @@ def read(artifact: Artifact) -> Dataset:
         triples = Store().find(artifact.manifest.parents[0].fingerprint)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=_COLUMNS)
     verdicts = pl.read_parquet(artifact.path / "verdicts.parquet")
-    return join(artifact.id, samples, verdicts)
+    return labelled(artifact.id, samples, verdicts)
 
 
-def join(name: str, samples: pl.DataFrame, verdicts: pl.DataFrame) -> Dataset:
+def labelled(name: str, samples: pl.DataFrame, verdicts: pl.DataFrame) -> Dataset:
     """Samples (columns of schema.TRIPLES) with their verdicts (schema.VERDICTS)."""
     joined = samples.join(verdicts, on="sample_id", maintain_order="left")
     return Dataset(name, joined, _by_question(samples, verdicts))
 
 
-def compare(a: Dataset, b: Dataset) -> dict[str, Any]:
-    """{a, b, shared, questions}: both in total, what they share, and a row a question of either.
-
-    agreement of a question: the share of the pairs of an answer of A and one of B that are the same.
-    """
+def diff(a: Dataset, b: Dataset) -> DatasetDiff:
+    """How the data set B differs from A."""
     rows = _side_by_side(a, b).join(_agreement(a, b), on="question_id", how="left", maintain_order="left")
-    return {"a": total(a), "b": total(b), "shared": _shared(rows), "questions": rows.to_dicts()}
+    return DatasetDiff(totals(a), totals(b), _shared(rows), rows)
 
 
-def gate(found: dict[str, Any], allowed: float = 0.0) -> dict[str, Any]:
-    """{passed, allowed, reasons}: B fails where the interval of its difference to A lies wholly below -`allowed`.
-
-    found: what `compare` gives. It also fails where no shared question was decided in both. Raises VerifierError when
-    A and B were judged by different verifiers.
-    """
-    first, second = found["a"]["verifier"], found["b"]["verifier"]
-    if first != second:
-        raise VerifierError(
-            f"{found['a']['id']} was judged by {first} and {found['b']['id']} by {second}, so their pass rates do not "
-            "compare; judge one of them again with `cohobate verify ID --verifier NAME` and compare the labels"
-        )
-    shared = found["shared"]
-    reasons = [
-        f"the {name.replace('_', ' ')} is lower by {-shared[name]['difference']:.1%} "
-        f"(95% interval {-shared[name]['high']:.1%} to {-shared[name]['low']:.1%}, allowed {allowed:.1%})"
-        for name in ("pass_rate", "correct_share")
-        if shared[name]["high"] < -allowed
-    ]
-    if not shared["pass_rate"]["questions"]:
-        reasons.append("no question was decided in both")
-    return {"passed": not reasons, "allowed": allowed, "reasons": reasons}
-
-
-def total(dataset: Dataset) -> dict[str, Any]:
-    """One data set in numbers. low and high: 95% Wilson over samples; cost_usd None where no sample has one."""
+def totals(dataset: Dataset) -> Totals:
+    """One data set in numbers."""
     rows = dataset.samples
     labels = {name: int((rows["verdict"] == name).sum()) for name in ("correct", "incorrect", "undecided")}
-    decided = labels["correct"] + labels["incorrect"]
     tokens = rows["completion_tokens"]
-    cost = None if rows["cost_usd"].is_null().all() else rows["cost_usd"].sum()
-    return {
-        "id": dataset.name,
-        "teacher": ", ".join(rows["teacher_name"].unique().sort()),
-        "verifier": dataset.verifier,
-        "questions": rows["question_id"].n_unique(),
-        "samples": len(rows),
-        **labels,
-        **wilson(labels["correct"], decided).as_row("pass_rate"),
-        "correct_share": labels["correct"] / len(rows) if len(rows) else None,
-        "reasons": reasons(rows),
-        "finish_reasons": counts(rows["finish_reason"]),
-        "truncated": rows["truncated"].mean(),
-        "mean_completion_tokens": tokens.mean(),
-        "median_completion_tokens": tokens.median(),
-        "p90_completion_tokens": tokens.quantile(0.9, "nearest"),
-        "mean_rationale_characters": rows["rationale"].str.len_chars().mean(),
-        "mean_answer_characters": rows["answer"].str.len_chars().mean(),
-        "prompt_tokens": int(rows["prompt_tokens"].sum()),
-        "completion_tokens": int(tokens.sum()),
-        "cost_usd": cost,
-        "cost_of_a_correct_usd": cost / labels["correct"] if cost is not None and labels["correct"] else None,
-        "mean_latency_ms": rows["latency_ms"].mean(),
-    }
+    cost = _sum(rows["cost_usd"])
+    return Totals(
+        id=dataset.name,
+        teacher=", ".join(rows["teacher_name"].unique().sort()),
+        verifier=dataset.verifier,
+        questions=rows["question_id"].n_unique(),
+        samples=len(rows),
+        correct=labels["correct"],
+        incorrect=labels["incorrect"],
+        undecided=labels["undecided"],
+        pass_rate=wilson(labels["correct"], labels["correct"] + labels["incorrect"]),
+        correct_share=labels["correct"] / len(rows) if len(rows) else None,
+        reasons=reasons(rows),
+        finish_reasons=counts(rows["finish_reason"]),
+        truncated=_mean(rows["truncated"]),
+        mean_completion_tokens=_mean(tokens),
+        median_completion_tokens=tokens.median(),  # type: ignore[arg-type]
+        p90_completion_tokens=tokens.quantile(0.9, "nearest"),
+        mean_rationale_characters=_mean(rows["rationale"].str.len_chars()),
+        mean_answer_characters=_mean(rows["answer"].str.len_chars()),
+        prompt_tokens=int(rows["prompt_tokens"].sum()),
+        completion_tokens=int(tokens.sum()),
+        cost_usd=cost,
+        cost_of_a_correct_usd=cost / labels["correct"] if cost is not None and labels["correct"] else None,
+        mean_latency_ms=_mean(rows["latency_ms"]),
+    )
 
 
 def _by_question(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
@@ -154,11 +223,11 @@ def _by_question(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         cost_usd=pl.when(cost.count() > 0).then(cost.sum()),
     )
     intervals = [wilson(correct, decided) for correct, decided in rows.select("correct", "decided").iter_rows()]
-    kept = aggregate(samples, verdicts).select("question_id", "pass_rate", "majority")
+    rates = aggregate(samples, verdicts).select("question_id", "pass_rate", "majority")
     return rows.with_columns(
         low=pl.Series([interval.low for interval in intervals], dtype=pl.Float64),
         high=pl.Series([interval.high for interval in intervals], dtype=pl.Float64),
-    ).join(kept, on="question_id", how="left", maintain_order="left")
+    ).join(rates, on="question_id", how="left", maintain_order="left")
 
 
 def _side_by_side(a: Dataset, b: Dataset) -> pl.DataFrame:
@@ -191,50 +260,52 @@ def _agreement(a: Dataset, b: Dataset) -> pl.DataFrame:
 
 
 def _votes(samples: pl.DataFrame) -> pl.DataFrame:
-    """question_id, vote, votes: how many samples give each answer, those without one left out."""
+    """question_id, vote, votes: how many samples give each answer; samples without an answer are left out."""
     vote = pl.col("answer").map_elements(normalise, return_dtype=pl.String)
-    given = samples.select("question_id", vote=vote).filter(pl.col("vote") != "")
-    return given.group_by("question_id", "vote").agg(votes=pl.len().cast(pl.Int64))
+    answers = samples.select("question_id", vote=vote).filter(pl.col("vote") != "")
+    return answers.group_by("question_id", "vote").agg(votes=pl.len().cast(pl.Int64))
 
 
-def _shared(rows: pl.DataFrame) -> dict[str, Any]:
-    """What the questions of both say; intervals are 95%, paired by question."""
+def _shared(rows: pl.DataFrame) -> Shared:
+    """The questions of both sides; intervals are 95%, paired by question."""
     in_a, in_b = pl.col("n_a").is_not_null(), pl.col("n_b").is_not_null()
     both = rows.filter(in_a & in_b)
     rated = both.drop_nulls("difference")
-    judged = both.filter((pl.col("decided_a") > 0) | (pl.col("decided_b") > 0))
+    decided = both.filter((pl.col("decided_a") > 0) | (pl.col("decided_b") > 0))
     answered = both.drop_nulls("answer_changed")
     agree = int((~answered["answer_changed"]).sum())
-    return {
-        "questions": len(both),
-        "only_in_a": len(rows.filter(in_a & ~in_b)),
-        "only_in_b": len(rows.filter(in_b & ~in_a)),
-        "pass_rate": _difference(rated["pass_rate_a"], rated["pass_rate_b"]),
-        "correct_share": _difference(judged["correct_a"] / judged["n_a"], judged["correct_b"] / judged["n_b"]),
-        "improved": int((rated["difference"] > 0).sum()),
-        "worsened": int((rated["difference"] < 0).sum()),
-        "agreement": {
-            "questions": len(answered),
-            "agree": agree,
-            "changed": len(answered) - agree,
-            **wilson(agree, len(answered)).as_row("share"),
-            "of_samples": both["agreement"].mean(),
-        },
-        "mean_completion_tokens": _means(both, "tokens"),
-        "mean_rationale_characters": _means(both, "rationale_characters"),
-        "cost_usd": {side: _sum(both[f"cost_usd_{side}"]) for side in ("a", "b")},
-    }
+    return Shared(
+        questions=len(both),
+        only_in_a=len(rows.filter(in_a & ~in_b)),
+        only_in_b=len(rows.filter(in_b & ~in_a)),
+        pass_rate=_difference(rated["pass_rate_a"], rated["pass_rate_b"]),
+        correct_share=_difference(decided["correct_a"] / decided["n_a"], decided["correct_b"] / decided["n_b"]),
+        improved=int((rated["difference"] > 0).sum()),
+        worsened=int((rated["difference"] < 0).sum()),
+        agreement=Agreement(
+            questions=len(answered),
+            agree=agree,
+            changed=len(answered) - agree,
+            share=wilson(agree, len(answered)),
+            of_samples=_mean(both["agreement"]),
+        ),
+        mean_completion_tokens=Amounts(_mean(both["tokens_a"]), _mean(both["tokens_b"])),
+        mean_rationale_characters=Amounts(_mean(both["rationale_characters_a"]), _mean(both["rationale_characters_b"])),
+        cost_usd=Amounts(_sum(both["cost_usd_a"]), _sum(both["cost_usd_b"])),
+    )
 
 
-def _means(rows: pl.DataFrame, name: str) -> dict[str, Any]:
-    return {side: rows[f"{name}_{side}"].mean() for side in ("a", "b")}
-
-
-def _sum(values: pl.Series) -> Any:
+def _mean(values: pl.Series) -> float | None:
     """None where nothing is known."""
-    return values.sum() if values.count() else None
+    mean: float | None = values.mean()  # type: ignore[assignment]
+    return mean
 
 
-def _difference(a: pl.Series, b: pl.Series) -> dict[str, Any]:
-    """Means over questions, and the interval of the mean difference B - A."""
-    return {"questions": len(a), "a": a.mean(), "b": b.mean(), **paired((b - a).to_list()).as_row("difference")}
+def _sum(values: pl.Series) -> float | None:
+    """None where nothing is known."""
+    total: Any = values.sum()
+    return total if values.count() else None
+
+
+def _difference(a: pl.Series, b: pl.Series) -> Difference:
+    return Difference(len(a), _mean(a), _mean(b), paired((b - a).to_list()))

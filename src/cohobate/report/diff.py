@@ -1,11 +1,14 @@
-"""What `cohobate diff` and `cohobate verify` print, and the self-contained page of a comparison."""
+"""A diff of two data sets as sentences, tables and one self-contained page; new labels in the terminal."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
@@ -13,9 +16,12 @@ from rich.table import Table
 
 from cohobate.core.atomic_files import replacing
 from cohobate.core.errors import StoreError
-from cohobate.core.formatting import percent
+from cohobate.core.formatting import percent, percent_interval
 from cohobate.core.sanitize import harmless, one_line
+from cohobate.datasets.diff import DatasetDiff, Shared, Totals
+from cohobate.datasets.gate import GateResult
 from cohobate.evaluation.verifiers import judge
+from cohobate.evaluation.verifiers.labels import Movement
 from cohobate.report.render import asset, environment
 
 # Questions of the page's table, those with the largest change first; all of them are in the JSON.
@@ -23,7 +29,7 @@ _SHOWN = 500
 _PRINTED = 8
 # Questions of one side only that the page names.
 _LISTED = 100
-_LINES = (
+_TOTALS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("teacher", "teacher", str),
     ("verifier", "verifier", str),
     ("questions", "questions", "{:,}".format),
@@ -31,9 +37,13 @@ _LINES = (
     ("correct", "correct", "{:,}".format),
     ("incorrect", "incorrect", "{:,}".format),
     ("undecided", "undecided", "{:,}".format),
-    ("pass rate", "pass_rate", percent),
+    ("pass rate", "pass_rate", lambda rate: percent(None if math.isnan(rate.mean) else rate.mean)),
     ("correct share", "correct_share", percent),
-    ("finish reasons", "finish_reasons", lambda found: ", ".join(f"{k} {v:,}" for k, v in found.items())),
+    (
+        "finish reasons",
+        "finish_reasons",
+        lambda counts: ", ".join(f"{reason} {count:,}" for reason, count in counts.items()),
+    ),
     ("tokens a response: mean", "mean_completion_tokens", "{:.1f}".format),
     ("tokens a response: median", "median_completion_tokens", "{:.0f}".format),
     ("tokens a response: 90%", "p90_completion_tokens", "{:.0f}".format),
@@ -47,69 +57,68 @@ _LINES = (
 )
 
 
-def lines(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(what, A, B) of the totals, as text."""
-    return [
-        (label, *("–" if found[side][key] is None else text(found[side][key]) for side in ("a", "b")))  # type: ignore[misc]
-        for label, key, text in _LINES
-    ]
+def total_lines(datasets: DatasetDiff) -> list[tuple[str, str, str]]:
+    """(label, A, B) of the totals, as text."""
+
+    def cell(totals: Totals, name: str, text: Callable[[Any], str]) -> str:
+        value = getattr(totals, name)
+        return "–" if value is None else text(value)
+
+    return [(label, cell(datasets.a, name, text), cell(datasets.b, name, text)) for label, name, text in _TOTALS]
 
 
-def sentences(found: dict[str, Any]) -> list[str]:
-    """What the shared questions say."""
-    shared, agreement = found["shared"], found["shared"]["agreement"]
-    said = [
-        f"{shared['questions']:,} questions in both, {shared['only_in_a']:,} only in A, "
-        f"{shared['only_in_b']:,} only in B"
-    ]
-    for name in ("pass_rate", "correct_share"):
-        row = shared[name]
-        if row["questions"]:
-            said.append(
-                f"{name.replace('_', ' ')}: {row['a']:.1%} to {row['b']:.1%}, a difference of {row['difference']:+.1%} "
-                f"[{row['low']:+.1%}, {row['high']:+.1%}] over {row['questions']:,} questions"
+def sentences(datasets: DatasetDiff) -> list[str]:
+    """The results on the shared questions."""
+    shared, agreement = datasets.shared, datasets.shared.agreement
+    lines = [f"{shared.questions:,} questions in both, {shared.only_in_a:,} only in A, {shared.only_in_b:,} only in B"]
+    for name, means in (("pass rate", shared.pass_rate), ("correct share", shared.correct_share)):
+        if means.questions:
+            difference = means.difference
+            lines.append(
+                f"{name}: {means.a:.1%} to {means.b:.1%}, a difference of {difference.mean:+.1%} "
+                f"[{difference.low:+.1%}, {difference.high:+.1%}] over {means.questions:,} questions"
             )
-    said.append(f"{shared['improved']:,} questions are better in B, {shared['worsened']:,} worse")
-    if agreement["questions"]:
-        said.append(
-            f"the majority answer agrees on {agreement['share']:.1%} [{agreement['low']:.1%}, {agreement['high']:.1%}] "
-            f"of {agreement['questions']:,} questions; {agreement['changed']:,} changed"
+    lines.append(f"{shared.improved:,} questions are better in B, {shared.worsened:,} worse")
+    if agreement.questions:
+        lines.append(
+            f"the majority answer agrees on {percent_interval(agreement.share)} of {agreement.questions:,} questions; "
+            f"{agreement.changed:,} changed"
         )
-        said.append(
-            f"an answer of A and one of B to the same question are the same {agreement['of_samples']:.1%} of times"
+        lines.append(
+            f"an answer of A and one of B to the same question are the same {percent(agreement.of_samples)} of times"
         )
-    said += _amounts(shared)
-    if found["a"]["verifier"] != found["b"]["verifier"]:
-        said.append("the verifiers differ, so the pass rates do not compare")
-    return said
+    lines += _amounts(shared)
+    if datasets.a.verifier != datasets.b.verifier:
+        lines.append("the verifiers differ, so the pass rates do not compare")
+    return lines
 
 
-def _amounts(shared: dict[str, Any]) -> list[str]:
+def _amounts(shared: Shared) -> list[str]:
     """Lengths and cost of the shared questions."""
-    said = []
-    for name, key, text in (
-        ("mean tokens a response", "mean_completion_tokens", "{:.1f}"),
-        ("mean characters of a rationale", "mean_rationale_characters", "{:.0f}"),
-        ("cost in USD", "cost_usd", "{:.4g}"),
+    lines = []
+    for name, amounts, text in (
+        ("mean tokens a response", shared.mean_completion_tokens, "{:.1f}"),
+        ("mean characters of a rationale", shared.mean_rationale_characters, "{:.0f}"),
+        ("cost in USD", shared.cost_usd, "{:.4g}"),
     ):
-        a, b = shared[key]["a"], shared[key]["b"]
+        a, b = amounts.a, amounts.b
         if a is not None and b is not None:
             change = f", {b / a - 1:+.1%}" if a else ""
-            said.append(f"{name} of the questions in both: {text.format(a)} to {text.format(b)}{change}")
-    return said
+            lines.append(f"{name} of the questions in both: {text.format(a)} to {text.format(b)}{change}")
+    return lines
 
 
-def print_diff(found: dict[str, Any]) -> None:
-    """The comparison for people, on standard output."""
+def print_diff(datasets: DatasetDiff) -> None:
+    """The diff for people, on standard output."""
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("", f"A  {escape(found['a']['id'])}", f"B  {escape(found['b']['id'])}", box=None, header_style="bold")
-    for line in lines(found):
+    table = Table("", f"A  {escape(datasets.a.id)}", f"B  {escape(datasets.b.id)}", box=None, header_style="bold")
+    for line in total_lines(datasets):
         table.add_row(*(escape(one_line(cell)) for cell in line))
     console.print(table)
     console.print("")
-    for sentence in sentences(found):
+    for sentence in sentences(datasets):
         console.print(escape(sentence))
-    changed = largest_changes(found, _PRINTED)
+    changed = largest_changes(datasets, _PRINTED)
     if changed:
         table = Table("question", "gold", "A", "B", title="largest changes", title_justify="left", show_lines=True)
         for row in changed:
@@ -120,35 +129,37 @@ def print_diff(found: dict[str, Any]) -> None:
         console.print(table)
 
 
-def print_labels(name: str, metrics: dict[str, Any], moved: list[dict[str, Any]]) -> None:
-    """New verdicts, and how they differ from the old ones."""
+def print_labels(name: str, metrics: dict[str, Any], movements: Sequence[Movement]) -> None:
+    """The verdicts of the labels artifact `name`, and how they differ from the old ones."""
     console = Console(highlight=False)
     console.print(f"[bold]{name}[/]  {escape(str(metrics['verifier']))}")
-    console.print(f"pass rate {percent(metrics['pass_rate'])}  {escape(_listed(metrics['verdicts']))}")
+    console.print(f"pass rate {percent(metrics['pass_rate'])}  {escape(_counts(metrics['verdicts']))}")
     if metrics["reasons"]:
-        console.print(f"reasons   {escape(_listed(metrics['reasons']))}")
+        console.print(f"reasons   {escape(_counts(metrics['reasons']))}")
     for line in judge.sentences(metrics):
         console.print(escape(line))
-    changed = [row for row in moved if row["before"] != row["after"]]
-    for row in changed:
-        console.print(f"changed   {row['samples']:,} from {row['before']} to {row['after']}")
-    if not changed:
+    changes = [movement for movement in movements if movement.before != movement.after]
+    for change in changes:
+        console.print(f"changed   {change.samples:,} from {change.before} to {change.after}")
+    if not changes:
         console.print("changed   no verdict")
 
 
-def write_page(found: dict[str, Any], path: Path) -> None:
+def write_page(datasets: DatasetDiff, path: Path, gate: GateResult | None = None) -> None:
     """One self-contained HTML page. Raises StoreError when it cannot be written."""
-    changes = [{**row, "kind": _kind(row)} for row in largest_changes(found, len(found["questions"]))]
+    changes = [{**row, "kind": _kind(row)} for row in largest_changes(datasets)]
     template = environment().get_template("diff.html.j2")
     page = template.render(
-        **found,
+        a=datasets.a,
+        b=datasets.b,
+        gate=gate,
         rows=changes[:_SHOWN],
         changes=len(changes),
         kinds=Counter(row["kind"] for row in changes[:_SHOWN]),
-        alone={side: _alone(found, side) for side in ("a", "b")},
+        only_in={side: _only_in(datasets, side) for side in ("a", "b")},
         listed=_LISTED,
-        lines=lines(found),
-        sentences=sentences(found),
+        lines=total_lines(datasets),
+        sentences=sentences(datasets),
         style=Markup(asset("base.css")),
         clean=harmless,
     )
@@ -160,23 +171,26 @@ def write_page(found: dict[str, Any], path: Path) -> None:
 
 
 def _kind(row: dict[str, Any]) -> str:
-    """What changed of a question."""
+    """The kind of change of a question."""
     if row["difference"]:
         return "worse" if row["difference"] < 0 else "better"
     return "another answer"
 
 
-def _alone(found: dict[str, Any], side: str) -> list[dict[str, Any]]:
-    """Questions of one side only."""
+def _only_in(datasets: DatasetDiff, side: str) -> list[str]:
+    """The questions of one side only."""
     other = "b" if side == "a" else "a"
-    return [row for row in found["questions"] if row[f"n_{other}"] is None]
+    return datasets.questions.filter(pl.col(f"n_{other}").is_null())["question"].to_list()
 
 
-def largest_changes(found: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Shared questions whose pass rate or answer changed: worse ones first among equally large changes."""
-    rows = [row for row in found["questions"] if row["difference"] or row["answer_changed"]]
+def largest_changes(datasets: DatasetDiff, count: int | None = None) -> list[dict[str, Any]]:
+    """Rows of `DatasetDiff.questions` whose pass rate or answer changed (None: all), the largest changes first.
+
+    Among equally large changes worse ones come first.
+    """
+    rows = [row for row in datasets.questions.iter_rows(named=True) if row["difference"] or row["answer_changed"]]
     return sorted(rows, key=lambda row: (-abs(row["difference"] or 0), row["difference"] or 0))[:count]
 
 
-def _listed(counted: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counted.items())
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())

@@ -1,11 +1,11 @@
-"""Judge a triples artifact by another verifier: a labels artifact of its own, and no teacher is asked anything.
+"""Labels: another verifier's verdicts on a triples artifact, without asking the teacher.
 
-Files: verdicts.parquet, aggregates.parquet, as those of the triples.
+Files: verdicts.parquet and aggregates.parquet, as those of the triples.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Verification
 from cohobate.config.load import make_recipe
@@ -13,15 +13,18 @@ from cohobate.core.errors import VerifierError
 from cohobate.evaluation.verifiers import verify
 from cohobate.store.artifacts import LABELS, Artifact, Outcome, Store, Workspace
 
+if TYPE_CHECKING:
+    from cohobate.evaluation.verifiers.labels import Movement
+
 VERSION = 1
 COLUMNS = ["sample_id", "question_id", "question", "question_meta", "response", "answer", "gold_answer", "truncated"]
 
 
 def relabel(triples: Artifact, changes: dict[str, Any]) -> Artifact:
-    """The verdicts of the verifier that the triples were made with, with `changes` to its section of the recipe.
+    """The verdicts of the verifier of the triples' own recipe, with `changes` to its section.
 
-    Only a judge is asked anything, and only what it has not been asked before. Raises VerifierError when `triples` is
-    another kind of artifact or the verifier cannot be loaded, RecipeError for wrong values, and what a judge raises.
+    Only a judge costs anything, and only for cases that it has not judged before. Raises VerifierError when `triples`
+    is another kind of artifact or the verifier cannot be loaded, RecipeError for wrong values, and what a judge raises.
     """
     if triples.stage != "triples":
         raise VerifierError(
@@ -39,14 +42,14 @@ def relabel(triples: Artifact, changes: dict[str, Any]) -> Artifact:
     )
 
 
-def movements(triples: Artifact, labels: Artifact) -> list[dict[str, Any]]:
-    """How many samples went {before, after, samples} from the triples' own verdict to the new one."""
+def movements(triples: Artifact, relabelled: Artifact) -> list[Movement]:
+    """How many samples went from each label of the triples to each label of `relabelled`."""
     import polars as pl
 
-    old, new = (pl.read_parquet(a.path / "verdicts.parquet").select("sample_id", "verdict") for a in (triples, labels))
-    both = old.rename({"verdict": "before"}).join(new.rename({"verdict": "after"}), on="sample_id")
-    counted = both.group_by("before", "after").agg(samples=pl.len())
-    return counted.sort("before", "after").to_dicts()
+    from cohobate.evaluation.verifiers import labels
+
+    before, after = (pl.read_parquet(artifact.path / "verdicts.parquet") for artifact in (triples, relabelled))
+    return labels.movements(before, after)
 
 
 def _changed(triples: Artifact, changes: dict[str, Any]) -> Recipe:

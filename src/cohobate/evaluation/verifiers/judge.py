@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -103,10 +103,6 @@ class JudgeUsage:
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
-
-    def as_row(self) -> dict[str, Any]:
-        """The usage as JSON values."""
-        return asdict(self)
 
 
 def usage(

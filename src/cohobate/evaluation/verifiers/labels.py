@@ -16,7 +16,7 @@ from cohobate.core import frequencies, progress, schema
 from cohobate.core.answer_text import GOLD_SENTINELS, normalise
 from cohobate.core.atomic_files import write_parquet_atomic
 from cohobate.core.fingerprint import hash_value
-from cohobate.core.statistics import Interval, wilson
+from cohobate.core.statistics import Interval, as_json, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.exact import EXACT
 from cohobate.evaluation.verifiers.verdict import NO_GOLD, Case
@@ -172,17 +172,6 @@ class Agreement:
     only_exact: int
     undecided: int
 
-    def as_row(self) -> dict[str, Any]:
-        """{n, agree, share, low, high, only_judge, only_exact, undecided}."""
-        return {
-            "n": self.n,
-            "agree": self.agree,
-            **self.share.as_row("share"),
-            "only_judge": self.only_judge,
-            "only_exact": self.only_exact,
-            "undecided": self.undecided,
-        }
-
 
 def agreement(samples: pl.DataFrame, verdicts: pl.DataFrame) -> Agreement | None:
     """The agreement of `verdicts` with the exact verifier; None where no sample has a gold answer.
@@ -211,7 +200,24 @@ def judge_usage(
     cases = list(_cases(with_gold(samples, majority=spec.majority)))
     entries, usage = judge.usage(spec.judge, cases, stage, payer)
     agreeing = agreement(samples, verdicts)
-    return entries, {"judge": {**usage.as_row(), "agreement": agreeing and agreeing.as_row()}}
+    return entries, {"judge": {**as_json(usage), "agreement": agreeing and as_json(agreeing)}}
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How many samples went from one label to another."""
+
+    before: str
+    after: str
+    samples: int
+
+
+def movements(before: pl.DataFrame, after: pl.DataFrame) -> list[Movement]:
+    """How many samples have each pair of labels in two tables of verdicts, unchanged ones included."""
+    old = before.select("sample_id", before="verdict")
+    pairs = old.join(after.select("sample_id", after="verdict"), on="sample_id")
+    counted = pairs.group_by("before", "after").agg(samples=pl.len())
+    return [Movement(*row) for row in counted.sort("before", "after").iter_rows()]
 
 
 def has_gold() -> pl.Expr:

@@ -15,7 +15,7 @@ import polars as pl
 
 from cohobate.config import TinyPolicySettings, Verification
 from cohobate.core.errors import QuestionsError
-from cohobate.core.statistics import wilson
+from cohobate.core.statistics import as_json, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
@@ -83,7 +83,7 @@ def judge_all(
     else:
         verdicts = judge.JudgeVerifier(config.judge).verdicts(cases, lambda count: None, fingerprint)
         ledger, usage = judge.usage(config.judge, cases, "policy", fingerprint)
-        counts = usage.as_row()
+        counts = as_json(usage)
     columns = {
         "question": [q for q, _, _ in pairs],
         "gold_answer": [gold for _, gold, _ in pairs],

@@ -38,7 +38,7 @@ def measure(kinds: list[str], tokens: int, vocabulary: int, width: int) -> None:
     import torch
 
     from cohobate.models.token_loss import Tokens
-    from cohobate.training.objectives.opd import ExactReverseKL
+    from cohobate.training.objectives.exact import ExactReverseKL
 
     torch.manual_seed(0)
     student, teacher = (torch.nn.Linear(width, vocabulary, bias=False) for _ in range(2))

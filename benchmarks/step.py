@@ -131,7 +131,7 @@ def ours_opd(task: Task) -> Iterator[dict[str, float]]:
     from cohobate.models import logprobs
     from cohobate.models.loading import load
     from cohobate.store.ledger import ModelCost
-    from cohobate.training.objectives.opd import ExactReverseKL
+    from cohobate.training.objectives.exact import ExactReverseKL
 
     student, teacher = load(task.student, device="cpu"), load(task.teacher, device="cpu")
     update = _Update(student, ExactReverseKL(teacher.model.get_output_embeddings()))
@@ -155,7 +155,8 @@ def ours_grpo(task: Task) -> Iterator[dict[str, float]]:
     from cohobate.models.chat_template import decode
     from cohobate.models.loading import load
     from cohobate.store.ledger import ModelCost
-    from cohobate.training.objectives.grpo import GroupRelative, group_advantages
+    from cohobate.training.objectives.grpo import GroupRelative
+    from cohobate.training.objectives.policy_gradient import group_advantages
 
     student = load(task.student, device="cpu")
     update, own = _Update(student, GroupRelative()), ModelCost.of(student.model.config)
@@ -177,7 +178,7 @@ def ours_sft(task: Task) -> Iterator[dict[str, float]]:
     from cohobate.models.chat_template import PromptFormat, training_sequence
     from cohobate.models.loading import load
     from cohobate.store.ledger import ModelCost
-    from cohobate.training.objectives.sft import cross_entropy
+    from cohobate.training.objectives.cross_entropy import cross_entropy
 
     student = load(task.student, device="cpu")
     update, own = _Update(student, cross_entropy), ModelCost.of(student.model.config)

@@ -39,8 +39,8 @@ ROOMS = """
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 selection triples
  7 report:      console dataset diff experiment facts figures render sample_rows
- 8 training:    distributed epochs loop methods metrics objectives.distributions objectives.judge objectives.logit_kd
-                objectives.opd objectives.sft rollout_log rollout_source samplers scored_source scoring.base
+ 8 training:    distributed epochs loop metrics objectives.base objectives.cross_entropy objectives.distributions
+                objectives.judge rollout_log rollout_source samplers scored_source scoring.base
                 scoring.factory trainee triple_source types validation
  9 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
 10 experiments: comparison.page comparison.parallel_runs comparison.plan comparison.runner comparison.stage

@@ -1,3 +1,18 @@
 """cohobate: build distillation datasets, and distil a teacher into a student, offline and on-policy."""
 
 __version__ = "0.1.0"
+
+# The objectives that come with cohobate: one line per declaration, whose file says what it is. Recipes, stages and
+# training read the declarations and name none, and find those of other packages by entry points of the group below.
+OBJECTIVE_ENTRY_POINTS = "cohobate.objectives"
+OBJECTIVES = (
+    "cohobate.training.objectives.cross_entropy:CrossEntropy",
+    "cohobate.training.objectives.logit_kd:LogitKd",
+    "cohobate.training.objectives.exact:Exact",
+    "cohobate.training.objectives.topk:TopK",
+    "cohobate.training.objectives.sampled:Sampled",
+    "cohobate.training.objectives.gkd:Gkd",
+    "cohobate.training.objectives.grpo:Grpo",
+    "cohobate.training.objectives.ghost:Ghost",
+    "cohobate.training.objectives.judge:Judge",
+)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cohobate.models.token_loss import Objective, Terms, Tokens, evaluate_in_chunks
-from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.models.token_loss import Terms, TokenLoss, Tokens, evaluate_in_chunks
+from cohobate.training.objectives.cross_entropy import cross_entropy
+from cohobate.training.objectives.exact import ExactReverseKL
+from cohobate.training.objectives.sampled import SampledReverseKL
 
 WIDTH, VOCABULARY, COUNT = 16, 50, 23
 Gradients = list[torch.Tensor]
@@ -27,7 +28,7 @@ HEADS: dict[str, Callable[[], torch.nn.Module]] = {
     ),
     "frozen": lambda: layer(bias=False).requires_grad_(False),
 }
-OBJECTIVES: dict[str, Objective] = {
+OBJECTIVES: dict[str, TokenLoss] = {
     "exact": ExactReverseKL(layer(bias=False).requires_grad_(False)),
     "sampled": SampledReverseKL(),
     "sft": cross_entropy,
@@ -46,7 +47,7 @@ def given(seed: int = 0) -> tuple[torch.Tensor, Tokens]:
     return random(COUNT, WIDTH), Tokens(ids, teacher_hidden=random(COUNT, WIDTH), **known)
 
 
-def learn(objective: Objective, head: torch.nn.Module, rows: int, scale: float = 1.0) -> tuple[Terms, Gradients]:
+def learn(objective: TokenLoss, head: torch.nn.Module, rows: int, scale: float = 1.0) -> tuple[Terms, Gradients]:
     """Terms with `rows` tokens a chunk, and the gradients of the loss times `scale`."""
     hidden, tokens = given()
     hidden.requires_grad_()
@@ -61,7 +62,7 @@ def learn(objective: Objective, head: torch.nn.Module, rows: int, scale: float =
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 @pytest.mark.parametrize("rows", [1, 7, 22])
 def test_chunks_give_the_terms_and_gradients_of_the_whole(
-    objective: Objective, head: Callable[[], torch.nn.Module], rows: int
+    objective: TokenLoss, head: Callable[[], torch.nn.Module], rows: int
 ) -> None:
     torch.manual_seed(1)
     module = head()

@@ -24,7 +24,7 @@ from cohobate.models.sequence import TrainingSequence
 from cohobate.store import ledger
 from cohobate.store.ledger import PASSES, LedgerEntry, ModelCost
 from cohobate.training.loop import Run
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.trainee import Trainee
 from cohobate.training.types import Source, StepBatch
 

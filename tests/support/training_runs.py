@@ -14,9 +14,9 @@ from cohobate.config import Training
 from cohobate.core.progress import Bar
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sequence import TrainingSequence
-from cohobate.models.token_loss import Objective
+from cohobate.models.token_loss import TokenLoss
 from cohobate.training.loop import Run
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.trainee import Trainee
 from cohobate.training.types import Metrics, Source, StepBatch
 
@@ -68,7 +68,7 @@ def run_of(
     student: LoadedModel,
     source: Given,
     folder: Path,
-    objective: Objective = cross_entropy,
+    objective: TokenLoss = cross_entropy,
     evaluated: list[int] | None = None,
     **changes: Any,
 ) -> Run:
@@ -101,7 +101,7 @@ def one_step(
     student: LoadedModel,
     rows: list[TrainingSequence],
     folder: Path,
-    objective: Objective = cross_entropy,
+    objective: TokenLoss = cross_entropy,
     **changes: Any,
 ) -> tuple[Gradients, Metrics]:
     """The gradients with which the optimizer takes a step on `rows`, and the step's metrics."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cohobate.models.token_loss import Objective, Tokens
+from cohobate.models.token_loss import TokenLoss, Tokens
 
 VOCABULARY, DEPTH = 5, 3
 PREFIXES = [p for n in range(DEPTH) for p in product(range(VOCABULARY), repeat=n)]
@@ -20,7 +20,7 @@ def logits_of(*shape: int, seed: int, scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def gradient(objective: Objective, logits: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+def gradient(objective: TokenLoss, logits: torch.Tensor, tokens: Tokens) -> torch.Tensor:
     leaf = logits.clone().requires_grad_()
     objective(leaf, tokens)["loss"].backward()
     assert leaf.grad is not None
@@ -79,7 +79,7 @@ class Case:
     at: the prefixes [n, depth] of the rows of `responses`; those of the responses themselves by default.
     """
 
-    objective: Objective
+    objective: TokenLoss
     know: Know
     expected: Callable[[torch.Tensor], torch.Tensor]
     student: torch.Tensor = field(default_factory=lambda: policy(1))

@@ -301,7 +301,7 @@ ENDPOINT = ["teacher.kind=endpoint", "teacher.model=m", "teacher.base_url='http:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (ENDPOINT, "set opd.objective = 'topk' or 'sampled', or opd.steps = 0"),
+        (ENDPOINT, "set opd.objective = 'topk' or 'sampled' or 'ghost', or opd.steps = 0"),
         (ENDPOINT[:2], "needs base_url"),
         ([ENDPOINT[0], ENDPOINT[2]], "needs model"),
         (ENDPOINT[2:], "set kind = 'endpoint'"),

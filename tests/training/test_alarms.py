@@ -15,7 +15,7 @@ from cohobate.models.sequence import TrainingSequence
 from cohobate.training.alarms import ring
 from cohobate.training.loop import Run
 from cohobate.training.metrics import repetition
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.trainee import Trainee
 from cohobate.training.triple_source import training_rows
 from cohobate.training.types import Metrics, Source, StepBatch

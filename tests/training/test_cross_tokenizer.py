@@ -18,7 +18,7 @@ from cohobate.models.loading import LoadedModel, load
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.token_loss import Tokens
 from cohobate.training.distributed import ALONE
-from cohobate.training.methods import method
+from cohobate.training.objectives.base import on_policy
 from cohobate.training.scoring.base import ScoringInput
 from cohobate.training.scoring.cross_tokenizer import SpanScorer, ends, numbered, refuse_other_text, shares, sums
 from tests.support.pipeline import SMALL, train_stages
@@ -115,21 +115,21 @@ def test_the_expected_gradient_is_that_of_the_kl_over_spans(tmp_path: Path) -> N
     (log_p.exp() * (log_p - log_q)).sum().backward()
     exact, theta.grad = theta.grad, None
 
-    chosen = method(Opd.model_validate({"objective": "sampled", "sampled": {"spans": True}}), None)
+    objective = on_policy(Opd.model_validate({"objective": "sampled", "sampled": {"spans": True}}))
     inputs = [ScoringInput(n, "ab", [n]) for n in range(len(texts))]
     for item, scores in zip(inputs, scorer.score(0, inputs), strict=True):
         rollout = scored_rollout(item.row, [item.row], [float(log_p.detach()[item.row])], scores)
-        [learnt] = chosen.learn([rollout])
-        loss = chosen.objective(theta[None], Tokens(torch.tensor([item.row]), **learnt.features))["loss"]
+        [learnt] = objective.sequences([rollout])
+        loss = objective.loss(None)(theta[None], Tokens(torch.tensor([item.row]), **learnt.features))["loss"]
         (float(log_p.detach()[item.row].exp()) * loss).backward()
     assert exact is not None and theta.grad is not None and float(exact.abs().max()) > 0.1
     torch.testing.assert_close(theta.grad, exact, atol=1e-5, rtol=1e-4)
 
 
 def test_the_tokens_of_a_span_share_its_advantage() -> None:
-    chosen = method(Opd.model_validate({"objective": "sampled", "sampled": {"spans": True}}), None)
+    objective = on_policy(Opd.model_validate({"objective": "sampled", "sampled": {"spans": True}}))
     teacher = TokenScores(torch.tensor([-0.75, -0.75, -1.0, 0.0]), spans=torch.tensor([0, 0, 1, -1]))
-    [learnt] = chosen.learn([scored_rollout(0, [5, 6, 7, 8], [-1.0, -2.0, -0.5, -3.0], teacher)])
+    [learnt] = objective.sequences([scored_rollout(0, [5, 6, 7, 8], [-1.0, -2.0, -0.5, -3.0], teacher)])
     assert learnt.features["advantages"].tolist() == [1.5, 1.5, -0.5, 0.0]
     assert learnt.features["teacher_logprobs"].tolist() == [-0.25, -1.25, -1.0, -3.0]
 

@@ -13,10 +13,11 @@ from cohobate.models.batching import Padded, batches, hidden_states
 from cohobate.models.chat_template import PromptFormat, PromptFormatName, prompt_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sequence import TrainingSequence
-from cohobate.models.token_loss import Objective, Terms, Tokens
+from cohobate.models.token_loss import Terms, TokenLoss, Tokens
 from cohobate.training.metrics import averages
-from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.cross_entropy import cross_entropy
+from cohobate.training.objectives.exact import ExactReverseKL
+from cohobate.training.objectives.sampled import SampledReverseKL
 from cohobate.training.optimizer import make_optimizer
 from cohobate.training.trainee import Trainee
 from cohobate.training.triple_source import training_rows
@@ -133,7 +134,7 @@ def teacher_head(hidden: torch.Tensor) -> torch.Tensor:
     return hidden @ weights.T
 
 
-OBJECTIVES: dict[str, Objective] = {
+OBJECTIVES: dict[str, TokenLoss] = {
     "sft": cross_entropy,
     "exact": ExactReverseKL(teacher_head),
     "sampled": SampledReverseKL(),
@@ -142,7 +143,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
 def test_micro_batches_change_neither_gradient_nor_metrics(
-    objective: Objective, rows: list[TrainingSequence], tmp_path: Path
+    objective: TokenLoss, rows: list[TrainingSequence], tmp_path: Path
 ) -> None:
     learnt = []
     for budget in (1, 70, 100_000):  # each row alone, two together, all together
@@ -220,7 +221,7 @@ def infinite(logits: torch.Tensor, tokens: Tokens) -> Terms:
 
 @pytest.mark.parametrize("objective", [broken_at_zero, infinite])
 def test_a_step_that_is_not_finite_is_refused_before_it_touches_a_weight(
-    objective: Objective, student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path
+    objective: TokenLoss, student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path
 ) -> None:
     before = weights(student)
     with pytest.raises(CohobateError, match=r"^sft: the loss is .* at step 0; lower sft\.lr \(now 0\.5\)"):

@@ -17,7 +17,7 @@ from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.loop import Run
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.trainee import Trainee, whole_weights
 from cohobate.training.triple_source import training_rows
 from cohobate.training.types import Progressed

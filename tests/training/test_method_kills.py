@@ -34,7 +34,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
     """Children that have imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.training.test_method_kills", "cohobate.training.loop", "cohobate.training.methods"]
+        ["tests.training.test_method_kills", "cohobate.training.loop", "cohobate.training.rollout_source"]
     )
     return context
 

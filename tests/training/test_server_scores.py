@@ -21,7 +21,8 @@ from cohobate.store.artifacts import Artifact, Store
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 from cohobate.training.distributed import ALONE
-from cohobate.training.scoring.base import ScoringInput, TeacherNeeds
+from cohobate.training.objectives.base import TeacherNeeds
+from cohobate.training.scoring.base import ScoringInput
 from cohobate.training.scoring.server import ServerScorer, in_requests
 from tests.support.pipeline import SMALL, train_stages
 from tests.support.wire_server import Act, Body, WireServer, completion, error, likeliest, logprob, scored

@@ -22,7 +22,8 @@ from cohobate.stages.preflight import check, print_findings
 from cohobate.teachers.endpoint.scoring_checks import ScoringServer
 from cohobate.teachers.vllm.server import scoring_server
 from cohobate.training.distributed import ALONE
-from cohobate.training.scoring.base import ScoringInput, TeacherNeeds
+from cohobate.training.objectives.base import TeacherNeeds
+from cohobate.training.scoring.base import ScoringInput
 from cohobate.training.scoring.local import LocalScorer
 from cohobate.training.scoring.server import ServerScorer
 from tests.support.vllm_runs import needs_vllm

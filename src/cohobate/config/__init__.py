@@ -5,6 +5,7 @@ from cohobate.config.compare import BASE, START, Compare, Method
 from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
+from cohobate.config.objectives import ObjectiveStage
 from cohobate.config.opd import Opd, Sft
 from cohobate.config.questions import Columns, Documents, Fractions, Hub, Questions
 from cohobate.config.recipe import Recipe, Runtime
@@ -34,6 +35,7 @@ __all__ = [
     "Lora",
     "Method",
     "Mix",
+    "ObjectiveStage",
     "Opd",
     "Part",
     "Questions",

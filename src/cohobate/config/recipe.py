@@ -132,17 +132,22 @@ class Recipe(Section):
     def _scorable(self) -> Self:
         if not self.teacher.scores_by_server:
             return self
-        if self.opd.steps and self.opd.by_spans:
-            raise ValueError("opd.sampled.spans needs a teacher in this process; set teacher.scoring = 'local'")
-        instead = "opd.steps = 0" if self.teacher.kind == "endpoint" else "teacher.scoring = 'local'"
-        if self.opd.steps and self.opd.needs_whole:
-            raise ValueError(
-                f"opd.objective = '{self.opd.objective}' needs the teacher's whole distribution, of which a server "
-                f"gives only the likeliest tokens; set opd.objective = 'topk' or 'sampled', or {instead}"
-            )
-        if self.sft.steps and self.sft.needs_whole:
-            raise ValueError(
-                "sft.objective = 'logit_kd' needs the teacher's whole distribution, of which a server gives only the "
-                "likeliest tokens; set sft.logit_kd.top_k"
-            )
+        for name, stage in (("opd", self.opd), ("sft", self.sft)):
+            if not stage.steps:
+                continue
+            objective = f"{name}.objective = '{stage.objective}'"
+            if stage.by_spans:
+                raise ValueError(
+                    f"{objective} scores spans of text, which needs a teacher in this process; set teacher.scoring = "
+                    "'local'"
+                )
+            if stage.needs_whole:
+                ways = [stage.declared.for_server] if stage.declared.for_server else []
+                if not ways and (served := type(stage).served()):
+                    ways.append(f"{name}.objective = {' or '.join(map(repr, served))}")
+                ways.append("teacher.scoring = 'local'" if self.teacher.is_folder else f"{name}.steps = 0")
+                raise ValueError(
+                    f"{objective} needs the teacher's whole distribution, of which a server gives only the likeliest "
+                    f"tokens; set {', or '.join(ways)}"
+                )
         return self

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cohobate.config import Opd
 from cohobate.core.errors import ModelError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.shipped import shipped_path
@@ -114,11 +115,11 @@ def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | 
     ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     if ours != theirs:
         different = sum(theirs.get(token) != i for token, i in ours.items())
+        across = " or ".join(kind.across_tokenizers for kind in Opd.declarations.values() if kind.across_tokenizers)
         raise ModelError(
             f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
             "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
-            "teacher's family, let it score their text (opd.objective = 'sampled' with opd.sampled.spans = true), or "
-            "set opd.steps = 0"
+            f"teacher's family, let it score their text ({across}), or set opd.steps = 0"
         )
     if not set(student.eos_ids) & set(teacher.eos_ids):
         raise ModelError(

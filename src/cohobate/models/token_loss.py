@@ -1,8 +1,10 @@
-"""The shape of an objective, and its computation from hidden states in chunks.
+"""The shape of an objective's loss per token, and its computation from hidden states in chunks.
 
-An objective maps the logits [N, V] (float32) and the features of N response tokens to `Terms`: sums over the N tokens,
+A token loss maps the logits [N, V] (float32) and the features of N response tokens to `Terms`: sums over the N tokens,
 of which `loss` is differentiable. The training loop divides by the token count of the entire optimizer step, so that no
 split into micro-batches changes the result.
+
+The declarations of objectives import this module, so torch is imported where it computes.
 """
 
 from __future__ import annotations
@@ -10,20 +12,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-
-from cohobate.models import chunked_loss
 from cohobate.models.chunk_size import CHUNK_ELEMENTS
 
+if TYPE_CHECKING:
+    import torch
+
 # Sums over tokens; under a name that ends in `_max`, a maximum instead.
-Terms = dict[str, torch.Tensor]
+Terms: TypeAlias = "dict[str, torch.Tensor]"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Features of N response tokens; all but `ids` may be absent, and each objective names those that it needs.
+    """Features of N response tokens; all but `ids` may be absent, and each loss names those that it needs.
 
     Log-probabilities are natural logarithms at temperature 1, [N] unless said otherwise.
 
@@ -57,8 +59,8 @@ class Tokens:
         return Tokens(**parts)
 
 
-Objective = Callable[[torch.Tensor, Tokens], Terms]
-Head = Callable[[torch.Tensor], torch.Tensor]
+TokenLoss: TypeAlias = "Callable[[torch.Tensor, Tokens], Terms]"
+Head: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 def required(value: torch.Tensor | None, name: str) -> torch.Tensor:
@@ -74,24 +76,28 @@ def chunk_tokens(vocabulary: int, elements: int = CHUNK_ELEMENTS) -> int:
 
 
 def evaluate_in_chunks(
-    objective: Objective,
+    loss: TokenLoss,
     head: Head,
     hidden: torch.Tensor,
     tokens: Tokens,
     vocabulary: int,
     elements: int = CHUNK_ELEMENTS,
 ) -> Terms:
-    """`objective` over hidden states [N, d], with the logits of one chunk of tokens at a time.
+    """`loss` over hidden states [N, d], with the logits of one chunk of tokens at a time.
 
     elements: logits of a chunk, so that memory does not grow with N * V. Where there are several chunks, only the loss
     is differentiable, and only once.
     """
+    import torch
+
+    from cohobate.models import chunked_loss
+
     size = chunk_tokens(vocabulary, elements)
     if len(hidden) <= size:
-        return objective(head(hidden).float(), tokens)
+        return loss(head(hidden).float(), tokens)
 
     def evaluate(logits: torch.Tensor, start: int, stop: int) -> Terms:
-        return objective(logits, tokens.slice(start, stop))
+        return loss(logits, tokens.slice(start, stop))
 
     if torch.is_grad_enabled():
         chunks = chunked_loss.with_gradient(evaluate, head, hidden, size)
@@ -103,6 +109,8 @@ def evaluate_in_chunks(
 
 def merge(a: Terms, b: Terms) -> Terms:
     """The terms of two sets of tokens together: sums add, maxima take the larger."""
+    import torch
+
     if not a:
         return dict(b)
     return {

@@ -1,4 +1,4 @@
-"""OPD: the student rolls out, teacher or verifier judge it -> model/ and rollouts, metrics, points.parquet."""
+"""OPD: the student learns from its own rollouts -> model/ and rollouts, metrics, points.parquet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from cohobate.training.distributed import World
-    from cohobate.training.methods import Method
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import Sampler
     from cohobate.training.scoring.base import TeacherScorer
@@ -58,7 +57,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace) -> Outcome:
-    """What every process of the stage does; the first one's outcome counts."""
+    """Build the stage in one of its processes; the outcome of the first one counts."""
     from cohobate.stages import RANK_MODULE
     from cohobate.teachers.vllm.server import scoring_server
     from cohobate.training.distributed import together
@@ -77,7 +76,7 @@ def _build(
     from cohobate.models.loading import load
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.training import train_and_publish
-    from cohobate.training.methods import method
+    from cohobate.training.objectives.base import on_policy
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import sampler
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
@@ -88,18 +87,19 @@ def _build(
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     asks = recipe.opd.asks_teacher and recipe.opd.steps
     teacher = scoring_teacher(recipe, recipe.opd, student, world) if asks else None
-    chosen = method(recipe.opd, (teacher or student).model.get_output_embeddings())
+    objective = on_policy(recipe.opd)
+    loss = objective.loss((teacher or student).model.get_output_embeddings())
 
     def scorer(folder: str) -> TeacherScorer | None:
-        if not asks or chosen.needs is None:
+        if not asks or objective.needs is None:
             return None
-        return build_scorer(recipe, recipe.opd, teacher, student, chosen.needs, workspace.scratch / folder, world)
+        return build_scorer(recipe, recipe.opd, teacher, student, objective.needs, workspace.scratch / folder, world)
 
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
     log = RolloutLog(workspace.scratch / "rollouts")
     with closing(sampler(recipe, trainee)) as rolls_out:
-        source = _source(recipe, trainee, chosen, scorer, rolls_out, questions, triples, log)
-        outcome = train_and_publish(recipe, "opd", trainee, source, chosen.objective, questions, workspace)
+        source = _source(recipe, trainee, scorer, rolls_out, questions, triples, log)
+        outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
 
@@ -107,39 +107,41 @@ def _build(
 def _source(
     recipe: Recipe,
     trainee: Trainee,
-    chosen: Method,
     scorer: Callable[[str], TeacherScorer | None],
     rolls_out: Sampler,
     questions: Artifact,
     triples: Artifact,
     log: RolloutLog,
 ) -> Source:
-    """The batches of the method; `scorer` saves the teacher's scores in the scratch folder that it is given."""
+    """The batches of the objective; `scorer` saves the teacher's scores in the scratch folder that it is given."""
     from cohobate.models.chat_template import student_format
+    from cohobate.training.objectives.base import on_policy
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
-    from cohobate.training.triple_source import select, training_rows, with_ghosts, with_gold_ghosts
+    from cohobate.training.triple_source import TripleSource, select, training_rows, with_ghosts, with_gold_ghosts
 
-    config, prompt_format, tokenizer = recipe.opd, student_format(recipe), trainee.student.tokenizer
-    learnt = select(triples.path, recipe.sft.select) if config.uses_triples else None
-    if config.objective == "ghost" and learnt is not None:
-        asked = with_ghosts(tokenizer, learnt, prompt_format)
-        return RolloutSource(recipe, trainee, chosen, None, asked, log, rolls_out)
-    asked = _fresh(recipe, questions)
-    if config.objective == "ghost" and config.ghost.source == "gold":
-        asked = with_gold_ghosts(tokenizer, asked, prompt_format)
-        if asked.is_empty():
+    config, objective = recipe.opd, on_policy(recipe.opd)
+    prompt_format, tokenizer = student_format(recipe), trainee.student.tokenizer
+    if objective.references == "triples":
+        prompts = with_ghosts(tokenizer, select(triples.path, recipe.sft.select), prompt_format)
+    else:
+        prompts = _fresh(recipe, questions)
+    if objective.references == "gold":
+        prompts = with_gold_ghosts(tokenizer, prompts, prompt_format)
+        if prompts.is_empty():
             raise QuestionsError(
                 f"no fresh question of {questions.id} has a gold response; name its column in "
-                "questions.columns.gold_response, or set another opd.ghost.source"
+                f"questions.columns.gold_response, or change opd.{config.objective} or opd.objective"
             )
-    rollouts = RolloutSource(recipe, trainee, chosen, scorer("scores"), asked, log, rolls_out)
-    of_triples = scorer("scores-of-triples")
-    if learnt is None or of_triples is None:
+    rollouts = RolloutSource(recipe, trainee, scorer("scores"), prompts, log, rolls_out)
+    if objective.on_policy_share == 1:
         return rollouts
-    rows, size = training_rows(tokenizer, learnt, prompt_format), config.prompts * config.group
-    text = ScoredTripleSource(rows, learnt["question"].to_list(), of_triples, size, config.seed, "opd")
-    return MixedSource(rollouts, text, config.gkd.on_policy, config.seed)
+    chosen = select(triples.path, recipe.sft.select)
+    rows, size = training_rows(tokenizer, chosen, prompt_format), config.prompts * config.group
+    text: Source = TripleSource(rows, size, config.seed, trainee.world)
+    if (of_triples := scorer("scores-of-triples")) is not None:
+        text = ScoredTripleSource(rows, chosen["question"].to_list(), of_triples, size, config.seed, "opd")
+    return MixedSource(rollouts, text, objective.on_policy_share, config.seed)
 
 
 def _fresh(recipe: Recipe, questions: Artifact) -> pl.DataFrame:

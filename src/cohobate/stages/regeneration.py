@@ -56,7 +56,7 @@ def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
     values["teacher"] = {**kept, **given}
     if teacher.is_endpoint:  # it scores no tokens, and only triples are wanted here
         values["opd"] = {**values["opd"], "steps": 0}
-        values["sft"] = {**values["sft"], "objective": "cross_entropy"}
+        values["sft"] = {name: value for name, value in values["sft"].items() if name != "objective"}
     return make_recipe(values, f"the recipe of {old.id} with the new teacher")
 
 

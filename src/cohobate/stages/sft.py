@@ -14,9 +14,6 @@ from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
-    from cohobate.models.loading import LoadedModel
-    from cohobate.models.sequence import TrainingSequence
-    from cohobate.models.token_loss import Objective
     from cohobate.training.distributed import World
     from cohobate.training.types import Source
 
@@ -45,7 +42,7 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact, start: Artifac
 
 
 def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace) -> Outcome:
-    """What every process of the stage does; the first one's outcome counts."""
+    """Build the stage in one of its processes; the outcome of the first one counts."""
     from cohobate.stages import RANK_MODULE
     from cohobate.teachers.vllm.server import scoring_server
     from cohobate.training.distributed import together
@@ -64,60 +61,40 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.preflight import require
     from cohobate.stages.training import train_and_publish
-    from cohobate.training.objectives.sft import cross_entropy
+    from cohobate.training.objectives.base import off_policy
+    from cohobate.training.scored_source import ScoredTripleSource
+    from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
     from cohobate.training.triple_source import TripleSource, select, training_rows
 
+    config = recipe.sft
     prepare_torch(recipe.runtime)
     if world.first:
         require(recipe)
     student = load(recipe.student.model, device=recipe.runtime.device, train=True)
-    chosen = select(triples.path, recipe.sft.select)
-    if recipe.sft.steps and chosen.is_empty():
+    chosen = select(triples.path, config.select)
+    if config.steps and chosen.is_empty():
         raise SelectionError(
-            f"{triples.id} has no triple for sft.select = '{recipe.sft.select}', so there is nothing to learn; look "
+            f"{triples.id} has no triple for sft.select = '{config.select}', so there is nothing to learn; look "
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )
     rows = training_rows(student.tokenizer, chosen, student_format(recipe))
-    source: Source = TripleSource(rows, recipe.sft.batch, recipe.sft.seed, world)
-    objective: Objective = cross_entropy
-    if recipe.sft.objective == "logit_kd" and recipe.sft.steps:
-        source, objective = _from_teacher(recipe, student, rows, chosen["question"].to_list(), workspace, world)
-    trainee = Trainee(student, recipe.sft, recipe.student.model, world, shard=recipe.runtime.shard)
-    outcome = train_and_publish(recipe, "sft", trainee, source, objective, questions, workspace)
+    source: Source = TripleSource(rows, config.batch, config.seed, world)
+    objective, teacher = off_policy(config), None
+    if objective.needs is not None and config.steps:
+        teacher = scoring_teacher(recipe, config, student, world)
+        scorer = build_scorer(recipe, config, teacher, student, objective.needs, workspace.scratch / "scores", world)
+        source = ScoredTripleSource(rows, chosen["question"].to_list(), scorer, config.batch, config.seed, "sft")
+    loss = objective.loss((teacher or student).model.get_output_embeddings())
+    trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
+    outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, workspace)
     return replace(outcome, metrics={**outcome.metrics, "triples": len(chosen)})
 
 
 def _teacher_identity(recipe: Recipe) -> dict[str, Any]:
-    """Who scores the tokens, where anybody does."""
+    """The teacher that scores the tokens, where one does."""
     from cohobate.teachers.base import teacher_fingerprint
 
-    if recipe.sft.objective == "cross_entropy":
+    if not recipe.sft.asks_teacher:
         return {}
     return {"teacher": {**recipe.teacher.identity(), "model": teacher_fingerprint(recipe.teacher)}}
-
-
-def _from_teacher(
-    recipe: Recipe,
-    student: LoadedModel,
-    rows: list[TrainingSequence],
-    questions: list[str],
-    workspace: Workspace,
-    world: World,
-) -> tuple[Source, Objective]:
-    """Batches with the teacher's distributions, and logit distillation from them."""
-    from cohobate.training.objectives.distributions import FullVocabulary, View, top_k_and_tail
-    from cohobate.training.objectives.logit_kd import LogitDistillation
-    from cohobate.training.scored_source import ScoredTripleSource
-    from cohobate.training.scoring.base import TeacherNeeds
-    from cohobate.training.scoring.factory import build_scorer, scoring_teacher
-
-    config, own = recipe.sft, recipe.sft.logit_kd
-    teacher = scoring_teacher(recipe, config, student, world)
-    needs = TeacherNeeds(hidden=own.top_k is None, top_k=own.top_k)
-    scorer = build_scorer(recipe, config, teacher, student, needs, workspace.scratch / "scores", world)
-    source = ScoredTripleSource(rows, questions, scorer, config.batch, config.seed, "sft")
-    view: View = top_k_and_tail
-    if teacher is not None and own.top_k is None:
-        view = FullVocabulary(teacher.model.get_output_embeddings())
-    return source, LogitDistillation(view, own.temperature, own.alpha)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cohobate.config import Recipe
 from cohobate.core import progress
 from cohobate.models.chat_template import student_format
-from cohobate.models.token_loss import Objective
+from cohobate.models.token_loss import TokenLoss
 from cohobate.store import ledger
 from cohobate.store.artifacts import Artifact, Outcome, Workspace
 from cohobate.training.loop import Run
@@ -20,7 +20,7 @@ def train_and_publish(
     stage: str,
     trainee: Trainee,
     source: Source,
-    objective: Objective,
+    objective: TokenLoss,
     questions: Artifact,
     workspace: Workspace,
 ) -> Outcome:

@@ -138,11 +138,10 @@ def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
 
 def lacking_splits(recipe: Recipe, splits: set[str]) -> Iterator[str]:
     """What later stages of a whole run will refuse: better known before the teacher is paid."""
-    on_triples = recipe.opd.objective == "ghost" and recipe.opd.ghost.source == "triples"
     if recipe.sft.steps and recipe.triples.split not in splits:
         named = {"train": "training", "fresh": "fresh"}[recipe.triples.split]
         yield f"there are no {named} questions, so sft will have nothing to learn; give some, or set sft.steps = 0"
-    if recipe.opd.steps and not on_triples and "fresh" not in splits:
+    if recipe.opd.steps and recipe.opd.declared.references != "triples" and "fresh" not in splits:
         yield "there are no fresh questions, so opd will refuse to roll out; give some, or set opd.steps = 0"
     if not splits & set(recipe.evaluation.splits):
         named = ", ".join(recipe.evaluation.splits)

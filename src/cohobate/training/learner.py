@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cohobate.models.batching import Batch, hidden_states
-from cohobate.models.token_loss import Objective, Terms, evaluate_in_chunks
+from cohobate.models.token_loss import Terms, TokenLoss, evaluate_in_chunks
 
 
 class Learner(nn.Module):
@@ -19,7 +19,7 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, objective: Objective) -> Terms:
+    def forward(self, batch: Batch, objective: TokenLoss) -> Terms:
         """The terms of `objective` over the response tokens of `batch`."""
         head = self.model.get_output_embeddings()
         hidden = hidden_states(self.model, batch)

@@ -18,8 +18,8 @@ from cohobate.models.logprobs import TokenScores
 from cohobate.store import ledger
 from cohobate.store.ledger import LedgerEntry, ModelCost
 from cohobate.training.epochs import epoch_batch
-from cohobate.training.methods import Method
 from cohobate.training.metrics import repetition
+from cohobate.training.objectives.base import on_policy
 from cohobate.training.prefetch import Prefetch
 from cohobate.training.rollout_log import RolloutLog
 from cohobate.training.samplers import Sampler
@@ -50,7 +50,6 @@ class RolloutSource(Source):
         self,
         recipe: Recipe,
         trainee: Trainee,
-        method: Method,
         scorer: TeacherScorer | None,
         questions: pl.DataFrame,
         log: RolloutLog,
@@ -58,7 +57,7 @@ class RolloutSource(Source):
     ) -> None:
         self.config, self.verifier, self.world = recipe.opd, recipe.triples.verifier, trainee.world
         self.trainee, self.student, self.prompt_format = trainee, trainee.student, student_format(recipe)
-        self.method, self.scorer, self.log, self.sampler = method, scorer, log, sampler
+        self.objective, self.scorer, self.log, self.sampler = on_policy(recipe.opd), scorer, log, sampler
         self.prefetch: Prefetch[_Share] = Prefetch(self._stop)
         self.questions = questions.to_dicts()
         self.cost = ModelCost.of(self.student.model.config)
@@ -71,7 +70,7 @@ class RolloutSource(Source):
         # All ranks make it, or none does.
         if self.world.total(int(rollouts is None)) or rollouts is None:
             rollouts = self._make(number, seconds)
-        rows = self.world.share(self.method.learn(rollouts))
+        rows = self.world.share(self.objective.sequences(rollouts))
         rows = [row.first(self.config.train_tokens) for row in rows]
         if self.config.overlap:
             self._look_ahead(number + 1)
@@ -125,7 +124,7 @@ class RolloutSource(Source):
             started = time.perf_counter()
             rollouts = sample()
             seconds = {"rollout": time.perf_counter() - started}
-            if self.method.rewarded:
+            if self.objective.rewarded:
                 rollouts = self._rewarded(number, rollouts)
             started = time.perf_counter()
             scored = self._scored(number, rollouts, lambda scorer, inputs: scorer.score(number, inputs))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from cohobate.models.token_loss import Objective, Tokens
+from cohobate.models.token_loss import TokenLoss, Tokens
+from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.objectives.distributions import FullVocabulary, kl, tempered, top_k_and_tail
+from cohobate.training.objectives.exact import ExactReverseKL
 from cohobate.training.objectives.gkd import GeneralisedJSD
 from cohobate.training.objectives.logit_kd import LogitDistillation
-from cohobate.training.objectives.opd import ExactReverseKL
-from cohobate.training.objectives.sft import cross_entropy
 from cohobate.training.objectives.topk import TopKKL
 from tests.support.tree import close, gradient, logits_of
 
@@ -37,12 +37,12 @@ def knowing(teacher: torch.Tensor, k: int, ids: torch.Tensor | None = None) -> T
     )
 
 
-def same(a: Objective, b: Objective, tokens: Tokens, tolerance: float = 2e-5, student: torch.Tensor = STUDENT) -> None:
+def same(a: TokenLoss, b: TokenLoss, tokens: Tokens, tolerance: float = 2e-5, student: torch.Tensor = STUDENT) -> None:
     close(a(student, tokens)["loss"], b(student, tokens)["loss"], tolerance)
     close(gradient(a, student, tokens), gradient(b, student, tokens), tolerance)
 
 
-PAIRS: dict[str, Callable[[Any], Objective]] = {
+PAIRS: dict[str, Callable[[Any], TokenLoss]] = {
     "reverse": lambda view: TopKKL() if view is top_k_and_tail else ExactReverseKL(FULL.teacher_head),
     "forward": lambda view: TopKKL("forward") if view is top_k_and_tail else LogitDistillation(view),
     "tempered forward": lambda view: LogitDistillation(view, temperature=3.0, alpha=0.4),
@@ -52,7 +52,7 @@ PAIRS: dict[str, Callable[[Any], Objective]] = {
 
 @pytest.mark.parametrize("k", [V - 1, V])
 @pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
-def test_with_all_tokens_listed_the_buckets_are_the_vocabulary(pair: Callable[[Any], Objective], k: int) -> None:
+def test_with_all_tokens_listed_the_buckets_are_the_vocabulary(pair: Callable[[Any], TokenLoss], k: int) -> None:
     # Nearly flat, so that the last token is not lost in the rounding of 1 - sum.
     same(pair(top_k_and_tail), pair(FULL), knowing(TEACHER / 3, k, IDS), student=STUDENT / 3)
 
@@ -106,7 +106,7 @@ def test_missing_entries_and_tokens_of_the_teachers_padding_belong_to_the_tail(m
 
 @pytest.mark.parametrize("objective", [TopKKL(), TopKKL("forward"), GeneralisedJSD(top_k_and_tail)])
 @pytest.mark.parametrize("total", [1 + 1e-6, 1.0, 1 - 1e-12])
-def test_listed_masses_that_round_to_more_than_one_leave_a_small_tail(objective: Objective, total: float) -> None:
+def test_listed_masses_that_round_to_more_than_one_leave_a_small_tail(objective: TokenLoss, total: float) -> None:
     top = (total * torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64)).log().float()
     tokens = Tokens(torch.tensor([0]), teacher_top_ids=torch.tensor([[3, 0, 1]]), teacher_top_logprobs=top)
     logits = torch.tensor([[0.3, 0.1, -1.0, 2.0, 0.5]])
@@ -151,7 +151,7 @@ def mass_after(loss: Callable[[torch.Tensor], torch.Tensor]) -> float:
 @pytest.mark.parametrize(
     "objective", [TopKKL(), TopKKL("forward"), LogitDistillation(top_k_and_tail), GeneralisedJSD(top_k_and_tail)]
 )
-def test_with_a_tail_the_minimum_has_the_teachers_mass(objective: Objective) -> None:
+def test_with_a_tail_the_minimum_has_the_teachers_mass(objective: TokenLoss) -> None:
     assert mass_after(lambda logits: objective(logits, knowing(QUARTERS, 3))["loss"]) == pytest.approx(0.735, abs=1e-3)
 
 

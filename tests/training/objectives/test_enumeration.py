@@ -11,15 +11,17 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from cohobate.models.token_loss import Objective, Terms, Tokens
-from cohobate.training.objectives.distributions import FullVocabulary, top_k_and_tail
-from cohobate.training.objectives.ghost import GhostPolicy, align, top_k_ghosts
+from cohobate.models.token_loss import Terms, TokenLoss, Tokens
+from cohobate.training.objectives.cross_entropy import cross_entropy
+from cohobate.training.objectives.distributions import FullVocabulary, most_probable_listed, top_k_and_tail
+from cohobate.training.objectives.exact import ExactReverseKL
+from cohobate.training.objectives.ghost import GhostPolicy, align
 from cohobate.training.objectives.gkd import GeneralisedJSD
-from cohobate.training.objectives.grpo import GroupRelative, group_advantages
+from cohobate.training.objectives.grpo import GroupRelative
 from cohobate.training.objectives.judge import JudgeReinforcement, judge_advantages, lock_in_weights
 from cohobate.training.objectives.logit_kd import LogitDistillation
-from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.policy_gradient import group_advantages
+from cohobate.training.objectives.sampled import SampledReverseKL, discounted_advantages
 from cohobate.training.objectives.topk import TopKKL
 from tests.support.tree import (
     DEPTH,
@@ -58,7 +60,7 @@ def know(responses: torch.Tensor, sampler: torch.Tensor) -> dict[str, torch.Tens
     }
 
 
-def case(objective: Objective, expected: Any, sampler: torch.Tensor = STUDENT) -> Case:
+def case(objective: TokenLoss, expected: Any, sampler: torch.Tensor = STUDENT) -> Case:
     return Case(objective, functools.partial(know, sampler=sampler), expected, STUDENT, sampler)
 
 
@@ -298,7 +300,7 @@ def test_the_control_variate_lowers_the_variance() -> None:
 # The k-estimators as losses: which KL's gradient they have.
 
 
-def of_log_ratio(shape: Any) -> Objective:
+def of_log_ratio(shape: Any) -> TokenLoss:
     def objective(logits: torch.Tensor, tokens: Tokens) -> Terms:
         assert tokens.teacher_logprobs is not None
         own = logits.log_softmax(-1).gather(-1, tokens.ids[:, None])[:, 0]
@@ -337,4 +339,4 @@ def test_the_logged_estimates_have_the_kl_as_their_mean() -> None:
 
 
 def test_the_top_token_of_the_teacher_is_its_ghost() -> None:
-    assert top_k_ghosts(TOP.indices, TOP.values, vocabulary=5).equal(GHOSTS)
+    assert most_probable_listed(TOP.indices, TOP.values, vocabulary=5).equal(GHOSTS)

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from cohobate.models.token_loss import Objective, Terms, Tokens, evaluate_in_chunks, merge, required
+from cohobate.models.token_loss import Terms, TokenLoss, Tokens, evaluate_in_chunks, merge, required
+from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.objectives.distributions import FullVocabulary, top_k_and_tail
+from cohobate.training.objectives.exact import ExactReverseKL
 from cohobate.training.objectives.ghost import GhostPolicy
 from cohobate.training.objectives.gkd import GeneralisedJSD
 from cohobate.training.objectives.grpo import GroupRelative
 from cohobate.training.objectives.judge import JudgeReinforcement
 from cohobate.training.objectives.logit_kd import LogitDistillation
-from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL
-from cohobate.training.objectives.sft import cross_entropy
+from cohobate.training.objectives.sampled import SampledReverseKL
 from cohobate.training.objectives.topk import TopKKL
 from tests.support.tree import gradient, logits_of
 
@@ -25,7 +26,7 @@ TEACHER_HEAD = torch.nn.Linear(WIDTH, VOCABULARY, bias=False).requires_grad_(Fal
 FULL = FullVocabulary(TEACHER_HEAD)
 
 # Each with the fields that it cannot do without.
-OBJECTIVES: dict[str, tuple[Objective, set[str]]] = {
+OBJECTIVES: dict[str, tuple[TokenLoss, set[str]]] = {
     "sft": (cross_entropy, set()),
     "logit_kd": (LogitDistillation(FULL, 2.0, 0.6), {"teacher_hidden"}),
     "logit_kd top-k": (LogitDistillation(top_k_and_tail, 2.0, 0.6), {"teacher_top_ids", "teacher_top_logprobs"}),
@@ -83,7 +84,7 @@ def head() -> torch.nn.Linear:
 
 
 def learn(
-    objective: Objective, hidden: torch.Tensor, evaluate: Callable[[torch.nn.Linear, torch.Tensor], Terms]
+    objective: TokenLoss, hidden: torch.Tensor, evaluate: Callable[[torch.nn.Linear, torch.Tensor], Terms]
 ) -> tuple[Terms, list[torch.Tensor]]:
     states, layer = hidden.clone().requires_grad_(), head()
     terms = evaluate(layer, states)
@@ -104,7 +105,7 @@ def same(found: tuple[Terms, list[torch.Tensor]], expected: tuple[Terms, list[to
 @each
 @pytest.mark.parametrize(("elements", "rows"), [(1, 1), (2 * VOCABULARY, 2), (3 * VOCABULARY + 5, 3)])
 def test_chunks_change_neither_terms_nor_gradients(
-    objective: Objective, needs: set[str], elements: int, rows: int
+    objective: TokenLoss, needs: set[str], elements: int, rows: int
 ) -> None:
     hidden, tokens = torch.randn(COUNT, WIDTH, generator=torch.Generator().manual_seed(2)), knowledge(COUNT)
     seen: list[int] = []
@@ -122,7 +123,7 @@ def test_chunks_change_neither_terms_nor_gradients(
 
 
 @each
-def test_micro_batches_add_up_to_the_step(objective: Objective, needs: set[str]) -> None:
+def test_micro_batches_add_up_to_the_step(objective: TokenLoss, needs: set[str]) -> None:
     hidden, tokens = torch.randn(COUNT, WIDTH, generator=torch.Generator().manual_seed(2)), knowledge(COUNT)
 
     def split(layer: torch.nn.Linear, states: torch.Tensor) -> Terms:
@@ -136,7 +137,7 @@ def test_micro_batches_add_up_to_the_step(objective: Objective, needs: set[str])
 
 
 @each
-def test_no_tokens_give_no_loss_and_no_error(objective: Objective, needs: set[str]) -> None:
+def test_no_tokens_give_no_loss_and_no_error(objective: TokenLoss, needs: set[str]) -> None:
     layer = head()
     terms = evaluate_in_chunks(objective, layer, torch.zeros(0, WIDTH), knowledge(0), VOCABULARY)
     terms["loss"].backward()
@@ -145,7 +146,7 @@ def test_no_tokens_give_no_loss_and_no_error(objective: Objective, needs: set[st
 
 
 @each
-def test_what_is_missing_is_named_and_the_rest_is_not_needed(objective: Objective, needs: set[str]) -> None:
+def test_what_is_missing_is_named_and_the_rest_is_not_needed(objective: TokenLoss, needs: set[str]) -> None:
     tokens, logits = knowledge(COUNT), logits_of(COUNT, VOCABULARY, seed=1).float()
     assert objective(logits, only(tokens, needs))["loss"].isfinite()
     for name in needs:
@@ -154,7 +155,7 @@ def test_what_is_missing_is_named_and_the_rest_is_not_needed(objective: Objectiv
 
 
 @each
-def test_only_the_loss_carries_a_gradient(objective: Objective, needs: set[str]) -> None:
+def test_only_the_loss_carries_a_gradient(objective: TokenLoss, needs: set[str]) -> None:
     terms = objective(logits_of(COUNT, VOCABULARY, seed=1).float().requires_grad_(), knowledge(COUNT))
     assert [name for name, value in terms.items() if value.requires_grad] == ["loss"]
 
@@ -199,7 +200,7 @@ def test_after_an_update_the_mismatch_is_still_that_of_sampler_and_trainer() -> 
 
 @each
 @pytest.mark.parametrize("elements", [10**6, VOCABULARY], ids=["whole", "chunked"])
-def test_logits_in_bfloat16_are_summed_in_float32(objective: Objective, needs: set[str], elements: int) -> None:
+def test_logits_in_bfloat16_are_summed_in_float32(objective: TokenLoss, needs: set[str], elements: int) -> None:
     """A head in bfloat16 rounds logits; its log-softmax must not be rounded too."""
     tokens = knowledge(COUNT)
     hidden = torch.randn(COUNT, WIDTH, generator=torch.Generator().manual_seed(2)).bfloat16()
@@ -240,7 +241,7 @@ def test_a_teacher_in_bfloat16_is_summed_in_float32() -> None:
 
 EXCLUDED = torch.tensor([0.0, -math.inf, 1.0, -math.inf, 0.5])
 FIVE = FullVocabulary(lambda hidden: hidden)
-EXCLUDING: dict[str, Objective] = {
+EXCLUDING: dict[str, TokenLoss] = {
     "exact": ExactReverseKL(FIVE.teacher_head),
     "sampled": SampledReverseKL(advantage_clip=None),
     "control variate": SampledReverseKL(control_variate=True),
@@ -257,7 +258,7 @@ EXCLUDING: dict[str, Objective] = {
 
 @pytest.mark.parametrize("both", [False, True], ids=["by the teacher", "by both"])
 @pytest.mark.parametrize("objective", EXCLUDING.values(), ids=EXCLUDING.keys())
-def test_tokens_of_probability_zero_give_finite_losses_and_gradients(objective: Objective, both: bool) -> None:
+def test_tokens_of_probability_zero_give_finite_losses_and_gradients(objective: TokenLoss, both: bool) -> None:
     """Some tokens are excluded with logits of -inf, the sampled one among them where the student allows it."""
     teacher = EXCLUDED.expand(2, 5)
     logits = teacher + torch.tensor([0.3, 0.0, 0.0, 0.0, -1.0]) if both else logits_of(2, 5, seed=1).float()
@@ -294,7 +295,7 @@ def test_a_ratio_beyond_all_floats_gives_finite_losses_and_gradients(advantage: 
         weights=torch.tensor([0.0]),
         ghost_ids=torch.tensor([1]),
     )
-    objectives: list[Objective] = [
+    objectives: list[TokenLoss] = [
         *(GroupRelative(), GhostPolicy(math.inf), JudgeReinforcement(math.inf)),
         *(SampledReverseKL(math.inf), SampledReverseKL(math.inf, precomputed=True)),
     ]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cohobate.models.token_loss import Tokens
-from cohobate.training.objectives.ghost import GhostPolicy, align, teacher_ghosts, top_k_ghosts
+from cohobate.training.objectives.distributions import most_probable, most_probable_listed
+from cohobate.training.objectives.ghost import GhostPolicy, align
 from tests.support.tree import close, gradient, logits_of
 
 LOGITS = logits_of(4, 6, seed=1)
@@ -74,14 +75,14 @@ def test_its_optimum_is_a_point_mass_unless_entropy_is_rewarded() -> None:
 
 def test_the_teachers_ghost_is_its_most_probable_token_of_the_shared_vocabulary() -> None:
     teacher = torch.tensor([[0.0, 3.0, 1.0, 9.0], [2.0, 0.0, 1.0, 9.0]])  # the last row of the head is padding
-    assert teacher_ghosts(lambda hidden: hidden, teacher, vocabulary=3).tolist() == [1, 0]
-    assert teacher_ghosts(lambda hidden: hidden, torch.zeros(0, 4), vocabulary=3).tolist() == []
+    assert most_probable(lambda hidden: hidden, teacher, vocabulary=3).tolist() == [1, 0]
+    assert most_probable(lambda hidden: hidden, torch.zeros(0, 4), vocabulary=3).tolist() == []
 
 
 def test_the_ghost_of_a_top_k_is_its_most_probable_token_that_the_student_has() -> None:
     ids = torch.tensor([[7, 4, 9], [9, 2, -1], [-1, -1, -1]])
     logprobs = torch.tensor([[-2.0, -1.0, -3.0], [-0.1, -1.0, -math.inf], [-math.inf] * 3])
-    assert top_k_ghosts(ids, logprobs, vocabulary=9).tolist() == [4, 2, -1]
+    assert most_probable_listed(ids, logprobs, vocabulary=9).tolist() == [4, 2, -1]
 
 
 @pytest.mark.parametrize(

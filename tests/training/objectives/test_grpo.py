@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cohobate.models.token_loss import Tokens
-from cohobate.training.objectives.grpo import GroupRelative, group_advantages, length_weights
+from cohobate.training.objectives.grpo import GroupRelative, length_weights
+from cohobate.training.objectives.policy_gradient import group_advantages
 from tests.support.tree import close, gradient, logits_of
 
 NAN = math.nan

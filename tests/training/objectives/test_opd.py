@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from cohobate.models.token_loss import Objective, Terms, Tokens
-from cohobate.training.objectives.opd import ExactReverseKL, SampledReverseKL, discounted_advantages
+from cohobate.models.token_loss import Terms, TokenLoss, Tokens
+from cohobate.training.objectives.exact import ExactReverseKL
+from cohobate.training.objectives.sampled import SampledReverseKL, discounted_advantages
 from tests.support.tree import close, gradient, logits_of
 
 # A teacher whose last hidden states are its logits.
@@ -87,7 +88,7 @@ def test_the_rows_with_which_a_student_pads_its_vocabulary_do_not_count() -> Non
 
 
 def gradient_of_each_token(
-    objective: Objective, student: torch.Tensor, teacher: torch.Tensor, sampler: torch.Tensor
+    objective: TokenLoss, student: torch.Tensor, teacher: torch.Tensor, sampler: torch.Tensor
 ) -> torch.Tensor:
     """[V, V] for logits [V]: in row v, the gradient if v is the token that was sampled."""
     count = len(student)

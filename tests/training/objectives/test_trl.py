@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from cohobate.core.shipped import shipped_path
-from cohobate.models.token_loss import Objective, Terms, Tokens, evaluate_in_chunks
+from cohobate.models.token_loss import Terms, TokenLoss, Tokens, evaluate_in_chunks
+from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.objectives.distributions import FullVocabulary
+from cohobate.training.objectives.exact import ExactReverseKL
 from cohobate.training.objectives.gkd import GeneralisedJSD
 from cohobate.training.objectives.grpo import GroupRelative, length_weights
 from cohobate.training.objectives.logit_kd import LogitDistillation
-from cohobate.training.objectives.opd import ExactReverseKL
-from cohobate.training.objectives.sft import cross_entropy
 from tests.support.tree import close, logits_of
 
 FULL = FullVocabulary(lambda hidden: hidden)
@@ -40,7 +40,7 @@ def gkd(beta: float, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     return loss.detach(), backward(loss, leaf)
 
 
-def ours(objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+def ours(objective: TokenLoss) -> tuple[torch.Tensor, torch.Tensor]:
     leaf = STUDENT.clone().requires_grad_()
     loss = objective(leaf[MASK], Tokens(torch.zeros(9, dtype=torch.long), teacher_hidden=TEACHER[MASK]))["loss"] / 9
     return loss.detach(), backward(loss, leaf)

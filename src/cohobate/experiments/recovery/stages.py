@@ -134,7 +134,7 @@ def _midtrain(
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.training.loop import Run
     from cohobate.training.metrics import write_table
-    from cohobate.training.objectives.sft import cross_entropy
+    from cohobate.training.objectives.cross_entropy import cross_entropy
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cohobate.config import Recipe
+from cohobate.config import Opd, Recipe
 from cohobate.config.load import changed
 from cohobate.core import context, interrupts
 from cohobate.core.errors import EngineError, ModelError
@@ -121,7 +121,7 @@ def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
     with suppress(KeyboardInterrupt), serving(recipe, host=host, port=port) as served:
         print(served.url, flush=True)
         asked = f"teacher.kind=endpoint --set teacher.model={served.model}", "opd.steps=0"
-        scores = "teacher.scoring=server", "opd.objective=topk"
+        scores = "teacher.scoring=server", f"opd.objective={Opd.served()[0]}"
         first, last = scores if recipe.served_scores and recipe.teacher.is_folder else asked
         say(f"Ctrl+C stops it; any recipe asks it with --set {first} --set teacher.base_url={served.url} --set {last}")
         while True:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
+from cohobate.models.token_loss import Head, Tokens, chunk_tokens, required
 
-from cohobate.models.token_loss import Head, Tokens, required
+if TYPE_CHECKING:
+    import torch
 
-View = Callable[[torch.Tensor, Tokens], tuple[torch.Tensor, torch.Tensor]]
+View: TypeAlias = "Callable[[torch.Tensor, Tokens], tuple[torch.Tensor, torch.Tensor]]"
 
 # The smallest probability that float32 holds is about e^-103: what lies below it counts as e^-100.
 LOG_FLOOR = -100.0
@@ -45,6 +47,8 @@ class FullVocabulary:
     teacher_head: Head
 
     def __call__(self, logits: torch.Tensor, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
         hidden = required(tokens.teacher_hidden, "teacher_hidden")
         with torch.no_grad():
             teacher = self.teacher_head(hidden).float()
@@ -58,6 +62,8 @@ def top_k_and_tail(logits: torch.Tensor, tokens: Tokens) -> tuple[torch.Tensor, 
 
     The student's tail is summed over its own tokens; the teacher's is 1 - sum_S q, in log space.
     """
+    import torch
+
     ids = required(tokens.teacher_top_ids, "teacher_top_ids")
     theirs = required(tokens.teacher_top_logprobs, "teacher_top_logprobs")
     vocabulary = logits.shape[-1]
@@ -76,3 +82,22 @@ def top_k_and_tail(logits: torch.Tensor, tokens: Tokens) -> tuple[torch.Tensor, 
     sum_listed = theirs.logsumexp(-1, keepdim=True).clamp(max=math.log1p(-TAIL_FLOOR))
     their_tail = (-torch.expm1(sum_listed)).log().masked_fill(listed.all(-1, keepdim=True), -math.inf)
     return torch.cat([inside, tail], -1), torch.cat([theirs, their_tail], -1)
+
+
+def most_probable(teacher_head: Head, hidden: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """The most probable token [N] of the teacher, from its hidden states [N, d].
+
+    vocabulary: the tokens that both models share; the rows of the head behind them are padding.
+    """
+    import torch
+
+    with torch.no_grad():
+        parts = hidden.split(chunk_tokens(vocabulary))
+        return torch.cat([teacher_head(part)[:, :vocabulary].argmax(-1) for part in parts])
+
+
+def most_probable_listed(top_ids: torch.Tensor, top_logprobs: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """The most probable token [N] among the teacher's top-k [N, K]; -1 where no shared token is listed."""
+    shared = top_logprobs.masked_fill(top_ids >= vocabulary, -math.inf)
+    best, place = shared.max(-1, keepdim=True)
+    return top_ids.gather(-1, place).masked_fill(best.isneginf(), -1)[:, 0]

@@ -12,12 +12,48 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+from cohobate.core.settings import Section, Share
+from cohobate.models.token_loss import Head, Terms, TokenLoss, Tokens
+from cohobate.training.objectives.base import OnPolicyObjective, TeacherNeeds, loaded
+from cohobate.training.objectives.distributions import FullVocabulary, View, floored, kl
+from cohobate.training.objectives.policy_gradient import diagnostics
 
-from cohobate.models.token_loss import Terms, Tokens
-from cohobate.training.objectives.distributions import View, floored, kl
-from cohobate.training.objectives.policy import diagnostics
+if TYPE_CHECKING:
+    import torch
+
+
+class GkdSettings(Section):
+    """Generalised knowledge distillation."""
+
+    beta: Share = 0.5
+    """0: forward KL. 1: reverse KL. Between: the generalised Jensen-Shannon divergence."""
+    on_policy: Share = 1.0
+    """Share of the steps that learn from rollouts; the others learn from the triples."""
+
+
+class Gkd(OnPolicyObjective[GkdSettings]):
+    """Forward, reverse or Jensen-Shannon KL, on and off policy."""
+
+    name = "gkd"
+    settings = GkdSettings
+
+    @property
+    def needs(self) -> TeacherNeeds:
+        return TeacherNeeds(hidden=True)
+
+    @property
+    def on_policy_share(self) -> float:
+        return self.own.on_policy
+
+    def overlap_conflicts(self) -> dict[str, str]:
+        if self.own.on_policy == 1:
+            return {}
+        return {"gkd.on_policy": "the step after a rollout may be one that needs none; set it to 1"}
+
+    def loss(self, teacher_head: Head | None) -> TokenLoss:
+        return GeneralisedJSD(FullVocabulary(loaded(teacher_head)), self.own.beta)
 
 
 def jensen_shannon(log_p: torch.Tensor, log_q: torch.Tensor, beta: float) -> torch.Tensor:
@@ -27,7 +63,7 @@ def jensen_shannon(log_p: torch.Tensor, log_q: torch.Tensor, beta: float) -> tor
     if beta == 1:
         return kl(log_p, log_q)
     log_p, log_q = floored(log_p), floored(log_q)
-    log_m = torch.logaddexp(log_p + math.log1p(-beta), log_q + math.log(beta))
+    log_m = (log_p + math.log1p(-beta)).logaddexp(log_q + math.log(beta))
     divided = log_q.exp() * (log_q - log_m) / (1 - beta) + log_p.exp() * (log_p - log_m) / beta
     return divided.sum(-1)
 
@@ -46,7 +82,6 @@ class GeneralisedJSD:
     def __call__(self, logits: torch.Tensor, tokens: Tokens) -> Terms:
         """Terms for `logits` [N, V], on the student's rollouts or on given text; needs what the view needs."""
         student, teacher = self.view(logits, tokens)
-        with torch.no_grad():
-            reverse = kl(student, teacher).sum()
+        reverse = kl(student.detach(), teacher).sum()
         loss = jensen_shannon(student, teacher, self.beta).sum()
         return {"loss": loss, "reverse_kl": reverse, **diagnostics(logits.detach().log_softmax(-1), tokens)}

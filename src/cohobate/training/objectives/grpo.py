@@ -15,16 +15,82 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
+from pydantic import Field
 
-from cohobate.models.token_loss import Terms, Tokens, required
+from cohobate.core.settings import Section, Weight
+from cohobate.models.token_loss import Head, Terms, TokenLoss, Tokens, required
+from cohobate.training.objectives.base import OnPolicyObjective, TeacherNeeds
 from cohobate.training.objectives.distributions import floored
-from cohobate.training.objectives.policy import diagnostics, importance, ratio, taken
+from cohobate.training.objectives.policy_gradient import (
+    diagnostics,
+    group_advantages,
+    importance,
+    ratio,
+    token_logprobs,
+)
 
-# Added to a group's standard deviation, as in TRL.
-STD_FLOOR = 1e-4
+if TYPE_CHECKING:
+    import torch
+
+    from cohobate.models.sequence import TrainingSequence
+    from cohobate.training.types import ScoredRollout
+
+
+class GrpoSettings(Section):
+    """Group-relative policy optimisation with the verdict, 1 or 0, as reward."""
+
+    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """How far the probability ratio may fall below 1."""
+    clip_high: Weight = 0.28
+    """How far it may rise above 1."""
+    baseline: Literal["mean", "leave_one_out"] = "mean"
+    """What a reward is held against: the group's mean, or that of the others."""
+    by_std: bool = False
+    """Divide the advantages by the group's standard deviation."""
+    lengths: Literal["tokens", "responses", "constant"] = "tokens"
+    """tokens: each token of a step counts the same. responses: each response. constant: a response's sum, divided by
+    max_tokens whatever its length."""
+    teacher: Weight = 0.0
+    """Weight of the teacher's log q - log p, added to the advantage."""
+
+
+class Grpo(OnPolicyObjective[GrpoSettings]):
+    """Verifiable reward, without or with the teacher."""
+
+    name = "grpo"
+    settings = GrpoSettings
+
+    @property
+    def needs(self) -> TeacherNeeds | None:
+        return TeacherNeeds() if self.own.teacher else None
+
+    @property
+    def rewarded(self) -> bool:
+        return True
+
+    def loss(self, teacher_head: Head | None) -> TokenLoss:
+        return GroupRelative(self.own.clip_low, self.own.clip_high, self.config.importance_cap, self.own.teacher)
+
+    def sequences(self, rollouts: Sequence[ScoredRollout]) -> list[TrainingSequence]:
+        import torch
+
+        rewards = [float("nan") if item.rollout.reward is None else item.rollout.reward for item in rollouts]
+        groups = torch.tensor(rewards).view(-1, self.config.group)
+        advantages = group_advantages(groups, self.own.baseline, self.own.by_std).values.flatten()
+        rows = super().sequences(rollouts)
+        lengths = [len(row.response) for row in rows]
+        weights = length_weights(lengths, self.config.max_tokens if self.own.lengths == "constant" else None)
+        return [self._sequence(*each) for each in zip(rows, advantages, weights, strict=True)]
+
+    def _sequence(self, row: TrainingSequence, advantage: torch.Tensor, weights: torch.Tensor) -> TrainingSequence:
+        features = {"advantages": advantage.expand(len(row.response)).clone()}
+        if self.config.updates > 1:  # the sampler is the trainer's model, so its log-probabilities are the old ones
+            features["old_logprobs"] = row.features["sampler_logprobs"]
+        if self.own.lengths != "tokens":
+            features["weights"] = weights
+        return row.with_features(**features)
 
 
 @dataclass(frozen=True)
@@ -49,7 +115,7 @@ class GroupRelative:
         advantage = required(tokens.advantages, "advantages")
         sampler = required(tokens.sampler_logprobs, "sampler_logprobs")
         student = logits.log_softmax(-1)
-        chosen = taken(student, tokens.ids)
+        chosen = token_logprobs(student, tokens.ids)
         old = chosen.detach() if tokens.old_logprobs is None else tokens.old_logprobs
         terms = {}
         if self.alpha:
@@ -58,7 +124,7 @@ class GroupRelative:
             terms["reverse_kl"] = -gap.sum()
         rho = ratio(chosen, old)
         low, high = 1 - self.clip_low, 1 + self.clip_high
-        gain = torch.minimum(rho * advantage, rho.clamp(low, high) * advantage)
+        gain = (rho * advantage).minimum(rho.clamp(low, high) * advantage)
         gain = gain * importance(old, sampler, self.importance_cap)
         return {
             "loss": -(gain if tokens.weights is None else gain * tokens.weights).sum(),
@@ -69,43 +135,13 @@ class GroupRelative:
         }
 
 
-@dataclass(frozen=True)
-class GroupAdvantages:
-    """values: [groups, n]; flat: how many groups teach nothing, all their rewards being equal."""
-
-    values: torch.Tensor
-    flat: int
-
-
-def group_advantages(
-    rewards: torch.Tensor, baseline: Literal["mean", "leave_one_out"] = "mean", by_std: bool = False
-) -> GroupAdvantages:
-    """Advantages of `rewards` [groups, n], where NaN is a sample without a reward: no part of the baseline, A = 0.
-
-    leave_one_out: the baseline is the mean of the others, whose expected gradient is that of the reward itself (with
-    `mean` it is (1 - 1/n) of it). by_std: divide by the standard deviation of the group, with n - 1, plus 1e-4.
-    """
-    known = ~rewards.isnan()
-    count = known.sum(1, keepdim=True)
-    mean = rewards.nansum(1, keepdim=True) / count.clamp(min=1)
-    values = torch.where(known, rewards - mean, 0.0)
-    others = (count - 1).clamp(min=1)
-    std = (values.square().sum(1, keepdim=True) / others).sqrt()
-    if baseline == "leave_one_out":
-        values = values * count / others
-    if by_std:
-        values = values / (std + STD_FLOOR)
-    # Compared, not subtracted: equal rewards may differ from their own mean by rounding.
-    largest = rewards.nan_to_num(nan=-torch.inf).amax(1)
-    flat = largest <= rewards.nan_to_num(nan=torch.inf).amin(1)
-    return GroupAdvantages(values.masked_fill(flat[:, None], 0.0), int(flat.sum()))
-
-
 def length_weights(lengths: Sequence[int], constant: int | None = None) -> list[torch.Tensor]:
     """`weights` [length] of each response of a step that turn its mean over tokens into a mean over responses.
 
     Of each response the mean over its tokens; or the sum over its tokens, divided by `constant` (the largest length
     there can be) whatever its length (Liu et al. 2025). An empty response is one of the responses, with loss 0.
     """
+    import torch
+
     share = sum(lengths) / max(1, len(lengths))
     return [torch.full((length,), share / (constant or max(1, length))) for length in lengths]

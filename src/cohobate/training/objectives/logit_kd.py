@@ -10,13 +10,52 @@ the teacher's entropy, which has no gradient; a hard label is the case S = {y}, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-import torch
+from pydantic import Field
 
-from cohobate.models.token_loss import Terms, Tokens
-from cohobate.training.objectives.distributions import View, kl, tempered
-from cohobate.training.objectives.policy import entropy, taken
+from cohobate.core.settings import Positive, Section, Share
+from cohobate.models.token_loss import Head, Terms, TokenLoss, Tokens
+from cohobate.training.objectives.base import OffPolicyObjective, TeacherNeeds, loaded
+from cohobate.training.objectives.distributions import FullVocabulary, View, kl, tempered, top_k_and_tail
+from cohobate.training.objectives.policy_gradient import entropy, token_logprobs
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LogitKdSettings(Section):
+    """Logit distillation: the teacher's distribution over each token of its own text."""
+
+    top_k: Positive | None = None
+    """The teacher's k likeliest tokens and a bucket for the rest; None: its whole vocabulary."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of both distributions."""
+    alpha: Share = 1.0
+    """Share of the KL; the rest is cross-entropy."""
+
+
+class LogitKd(OffPolicyObjective[LogitKdSettings]):
+    """The teacher's whole distribution at each of its tokens."""
+
+    name = "logit_kd"
+    settings = LogitKdSettings
+    for_server = "sft.logit_kd.top_k"
+
+    @property
+    def needs(self) -> TeacherNeeds:
+        return TeacherNeeds(hidden=self.own.top_k is None, top_k=self.own.top_k)
+
+    def refusals(self) -> Iterator[str]:
+        if self.config.format == "plain":
+            yield "objective = 'logit_kd' needs format = 'chat', which is what the teacher can score"
+
+    def loss(self, teacher_head: Head | None) -> TokenLoss:
+
+        view = top_k_and_tail if self.own.top_k else FullVocabulary(loaded(teacher_head))
+        return LogitDistillation(view, self.own.temperature, self.own.alpha)
 
 
 @dataclass(frozen=True)
@@ -33,7 +72,7 @@ class LogitDistillation:
         soft = kl(tempered(teacher, self.temperature), tempered(student, self.temperature)).sum()
         # The hard label that has no share of the loss is a metric, and costs no gradient.
         logprobs = (logits.detach() if self.alpha == 1 else logits).log_softmax(-1)
-        hard = -taken(logprobs, tokens.ids).sum()
+        hard = -token_logprobs(logprobs, tokens.ids).sum()
         return {
             "loss": self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard,
             "forward_kl": soft.detach(),

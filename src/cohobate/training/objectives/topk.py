@@ -11,13 +11,39 @@ with one that gives it everything.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from cohobate.models.token_loss import Terms, Tokens
+from cohobate.core.settings import Positive, Section
+from cohobate.models.token_loss import Head, Terms, TokenLoss, Tokens
+from cohobate.training.objectives.base import OnPolicyObjective, TeacherNeeds
 from cohobate.training.objectives.distributions import kl, top_k_and_tail
-from cohobate.training.objectives.policy import diagnostics
+from cohobate.training.objectives.policy_gradient import diagnostics
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TopKSettings(Section):
+    """KL on the teacher's k likeliest tokens and a bucket for the rest."""
+
+    k: Positive = 16
+    """Tokens."""
+    direction: Literal["reverse", "forward"] = "reverse"
+    """reverse: KL(student || teacher). forward: KL(teacher || student)."""
+
+
+class TopK(OnPolicyObjective[TopKSettings]):
+    """KL on the teacher's likeliest tokens."""
+
+    name = "topk"
+    settings = TopKSettings
+
+    @property
+    def needs(self) -> TeacherNeeds:
+        return TeacherNeeds(top_k=self.own.k)
+
+    def loss(self, teacher_head: Head | None) -> TokenLoss:
+        return TopKKL(self.own.direction)
 
 
 @dataclass(frozen=True)

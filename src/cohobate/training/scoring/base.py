@@ -22,19 +22,7 @@ from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
 from cohobate.store.ledger import LedgerEntry, ModelCost, entry
 from cohobate.training.distributed import World
-
-
-@dataclass(frozen=True)
-class TeacherNeeds:
-    """The scores that an objective needs beside the log-probabilities of the tokens themselves.
-
-    hidden: last hidden states, of which whole distributions are made; top_k: so many of the most probable tokens, None
-    for none; ghosts: the most probable token.
-    """
-
-    hidden: bool = False
-    top_k: int | None = None
-    ghosts: bool = False
+from cohobate.training.objectives.base import TeacherNeeds
 
 
 @dataclass(frozen=True)

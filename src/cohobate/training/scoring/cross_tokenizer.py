@@ -20,7 +20,8 @@ from cohobate.models.chat_template import PromptFormat, decode, encode
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores
 from cohobate.training.distributed import World
-from cohobate.training.scoring.base import ScoringInput, TeacherNeeds
+from cohobate.training.objectives.base import TeacherNeeds
+from cohobate.training.scoring.base import ScoringInput
 from cohobate.training.scoring.local import LocalScorer
 
 # Half a character, which the next token would have completed.

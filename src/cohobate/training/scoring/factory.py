@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cohobate.config import Opd, Recipe, Training
+from cohobate.config import ObjectiveStage, Recipe, Training
 from cohobate.models.chat_template import teacher_format
 from cohobate.models.loading import LoadedModel, load, outline, refuse_mismatch
 from cohobate.teachers.endpoint.scoring_checks import require_scores
 from cohobate.training.distributed import World
-from cohobate.training.scoring.base import TeacherNeeds, TeacherScorer
+from cohobate.training.objectives.base import TeacherNeeds
+from cohobate.training.scoring.base import TeacherScorer
 from cohobate.training.scoring.cross_tokenizer import SpanScorer, refuse_other_text
 from cohobate.training.scoring.local import LocalScorer
 from cohobate.training.scoring.server import ServerScorer
 
 
-def scoring_teacher(recipe: Recipe, config: Training, student: LoadedModel, world: World) -> LoadedModel | None:
+def scoring_teacher(recipe: Recipe, config: ObjectiveStage, student: LoadedModel, world: World) -> LoadedModel | None:
     """The teacher that scores for a stage with the settings `config`; None where a server scores.
 
     Raises ModelError or UserError when it cannot score what `student` writes.
     """
     if not recipe.teacher.scores_by_server:
         teacher = load(recipe.teacher.model, device=recipe.runtime.device)
-        if _by_spans(config):
+        if config.by_spans:
             refuse_other_text(teacher.tokenizer)
         else:
             refuse_mismatch(teacher, student)
@@ -47,10 +48,6 @@ def build_scorer(
     budget = config.tokens_per_batch
     if teacher is None:
         return ServerScorer(recipe, student, needs, folder, budget, world)
-    if _by_spans(config):
+    if needs.spans:
         return SpanScorer(teacher, student, teacher_format(recipe), folder, budget, world)
     return LocalScorer(teacher, teacher_format(recipe), needs, folder, budget, world)
-
-
-def _by_spans(config: Training) -> bool:
-    return isinstance(config, Opd) and config.by_spans

@@ -15,8 +15,9 @@ from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import chunk_tokens
 from cohobate.store.ledger import ModelCost
 from cohobate.training.distributed import World
-from cohobate.training.objectives.ghost import teacher_ghosts
-from cohobate.training.scoring.base import TeacherNeeds, TeacherScorer
+from cohobate.training.objectives.base import TeacherNeeds
+from cohobate.training.objectives.distributions import most_probable
+from cohobate.training.scoring.base import TeacherScorer
 
 
 class LocalScorer(TeacherScorer):
@@ -48,7 +49,7 @@ class LocalScorer(TeacherScorer):
         if not self.needs.hidden:
             scores = replace(scores, hidden=None)
         if self.needs.ghosts:
-            scores = replace(scores, ghost_ids=teacher_ghosts(head, hidden.to(device), vocabulary).cpu())
+            scores = replace(scores, ghost_ids=most_probable(head, hidden.to(device), vocabulary).cpu())
         if self.needs.top_k is not None:
             k, chunks = min(self.needs.top_k, vocabulary), hidden.split(chunk_tokens(vocabulary))
             logits = (head(part.to(device)).float()[:, :vocabulary] for part in chunks)

@@ -19,8 +19,9 @@ from cohobate.store.ledger import UNKNOWN, ModelCost
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
 from cohobate.training.distributed import World
-from cohobate.training.objectives.ghost import top_k_ghosts
-from cohobate.training.scoring.base import TeacherNeeds, TeacherScorer
+from cohobate.training.objectives.base import TeacherNeeds
+from cohobate.training.objectives.distributions import most_probable_listed
+from cohobate.training.scoring.base import TeacherScorer
 
 
 def scoring_tokenizer(recipe: Recipe, student: LoadedModel | ModelOutline) -> Any:
@@ -45,7 +46,7 @@ class ServerScorer(TeacherScorer):
         tokenizer = scoring_tokenizer(recipe, student)
         super().__init__(tokenizer, teacher_format(recipe), needs, folder, world, cost)
         self.token_budget, self.shared = token_budget, len(tokenizer)
-        self.top_k = min(max(needs.top_k or 0, int(needs.ghosts)), self.shared)
+        self.top_k = min(needs.listed, self.shared)
         self.exchange: Exchange[ScoreRequest, list[RowScore] | Unscored]
         self.exchange = Exchange(teacher, recipe.triples, ScoreWire(teacher))
 
@@ -74,7 +75,7 @@ class ServerScorer(TeacherScorer):
         ids = torch.tensor(row.top_ids, dtype=torch.long).reshape(shape)
         logprobs = torch.tensor(row.top_logprobs).reshape(shape)
         if self.needs.ghosts:
-            scores = replace(scores, ghost_ids=top_k_ghosts(ids, logprobs, self.shared))
+            scores = replace(scores, ghost_ids=most_probable_listed(ids, logprobs, self.shared))
         if self.needs.top_k is not None:
             scores = replace(scores, top_ids=ids, top_logprobs=logprobs)
         return scores

@@ -8,21 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cohobate.config import Opd
 from cohobate.config.load import load_recipe
-from cohobate.core.errors import RecipeError
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
-from cohobate.models.sequence import TrainingSequence
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
-from cohobate.training.methods import method
 from cohobate.training.triple_source import with_gold_ghosts
-from cohobate.training.types import ScoredRollout
 from tests.support.method_runs import METHODS, SMALL
-from tests.support.rollouts import scored_rollout
 
 WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone"}
 REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone"}
@@ -90,38 +84,6 @@ def test_logit_distillation_trains_and_counts_its_teacher(
         assert scoring["tokens"] == update["tokens"] and scoring["model"] == "teacher"
 
 
-def rewarded(rewards: list[float | None], lengths: list[int]) -> list[ScoredRollout]:
-    return [
-        scored_rollout(i, [10 + i] * length, [-0.5] * length, reward=reward)
-        for i, (reward, length) in enumerate(zip(rewards, lengths, strict=True))
-    ]
-
-
-def test_grpo_advantages_are_rewards_less_the_mean_of_their_group() -> None:
-    config = Opd(objective="grpo", group=2, steps=1, warmup=0)
-    rows = method(config, None).learn(rewarded([1, 0, 1, 1], [3, 2, 1, 1]))
-    found = [row.features["advantages"].tolist() for row in rows]
-    assert found == [[0.5] * 3, [-0.5] * 2, [0.0], [0.0]]
-
-
-def test_judged_rollouts_have_signed_rewards_and_those_without_a_verdict_are_dropped() -> None:
-    config = Opd(objective="judge", group=3, steps=1, warmup=0)
-    rows = method(config, None).learn(rewarded([1, 0, None, 0, 0, 0], [2, 1, 5, 1, 1, 1]))
-    assert [len(row.response) for row in rows] == [2, 1, 1, 1, 1]
-    # +1 less the mean of the other that has a verdict, and the reverse; a group of one mind teaches nothing.
-    assert [row.features["advantages"].tolist() for row in rows] == [[2.0, 2.0], [-2.0], [0.0], [0.0], [0.0]]
-    assert [row.features["weights"].tolist() for row in rows] == [[2.0, 2.0], [0.0], [0.0], [0.0], [0.0]]
-
-
-def test_wrong_rollouts_learn_from_the_shortest_right_one_of_their_group() -> None:
-    config = Opd.model_validate({"objective": "ghost", "ghost": {"source": "own"}, "group": 4})
-    rows = method(config, None).learn(rewarded([1, 0, 1, None, 0, 0, 0, 0], [5, 3, 2, 4, 1, 1, 1, 1]))
-    # The second group has no right one, and the undecided row is not called wrong.
-    [row] = rows
-    assert row.ids == [1, 2, 12, 12] and row.context == 2
-    assert row.features["student_ids"].tolist() == [11, 11]
-
-
 def test_gold_ghosts_are_the_responses_that_were_given(start_artifacts: tuple[Path, list[Artifact]]) -> None:
     asked = pl.read_parquet(start_artifacts[1][1].path / "questions.parquet").filter(pl.col("split") == "fresh")
     written = "1 + 1 = 2.\nAnswer: 2"
@@ -130,32 +92,3 @@ def test_gold_ghosts_are_the_responses_that_were_given(start_artifacts: tuple[Pa
     [ghost] = with_gold_ghosts(tokenizer, given, PromptFormat())["ghost_ids"].to_list()
     assert tokenizer.decode(ghost, skip_special_tokens=True) == written
     assert ghost[-1] == tokenizer.eos_token_id
-
-
-def test_partial_rollouts_keep_the_facts_of_their_first_tokens() -> None:
-    row = TrainingSequence([1, 2, 3, 4, 5], 2, {"teacher_logprobs": torch.tensor([-1.0, -2.0, -3.0])})
-    cut = row.first(2)
-    assert cut.ids == [1, 2, 3, 4] and cut.features["teacher_logprobs"].tolist() == [-1.0, -2.0]
-    assert row.first(3) is row and row.first(None) is row
-
-
-def test_only_the_chosen_objectives_settings_are_its_identity() -> None:
-    def identity(*overrides: str) -> dict[str, Any]:
-        return load_recipe("tiny", list(overrides)).opd.identity()
-
-    assert identity() == identity("opd.grpo.clip_low=0.1") == identity("opd.ghost.source=own")
-    grpo = "opd.objective=grpo"
-    assert identity(grpo) != identity(grpo, "opd.grpo.clip_low=0.1")
-
-
-@pytest.mark.parametrize(
-    ("overrides", "part"),
-    [
-        (["opd.objective=grpo", "opd.group=1"], "set group to 2 or more"),
-        (["sft.objective=logit_kd", "sft.format=plain", "opd.steps=0"], "needs format = 'chat'"),
-        (["opd.objective=grop"], "grpo"),
-    ],
-)
-def test_a_contradiction_is_one_sentence(overrides: list[str], part: str) -> None:
-    with pytest.raises(RecipeError, match=part):
-        load_recipe("tiny", overrides)

@@ -1,7 +1,7 @@
-"""The slot of a GPU: of all runs on a server, so many build on one at a time as the limit `gpu` allows."""
+"""The slot of a GPU: of all runs on a server, as many build at a time as the limit `gpu` allows."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import httpx
@@ -12,35 +12,36 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 
+from cohobate.core.context import Slot
 from cohobate.core.progress import say
 
 LIMIT = "gpu"
-# A run that is killed holds its slot for so long at most; a live one renews it.
+# The longest that a killed run keeps its slot; a live one renews its lease.
 _LEASE_SECONDS = 60.0
-# So long a server may be away, as to be started again, before a run that wants a slot gives up.
+# The longest that a server may be away, as for a restart, before a run that waits for a slot gives up.
 _AWAY_SECONDS, _PAUSE_SECONDS = 600.0, 3.0
 
 
-def gpu_slot(wanted: bool) -> Callable[[str], AbstractContextManager[None]]:
-    """What a build must hold: a slot of the server's limit, if it is `wanted`; nothing on a server of its own."""
+def gpu_slot(required: bool) -> Slot:
+    """A slot of the server's limit, if it is `required`; no slot on the ephemeral server of a single run."""
 
     @contextmanager
-    def hold(what: str) -> Iterator[None]:
-        if not wanted or not PREFECT_API_URL.value():
+    def acquire(artifact_id: str) -> Iterator[None]:
+        if not required or not PREFECT_API_URL.value():
             yield
             return
-        slot = _acquired()
-        say(f"{what} has its gpu slot")
+        slot = _acquire()
+        say(f"{artifact_id} has its gpu slot")
         try:
             yield
         finally:
             _release(slot)
 
-    return hold
+    return acquire
 
 
-def _acquired() -> AbstractContextManager[None]:
-    """The slot, once there is one, entered. Prefect's clients try again only where they have been connected before."""
+def _acquire() -> AbstractContextManager[None]:
+    """Wait for a slot and enter it. Prefect's own clients retry only where they have been connected before."""
     deadline = time.monotonic() + _AWAY_SECONDS
     while True:
         # Strict: without it a missing limit is no limit. A renewal that fails, as while the server is restarted, must
@@ -51,14 +52,14 @@ def _acquired() -> AbstractContextManager[None]:
         except (ConcurrencySlotAcquisitionError, httpx.TransportError):
             if time.monotonic() > deadline:
                 raise
-            if not _limit_was_missing():
+            if not _created_limit():
                 time.sleep(_PAUSE_SECONDS)
         else:
             return slot
 
 
-def _limit_was_missing() -> bool:
-    """Whether the server had no limit: one with a slot is made, as `cohobate up` makes it."""
+def _created_limit() -> bool:
+    """Create the limit with one slot, as `cohobate up` does; False if the server has it already."""
     try:
         with get_client(sync_client=True) as client:
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))

@@ -19,11 +19,11 @@ _SECONDS = 10
 
 
 def notify(flow: Any, flow_run: Any, state: Any) -> None:
-    """A hook of a flow: says what ended how, why, and where to look. A webhook that fails fails nothing."""
+    """A hook of a flow: post which run ended, how, why, and its page. An error of the webhook is only logged."""
     address = secret(WEBHOOK)
     if not address:
         return
-    # Prefect says which exception it was before what it says.
+    # Prefect puts the exception's type before its message.
     reason = (state.message or "").rpartition("encountered an exception: ")[2]
     page = f"{PREFECT_UI_URL.value()}/runs/flow-run/{flow_run.id}"
     text = f"cohobate: {flow.name} '{flow_run.name}' {state.name}: {reason} {page}"

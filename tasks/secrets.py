@@ -1,4 +1,4 @@
-"""Keys from Prefect Secret blocks, where the environment does not hold them. Nothing here prints or records a value."""
+"""Keys from Prefect Secret blocks, where the environment does not hold them. No value is printed or recorded."""
 
 import os
 from typing import Any
@@ -11,10 +11,10 @@ from cohobate.config import Recipe
 def keys_from_blocks(recipe: Recipe | None) -> None:
     """Put every key that `recipe` names in api_key_env, and the environment lacks, into this process's environment.
 
-    The block of OPENAI_API_KEY is called openai-api-key: blocks know no underscores. A key that is in neither place is
-    said by the stage that needs it.
+    The block of OPENAI_API_KEY is called openai-api-key: names of blocks have no underscores. For a key that is in
+    neither place the stage that needs it raises the error.
     """
-    for name in _named(recipe.model_dump()) if recipe else ():
+    for name in _key_names(recipe.model_dump()) if recipe else ():
         if name not in os.environ:
             value = secret(name)
             if value is not None:
@@ -33,9 +33,9 @@ def secret(name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _named(values: Any) -> set[str]:
-    """What stands under any `api_key_env`."""
+def _key_names(values: Any) -> set[str]:
+    """The values of every `api_key_env`."""
     if isinstance(values, dict):
         own = {values["api_key_env"]} if values.get("api_key_env") else set()
-        return own.union(*(_named(value) for value in values.values()))
-    return set().union(*map(_named, values)) if isinstance(values, list) else set()
+        return own.union(*(_key_names(value) for value in values.values()))
+    return set().union(*map(_key_names, values)) if isinstance(values, list) else set()

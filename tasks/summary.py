@@ -1,4 +1,4 @@
-"""What the run page says of finished artifacts, as Markdown."""
+"""Finished artifacts on the run page, as Markdown."""
 
 import base64
 import re
@@ -16,25 +16,25 @@ _FIGURE_BYTES = 200_000
 
 
 def of_artifact(artifact: Artifact) -> str:
-    """Id, place, size, metrics and cost of `artifact`."""
-    made = artifact.manifest
+    """Id, path, metrics and cost of `artifact`."""
+    manifest = artifact.manifest
     lines = [
         f"## {artifact.id}",
         "",
         f"{_state(artifact)} · `{artifact.path}` · fingerprint `{artifact.fingerprint[:16]}`",
         "",
     ]
-    if made.has_scores:
-        lines += _scores(made)
+    if manifest.has_scores:
+        lines += _scores(manifest)
     else:
-        lines += table(["metric", "value"], list(made.named_metrics.items()))
-    if made.ledger:
-        lines += ["", *table(_LEDGER, [[row[name] for name in _LEDGER] for row in made.ledger])]
+        lines += table(["metric", "value"], list(manifest.named_metrics.items()))
+    if manifest.ledger:
+        lines += ["", *table(_LEDGER, [[row[name] for name in _LEDGER] for row in manifest.ledger])]
     return "\n".join(lines)
 
 
 def of_run(artifacts: Sequence[Artifact]) -> str:
-    """Scores, figures, artifacts with their paths, and what all of it cost."""
+    """Scores, figures, artifacts with their paths, and the compute ledger."""
     lines = ["# What came out", ""]
     for artifact in artifacts:
         if artifact.stage == "evaluation":
@@ -53,7 +53,7 @@ def of_run(artifacts: Sequence[Artifact]) -> str:
 
 
 def rows(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
-    """A row an artifact, for a table."""
+    """One row per artifact, for a table."""
     names = ["artifact", "state", "rows", "size", "path"]
     return [dict(zip(names, [_text(value) for value in _row(artifact)], strict=True)) for artifact in artifacts]
 
@@ -70,9 +70,9 @@ def _scores(manifest: Manifest) -> list[str]:
 
 
 def _row(artifact: Artifact) -> list[Any]:
-    made = artifact.manifest
-    count = "" if made.rows is None else f"{made.rows:,}"
-    return [artifact.id, _state(artifact), count, size(sum(each.bytes for each in made.files)), str(artifact.path)]
+    manifest = artifact.manifest
+    count = "" if manifest.rows is None else f"{manifest.rows:,}"
+    return [artifact.id, _state(artifact), count, size(sum(each.bytes for each in manifest.files)), str(artifact.path)]
 
 
 def _state(artifact: Artifact) -> str:
@@ -80,7 +80,7 @@ def _state(artifact: Artifact) -> str:
 
 
 def _figures(folder: Path) -> list[str]:
-    """The report's figures themselves: a page of the server may not show a file of the worker's."""
+    """The report's figures, inline: a page of the server may not show a file of the worker's."""
     lines = []
     for path in sorted(folder.glob("*.svg")):
         if path.stat().st_size <= _FIGURE_BYTES:
@@ -90,7 +90,7 @@ def _figures(folder: Path) -> list[str]:
 
 
 def _on_white(svg: str) -> str:
-    """The figures have no background and black text, which the UI's dark pages would swallow."""
+    """With a white background: the figures' text is black, and would be invisible on the UI's dark pages."""
     return re.sub(r"(<svg\b[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', svg, count=1)
 
 

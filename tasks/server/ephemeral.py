@@ -1,4 +1,4 @@
-"""Prefect's ephemeral server must not outlive a run that is killed."""
+"""The end of Prefect's ephemeral server with the run that started it."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ import sys
 def tie_server_to_this_process() -> None:
     """Stop the ephemeral server of this process, if it has one, however this process ends.
 
-    Prefect stops it at a normal end. After SIGKILL nobody would: each killed run would leave a server of 200 MB. So a
-    shell waits at a pipe that only the death of this process closes, and then stops the server.
+    Prefect stops it at a normal end, but not after SIGKILL: each killed run would leave a server of 200 MB. A shell
+    therefore waits at a pipe that closes only when this process dies, and then stops the server.
     """
     module = sys.modules.get("prefect.server.api.server")  # loaded only where Prefect needed a server of its own
     process = module.SubprocessASGIServer().server_process if module else None

@@ -1,10 +1,10 @@
-"""Runs of deployments by hand: try one again as the UI's button does, or free one that hangs without its process.
+"""Repair runs of deployments: retry one as the UI's button does, or free one that hangs without its process.
 
 python -m tasks.server.retry retry RUN
-    `cohobate resume` of a run that a worker made
+    `cohobate resume` of a worker's run
 python -m tasks.server.retry free RUN [--force]
-    for what the automation does not see: a run that was lost before its first heartbeat,
-    or one that hangs in Cancelling
+    of a run that the automation does not see: it was lost before its first heartbeat,
+    or it hangs in Cancelling
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tasks.server import server_environment
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code; 2 if there is no such run, or it needs nothing."""
+    """Retry or free the run, and return the exit code: 2 if there is no such run, or it needs nothing."""
     parser = argparse.ArgumentParser(prog="cohobate")
     parser.add_argument("what", choices=["retry", "free"])
     parser.add_argument("run")
@@ -56,15 +56,15 @@ def _find(client: Any, name: str) -> Any:
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterName
 
     try:
-        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(name)]))
+        by_name = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(name)]))
     except ValueError:
-        wanted = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
-    found = client.read_flow_runs(flow_run_filter=wanted)
-    if len(found) != 1:
+        by_name = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
+    matches = client.read_flow_runs(flow_run_filter=by_name)
+    if len(matches) != 1:
         raise UserError(
-            f"'{name}' names {len(found)} runs of the server at {server_environment.address()}; give a flow run's id"
+            f"'{name}' names {len(matches)} runs of the server at {server_environment.address()}; give a flow run's id"
         )
-    return found[0]
+    return matches[0]
 
 
 def _retry(client: Any, run: Any) -> None:

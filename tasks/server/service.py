@@ -1,11 +1,10 @@
-"""What the deployments need of a Prefect server: work pool, concurrency limit, automation, deployments. Idempotent."""
+"""The parts of a Prefect server that the deployments need: work pool, concurrency limit, automation. Idempotent."""
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 from prefect.automations import AutomationCore, EventTrigger
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -26,10 +25,10 @@ _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused",
 
 
 def ensure(*, gpu: int | None, lost_after: float) -> None:
-    """Make pool, limit and automation as they shall be; what is so already is left alone.
+    """Create or update pool, limit and automation; those that are right already stay untouched.
 
-    gpu: slots of the limit; None: as they are, 1 at first. lost_after: seconds without a sign of life after which a
-    run counts as lost with its machine.
+    gpu: slots of the limit; None: as they are, 1 at first. lost_after: seconds without a heartbeat after which a run
+    counts as lost with its machine.
     """
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):
@@ -40,20 +39,20 @@ def ensure(*, gpu: int | None, lost_after: float) -> None:
 
 def _ensure_limit(client: SyncPrefectClient, slots: int | None) -> None:
     try:
-        found = client.read_global_concurrency_limit_by_name(LIMIT)
+        limit = client.read_global_concurrency_limit_by_name(LIMIT)
     except ObjectNotFound:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots or 1))
         return
-    if slots is not None and found.limit != slots:
+    if slots is not None and limit.limit != slots:
         client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=slots))
 
 
 def _ensure_automation(client: SyncPrefectClient, lost_after: float) -> None:
-    """A run that sent heartbeats and then neither another one nor its end is Crashed: Retry then works.
+    """Set a run to Crashed when its heartbeats stop and it has not ended, so that Retry works.
 
-    Prefect itself acts on no missing heartbeat: the run would be Running for ever.
+    Prefect itself does not act on a missing heartbeat: the run would be Running for ever.
     """
-    wanted = AutomationCore(
+    automation = AutomationCore(
         name=AUTOMATION,
         description=f"No heartbeat for {lost_after:g} s: the run's machine or process is gone.",
         trigger=EventTrigger(
@@ -69,35 +68,35 @@ def _ensure_automation(client: SyncPrefectClient, lost_after: float) -> None:
             ChangeFlowRunState(state=StateType.CRASHED, message=LOST),
         ],
     )
-    found = client.read_automations_by_name(AUTOMATION)
-    if not found:
-        client.create_automation(wanted)
-    elif found[0].trigger.within != wanted.trigger.within:  # type: ignore[union-attr]
-        client.update_automation(found[0].id, wanted)
+    existing = client.read_automations_by_name(AUTOMATION)
+    if not existing:
+        client.create_automation(automation)
+    elif existing[0].trigger.within != automation.trigger.within:  # type: ignore[union-attr]
+        client.update_automation(existing[0].id, automation)
 
 
 def deploy(url: str) -> None:
-    """All deployments of prefect.yaml, with the folder it lies in as theirs. Raises CalledProcessError."""
+    """Deploy all of prefect.yaml, to be run in its folder. Raises CalledProcessError."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     subprocess.run(command, cwd=project(), env=environment(url), check=True, stdout=subprocess.DEVNULL)
 
 
 def worker_is_online() -> bool:
-    """Whether anybody takes the runs of our pool."""
+    """Whether a worker takes the runs of the pool."""
     with get_client(sync_client=True) as client:
         workers = client.read_workers_for_work_pool(POOL)
         return any(worker.status == WorkerStatus.ONLINE for worker in workers)
 
 
 def status() -> Iterator[tuple[str, str, bool]]:
-    """(what, how it is, whether that is well) of everything that `cohobate up` provides."""
+    """(part, state, whether that is well) of everything that `cohobate up` provides."""
     with get_client(sync_client=True) as client:
-        yield _looked_up("work pool", lambda: client.read_work_pool(POOL).name)
-        online = _looked_up("worker", lambda: "online" if worker_is_online() else "")
+        yield _state("work pool", lambda: client.read_work_pool(POOL).name)
+        online = _state("worker", lambda: "online" if worker_is_online() else "")
         yield online if online[1] != "" else ("worker", "none online: runs wait until one is", False)
-        yield _looked_up("gpu limit", lambda: _slots(client))
-        found = client.read_automations_by_name(AUTOMATION)
-        well = bool(found and found[0].enabled)
+        yield _state("gpu limit", lambda: _slots(client))
+        automations = client.read_automations_by_name(AUTOMATION)
+        well = bool(automations and automations[0].enabled)
         yield "automation", AUTOMATION if well else "not there, or switched off: lost runs stay Running", well
         tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["cohobate"]))
         deployments = client.read_deployments(deployment_filter=tagged)
@@ -113,8 +112,8 @@ def _slots(client: SyncPrefectClient) -> str:
     return f"{limit.active_slots} of {limit.limit} in use"
 
 
-def _looked_up(what: str, read: Any) -> tuple[str, str, bool]:
+def _state(part: str, read: Callable[[], str]) -> tuple[str, str, bool]:
     try:
-        return what, read(), True
+        return part, read(), True
     except ObjectNotFound:
-        return what, "not there: `cohobate up` makes it", False
+        return part, "not there: `cohobate up` makes it", False

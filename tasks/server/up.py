@@ -2,32 +2,31 @@
 
     python -m tasks.server.up [--status] [--gpu SLOTS] [--lost-after SECONDS]
 
-A server that answers already, here or at PREFECT_API_URL, is used and left running; a worker that is online too. What
-was started here is started again when it dies.
+A server that answers already, here or at PREFECT_API_URL, is used and left running; so is a worker that is online. A
+program that this command started is started again when it dies.
 """
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from types import FrameType
 
+from cohobate.core import interrupts
 from tasks.server import server_environment
 
 _STARTUP_SECONDS = 120
 _LOST_SECONDS = 180.0
-# A program that ends so soon after its start, so often in a row, is not started again.
+# A program that ends within these seconds of its start, and does so this many times in a row, is not started again.
 _SHORT_SECONDS, _SHORT_LIVES = 20.0, 3
-_WELL_OR_NOT = ("--", "ok")
+_MARKS = ("--", "ok")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Start what is missing, wait for an interrupt, stop what was started; returns the exit code."""
+    """Start the missing programs, wait for an interrupt, stop them; returns the exit code."""
     arguments = _parse(argv)
     url = server_environment.address()
     os.environ.update(server_environment.environment(url))  # for this process's own client too
@@ -58,54 +57,52 @@ def _status(url: str) -> int:
 
     print(f"ok server      {url}")
     lines = list(service.status())
-    for what, how, well in lines:
-        print(f"{_WELL_OR_NOT[well]} {what:<11} {how}")
+    for part, state, well in lines:
+        print(f"{_MARKS[well]} {part:<11} {state}")
     return 0 if all(well for _, _, well in lines) else 1
 
 
 def _up(url: str, arguments: argparse.Namespace) -> int:
     from tasks.server import service
 
-    server_environment.project()  # said before anything is started
-    # Both, also where a shell's `&` has made us deaf to Ctrl+C: server and worker would inherit that, and not stop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    running: list[_Kept] = []
+    server_environment.project()  # raises before anything is started
+    # Also where a shell's `&` ignores Ctrl+C: server and worker would inherit that, and not stop.
+    interrupts.install(*interrupts.SIGNALS)
+    running: list[_Program] = []
     try:
         if not _answers(url):
-            running.append(_Kept("server", _server(url), url))
+            running.append(_Program("server", _server(url), url))
             running[0].wait(lambda: _answers(url))
         service.ensure(gpu=arguments.gpu, lost_after=arguments.lost_after)
         service.deploy(url)
         if not running and service.worker_is_online():
             print(f"server and worker are up already, and the deployments are those of prefect.yaml: open {url}")
             return 0
-        running.append(_Kept("worker", ["worker", "start", "--pool", service.POOL], url))
+        running.append(_Program("worker", ["worker", "start", "--pool", service.POOL], url))
         running[-1].wait(service.worker_is_online)
         print(f"open {url}  ·  Ctrl+C stops what was started here; finished work is kept", flush=True)
         while True:
             time.sleep(0.5)
-            for each in running:
-                each.keep()
+            for program in running:
+                program.revive()
     except KeyboardInterrupt:
         return 0
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl+C would leave server or worker behind
-            signal.signal(number, signal.SIG_IGN)
-        for each in reversed(running):  # the worker first: it tells the server which of its runs end with it
-            each.stop()
+        interrupts.ignore()  # a second Ctrl+C would leave server or worker behind
+        for program in reversed(running):  # the worker first: it reports to the server which of its runs end with it
+            program.stop()
 
 
-class _Kept:
+class _Program:
     """A program of Prefect's that is started again when it ends by itself: runs outlive their server."""
 
     def __init__(self, name: str, arguments: Sequence[str], url: str) -> None:
         self.name, self.arguments, self.url = name, arguments, url
-        self.short = 0
+        self.short_lives = 0
         self._start()
 
     def _start(self) -> None:
-        self.began = time.monotonic()
+        self.started = time.monotonic()
         command = [sys.executable, "-m", "prefect", *self.arguments]
         # A session of its own: Ctrl+C reaches this program alone, which then stops the worker before the server.
         self.process = subprocess.Popen(
@@ -125,12 +122,12 @@ class _Kept:
             time.sleep(0.5)
         raise TimeoutError(f"the {self.name} was not up within {_STARTUP_SECONDS} seconds")
 
-    def keep(self) -> None:
+    def revive(self) -> None:
         """Start it again if it has ended. Raises TimeoutError when that does not help."""
         if self.process.poll() is None:
             return
-        self.short = self.short + 1 if time.monotonic() - self.began < _SHORT_SECONDS else 0
-        if self.short >= _SHORT_LIVES:
+        self.short_lives = self.short_lives + 1 if time.monotonic() - self.started < _SHORT_SECONDS else 0
+        if self.short_lives >= _SHORT_LIVES:
             raise TimeoutError(f"the {self.name} ends again and again; its lines above say why")
         print(f"cohobate: the {self.name} ended by itself (code {self.process.returncode}) and is started again")
         self._start()
@@ -160,10 +157,6 @@ def _answers(url: str) -> bool:
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Take a response apart: the rationale, the final answer, and where each was found.
+"""The parts of a response: the rationale, the final answer, and where each stands.
 
 Servers and models write the rationale in several places: in a field of its own, between <think> tags (sometimes
-without the opening one), or plainly before the final answer. All are accepted, and which it was is recorded.
+without the opening one), or plainly before the final answer. All are accepted; which one it was is recorded.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def parse(text: str, reasoning: str | None = None) -> Parsed:
 
 def parse_plain(text: str, separator: str) -> Parsed:
     """The parts of a plain `rationale<sep>answer` response."""
-    before, found, after = text.rpartition(separator)
-    if not found:
+    before, mark, after = text.rpartition(separator)
+    if not mark:
         return Parsed(text.strip() or None, None, "content" if text.strip() else None)
     rationale = before.strip() or None
     return Parsed(rationale, after.strip() or None, "content" if rationale else None)
@@ -55,7 +55,7 @@ def _thought(text: str, reasoning: str | None) -> tuple[str | None, str | None, 
 
 
 def _final_answer(text: str) -> tuple[str, str | None]:
-    """What stands before the last final answer, and the answer."""
+    """The text before the last final answer, and the answer."""
     boxed = _last_boxed(text)
     if boxed:
         return boxed

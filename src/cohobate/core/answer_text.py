@@ -1,11 +1,11 @@
-"""The text of an answer: one normal form, equality in it, and gold answers that cannot decide anything."""
+"""The text of an answer: its normal form, equality in it, and gold answers that cannot decide anything."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# What datasets write where there is no checkable answer.
+# Datasets write these where there is no checkable answer.
 GOLD_SENTINELS = frozenset({"", "proof", "notfound", "not found", "none", "n/a", "na", "unknown"})
 
 _GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: write beside, sync, rename."""
+"""Files that appear complete or not at all: write beside, sync, rename."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROW_GROUP = 1 << 14
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling of `path` to write to; it takes the place of `path` when the block ends well."""
+    """A temporary sibling of `path` to write to; it replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,9 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A temporary sibling of `folder` to fill; it takes the place of `folder` when the block ends well.
+    """A temporary sibling of `folder` to fill; it replaces `folder` when the block ends without an error.
 
-    An old folder is deleted only once the new one stands.
+    An old folder is deleted only after the new one is in its place.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -60,10 +60,10 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what a killed process had begun to write below `folder`, which nobody else may be writing to."""
+    """Delete the temporary files of killed processes below `folder`, where no other process may be writing."""
     for suffix in ("tmp", "old"):
-        for left in list(folder.rglob(f".*.{suffix}")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        for path in list(folder.rglob(f".*.{suffix}")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
@@ -109,7 +109,7 @@ def sync_tree(folder: Path) -> None:
 
 @contextmanager
 def storage_errors(root: Path) -> Iterator[None]:
-    """Turn a full or read-only data folder into one sentence."""
+    """Raise StoreError with one sentence for a data folder that is full or cannot be written."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ def storage_errors(root: Path) -> Iterator[None]:
             raise
         raise StoreError(f"the data folder {root} {reason}; what is finished is kept") from error
     except Exception as error:
-        # torch, safetensors and polars wrap what the system said in errors of their own.
+        # torch, safetensors and polars wrap the system's message in errors of their own.
         if not _is_full(root, str(error)):
             raise
         raise StoreError(f"the data folder {root} {_reason(errno.ENOSPC, root)}; what is finished is kept") from error
@@ -136,7 +136,7 @@ def _reason(number: int | None, root: Path) -> str | None:
         errno.ENOTDIR: f"is not a folder; {elsewhere}",
         errno.EEXIST: f"is not a folder; {elsewhere}",
     }
-    if not root.exists():  # some file systems (/proc) say "no such file" to whoever makes a folder
+    if not root.exists():  # some file systems (/proc) answer mkdir with "no such file"
         reasons[errno.ENOENT] = f"cannot be made; {elsewhere}"
     return reasons.get(number or 0)
 
@@ -144,5 +144,5 @@ def _reason(number: int | None, root: Path) -> str | None:
 def _is_full(root: Path, message: str) -> bool:
     if "No space left on device" in message or "os error 28" in message:
         return True
-    # torch.save says only that it "failed writing file".
+    # The message of torch.save is only "failed writing file".
     return "writ" in message and root.exists() and shutil.disk_usage(root).free < _NEARLY_FULL

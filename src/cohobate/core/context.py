@@ -55,8 +55,7 @@ _context: contextvars.ContextVar[Context] = contextvars.ContextVar("cohobate")
 
 def current() -> Context:
     """The context of this thread; in a child process the run that the environment names."""
-    found = _context.get(None)
-    return found or Context(run_id=os.environ.get(_RUN_ID), flow_run_id=os.environ.get(_FLOW_RUN_ID))
+    return _context.get(None) or Context(run_id=os.environ.get(_RUN_ID), flow_run_id=os.environ.get(_FLOW_RUN_ID))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What can go wrong, for a person: every message is one sentence that says what, where, and what to do.
+"""Errors whose messages are for a person: one sentence with the cause, the place, and the remedy.
 
 A bad row is data and is recorded as such; these errors end a stage, and nothing that is finished is lost.
 """
@@ -19,13 +19,13 @@ class TeacherError(CohobateError):
 
 
 class GateError(CohobateError):
-    """New data is worse than the old, so it must not take its place."""
+    """New data is worse than the promoted data, so it must not replace it."""
 
     exit_code = 3
 
 
 class UserError(CohobateError):
-    """Something that only the user can put right; retrying is useless."""
+    """A mistake that only the user can correct; a retry is useless."""
 
     exit_code = 2
 
@@ -47,7 +47,7 @@ class VerifierError(UserError):
 
 
 class EndpointError(UserError):
-    """The teacher's endpoint is not there, does not let us in, or does not serve the model."""
+    """The teacher's endpoint does not answer, refuses the key, or does not serve the model."""
 
 
 class EngineError(UserError):
@@ -55,7 +55,7 @@ class EngineError(UserError):
 
 
 class StoreError(UserError):
-    """The data folder cannot be written, or the artifact asked for does not exist."""
+    """The data folder cannot be written, or the artifact does not exist."""
 
 
 class SelectionError(UserError):
@@ -67,4 +67,4 @@ class ExportError(UserError):
 
 
 class CurationError(UserError):
-    """The artifact cannot be curated as asked."""
+    """The artifact cannot be curated as the recipe says."""

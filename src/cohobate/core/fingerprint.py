@@ -1,4 +1,4 @@
-"""Fingerprints: sha256 of what changes the data, in one canonical form."""
+"""Fingerprints: the sha256 of everything that changes the data, in one canonical form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often each value of a column occurs."""
+"""Frequencies of the values of a column."""
 
 from __future__ import annotations
 

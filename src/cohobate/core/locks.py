@@ -1,4 +1,4 @@
-"""One builder an artifact: an flock, which the kernel frees however its holder dies."""
+"""One builder per artifact: an flock, which the kernel releases however its holder dies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cohobate.core import progress
 
 
 @contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path`; while another process holds it, say who and wait."""
+def exclusive(path: Path, artifact_id: str) -> Iterator[None]:
+    """Hold the lock file `path` within the block; while another process holds it, name that process and wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _acquire(descriptor, what)
+        _acquire(descriptor, artifact_id)
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -34,14 +34,14 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, what: str) -> None:
+def _acquire(descriptor: int, artifact_id: str) -> None:
     announced = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not announced:
-                progress.say(f"{what} is being built by {_holder(descriptor)}; waiting for it to finish")
+                progress.say(f"{artifact_id} is being built by {_holder(descriptor)}; waiting for it to finish")
                 announced = True
             time.sleep(0.5)
         else:

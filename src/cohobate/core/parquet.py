@@ -1,4 +1,4 @@
-"""Frames of polars as Parquet files of the declared tables."""
+"""Parquet files of the declared tables, from polars frames."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def write_table(frame: pl.DataFrame, declared: Table, path: Path) -> None:
 
 @contextmanager
 def parquet_writer(path: Path, declared: Table) -> Iterator[Callable[[pl.DataFrame], None]]:
-    """A function that appends frames, which hold the columns of `declared`; the file appears when the block ends.
+    """A function that appends frames with the columns of `declared`; the file appears when the block ends.
 
-    It raises ValueError for a null where none belongs.
+    The function raises ValueError for a null where none belongs.
     """
     with replacing(path) as temporary, closing(_Pieces(temporary, declared)) as pieces:
         yield pieces.add
 
 
-def _of(frame: pl.DataFrame, declared: Table) -> pl.DataFrame:
-    """The columns of `declared`, found in `frame` by their names. Raises ValueError for a null where none belongs."""
-    chosen = frame.select(pl.col(name).cast(kind) for name, kind in declared.polars.items())
-    for column in chosen.select(name for name in declared.names if name in declared.required):
+def _select(frame: pl.DataFrame, declared: Table) -> pl.DataFrame:
+    """The columns of `declared`, by name. Raises ValueError for a null where none belongs."""
+    columns = frame.select(pl.col(name).cast(kind) for name, kind in declared.polars.items())
+    for column in columns.select(name for name in declared.names if name in declared.required):
         if column.null_count():
             raise ValueError(f"{column.null_count()} of {len(column)} rows have no {column.name}")
-    return chosen
+    return columns
 
 
 class _Pieces:
-    """A Parquet file, written a piece at a time.
+    """A Parquet file, written piece by piece.
 
-    polars writes the first piece, and cannot add to a file. Arrow can, but loading it takes 45 MB, which a table of one
-    piece does without.
+    polars writes the first piece, and cannot append. Arrow can, but loading it takes 45 MB, which a table of one piece
+    does without.
     """
 
     def __init__(self, path: Path, declared: Table) -> None:
@@ -55,7 +55,7 @@ class _Pieces:
 
     def add(self, frame: pl.DataFrame) -> None:
         """Append the columns of the declared table."""
-        piece = _of(frame, self.declared)
+        piece = _select(frame, self.declared)
         if self._first:
             piece.write_parquet(self.path, row_group_size=ROW_GROUP)
             self._first = False

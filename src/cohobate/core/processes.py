@@ -1,4 +1,4 @@
-"""Commands that run beside this process and never outlive it: each leads a group of its own, which ends as a whole."""
+"""Commands that run beside this process and never outlive it: each leads its own process group, which ends with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 
 
 class Group:
-    """A command and all that it starts. As a context manager it is stopped at the end of the block.
+    """A command and all that it starts. A context manager: the group is stopped at the end of the block.
 
     `piped`: its standard input and output are `process.stdin` and `process.stdout`; else it has no input, and its
     output goes to `log` like its errors. Ctrl+C in a terminal does not reach it.
@@ -30,7 +30,7 @@ class Group:
                 env=dict(env),
                 start_new_session=True,
             )
-        # After SIGKILL of this process nobody could stop the group: a shell waits at a pipe that only our death closes.
+        # After SIGKILL this process can stop nothing: a shell waits at a pipe that closes only when this process dies.
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", 'read _; kill -s KILL -- "-$0"', str(self.process.pid)],
             stdin=subprocess.PIPE,
@@ -46,7 +46,7 @@ class Group:
 
     @property
     def ended(self) -> bool:
-        """Whether the command itself has ended, in whatever way."""
+        """Whether the command itself has ended."""
         return self.process.poll() is not None
 
     def stop(self, seconds: float = 10.0) -> None:
@@ -66,7 +66,7 @@ class Group:
         self._watch.wait()
         for pipe in (self._watch.stdin, self.process.stdin):
             if pipe is not None:
-                with suppress(OSError):  # what was still to be written
+                with suppress(OSError):  # bytes that were not yet written
                     pipe.close()
 
     def _signal(self, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Bars as a terminal shows them: apart from progress, for rich takes 0.1 s to load and few processes need it."""
+"""Progress bars of a terminal, apart from progress: rich takes 0.1 s to load, and few processes need it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def terminal_bar(label: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
-    """A bar on standard error while the block runs; called with the count that is done, and a note."""
+    """A bar on standard error while the block runs; the function that it yields takes the count so far and a note."""
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(bar_width=30),

@@ -1,4 +1,4 @@
-"""Texts that strangers wrote, made harmless for a terminal."""
+"""Texts of unknown origin, made harmless for a terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _JOINERS = "\u200c\u200d"  # needed inside words of some scripts, and inside emo
 
 
 def harmless(text: object) -> str:
-    r"""`text` with what a terminal would obey or hide written as \x1b or \u202e; tabs are spaces, line ends stay."""
-    return _HIDDEN.sub(_named, str(text).replace("\r\n", "\n").expandtabs(4))
+    r"""`text` with characters that a terminal would obey or hide as \x1b or \u202e; tabs are spaces, line ends stay."""
+    return _HIDDEN.sub(_escape, str(text).replace("\r\n", "\n").expandtabs(4))
 
 
 def one_line(text: object) -> str:
@@ -23,14 +23,14 @@ def one_line(text: object) -> str:
     return " ".join(harmless(text).split())
 
 
-def _named(found: re.Match[str]) -> str:
-    character = found[0]
-    if character in _JOINERS and _within_a_word(found):
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _JOINERS and _is_within_a_word(match):
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def _within_a_word(found: re.Match[str]) -> bool:
-    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+def _is_within_a_word(match: re.Match[str]) -> bool:
+    before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
     return all(side and unicodedata.category(side)[0] in "LMS" for side in (before, after))

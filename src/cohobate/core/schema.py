@@ -1,6 +1,6 @@
-"""Every table that cohobate writes, declared once; polars and Arrow get their types from here.
+"""The tables that cohobate writes, declared once; polars and Arrow get their types from here.
 
-Neither is loaded before its types are asked for: Arrow alone is 45 MB in a process that may not need it.
+Neither is loaded before its types are needed: Arrow alone is 45 MB in a process that may not need it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _f32, _ids, _logprobs = "float32", "int32s", "float32s"
 
 @dataclass(frozen=True)
 class Table:
-    """columns: the kind of each, by name. required: those that hold no nulls, which no file says but its writer checks.
+    """columns: the kind of each, by name. required: the columns without nulls, which the writer checks.
 
     `time` is in milliseconds, UTC.
     """
@@ -55,7 +55,7 @@ class Table:
         """The types in files: those that polars writes, whose strings have offsets of 64 bits."""
         import pyarrow as pa
 
-        # Arrow's own allocator holds on to what it has freed: 20 MB in a process that only writes a table.
+        # Arrow's own allocator keeps freed memory: 20 MB in a process that only writes a table.
         pa.set_memory_pool(pa.system_memory_pool())
         kinds = {
             _str: pa.large_string(),
@@ -156,13 +156,13 @@ VERDICTS = _table(
     ("verifier_version", _i32),
     ("verdict", _str),
     ("reason", _str),
-    # what the answer was held against: the question's gold answer, or the majority's
+    # the answer's reference: the question's gold answer, or the majority's
     ("gold", _str),
     ("gold_from", _str),
     nullable="reason gold gold_from",
 )
 
-# What curation took out: the sample, its verdict, and why.
+# Samples that curation removed: the sample, its verdict, and the reason.
 REJECTS = Table(
     {**TRIPLES.columns, "verdict": _str, "reject_reason": _str, "reject_detail": _str},
     TRIPLES.required | {"reject_reason"},

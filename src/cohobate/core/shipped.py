@@ -1,4 +1,4 @@
-"""Where the files that ship with cohobate lie: the repository's data/, or the copy inside the wheel."""
+"""Files that ship with cohobate: those of the repository's data/, or their copies inside the wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One of the further processes of a training stage: `python -m cohobate.stages.rank JOB`, started by the first."""
+"""A training process of rank 1 or higher, started by rank 0: `python -m cohobate.stages.rank JOB`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BUILDS: dict[str, Any] = {"sft": sft.build, "opd": opd.build}
 
 
 def main() -> None:
-    """Build the stage of the job in sys.argv[1]; what the first process writes, this one does not."""
+    """Build the stage of the job in sys.argv[1]; only rank 0 writes its files."""
     die_with_parent()
     job = read_json(Path(sys.argv[1]))
     artifacts = [Artifact(a["id"], a["stage"], Path(a["path"]), a["fingerprint"]) for a in job["artifacts"]]

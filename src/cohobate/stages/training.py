@@ -1,4 +1,4 @@
-"""What the training stages share: run the loop, publish the student and what was measured on the way."""
+"""The common part of the training stages: run the loop, publish the student and its metrics."""
 
 from __future__ import annotations
 

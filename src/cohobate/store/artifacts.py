@@ -2,9 +2,10 @@
 
     data/<stage>/<recipe>-<8 hex>/           the artifact: its files, and manifest.json, written last
     data/<stage>/<recipe>-<8 hex>.partial/   one being built; survives kills, so that its build can resume
-    data/<stage>/.<8 hex>.lock               who builds it
+    data/<stage>/.<8 hex>.lock               held by the process that builds it
 
-Done is a manifest whose files are all there, byte for byte. Anything else is rebuilt, and said so.
+An artifact is done when its manifest stands and all of its files are there, byte for byte. Anything else is reported
+and rebuilt.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from cohobate.store.manifest import (
 )
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
-# Artifacts that are made on request or by an experiment, and are no stage of a distillation.
+# Artifacts made on request or by an experiment: no stages of a distillation.
 DERIVED = ("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
-# The one of them that holds verdicts of triples anew, as curation and comparison know it.
+# One of them: verdicts of stored triples by another verifier, which curation and diff read.
 LABELS = "labels"
 _SCRATCH = "scratch"
 
@@ -53,7 +54,7 @@ def data_root() -> Path:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished result of a stage: small enough to travel between tasks."""
+    """A finished result of a stage, by reference: small enough to travel between tasks."""
 
     id: str
     stage: str
@@ -78,7 +79,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a build writes: files in `path` are published, files in `scratch` only survive until then."""
+    """The folder of a build: files in `path` are published; those in `scratch` are deleted then, and survive a kill."""
 
     path: Path
     fingerprint: str

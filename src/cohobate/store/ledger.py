@@ -1,7 +1,7 @@
 """The compute ledger: FLOPs and tokens by stage, model and kind of work, from measured lengths.
 
-Forward pass of a dense decoder: 2 FLOPs a weight and token in the matrix products, 4 * heads * head_dim FLOPs a
-layer and (query, key) pair in causal attention, 2 * width * vocabulary for each position whose logits are read
+Forward pass of a dense decoder: 2 FLOPs per weight and token in the matrix products, 4 * heads * head_dim FLOPs
+per layer and (query, key) pair in causal attention, 2 * width * vocabulary for each position whose logits are read
 (Kaplan et al. 2020, section 2.1; Hoffmann et al. 2022, appendix F). Backward costs twice the forward. Norms,
 activations and sampling are left out (under 1% of the rest), and so is what checkpointing computes a second time, or
 what is saved where sequences have the same prompt: these are the FLOPs that the method needs for sequences that stand
@@ -26,12 +26,12 @@ PASSES = {"update": 3, "adapter update": 2}
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What one token of a model costs, in FLOPs."""
+    """The cost of one token of a model, in FLOPs."""
 
     params: int
-    linear: int  # a token, all layers, without the output head
-    pair: int  # a (query, key) pair, all layers
-    head: int  # a position whose logits are read
+    linear: int  # per token, all layers, without the output head
+    pair: int  # per (query, key) pair, all layers
+    head: int  # per position whose logits are read
 
     @classmethod
     def of(cls, config: Any) -> ModelCost:
@@ -74,7 +74,7 @@ class ModelCost:
         return self.forward(lengths, sum(responses))
 
 
-# A model behind an endpoint: its tokens are counted, its size and FLOPs are nobody's to know.
+# A model behind an endpoint: its tokens are counted; its size and FLOPs are unknown.
 UNKNOWN = ModelCost(params=0, linear=0, pair=0, head=0)
 
 
@@ -129,8 +129,7 @@ def total(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     sums: dict[tuple[str, ...], LedgerEntry] = {}
     for item in entries:
         key = (item.stage, item.model, item.work, item.paid)
-        seen = sums.get(key)
-        sums[key] = item if seen is None else _add(seen, item)
+        sums[key] = _add(sums[key], item) if key in sums else item
     return list(sums.values())
 
 

@@ -34,7 +34,7 @@ class FileEntry(BaseModel):
 
 
 class Parent(BaseModel):
-    """An artifact that this one was made from."""
+    """An artifact that another one was made from."""
 
     id: str
     stage: str
@@ -80,9 +80,9 @@ class Score:
 
 
 class Manifest(BaseModel):
-    """Written last: where it stands, the artifact is done.
+    """The record of a finished artifact, written last.
 
-    identity is what was fingerprinted, config the whole resolved recipe; times are UTC in ISO 8601.
+    identity: the settings in the fingerprint. config: the complete resolved recipe. Times are UTC in ISO 8601.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -134,7 +134,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`.
 
-    Raises DamagedArtifactError when it is not what was written, CohobateError for an unknown schema version.
+    Raises DamagedArtifactError when it was altered or cannot be read, CohobateError for an unknown schema version.
     """
     path = folder / MANIFEST
     try:
@@ -179,7 +179,7 @@ def code_version() -> dict[str, Any]:
 
 @cache
 def environment() -> dict[str, Any]:
-    """What the numbers depend on besides the code: interpreter, libraries, machine."""
+    """The environment that results depend on besides the code: interpreter, libraries, machine."""
 
     def library(name: str) -> str | None:
         try:

@@ -21,7 +21,7 @@ write_report = stage_task("report", report.write)
 @task(name="shard", task_run_name="shard {number} of {of}", retries=2, cache_policy=NO_CACHE, persist_result=False)
 def _ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
     keys_from_blocks(recipe)
-    return triples.ask_shard(recipe, questions, number, of)
+    return triples.generate_shard(recipe, questions, number, of)
 
 
 def ask_in_shards(recipe: Recipe, questions: Artifact, shards: int) -> None:

@@ -20,7 +20,7 @@ def test_shards_ask_each_request_once_between_them(tmp_path: Path, data: Path) -
         counts = []
         for number in (2, 0, 1):
             before = len(server.seen)
-            assert triples.ask_shard(recipe, asked, number, 3) == 0
+            assert triples.generate_shard(recipe, asked, number, 3) == 0
             counts.append(len(server.seen) - before)
         assert sorted(counts) == [13, 14, 14]
         made = triples.write(recipe, asked)

@@ -14,7 +14,7 @@ _ANSWER_LINE = re.compile(
     r"^[ \t]*(?:the )?(?:final )?answer\b(?: is\b)?[ \t]*[:=]?[ \t]*([^\s:=].*)", re.IGNORECASE | re.MULTILINE
 )
 _HASHES = re.compile(r"####[ \t]*(.+)")
-_THINK_END = "</think>"
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def parse_plain(text: str, separator: str) -> Parsed:
 def _thought(text: str, reasoning: str | None) -> tuple[str | None, str | None, str]:
     if reasoning and reasoning.strip():
         return "field", reasoning.strip(), text
-    before, end, after = text.rpartition(_THINK_END)
+    before, end, after = text.rpartition(THINK_CLOSE)
     if end:
-        return "think", before.replace("<think>", "").strip(), after
-    return None, None, text.replace("<think>", "")
+        return "think", before.replace(THINK_OPEN, "").strip(), after
+    return None, None, text.replace(THINK_OPEN, "")
 
 
 def _final_answer(text: str) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ import polars as pl
 
 from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import SelectionError, StoreError
+from cohobate.core.sample_id import answer_id, rollout_id
 from cohobate.store.artifacts import LABELS, Artifact, Store
 
 # Every column of a row; an artifact leaves null what it does not know.
@@ -144,13 +145,12 @@ def _own(triples: pl.LazyFrame, *more: str, **renamed: str) -> pl.LazyFrame:
 def _rollouts(artifact: Artifact) -> pl.LazyFrame:
     tokens = pl.col("response_ids").list.len()
     gap = pl.col("sampler_logprobs").list.mean() - pl.col("teacher_logprobs").list.mean()
-    sample = pl.format("{}-{}", "step", "row")
     log = pl.scan_parquet(artifact.path / "rollouts.parquet").select(
         "step",
         "question_id",
         "sample_index",
         "finish_reason",
-        sample_id=sample,
+        sample_id=rollout_id(),
         response="text",
         prompt_tokens=pl.col("prompt_ids").list.len(),
         completion_tokens=tokens,
@@ -160,10 +160,9 @@ def _rollouts(artifact: Artifact) -> pl.LazyFrame:
 
 
 def _answers(artifact: Artifact) -> pl.LazyFrame:
-    sample = pl.format("{}-{}-{}-{}", "student", "decoding", pl.col("question_id").str.slice(0, 12), "sample_index")
     answers = pl.scan_parquet(artifact.path / "answers.parquet").select(
         pl.exclude("kind", "depth", "answer_extracted", "gold_answer", "student", "tokens"),
-        sample_id=sample,
+        sample_id=answer_id(),
         model="student",
         completion_tokens="tokens",
     )

@@ -6,9 +6,9 @@ import re
 
 import polars as pl
 
+from cohobate.core.answer_parsing import THINK_CLOSE
 from cohobate.sources.base import question_id
 
-_THINK_END = "</think>"
 _BEFORE = re.compile(r"\s*(?:[#*_>\s]*)question[*_]*\s*[:：][*_]*\s*", re.IGNORECASE)
 # The question ends at a blank line, or where the next line begins with a word of the form.
 _END = re.compile(r"\n\s*\n|\n(?=\s*[#*_]*(?:steps?|reasoning|solution|answer)\b)|(?<=[?？])\s*\n", re.IGNORECASE)
@@ -16,7 +16,7 @@ _END = re.compile(r"\n\s*\n|\n(?=\s*[#*_]*(?:steps?|reasoning|solution|answer)\b
 
 def take_question(text: str) -> tuple[str | None, str]:
     """The question at the beginning of a response, and the rest; None where there is none."""
-    visible = text.rpartition(_THINK_END)[2]
+    visible = text.rpartition(THINK_CLOSE)[2]
     opening = _BEFORE.match(visible)
     if not opening:
         return None, text

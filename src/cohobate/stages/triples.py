@@ -1,6 +1,7 @@
-"""Triples: the teacher answers the training questions; each answer gets a verdict.
+"""Triples: the teacher answers the training questions, and a verifier labels each answer.
 
-Files: triples.parquet (one row a sample), verdicts.parquet, failures.parquet, aggregates.parquet (one row a question).
+Files: triples.parquet and verdicts.parquet (one row per sample), failures.parquet, aggregates.parquet (one row per
+question).
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.datasets.triples import Rows
+    from cohobate.core.schema import Table
+    from cohobate.datasets.triples import TripleRows
+    from cohobate.store.ledger import LedgerEntry
     from cohobate.teachers.base import Failure
 
 STAGE = "triples"
 VERSION = 1
-_MEASURED = ["question_id", "cached", "cost_usd", "prompt_tokens", "completion_tokens", "truncated"]
+# The columns of all samples that stay in memory, for metrics and the ledger.
+_MEASURED = ("question_id", "cached", "cost_usd", "prompt_tokens", "completion_tokens", "truncated")
+_LABELLED = ("verifier", "verdict", "reason")
 
 
 def write(recipe: Recipe, questions: Artifact) -> Artifact:
-    """Ask the teacher every training question and publish the triples.
+    """Generate the teacher's responses to the training questions and publish the triples.
 
     Failed requests are rows of failures.parquet; with more of them than `triples.max_failures` nothing is published,
-    and the next run asks for the rest.
+    and the next run sends only the rest. Raises TeacherError, EndpointError, QuestionsError, VerifierError.
     """
     from cohobate.teachers.base import teacher_fingerprint
 
@@ -52,10 +57,10 @@ def _identity(recipe: Recipe, teacher: str) -> dict[str, Any]:
     }
 
 
-def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
-    """Ask for every `of`-th response from the `number`-th on, so that `write` finds it; returns how many are missing.
+def generate_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
+    """Store every `of`-th response from the `number`-th on, for `write` to read; returns the number of failures.
 
-    Shards may be asked at the same time, on machines that share the data folder. Raises what `write` raises.
+    Shards may run at the same time, on machines that share the data folder. Raises what `write` raises.
     """
     import polars as pl
 
@@ -67,19 +72,19 @@ def ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int:
 
     teacher = teacher_fingerprint(recipe.teacher)
     payer = artifact_fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
-    requests = Requests(recipe, _worth_asking(recipe, pl.read_parquet(questions.path / "questions.parquet")), teacher)
-    store = ResponseStore()
-    places = store.locate(requests.keys(), recipe.triples.max_tokens).rows.is_null().arg_true()
-    mine = requests.at(places.filter(places % of == number))
-    return len(generate(recipe, mine, store, payer, int(recipe.triples.max_failures * len(mine))))
+    chosen = _chosen_questions(recipe, pl.read_parquet(questions.path / "questions.parquet"))
+    requests, store = Requests(recipe, chosen, teacher), ResponseStore()
+    missing = store.locate(requests.keys(), recipe.triples.max_tokens).missing
+    shard = requests.at(missing.filter(missing % of == number))
+    return len(generate(recipe, shard, store, payer, int(recipe.triples.max_failures * len(shard))))
 
 
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core import progress, schema
-    from cohobate.core.parquet import parquet_writer
-    from cohobate.datasets.triples import Requests, Rows
+    from cohobate.core.parquet import write_table
+    from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.stages.preflight import require
     from cohobate.teachers.generate import failure_rows, generate
     from cohobate.teachers.response_store import ResponseStore
@@ -89,55 +94,78 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     every = pl.read_parquet(questions.path / "questions.parquet")
     for line in lacking_splits(recipe, set(every["split"].unique())):
         progress.say(line)
-    asked = _worth_asking(recipe, every)
-    requests = Requests(recipe, asked, teacher)
-    store, keys = ResponseStore(), requests.keys()
-    found = store.locate(keys, recipe.triples.max_tokens)
-    missing = requests.at(found.rows.is_null().arg_true())
+    requests, store = Requests(recipe, _chosen_questions(recipe, every), teacher), ResponseStore()
+    keys = requests.keys()
+    responses = store.locate(keys, recipe.triples.max_tokens)
+    missing = requests.at(responses.missing)
     allowed = int(recipe.triples.max_failures * len(requests))
     failures = generate(recipe, missing, store, workspace.fingerprint, allowed)
     if len(missing):
-        found = store.locate(keys, recipe.triples.max_tokens)
-    rows = Rows(recipe, requests, keys, found, workspace.fingerprint)
-    _write_tables(recipe, rows, workspace)
-    failures += _without_question(rows, len(requests), allowed)
-    with parquet_writer(workspace.path / "failures.parquet", schema.FAILURES) as write:
-        write(failure_rows(failures))
-    samples = pl.read_parquet(workspace.path / "triples.parquet", columns=_MEASURED)
-    verdicts = pl.read_parquet(workspace.path / "verdicts.parquet")
-    judges_work, judged = _judged(recipe, workspace, verdicts)
+        responses = store.locate(keys, recipe.triples.max_tokens)
+    rows = TripleRows(recipe, requests, keys, responses, workspace.fingerprint)
+    samples, verdicts = _write_tables(recipe, rows, workspace)
+    failures += _without_question(rows, allowed)
+    write_table(failure_rows(failures), schema.FAILURES, workspace.path / "failures.parquet")
+    judge_entries, judge_metrics = _judge_usage(recipe, samples, verdicts, workspace.fingerprint)
     return Outcome(
         rows=len(samples),
-        metrics={**_metrics(samples, verdicts, failures), **judged},
-        ledger=[*_ledger(recipe, samples), *judges_work],
+        metrics={**_metrics(samples, verdicts, failures), **judge_metrics},
+        ledger=[*_ledger(recipe, samples), *judge_entries],
     )
 
 
-def _write_tables(recipe: Recipe, rows: Rows, workspace: Workspace) -> None:
-    """triples.parquet, verdicts.parquet and aggregates.parquet, a piece at a time."""
+def _write_tables(recipe: Recipe, rows: TripleRows, workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """triples.parquet, verdicts.parquet and aggregates.parquet, a piece at a time.
+
+    Returns the columns of all samples and of all verdicts that metrics and the ledger need.
+    """
     from cohobate.core import schema
     from cohobate.core.parquet import parquet_writer
     from cohobate.evaluation.verifiers import labels
+    from cohobate.stages.labels import COLUMNS
 
     tables = {"triples": schema.TRIPLES, "verdicts": schema.VERDICTS, "aggregates": schema.AGGREGATES}
+    spec = recipe.triples.verifier
+    by_judge = spec.name == "judge"
+    all_samples = _Columns(schema.TRIPLES, [*dict.fromkeys((*_MEASURED, *(COLUMNS if by_judge else ())))])
+    all_verdicts = _Columns(schema.VERDICTS, schema.VERDICTS.names if by_judge else _LABELLED)
     with ExitStack() as stack:
         write = {
             name: stack.enter_context(parquet_writer(workspace.path / f"{name}.parquet", declared))
             for name, declared in tables.items()
         }
-        total = rows.found.rows.count()
-        judge = stack.enter_context(
-            labels.labeller(recipe.triples.verifier, total, workspace.scratch, workspace.fingerprint)
-        )
+        labeller = labels.labeller(spec, len(rows.responses), workspace.scratch, workspace.fingerprint)
+        label = stack.enter_context(labeller)
         for samples in rows.pieces():
-            verdicts = judge(samples)
+            verdicts = label(samples)
             write["triples"](samples)
             write["verdicts"](verdicts)
             write["aggregates"](labels.aggregate(samples, verdicts))
+            all_samples.add(samples)
+            all_verdicts.add(verdicts)
+    return all_samples.frame(), all_verdicts.frame()
+
+
+class _Columns:
+    """Some columns of a declared table that comes in pieces."""
+
+    def __init__(self, declared: Table, names: Sequence[str]) -> None:
+        import polars as pl
+
+        self.kinds = pl.Schema({name: declared.polars[name] for name in names})
+        self.pieces = [self.kinds.to_frame()]
+
+    def add(self, piece: pl.DataFrame) -> None:
+        self.pieces.append(piece.select(self.kinds.names()).cast(self.kinds))
+
+    def frame(self) -> pl.DataFrame:
+        import polars as pl
+
+        return pl.concat(self.pieces)
 
 
 def lacking_splits(recipe: Recipe, splits: set[str]) -> Iterator[str]:
-    """What later stages of a whole run will refuse: better known before the teacher is paid."""
+    """A warning for each later stage of a full run that will refuse these questions, before the teacher is paid."""
     if recipe.sft.steps and recipe.triples.split not in splits:
         named = {"train": "training", "fresh": "fresh"}[recipe.triples.split]
         yield f"there are no {named} questions, so sft will have nothing to learn; give some, or set sft.steps = 0"
@@ -148,69 +176,70 @@ def lacking_splits(recipe: Recipe, splits: set[str]) -> Iterator[str]:
         yield f"there are no questions in {named}, so evaluation will refuse; give some, or set evaluation.splits"
 
 
-def _worth_asking(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
-    """The training questions, without those that shall not be paid for; says before anything is spent what is amiss."""
+def _chosen_questions(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+    """The training questions, without those that shall not be paid for; warns of gold answers before spending."""
     import polars as pl
 
     from cohobate.core import progress
     from cohobate.evaluation.verifiers import labels
 
     spec = recipe.triples.verifier
-    asked = questions.filter(pl.col("split") == recipe.triples.split)
+    chosen = questions.filter(pl.col("split") == recipe.triples.split)
     if recipe.triples.limit is not None:
-        asked = asked.head(recipe.triples.limit)
-    missing = labels.without_gold(asked)
+        chosen = chosen.head(recipe.triples.limit)
+    missing = labels.without_gold(chosen)
     if missing and recipe.triples.without_gold == "skip":
-        progress.say(f"{missing} of {len(asked)} questions have no usable gold answer and are not asked")
-        asked = asked.filter(labels.has_gold())
+        progress.say(f"{missing} of {len(chosen)} questions have no usable gold answer and are not asked")
+        chosen = chosen.filter(labels.has_gold())
     elif missing and not (spec.needs_no_gold or spec.majority):
         progress.say(
-            f"{missing} of {len(asked)} questions have no usable gold answer: their triples stay undecided; "
+            f"{missing} of {len(chosen)} questions have no usable gold answer: their triples stay undecided; "
             "triples.verifier.majority = true judges them by the teacher's majority answer, the verifier judge by a "
             "model, and triples.without_gold = 'skip' saves them"
         )
-    if unread := labels.unreadable_gold(asked, spec):
+    if unread := labels.unreadable_gold(chosen, spec):
         progress.say(
             f"{len(unread)} gold answers cannot be read by the verifier {spec.name}, such as {unread[0]!r}: only the "
             "same words are right there; set another triples.verifier, or questions.gold_after"
         )
-    return asked
+    return chosen
 
 
-def _judged(recipe: Recipe, workspace: Workspace, verdicts: pl.DataFrame) -> tuple[list[Any], dict[str, Any]]:
-    """What an LLM judge did and how often it agreed with the exact verifier; nothing without one."""
-    import polars as pl
-
+def _judge_usage(
+    recipe: Recipe, samples: pl.DataFrame, verdicts: pl.DataFrame, payer: str
+) -> tuple[list[LedgerEntry], dict[str, Any]]:
+    """Ledger entries and metrics of an LLM judge, with its agreement with the exact verifier; none without a judge."""
     from cohobate.core import progress
     from cohobate.evaluation.verifiers import judge, labels
-    from cohobate.stages.labels import COLUMNS
 
-    spec = recipe.triples.verifier
-    if spec.name != "judge":
+    if recipe.triples.verifier.name != "judge":
         return [], {}
-    samples = pl.read_parquet(workspace.path / "triples.parquet", columns=COLUMNS)
-    work, counted = labels.judge_usage(samples, verdicts, spec, "triples", workspace.fingerprint)
-    for line in judge.sentences(counted):
+    entries, metrics = labels.judge_usage(samples, verdicts, recipe.triples.verifier, "triples", payer)
+    for line in judge.sentences(metrics):
         progress.say(line)
-    return work, counted
+    return entries, metrics
 
 
-def _without_question(rows: Rows, count: int, allowed: int) -> list[Failure]:
-    """Replies about documents that do not begin with a question are no triples. Raises QuestionsError for too many."""
+def _without_question(rows: TripleRows, allowed: int) -> list[Failure]:
+    """The responses about documents that hold no question, as failures. Raises QuestionsError for too many."""
     from cohobate.core.errors import QuestionsError
     from cohobate.teachers.base import Failure
 
-    if len(rows.lost) > allowed:
-        raise QuestionsError(  # the replies are stored: trying again would change nothing
-            f"{len(rows.lost)} of {count} replies about documents do not begin with `Question:` and an answer (such as "
-            f"{rows.lost[0][1][:80]!r}); correct questions.documents.prompt, or raise triples.max_failures"
+    if len(rows.without_question) > allowed:
+        raise QuestionsError(  # the responses are stored: another run would change nothing
+            f"{len(rows.without_question)} of {len(rows.requests)} replies about documents do not begin with "
+            f"`Question:` and an answer (such as {rows.without_question[0][1][:80]!r}); correct "
+            "questions.documents.prompt, or raise triples.max_failures"
         )
     message = "the reply does not begin with `Question:` and an answer: "
-    return [Failure(request, "NoQuestion", None, message + repr(said[:80]), 1) for request, said in rows.lost]
+    return [
+        Failure(request, "NoQuestion", None, message + repr(text[:80]), attempts=1)
+        for request, text in rows.without_question
+    ]
 
 
 def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[Failure]) -> dict[str, Any]:
-    """Counts and means; cost_usd is what this artifact paid, cost_usd_earlier what others had paid before."""
+    """Counts and means. cost_usd: of the responses that this artifact paid; cost_usd_earlier: of those paid before."""
     from cohobate.evaluation.verifiers import labels
 
     here, earlier = (samples.filter(samples["cached"] == cached)["cost_usd"] for cached in (False, True))
@@ -228,12 +257,11 @@ def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[F
     }
 
 
-def _ledger(recipe: Recipe, samples: pl.DataFrame) -> list[Any]:
+def _ledger(recipe: Recipe, samples: pl.DataFrame) -> list[LedgerEntry]:
     from cohobate.models.loading import model_path
     from cohobate.store.ledger import UNKNOWN, ModelCost, Paid, entry
 
-    here = recipe.teacher.is_folder
-    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if here else UNKNOWN
+    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if recipe.teacher.is_folder else UNKNOWN
     entries = []
     payers: tuple[tuple[Paid, bool], ...] = (("here", False), ("earlier", True))
     for paid, cached in payers:

@@ -27,7 +27,7 @@ ROOMS = """
  0 core:        answer_parsing answer_text atomic_files context errors fingerprint formatting frequencies interrupts
                 locks parquet processes progress sample_id sanitize schema settings shipped statistics
  1 config:      (config) load
- 2 store:       artifacts gc ledger manifest promotion runs
+ 2 store:       artifacts gc ledger listing manifest promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
  3 models:      batching chat_template estimate loading logprobs sampling.sampler sequence token_loss
@@ -157,7 +157,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 def test_a_mistake_is_answered_before_anything_heavy_is_loaded() -> None:
-    light = ["config", "config.load", "core.errors", "store.artifacts", "store.runs", "cli.main", "cli.listing"]
+    light = ["config", "config.load", "core.errors", "store.artifacts", "store.runs", "cli.main", "cli.artifact_view"]
     names = [f"cohobate.{name}" for name in [*light, "stages.preflight", *(f"stages.{name}" for name in STAGES)]]
     program = (
         "import importlib, json, sys\n"

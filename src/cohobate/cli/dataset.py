@@ -1,4 +1,4 @@
-"""Commands that work on what was made: verify, diff, curate, export of triples, publish of models."""
+"""Commands that make something of artifacts: verify, diff, curate and export triples, publish a model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Annotated
 
 import typer
 
+from cohobate.cli.arguments import AsJson
+
 TriplesName = Annotated[str, typer.Argument(metavar="ARTIFACT", help="A triples artifact's id, or its beginning.")]
 PassRate = Annotated[
     str | None, typer.Option(metavar="LOW:HIGH", help="Only questions whose pass rate is in this range.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def verify(
-    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Id of the triples, or its beginning.")],
+    name: TriplesName,
     verifier: Annotated[
         str | None, typer.Option(metavar="NAME", help="exact, numeric, math, judge, or your own as module:function.")
     ] = None,
@@ -41,14 +42,14 @@ def verify(
     from cohobate.stages.labels import movements, relabel
     from cohobate.store.artifacts import Store
 
-    given = {
+    options = {
         "name": verifier,
         "tolerance": tolerance,
         "seconds": seconds,
         "majority": majority,
         "workers": workers,
     }
-    changes = {key: value for key, value in given.items() if value is not None}
+    changes = {key: value for key, value in options.items() if value is not None}
     for override in overrides or []:
         apply(changes, override)
     triples = Store().find(name)
@@ -125,12 +126,12 @@ def curate(
     ] = None,
 ) -> None:
     """Take out repeated, contaminated and unfit samples; they are kept beside, each with its reason."""
-    from cohobate.cli.listing import print_artifact
+    from cohobate.cli.artifact_view import print_artifact
     from cohobate.datasets.selection import window
     from cohobate.stages.curation import curate, parts, settings
     from cohobate.store.artifacts import Store
 
-    given = {
+    options = {
         "max_tokens": max_tokens,
         "keep_truncated": keep_truncated or None,
         "min_words": min_words,
@@ -143,7 +144,7 @@ def curate(
         "near_duplicates": near_duplicates,
         "mix": {"parts": parts(mix) if mix else None, "by": mix_by},
     }
-    print_artifact(curate(Store().find(name), settings(recipe, **given)))
+    print_artifact(curate(Store().find(name), settings(recipe, **options)))
 
 
 def export(
@@ -171,8 +172,8 @@ def export(
     request = Request(form, selection(policy, per_question, pass_rate), verifier, reasoning, separator)
     artifact = Store().find(name)
     folder = default_folder(artifact, request) if out is None else out
-    made = export(artifact, request, folder, force=force)
-    print(f"{folder}: {made.written.rows:,} rows of {artifact.id}")
+    exported = export(artifact, request, folder, force=force)
+    print(f"{folder}: {exported.written.rows:,} rows of {artifact.id}")
 
 
 def publish(
@@ -193,10 +194,7 @@ def publish(
 
     artifact = Store().find(name)
     folder = default_folder(artifact, adapter=adapter) if out is None else out
-    made = write_model(artifact, to or folder.name, folder, adapter=adapter)
-    print(f"{made.folder}: {made.size / 1e6:,.1f} MB of {artifact.id}")
+    model = write_model(artifact, to or folder.name, folder, adapter=adapter)
+    print(f"{model.folder}: {model.size / 1e6:,.1f} MB of {artifact.id}")
     if to is not None:
-        print(push(made.folder, to, private=not public))
-
-
-COMMANDS = (verify, diff, curate, export, publish)
+        print(push(model.folder, to, private=not public))

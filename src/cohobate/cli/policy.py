@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cohobate.cli.arguments import AsJson
 
 _SHOWN = 3
 
 
-def print_answers(name: str, texts: Sequence[str], *, as_json: bool = False) -> None:
-    """The policy's choice for each text; `name` is a file, or an artifact's id or its beginning."""
+def answer_with_policy(
+    name: Annotated[str, typer.Argument(metavar="POLICY", help="A policy artifact's id, or a .safetensors file.")],
+    texts: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="What it is asked.")],
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions with a trained policy: its choice, and how sure it is of the first three."""
     from cohobate.experiments.tiny_policy.stages import answer
 
     pairs = list(zip(texts, answer(name, texts), strict=True))

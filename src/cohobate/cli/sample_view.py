@@ -1,4 +1,4 @@
-"""Rows of an artifact as people read them: blocks on a terminal, plain lines anywhere else, JSON for scripts."""
+"""Samples of an artifact: blocks on a terminal, plain lines elsewhere, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _FACTS = (
     "completion_tokens", "pass_rate", "gap", "cost_usd", "latency_ms", "question_id",
 )  # fmt: skip
 _COLOURS = {"correct": "green", "incorrect": "red", "undecided": "yellow"}
-# Of a text, unless the whole of it is asked for.
+# Longest text without --full.
 _CHARACTERS, _LINES = 1500, 20
 
 
 def print_samples(artifact: Artifact, wanted: Wanted, count: int, *, full: bool = False, as_json: bool = False) -> None:
     """The first `count` of the wanted rows. Raises SelectionError for an artifact without samples."""
     matching = samples(artifact).filter(wanted.filter())
-    found = matching.head(count).collect()
+    shown = matching.head(count).collect()
     if as_json:
-        print(json.dumps(found.to_dicts(), indent=2, ensure_ascii=False))
+        print(json.dumps(shown.to_dicts(), indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False, soft_wrap=True)
-    for row in found.to_dicts():
+    for row in shown.to_dicts():
         _print_row(console, row, full)
-    every = matching.select(pl.len()).collect().item()
-    console.print(f"{len(found):,} of {every:,} matching rows" if every else "no row matches", style="dim")
+    total = matching.select(pl.len()).collect().item()
+    console.print(f"{len(shown):,} of {total:,} matching rows" if total else "no row matches", style="dim")
 
 
 def print_failures(artifact: Artifact, wanted: Wanted, count: int, *, as_json: bool = False) -> None:
     """The first `count` failed requests, of the wanted question or with the wanted text in their message."""
-    found = failures(artifact)
+    matching = failures(artifact)
     if wanted.question is not None:
-        found = found.filter(pl.col("question_id").str.starts_with(wanted.question))
+        matching = matching.filter(pl.col("question_id").str.starts_with(wanted.question))
     if wanted.text is not None:
-        found = found.filter(holds("message", wanted.text))
-    shown = found.head(count)
+        matching = matching.filter(holds("message", wanted.text))
+    shown = matching.head(count)
     if as_json:
         print(json.dumps(shown.to_dicts(), indent=2, ensure_ascii=False, default=str))
         return
@@ -57,7 +57,7 @@ def print_failures(artifact: Artifact, wanted: Wanted, count: int, *, as_json: b
         title = f"{row['error_class']}{status}  question {row['question_id'][:12]}  sample {row['sample_index']}"
         _print_block(console, title, "red", [("message", row["message"])], f"{row['attempts']} attempts", full=False)
     console.print(
-        f"{len(shown):,} of {len(found):,} failed requests" if len(found) else "no request failed", style="dim"
+        f"{len(shown):,} of {len(matching):,} failed requests" if len(matching) else "no request failed", style="dim"
     )
 
 
@@ -71,7 +71,7 @@ def _print_row(console: Console, row: dict[str, Any], full: bool) -> None:
 
 
 def _texts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The texts worth showing: the response only where rationale and answer do not say it."""
+    """The texts to show; the response only where it has no rationale and no answer."""
     for name in _TEXTS:
         if row[name] is not None and not (name == "response" and (row["rationale"] or row["answer"])):
             yield name, row[name]
@@ -86,7 +86,7 @@ def _print_block(
     console: Console, title: str, colour: str, texts: list[tuple[str, str]], facts: str, full: bool
 ) -> None:
     if not console.is_terminal:
-        # A line a field: to be searched, and compared between runs.
+        # One line per field, to be searched, and compared between runs.
         print("\n".join([f"# {one_line(title)}", *(f"{name}: {_flat(text)}" for name, text in texts)]))
         print(f"facts: {one_line(facts)}\n")
         return

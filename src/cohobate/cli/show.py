@@ -1,4 +1,4 @@
-"""Commands that show what an artifact holds: show, page."""
+"""Commands that show the samples of an artifact: show, page."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cohobate.cli.arguments import ArtifactName
+
 if TYPE_CHECKING:
     from cohobate.store.artifacts import Artifact
 
-ArtifactName = Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact's id, or its beginning.")]
 _SHOWN = 10
 
 
@@ -45,7 +46,7 @@ def show(
     from cohobate.cli.sample_view import print_failures, print_samples
     from cohobate.report.sample_rows import Wanted
 
-    wanted = Wanted(_verdict(verdict, wrong), question, grep)
+    wanted = Wanted(_chosen_verdict(verdict, wrong), question, grep)
     count = rows or _SHOWN
     if failures:
         print_failures(artifact, wanted, count, as_json=as_json)
@@ -72,12 +73,12 @@ def _write_page(artifact: Artifact, out: Path | None, rows: int | None) -> None:
     path = default_path(artifact) if out is None else out
     if path.is_dir():
         path /= default_path(artifact).name
-    held, every = write_page(artifact, path, rows or ROWS)
-    print(f"{path}: {held:,} of {every:,} rows of {artifact.id}")
+    shown, every = write_page(artifact, path, rows or ROWS)
+    print(f"{path}: {shown:,} of {every:,} rows of {artifact.id}")
 
 
 def _print_brief(artifact: Artifact, as_json: bool) -> None:
-    from cohobate.cli.listing import print_artifact
+    from cohobate.cli.artifact_view import print_artifact
 
     if as_json:
         print(artifact.manifest.model_dump_json(indent=2))
@@ -85,15 +86,12 @@ def _print_brief(artifact: Artifact, as_json: bool) -> None:
         print_artifact(artifact)
 
 
-def _verdict(named: str | None, wrong: bool) -> str | None:
+def _chosen_verdict(named: str | None, wrong: bool) -> str | None:
     from cohobate.core.errors import SelectionError
 
-    known = ("correct", "incorrect", "undecided")
-    if named is not None and named not in known:
-        raise SelectionError(f"--verdict {named}: choose one of {', '.join(known)}")
+    verdicts = ("correct", "incorrect", "undecided")
+    if named is not None and named not in verdicts:
+        raise SelectionError(f"--verdict {named}: choose one of {', '.join(verdicts)}")
     if wrong and named not in (None, "incorrect"):
         raise SelectionError(f"--wrong and --verdict {named} contradict each other; give one of them")
     return "incorrect" if wrong else named
-
-
-COMMANDS = (show, page)

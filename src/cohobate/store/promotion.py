@@ -58,6 +58,12 @@ def promote(recipe: str, artifacts: Sequence[Artifact], why: str) -> Promotion:
     return pointer
 
 
+def promote_lineage(store: Store, artifact: Artifact, why: str) -> Promotion:
+    """Point at `artifact` and its ancestors; of two ancestors of a stage, as of curated triples, at the nearer one."""
+    nearest = {each.stage: each for each in reversed(lineage(store, artifact))}
+    return promote(artifact.manifest.recipe, list(nearest.values()), why)
+
+
 def lineage(store: Store, artifact: Artifact) -> list[Artifact]:
     """The artifact and all that it was made from, as far as it is still stored: itself first."""
     stored = {each.fingerprint: each for each in store.all()}

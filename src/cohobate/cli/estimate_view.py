@@ -1,4 +1,4 @@
-"""`cohobate estimate`: the expected work of a recipe as a table."""
+"""The expected work of a recipe as a table or JSON: `cohobate estimate`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def print_estimate(
         raise RecipeError(f"--gpu {gpu} is not known; known are {', '.join(GPUS)}")
     machine = Machine(*GPUS[gpu], utilisation)
     lines = estimate(recipe, machine, prompt_tokens, questions)
-    said = sentences(recipe, lines, machine)
+    summary = sentences(recipe, lines, machine)
     if as_json:
-        print(json.dumps({"gpu": gpu, "lines": [asdict(line) for line in lines], "said": said}, indent=2))
+        print(json.dumps({"gpu": gpu, "lines": [asdict(line) for line in lines], "said": summary}, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
     table = Table(
@@ -44,5 +44,5 @@ def print_estimate(
             *(f"{line.flops:.2g}", f"{line.hours:.2f}", f"{line.memory:.0f}"),
         )
     console.print(table)
-    for sentence in said:
+    for sentence in summary:
         console.print(sentence, markup=False)

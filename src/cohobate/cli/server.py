@@ -1,0 +1,33 @@
+"""Commands of the Prefect server that cohobate starts: up, free."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cohobate.cli.programs import become
+
+
+def up(
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say what is up; exit with 1 if anything is not.")
+    ] = False,
+    gpu: Annotated[
+        int | None, typer.Option(min=1, metavar="SLOTS", help="Builds at a time on GPUs (1; then as it was).")
+    ] = None,
+    lost_after: Annotated[
+        int, typer.Option(min=60, metavar="SECONDS", help="Without a sign of life a run counts as Crashed.")
+    ] = 180,
+) -> None:
+    """Start a Prefect server, a worker and the deployments of prefect.yaml, until Ctrl+C."""
+    slots = [] if gpu is None else ["--gpu", str(gpu)]
+    become("tasks.server.up", [*(["--status"] if status else []), *slots, "--lost-after", str(lost_after)])
+
+
+def free(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Id or name of the flow run, or the run's own id.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if its process is still there.")] = False,
+) -> None:
+    """Set a run that hangs without its process to Crashed, so that it can be retried and lets others start."""
+    become("tasks.server.retry", ["free", name, *(["--force"] if force else [])])

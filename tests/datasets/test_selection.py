@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cohobate.config import Recipe
 from cohobate.core.errors import SelectionError
-from cohobate.datasets.selection import POLICIES, Policy, Selection, choose, outline, pair
+from cohobate.datasets.selection import RULES, Selection, SelectionRule, choose, outline, pair
 from cohobate.training.triple_source import select
 from tests.support.made_triples import sample, triples
 
@@ -49,7 +49,7 @@ SCHEMA = {
 }
 selections = st.builds(
     Selection,
-    st.sampled_from(POLICIES),
+    st.sampled_from(RULES),
     st.none() | st.integers(1, 3),
     st.none() | st.sampled_from([(0.0, 1.0), (0.2, 0.8), (1.0, 1.0), (0.0, 0.0)]),
 )
@@ -62,12 +62,12 @@ def inside(row: dict[str, Any], selection: Selection) -> bool:
     return rate is not None and selection.pass_rate[0] <= rate <= selection.pass_rate[1]
 
 
-def taken(rows: Samples, selection: Selection, verdict: str | None, policy: Policy) -> dict[str, list[str]]:
-    """Sample ids of each question in the order of the policy."""
+def taken(rows: Samples, selection: Selection, verdict: str | None, rule: SelectionRule) -> dict[str, list[str]]:
+    """Sample ids of each question in the order of the rule."""
     found: dict[str, list[tuple[Any, ...]]] = {}
     for row in rows:
         if inside(row, selection) and (verdict is None or row["verdict"] == verdict):
-            length = row["completion_tokens"] if policy == "shortest_correct" else 0
+            length = row["completion_tokens"] if rule == "shortest_correct" else 0
             found.setdefault(row["question_id"], []).append((length, row["sample_index"], row["sample_id"]))
     return {name: [entry[-1] for entry in sorted(entries)] for name, entries in found.items()}
 
@@ -75,13 +75,13 @@ def taken(rows: Samples, selection: Selection, verdict: str | None, policy: Poli
 def most(selection: Selection) -> int | None:
     if selection.per_question is not None:
         return selection.per_question
-    return 1 if selection.policy in ("first_correct", "shortest_correct") else None
+    return 1 if selection.rule in ("first_correct", "shortest_correct") else None
 
 
 @given(outlines(), selections)
-def test_a_policy_takes_what_it_says(rows: Samples, selection: Selection) -> None:
-    verdict = None if selection.policy == "all" else "correct"
-    groups = taken(rows, selection, verdict, selection.policy)
+def test_a_rule_takes_what_it_says(rows: Samples, selection: Selection) -> None:
+    verdict = None if selection.rule == "all" else "correct"
+    groups = taken(rows, selection, verdict, selection.rule)
     expected = {name for names in groups.values() for name in names[: most(selection)]}
     chosen = choose(pl.DataFrame(rows, schema=SCHEMA), selection)
     assert set(chosen["sample_id"]) == expected
@@ -90,7 +90,7 @@ def test_a_policy_takes_what_it_says(rows: Samples, selection: Selection) -> Non
 
 @given(outlines(), selections)
 def test_pairs_prefer_the_correct_to_the_incorrect_and_use_no_sample_twice(rows: Samples, selection: Selection) -> None:
-    right = taken(rows, selection, "correct", selection.policy)
+    right = taken(rows, selection, "correct", selection.rule)
     wrong = taken(rows, selection, "incorrect", "all")
     expected = {
         (name, chosen, rejected)
@@ -135,8 +135,8 @@ def test_verdicts_of_several_verifiers_need_a_name(tmp_path: Path) -> None:
         outline(folder, "math")
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_training_learns_what_an_export_would_hold(policy: Policy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_training_learns_what_an_export_would_hold(rule: SelectionRule, tmp_path: Path) -> None:
     rows = [
         sample("q", "so many words. Answer: 1", index=0),
         sample("q", "Answer: 1", index=1),
@@ -144,4 +144,4 @@ def test_training_learns_what_an_export_would_hold(policy: Policy, tmp_path: Pat
     ]
     artifact = triples(tmp_path, rows, Recipe(name="made"))
     expected = {"all": [0, 1, 2], "correct": [0, 1], "first_correct": [0], "shortest_correct": [1]}
-    assert select(artifact.path, policy)["sample_index"].to_list() == expected[policy]
+    assert select(artifact.path, rule)["sample_index"].to_list() == expected[rule]

@@ -45,6 +45,11 @@ def parse_plain(text: str, separator: str) -> Parsed:
     return Parsed(rationale, after.strip() or None, "content" if rationale else None)
 
 
+def after_thinking(text: str) -> str:
+    """A response without the rationale between its tags."""
+    return text.rpartition(THINK_CLOSE)[2]
+
+
 def _thought(text: str, reasoning: str | None) -> tuple[str | None, str | None, str]:
     if reasoning and reasoning.strip():
         return "field", reasoning.strip(), text

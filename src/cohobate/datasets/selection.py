@@ -1,6 +1,6 @@
-"""Which samples of a triples artifact are used: policies over verdicts, lengths and pass rates.
+"""Select samples of a triples artifact by verdict, length and pass rate.
 
-One generation serves several selections. Only the columns that a policy needs are read, never the texts, so that an
+One generation serves several selections. Only the columns that the rules need are read, never the texts, so that an
 artifact of a million rows is selected in little memory.
 """
 
@@ -14,27 +14,28 @@ import polars as pl
 
 from cohobate.core.errors import SelectionError
 
-Policy = Literal["all", "correct", "first_correct", "shortest_correct"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
+SelectionRule = Literal["all", "correct", "first_correct", "shortest_correct"]
+RULES: tuple[SelectionRule, ...] = get_args(SelectionRule)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A policy, and how much of what it allows is taken.
+    """A rule, and limits on the samples that it allows.
 
-    policy: all; correct: the verified ones; first_correct, shortest_correct: the verified ones in the order of their
-    sample index or of their length, one a question unless `per_question` says more. per_question: at most so many of a
-    question; None: the policy's own number. pass_rate: only questions whose pass rate lies in this closed interval.
+    rule: all; correct: the verified ones; first_correct, shortest_correct: the verified ones in the order of their
+    sample index or of their length, one per question unless `per_question` is given. per_question: at most so many
+    samples of a question; None: the rule's own number. pass_rate: only questions whose pass rate lies in this closed
+    interval.
     """
 
-    policy: Policy = "correct"
+    rule: SelectionRule = "correct"
     per_question: int | None = None
     pass_rate: tuple[float, float] | None = None
 
     @property
     def limit(self) -> int | None:
-        """Most samples of a question; None: no limit."""
-        one_each = self.policy in ("first_correct", "shortest_correct")
+        """The most samples of a question; None: no limit."""
+        one_each = self.rule in ("first_correct", "shortest_correct")
         return self.per_question or (1 if one_each else None)
 
 
@@ -44,16 +45,16 @@ def window(text: str | None) -> tuple[float, float] | None:
         return None
     low, _, high = text.partition(":")
     try:
-        found = float(low), float(high)
+        interval = float(low), float(high)
     except ValueError:
-        found = (1.0, 0.0)
-    if not 0 <= found[0] <= found[1] <= 1:
+        interval = (1.0, 0.0)
+    if not 0 <= interval[0] <= interval[1] <= 1:
         raise SelectionError(f"--pass-rate {text}: write it as low:high with 0 <= low <= high <= 1, such as 0.2:0.8")
-    return found
+    return interval
 
 
 def outline(triples: Path, verifier: str | None = None) -> pl.DataFrame:
-    """One row a sample, in the artifact's order, with what policies look at.
+    """One row per sample, in the artifact's order, with the columns that rules read.
 
     Columns row, sample_id, question_id, sample_index, completion_tokens, truncated, verdict, pass_rate. Raises
     SelectionError when a sample has verdicts of several verifiers and `verifier` names none of them.
@@ -72,12 +73,12 @@ def outline(triples: Path, verifier: str | None = None) -> pl.DataFrame:
 def _verdicts(triples: Path, verifier: str | None) -> pl.DataFrame:
     """sample_id, verdict: of one verifier, by the newest of its versions."""
     table = pl.read_parquet(triples / "verdicts.parquet")
-    known = table["verifier"].unique().sort().to_list()
-    # Of mixed artifacts each sample may have been judged by a verifier of its own.
-    if verifier is None and len(known) > 1 and _judged_twice(table):
-        raise SelectionError(f"{triples.name} has verdicts of {', '.join(known)}; name one of them with --verifier")
-    if verifier is not None and verifier not in known:
-        raise SelectionError(f"{triples.name} has no verdicts of '{verifier}'; it has: {', '.join(known) or 'none'}")
+    names = table["verifier"].unique().sort().to_list()
+    # In a mix of artifacts each sample may have been judged by another verifier.
+    if verifier is None and len(names) > 1 and _judged_twice(table):
+        raise SelectionError(f"{triples.name} has verdicts of {', '.join(names)}; name one of them with --verifier")
+    if verifier is not None and verifier not in names:
+        raise SelectionError(f"{triples.name} has no verdicts of '{verifier}'; it has: {', '.join(names) or 'none'}")
     if verifier is not None:
         table = table.filter(pl.col("verifier") == verifier)
     newest = table.filter(pl.col("verifier_version") == pl.col("verifier_version").max().over("sample_id"))
@@ -91,7 +92,7 @@ def _judged_twice(table: pl.DataFrame) -> bool:
 def choose(samples: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """The rows of an `outline` that `selection` takes, in the outline's order."""
     allowed = _in_window(samples, selection)
-    if selection.policy != "all":
+    if selection.rule != "all":
         allowed = allowed.filter(pl.col("verdict") == "correct")
     if selection.limit is not None:
         allowed = _ranked(allowed, selection).filter(pl.col("rank") < selection.limit).drop("rank")
@@ -101,8 +102,8 @@ def choose(samples: pl.DataFrame, selection: Selection) -> pl.DataFrame:
 def pair(samples: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """Preference pairs in the order of the chosen: question_id, chosen, rejected (ids), chosen_row, rejected_row.
 
-    The n-th correct sample of a question, in the order of the policy, is preferred to its n-th incorrect one; no sample
-    stands in two pairs.
+    The n-th correct sample of a question, in the order of the rule, is preferred to its n-th incorrect one; no sample
+    is in two pairs.
     """
     allowed = _in_window(samples, selection)
     sides = {
@@ -127,7 +128,7 @@ def _in_window(samples: pl.DataFrame, selection: Selection) -> pl.DataFrame:
 
 
 def _ranked(samples: pl.DataFrame, selection: Selection) -> pl.DataFrame:
-    """With a column rank: the place of the sample within its question, from 0."""
-    shortest = ["completion_tokens"] if selection.policy == "shortest_correct" else []
+    """With a column rank: the position of the sample within its question, from 0."""
+    shortest = ["completion_tokens"] if selection.rule == "shortest_correct" else []
     order = samples.sort(*shortest, "sample_index", "row")
     return order.with_columns(pl.int_range(pl.len()).over("question_id").alias("rank")).sort("row")

@@ -6,7 +6,7 @@ import re
 
 import polars as pl
 
-from cohobate.core.answer_parsing import THINK_CLOSE
+from cohobate.core.answer_parsing import after_thinking
 from cohobate.sources.base import question_id
 
 _BEFORE = re.compile(r"\s*(?:[#*_>\s]*)question[*_]*\s*[:：][*_]*\s*", re.IGNORECASE)
@@ -16,7 +16,7 @@ _END = re.compile(r"\n\s*\n|\n(?=\s*[#*_]*(?:steps?|reasoning|solution|answer)\b
 
 def take_question(text: str) -> tuple[str | None, str]:
     """The question at the beginning of a response, and the rest; None where there is none."""
-    visible = text.rpartition(THINK_CLOSE)[2]
+    visible = after_thinking(text)
     opening = _BEFORE.match(visible)
     if not opening:
         return None, text

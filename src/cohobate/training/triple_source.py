@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.core.answer_parsing import parse
-from cohobate.datasets.selection import Policy, Selection, choose, outline
+from cohobate.datasets.selection import Selection, SelectionRule, choose, outline
 from cohobate.models.chat_template import PromptFormat, completion_text, training_sequence
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.distributed import ALONE, World
@@ -16,9 +16,9 @@ from cohobate.training.epochs import epoch_batch
 from cohobate.training.types import Source, StepBatch
 
 
-def select(triples: Path, policy: Policy) -> pl.DataFrame:
-    """The triples below the artifact's folder that `policy` selects (see `Sft.select`), in the artifact's order."""
-    chosen = choose(outline(triples), Selection(policy))
+def select(triples: Path, rule: SelectionRule) -> pl.DataFrame:
+    """The triples below the artifact's folder that `rule` selects (see `Sft.select`), in the artifact's order."""
+    chosen = choose(outline(triples), Selection(rule))
     samples = pl.read_parquet(triples / "triples.parquet")
     return samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
 

@@ -1,6 +1,6 @@
 """The dataset card: README.md of an export, with the front matter that the Hugging Face Hub and `datasets` read.
 
-Everything on it is taken from the rows, the verdicts and the manifests; a template puts it into words.
+Its content comes from the rows, the verdicts and the manifests; a template puts it into words.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.core.frequencies import counts
+from cohobate.core.markdown import Yaml, front_matter
 from cohobate.datasets.export.card_template import environment, lineage, short
 from cohobate.datasets.export.formats import Format, Style
 from cohobate.datasets.export.writer import Written
@@ -28,7 +29,7 @@ _SAMPLING = ["temperature", "top_p", "top_k", "max_tokens", "seed"]
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported, from what, and what became of the other samples."""
+    """An export: its source, format and selection, the rows written, and the samples left out by reason."""
 
     name: str
     artifact: Artifact
@@ -40,22 +41,22 @@ class Export:
     left_out: dict[str, int]
 
 
-def dataset_card(made: Export, file: Path, llama_factory: dict[str, Any] | None, axolotl: str | None) -> str:
+def dataset_card(export: Export, file: Path, llama_factory: dict[str, Any] | None, axolotl: str | None) -> str:
     """README.md for the rows in `file`."""
-    scan = pl.scan_parquet(made.artifact.path / "triples.parquet")
+    scan = pl.scan_parquet(export.artifact.path / "triples.parquet")
     licences = scan.select(pl.col("licence").unique()).collect()["licence"]
-    config = made.artifact.manifest.config
+    config = export.artifact.manifest.config
     return (
         environment()
         .get_template("card.md.j2")
         .render(
-            front=_front_matter(made, licences.drop_nulls().sort().to_list()),
-            made=made,
+            front=_front_matter(export, licences.drop_nulls().sort().to_list()),
+            export=export,
             licences=licences.drop_nulls().sort().to_list(),
             unknown_licence=licences.null_count() > 0,
-            verdicts=counts(made.samples["verdict"]),
-            questions=made.samples["question_id"].n_unique(),
-            rates=_rates(made.samples),
+            verdicts=counts(export.samples["verdict"]),
+            questions=export.samples["question_id"].n_unique(),
+            rates=_rates(export.samples),
             teachers=_distinct(scan, _TEACHER, {"teacher_name": short}),
             samplings=_distinct(scan, _SAMPLING),
             sources=_distinct(scan, ["source_name", "revision", "split"]),
@@ -65,50 +66,46 @@ def dataset_card(made: Export, file: Path, llama_factory: dict[str, Any] | None,
             cost=scan.select(pl.col("cost_usd").sum(), (pl.col("cost_usd").count() > 0).alias("known"))
             .collect()
             .row(0),
-            lineage=lineage(made.artifact),
-            manifest=made.artifact.manifest,
+            lineage=lineage(export.artifact),
+            manifest=export.artifact.manifest,
             examples=_examples(file),
-            llama_factory=llama_factory and json.dumps({made.name: llama_factory}, indent=2),
+            llama_factory=llama_factory and json.dumps({export.name: llama_factory}, indent=2),
             axolotl=axolotl,
         )
     )
 
 
-def _front_matter(made: Export, licences: list[str]) -> str:
-    """YAML between the dashes; strings are written as JSON, which YAML contains."""
-    size = next((name for limit, name in _SIZES if made.written.rows < limit), "n>10M")
-    pairs = made.format.pairs
-    lines = [f"pretty_name: {json.dumps(made.name)}"]
+def _front_matter(export: Export, licences: list[str]) -> str:
+    size = next((name for limit, name in _SIZES if export.written.rows < limit), "n>10M")
+    values: dict[str, Yaml] = {"pretty_name": json.dumps(export.name)}
     if licences:
-        lines += ["license:", *(f"- {json.dumps(licence.lower())}" for licence in licences)]
-    lines += ["task_categories:", "- text-generation", "tags:"]
-    lines += [f"- {tag}" for tag in ("synthetic", "distillation", "reasoning", *(["dpo"] if pairs else []))]
-    lines += ["size_categories:", f"- {size}"]
-    lines += [
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        "  - split: train",
-        f"    path: {made.format.file}",
-    ]
-    if made.format.suffix == "jsonl" and made.written.schema:
+        values["license"] = [json.dumps(licence.lower()) for licence in licences]
+    pairs = ["dpo"] if export.format.pairs else []
+    values |= {
+        "task_categories": ["text-generation"],
+        "tags": ["synthetic", "distillation", "reasoning", *pairs],
+        "size_categories": [size],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": export.format.file}]},
+        ],
+    }
+    if export.format.suffix == "jsonl" and export.written.schema:
         # Without it `datasets` guesses types from the first rows, and a column that is null there breaks later.
-        lines += ["dataset_info:", "  features:", *_features(made.written.schema, "  ")]
-    return "\n".join(lines)
+        values["dataset_info"] = {"features": _features(export.written.schema)}
+    return front_matter(values)
 
 
-def _features(fields: Any, indent: str) -> list[str]:
+def _features(schema: pl.Schema) -> list[Yaml]:
     """The columns as `datasets` writes them: strings, and lists and structs of them."""
-    lines = []
-    for name, kind in dict(fields).items():
-        lines.append(f"{indent}- name: {name}")
+    features: list[Yaml] = []
+    for name, kind in schema.items():
         inner = kind.inner if isinstance(kind, pl.List) else kind
         if isinstance(inner, pl.Struct):
             word = "list" if isinstance(kind, pl.List) else "struct"
-            lines += [f"{indent}  {word}:", *_features(inner.to_schema(), f"{indent}  ")]
+            features.append({"name": name, word: _features(pl.Schema(inner.to_schema()))})
         else:
-            lines.append(f"{indent}  dtype: string")
-    return lines
+            features.append({"name": name, "dtype": "string"})
+    return features
 
 
 def _distinct(scan: pl.LazyFrame, columns: list[str], shown: dict[str, Any] | None = None) -> list[dict[str, Any]]:

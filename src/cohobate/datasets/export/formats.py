@@ -1,6 +1,6 @@
-"""The formats: what a row of each looks like, and which samples it cannot express.
+"""The export formats: the row of each, and the samples that it cannot express.
 
-A format turns a batch of triples into the rows of its file, as polars expressions: no row becomes a Python object.
+A format turns a batch of triples into the rows of its file by polars expressions: no row becomes a Python object.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from cohobate.datasets.export import reasoning as parts
+from cohobate.datasets.export import reasoning
 
 Reasoning = Literal["think", "field"]
 REASONINGS: tuple[Reasoning, ...] = get_args(Reasoning)
@@ -22,7 +22,7 @@ _IDS = ("sample_id", "question_id", "verdict")
 class Style:
     """How a row is written.
 
-    reasoning: think puts the rationale between <think> tags in the text; field gives it the message key
+    reasoning: think puts the rationale between <think> tags in the text; field puts it under the message key
     `reasoning_content`. prompt: the user message, with {question}. system: a system message, if any. separator: between
     the parts of a plain text.
     """
@@ -37,8 +37,8 @@ class Style:
 class Format:
     """One file format.
 
-    columns: what a row holds besides its ids. pairs: a row is a chosen and a rejected sample of one question.
-    fields: `Style.reasoning` may be field. suffix: of the file. reader: who it is made for.
+    columns: the content of a row besides its ids. pairs: a row is a chosen and a rejected sample of one question.
+    fields: `Style.reasoning` may be field. suffix: of the file. reader: the libraries that read it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Format:
     pairs: bool = False
     fields: bool = False
     suffix: str = "jsonl"
-    reads: tuple[str, ...] = parts.COLUMNS
+    reads: tuple[str, ...] = reasoning.COLUMNS
 
     @property
     def file(self) -> str:
@@ -58,26 +58,26 @@ class Format:
         """Why a sample cannot be written in this format; null where it can."""
         if self.name == "parquet":
             return pl.lit(None, dtype=pl.String)
-        # No format can say that a text goes on: learnt from, it would teach to stop in the middle.
+        # No format can mark a text as cut: a model trained on it would learn to stop in the middle.
         reasons = {"truncated": pl.col("truncated")}
         if self.name == "text":
-            whole = pl.concat_str("question", pl.col("rationale").fill_null(""), "answer", separator="\0")
+            parts = pl.concat_str("question", pl.col("rationale").fill_null(""), "answer", separator="\0")
             reasons["no final answer"] = pl.col("answer").is_null()
-            reasons["contains the separator"] = whole.str.contains(style.separator, literal=True)
+            reasons["contains the separator"] = parts.str.contains(style.separator, literal=True)
         else:
-            reasons["nothing after the rationale"] = parts.spoken() == ""
-        return pl.coalesce(pl.when(found).then(pl.lit(reason)) for reason, found in reasons.items())
+            reasons["nothing after the rationale"] = reasoning.visible() == ""
+        return pl.coalesce(pl.when(applies).then(pl.lit(reason)) for reason, applies in reasons.items())
 
 
-def _message(role: str, content: pl.Expr, style: Style, thought: pl.Expr | None = None) -> pl.Expr:
+def _message(role: str, content: pl.Expr, style: Style, rationale: pl.Expr | None = None) -> pl.Expr:
     fields = [pl.lit(role).alias("role"), content.alias("content")]
     if style.reasoning == "field":
-        fields.append((pl.lit(None, dtype=pl.String) if thought is None else thought).alias("reasoning_content"))
+        fields.append((pl.lit(None, dtype=pl.String) if rationale is None else rationale).alias("reasoning_content"))
     return pl.struct(fields)
 
 
-def _asked(style: Style) -> pl.Expr:
-    """The user's message, with the question in its place."""
+def _user_message(style: Style) -> pl.Expr:
+    """The user's message, with {question} replaced."""
     before, *after = style.prompt.split("{question}")
     pieces: list[pl.Expr] = [pl.lit(before)]
     for text in after:
@@ -87,13 +87,13 @@ def _asked(style: Style) -> pl.Expr:
 
 def _opening(style: Style) -> list[pl.Expr]:
     system = [_message("system", pl.lit(style.system), style)] if style.system else []
-    return [*system, _message("user", _asked(style), style)]
+    return [*system, _message("user", _user_message(style), style)]
 
 
 def _reply(style: Style) -> pl.Expr:
     if style.reasoning == "field":
-        return _message("assistant", parts.spoken(), style, parts.thinking())
-    return _message("assistant", parts.tagged(), style)
+        return _message("assistant", reasoning.visible(), style, reasoning.rationale())
+    return _message("assistant", reasoning.tagged(), style)
 
 
 def _messages(style: Style) -> list[pl.Expr]:
@@ -106,16 +106,16 @@ def _prompt_completion(style: Style) -> list[pl.Expr]:
 
 def _alpaca(style: Style) -> list[pl.Expr]:
     system = [pl.lit(style.system).alias("system")] if style.system else []
-    instruction = [_asked(style).alias("instruction"), pl.lit("").alias("input")]
-    return [*system, *instruction, parts.tagged().alias("output")]
+    instruction = [_user_message(style).alias("instruction"), pl.lit("").alias("input")]
+    return [*system, *instruction, reasoning.tagged().alias("output")]
 
 
 def _sharegpt(style: Style) -> list[pl.Expr]:
-    def turn(who: str, value: pl.Expr) -> pl.Expr:
-        return pl.struct(pl.lit(who).alias("from"), value.alias("value"))
+    def turn(sender: str, value: pl.Expr) -> pl.Expr:
+        return pl.struct(pl.lit(sender).alias("from"), value.alias("value"))
 
     system = [turn("system", pl.lit(style.system))] if style.system else []
-    turns = [*system, turn("human", _asked(style)), turn("gpt", parts.tagged())]
+    turns = [*system, turn("human", _user_message(style)), turn("gpt", reasoning.tagged())]
     return [pl.concat_list(*turns).alias("conversations")]
 
 
@@ -124,14 +124,14 @@ def _text(style: Style) -> list[pl.Expr]:
     return [pl.concat_str(pieces, separator=style.separator).alias("text")]
 
 
-# Of a pair, these are the columns that each side gives; the writer names them chosen and rejected.
+# Each side of a pair gives these columns; the writer names them chosen and rejected.
 def _preference(style: Style) -> list[pl.Expr]:
     return [pl.concat_list(*_opening(style)).alias("prompt"), pl.concat_list(_reply(style)).alias("reply")]
 
 
 def _preference_text(style: Style) -> list[pl.Expr]:
     system = [pl.lit(style.system).alias("system")] if style.system else []
-    return [*system, _asked(style).alias("prompt"), parts.tagged().alias("reply")]
+    return [*system, _user_message(style).alias("prompt"), reasoning.tagged().alias("reply")]
 
 
 def _everything(style: Style) -> list[pl.Expr]:
@@ -139,8 +139,8 @@ def _everything(style: Style) -> list[pl.Expr]:
 
 
 FORMATS = {
-    made.name: made
-    for made in (
+    file_format.name: file_format
+    for file_format in (
         Format("messages", "TRL, LLaMA-Factory, axolotl, any OpenAI-style reader", _messages, fields=True),
         Format("prompt-completion", "TRL, with loss on the completion only", _prompt_completion, fields=True),
         Format("alpaca", "LLaMA-Factory, axolotl", _alpaca),
@@ -153,12 +153,12 @@ FORMATS = {
 }
 
 
-def rows(made: Format, batch: pl.DataFrame, style: Style) -> pl.DataFrame:
-    """The rows that a batch of triples (with their verdict) becomes; for pairs, its side of each."""
-    if made.name == "parquet":
-        # Where a model lies on this machine is nobody else's business.
+def rows(file_format: Format, batch: pl.DataFrame, style: Style) -> pl.DataFrame:
+    """The rows of a batch of triples (with their verdict); of a format with pairs, one side of each row."""
+    if file_format.name == "parquet":
+        # Paths of the machine that made the triples stay private.
         path = pl.col("teacher_name").str.starts_with("/")
         return batch.with_columns(
             pl.when(path).then(pl.col("teacher_name").str.split("/").list.last()).otherwise("teacher_name")
         )
-    return batch.select(*made.columns(style), *_IDS)
+    return batch.select(*file_format.columns(style), *_IDS)

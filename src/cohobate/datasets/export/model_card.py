@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cohobate.core.errors import ExportError
+from cohobate.core.markdown import Yaml, front_matter
 from cohobate.datasets.export.card_template import environment, lineage, short
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.store.manifest import Score
@@ -22,14 +23,14 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class Copied:
-    """Where a model was written, and its size in bytes."""
+    """A model that was written: its folder, and its size in bytes."""
 
     folder: Path
     size: int
 
 
 def default_folder(artifact: Artifact, *, adapter: bool) -> Path:
-    """exports/ beside the stages, as the artifact is called."""
+    """The folder without --out: in exports/ beside the stages, named for the artifact."""
     return artifact.path.parents[1] / "exports" / f"{artifact.id.replace('/', '-')}{'-adapter' if adapter else ''}"
 
 
@@ -40,8 +41,8 @@ def write_model(artifact: Artifact, name: str, folder: Path, *, adapter: bool = 
     holds something else.
     """
     source = _source(artifact, adapter=adapter)
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (folder.exists() and not folder.is_dir()) or (there and not {CARD, "config.json"} & there):
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if (folder.exists() and not folder.is_dir()) or (names and not {CARD, "config.json"} & names):
         raise ExportError(f"{folder} holds something else; name a new folder with --out")
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -53,11 +54,11 @@ def write_model(artifact: Artifact, name: str, folder: Path, *, adapter: bool = 
 
 
 def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
-    """README.md of the model: what it was made from, by what, and how good it was found to be."""
-    made, config = artifact.manifest, artifact.manifest.config
+    """README.md of the model: its origin, its training and its scores."""
+    manifest, config = artifact.manifest, artifact.manifest.config
     stage, base = config[artifact.stage], short(config["student"]["model"])
-    asked = any(row["model"] == "teacher" for row in made.ledger)
-    teacher = short(config["teacher"]["model"]) if asked or artifact.stage == "sft" else None
+    by_teacher = artifact.stage == "sft" or any(row["model"] == "teacher" for row in manifest.ledger)
+    teacher = short(config["teacher"]["model"]) if by_teacher else None
     scores, scored_by = _scores(artifact)
     objective = stage["objective"].replace("_", " ")
     return (
@@ -77,10 +78,10 @@ def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
             objective=objective,
             steps=stage["steps"],
             config=stage,
-            work=made.ledger,
-            manifest=made,
+            work=manifest.ledger,
+            manifest=manifest,
             lineage=lineage(artifact),
-            identity=json.dumps(made.identity, indent=1, ensure_ascii=False),
+            identity=json.dumps(manifest.identity, indent=1, ensure_ascii=False),
         )
     )
 
@@ -95,23 +96,27 @@ def _source(artifact: Artifact, *, adapter: bool) -> Path:
 
 
 def _front_matter(base: str, *, adapter: bool) -> str:
-    """YAML between the dashes; strings are written as JSON, which YAML contains."""
-    lines = [f"library_name: {'peft' if adapter else 'transformers'}", "pipeline_tag: text-generation"]
-    lines += [f"base_model: {json.dumps(base)}"] if "/" in base and not base.startswith("world/") else []
-    return "\n".join([*lines, "tags:", "- distillation", *(["- lora"] if adapter else [])])
+    values: dict[str, Yaml] = {
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+    }
+    if "/" in base and not base.startswith("world/"):
+        values["base_model"] = json.dumps(base)
+    values["tags"] = ["distillation", *(["lora"] if adapter else [])]
+    return front_matter(values)
 
 
 def _scores(artifact: Artifact) -> tuple[list[Score], str | None]:
-    """The rows of the newest evaluation that measured the model, with those of the models beside it."""
+    """The scores of the newest evaluation of the model, with those of the models beside it, and its id."""
     store = Store(artifact.path.parents[1])
-    made_of = [
+    evaluations = [
         each
         for each in store.all()
         if each.stage == "evaluation" and artifact.fingerprint in [p.fingerprint for p in each.manifest.parents]
     ]
-    if not made_of:
+    if not evaluations:
         return [], None
-    newest = max(made_of, key=lambda each: each.manifest.created_at)
+    newest = max(evaluations, key=lambda each: each.manifest.created_at)
     return newest.manifest.scores, newest.id
 
 
@@ -134,8 +139,8 @@ def push(folder: Path, name: str, *, private: bool) -> str:
     except LocalTokenNotFoundError:
         raise ExportError("the Hub wants a key; set HF_TOKEN, or run `hf auth login`") from None
     except HfHubHTTPError as error:
-        said = (error.server_message or str(error)).strip().splitlines()[0]
-        raise ExportError(f"the Hub refuses {name}: {said}; check the name, and HF_TOKEN and its rights") from None
+        message = (error.server_message or str(error)).strip().splitlines()[0]
+        raise ExportError(f"the Hub refuses {name}: {message}; check the name, and HF_TOKEN and its rights") from None
     except (HTTPError, OSError) as error:
         raise ExportError(f"the Hub cannot be reached: {error}; what is here stays at {folder}") from None
     return str(address)

@@ -1,4 +1,4 @@
-"""How other trainers are told about the columns: LLaMA-Factory's dataset_info.json and axolotl's YAML."""
+"""Configurations of other trainers for an export: LLaMA-Factory's dataset_info.json and axolotl's YAML."""
 
 from __future__ import annotations
 

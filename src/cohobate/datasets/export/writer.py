@@ -19,22 +19,22 @@ BATCH = 1024
 
 @dataclass
 class Written:
-    """What stands in the file: its row count, and the schema of a row."""
+    """The content of the file: its row count, and the schema of a row."""
 
     rows: int = 0
     schema: pl.Schema | None = None
 
 
-def write_samples(triples: Path, chosen: pl.DataFrame, made: Format, style: Style, out: Path) -> Written:
+def write_samples(triples: Path, chosen: pl.DataFrame, file_format: Format, style: Style, out: Path) -> Written:
     """One row for each row of `chosen` (columns row, verdict, pass_rate of an outline), in its order."""
     written = Written()
-    with _sink(made, out, written) as write:
-        for batch in _batches(triples, made, chosen.select("row", "verdict", "pass_rate").sort("row")):
-            write(rows(made, batch, style))
+    with _sink(file_format, out, written) as write:
+        for batch in _batches(triples, file_format, chosen.select("row", "verdict", "pass_rate").sort("row")):
+            write(rows(file_format, batch, style))
     return written
 
 
-def write_pairs(triples: Path, pairs: pl.DataFrame, made: Format, style: Style, out: Path) -> Written:
+def write_pairs(triples: Path, pairs: pl.DataFrame, file_format: Format, style: Style, out: Path) -> Written:
     """One row for each of `pairs` (columns chosen_row, rejected_row); written as soon as both sides have been read."""
     numbered = pairs.with_row_index("pair")
     sides = [
@@ -42,9 +42,9 @@ def write_pairs(triples: Path, pairs: pl.DataFrame, made: Format, style: Style, 
         for side, verdict in (("chosen", "correct"), ("rejected", "incorrect"))
     ]
     written, waiting = Written(), pl.DataFrame()
-    with _sink(made, out, written) as write:
-        for batch in _batches(triples, made, pl.concat(sides).sort("row")):
-            replies = pl.concat([batch.select("pair"), rows(made, batch, style)], how="horizontal")
+    with _sink(file_format, out, written) as write:
+        for batch in _batches(triples, file_format, pl.concat(sides).sort("row")):
+            replies = pl.concat([batch.select("pair"), rows(file_format, batch, style)], how="horizontal")
             waiting = pl.concat([waiting, replies]) if len(waiting) else replies
             complete = waiting.filter(pl.len().over("pair") == 2)
             waiting = waiting.join(complete, on="pair", how="anti", maintain_order="left")
@@ -66,27 +66,27 @@ def _joined(replies: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _batches(triples: Path, made: Format, wanted: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The wanted rows (columns row, in order, and whatever is to stand beside them) with the format's columns."""
-    numbers, start = wanted["row"], 0
+def _batches(triples: Path, file_format: Format, chosen: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows of the triples that `chosen` numbers (column row, in order), with the other columns of `chosen`."""
+    numbers, start = chosen["row"], 0
     with pq.ParquetFile(triples / "triples.parquet", pre_buffer=False) as file:
-        columns = [*made.reads, "sample_id", "question_id"] if made.reads else None
-        for read in file.iter_batches(batch_size=BATCH, columns=columns):
-            end = start + read.num_rows
+        columns = [*file_format.reads, "sample_id", "question_id"] if file_format.reads else None
+        for record_batch in file.iter_batches(batch_size=BATCH, columns=columns):
+            end = start + record_batch.num_rows
             first, last = numbers.search_sorted(start), numbers.search_sorted(end)
             if last > first:
-                here = wanted[first:last]
-                batch = pl.DataFrame(read)[(here["row"] - start).to_list()]
+                here = chosen[first:last]
+                batch = pl.DataFrame(record_batch)[(here["row"] - start).to_list()]
                 yield pl.concat([batch, here.drop("row")], how="horizontal")
             start = end
 
 
 @contextmanager
-def _sink(made: Format, out: Path, written: Written) -> Iterator[Callable[[pl.DataFrame], None]]:
+def _sink(file_format: Format, out: Path, written: Written) -> Iterator[Callable[[pl.DataFrame], None]]:
     """Appends frames to the file and counts them."""
     with ExitStack() as stack:
         parquet: pq.ParquetWriter | None = None
-        lines = stack.enter_context(out.open("wb")) if made.suffix == "jsonl" else None
+        lines = stack.enter_context(out.open("wb")) if file_format.suffix == "jsonl" else None
 
         def write(frame: pl.DataFrame) -> None:
             nonlocal parquet

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Judge, Verification
-from cohobate.core.answer_parsing import parse
+from cohobate.core.answer_parsing import after_thinking, parse
 from cohobate.core.answer_text import usable
 from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
@@ -124,7 +124,7 @@ def read_verdict(text: str, *, truncated: bool = False) -> Verdict:
     reply = " ".join(text.split())[:_LONGEST_REASON]
     if truncated:
         return Verdict("undecided", f"reply cut at the token limit: {reply}")
-    lines = text.rpartition("</think>")[2].strip().split("\n")
+    lines = after_thinking(text).strip().split("\n")
     match = _LAST_LINE.fullmatch(lines[-1].strip(" *_`$\t\r"))
     if not match:
         return Verdict("undecided", f"unclear reply: {reply}")

@@ -11,10 +11,12 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN
+
 VOCAB_SIZE = 512
 CONTEXT = 512
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-SPECIAL = (PAD, START, END, "<think>", "</think>")
+SPECIAL = (PAD, START, END, THINK_OPEN, THINK_CLOSE)
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"

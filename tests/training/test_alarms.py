@@ -12,7 +12,7 @@ from cohobate.core.progress import Bar
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
 from cohobate.models.sequence import TrainingSequence
-from cohobate.training.alarms import ring
+from cohobate.training.alarms import check
 from cohobate.training.loop import Run
 from cohobate.training.metrics import repetition
 from cohobate.training.objectives.cross_entropy import cross_entropy
@@ -41,7 +41,7 @@ def history(**last: Callable[[int], float]) -> list[Metrics]:
 
 
 def test_a_quiet_run_rings_nothing() -> None:
-    assert ring(history(), SETTINGS) is None
+    assert check(history(), SETTINGS) is None
 
 
 @pytest.mark.parametrize(
@@ -56,22 +56,22 @@ def test_a_quiet_run_rings_nothing() -> None:
     ],
 )
 def test_each_alarm_rings_beyond_its_bound_and_not_within(metric: str, inside: float, outside: float) -> None:
-    assert ring(history(**{metric: lambda _: inside}), SETTINGS) is None
-    alarm = ring(history(**{metric: lambda _: outside}), SETTINGS)
+    assert check(history(**{metric: lambda _: inside}), SETTINGS) is None
+    alarm = check(history(**{metric: lambda _: outside}), SETTINGS)
     assert alarm is not None and alarm.first_step == 12 - SETTINGS.patience
     assert f"{outside:.3g}" in alarm.reason
 
 
 def test_one_good_step_resets_the_patience() -> None:
-    assert ring(history(reverse_kl=lambda step: 0.4 if step == 9 else 5.0), SETTINGS) is None
+    assert check(history(reverse_kl=lambda step: 0.4 if step == 9 else 5.0), SETTINGS) is None
 
 
 def test_none_switches_an_alarm_off() -> None:
-    assert ring(history(reverse_kl=lambda _: 50.0), Alarms(reverse_kl=None)) is None
+    assert check(history(reverse_kl=lambda _: 50.0), Alarms(reverse_kl=None)) is None
 
 
 def test_a_run_without_these_metrics_rings_nothing() -> None:
-    assert ring([{"step": step, "loss": 9.0} for step in range(20)], SETTINGS) is None
+    assert check([{"step": step, "loss": 9.0} for step in range(20)], SETTINGS) is None
 
 
 @pytest.mark.parametrize(

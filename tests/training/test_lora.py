@@ -18,9 +18,9 @@ from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.loop import Run
 from cohobate.training.objectives.cross_entropy import cross_entropy
-from cohobate.training.trainee import Trainee, whole_weights
+from cohobate.training.trainee import Trainee, full_weights
 from cohobate.training.triple_source import training_rows
-from cohobate.training.types import Progressed
+from cohobate.training.types import RunState
 from tests.support.training_runs import TRIPLES, Given, taken_gradients
 
 LORA = Lora(rank=4, alpha=8)
@@ -34,7 +34,7 @@ def rows(student: LoadedModel) -> list[TrainingSequence]:
     return training_rows(student.tokenizer, TRIPLES, PromptFormat())
 
 
-def train(trainee: Trainee, folder: Path) -> Progressed:
+def train(trainee: Trainee, folder: Path) -> RunState:
     folder.mkdir(exist_ok=True)
     bar = Bar("sft", trainee.config.steps, "steps")
     source = Given(rows(trainee.student))
@@ -148,15 +148,15 @@ def test_bfloat16_products_over_float32_weights_give_nearly_the_same_gradient(tm
     assert not torch.allclose(a, b, rtol=1e-3, atol=0)  # it did compute in another precision
 
 
-def test_the_whole_weights_are_those_of_the_merged_model_by_its_names() -> None:
+def test_the_full_weights_are_those_of_the_merged_model_by_its_names() -> None:
     student = load("world/base", train=True)
     names = {name for name, _ in student.model.named_parameters()}
     trainee = Trainee(student, load_recipe("tiny", ["opd.lora.rank=4"]).opd, "base")
     with torch.no_grad():
         for parameter in trainee.trainable().values():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    found = whole_weights(student.model, torch.float32)
+    found = full_weights(student.model, torch.float32)
     merged = dict(trainee.peft.merge_and_unload().named_parameters())
     assert found.keys() == merged.keys() == names
     assert all(torch.allclose(found[name], merged[name], atol=1e-6) for name in names)
-    assert all(value.dtype == torch.bfloat16 for value in whole_weights(student.model, torch.bfloat16).values())
+    assert all(value.dtype == torch.bfloat16 for value in full_weights(student.model, torch.bfloat16).values())

@@ -7,7 +7,7 @@ import pytest
 from cohobate.config import Training, Verification
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
-from cohobate.training.validation import Points
+from cohobate.training.validation import Validation
 from tests.support.pipeline import Finished
 
 
@@ -18,8 +18,8 @@ def test_a_model_that_knows_loses_its_way_at_a_high_temperature_alone(
     config = Training(evaluate_questions=16, evaluate_temperature=temperature)
     knowing = load("world/teacher", device="cpu")
     folder = finished.artifacts["questions"].path
-    points = Points.of(knowing, PromptFormat(), folder, config, tmp_path, "sft", 64, Verification())
-    points(0, [])
-    [point], _ = points.collected()
+    validation = Validation.of(knowing, PromptFormat(), folder, config, tmp_path, "sft", 64, Verification())
+    validation(0, [])
+    [point], _ = validation.points()
     assert (point["decoding"], point["n"]) == (decoding, 16)
     assert point["accuracy"] < 0.2 if temperature else point["accuracy"] > 0.8

@@ -78,7 +78,7 @@ def _build(
     from cohobate.stages.training import train_and_publish
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.rollout_log import RolloutLog
-    from cohobate.training.samplers import sampler
+    from cohobate.training.samplers import build_sampler
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
 
@@ -97,8 +97,8 @@ def _build(
 
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
     log = RolloutLog(workspace.scratch / "rollouts")
-    with closing(sampler(recipe, trainee)) as rolls_out:
-        source = _source(recipe, trainee, scorer, rolls_out, questions, triples, log)
+    with closing(build_sampler(recipe, trainee)) as sampler:
+        source = _source(recipe, trainee, scorer, sampler, questions, triples, log)
         outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
@@ -108,7 +108,7 @@ def _source(
     recipe: Recipe,
     trainee: Trainee,
     scorer: Callable[[str], TeacherScorer | None],
-    rolls_out: Sampler,
+    sampler: Sampler,
     questions: Artifact,
     triples: Artifact,
     log: RolloutLog,
@@ -133,7 +133,7 @@ def _source(
                 f"no fresh question of {questions.id} has a gold response; name its column in "
                 f"questions.columns.gold_response, or change opd.{config.objective} or opd.objective"
             )
-    rollouts = RolloutSource(recipe, trainee, scorer("scores"), prompts, log, rolls_out)
+    rollouts = RolloutSource(recipe, trainee, scorer("scores"), prompts, log, sampler)
     if objective.on_policy_share == 1:
         return rollouts
     chosen = select(triples.path, recipe.sft.select)

@@ -12,7 +12,7 @@ from cohobate.training.loop import Run
 from cohobate.training.metrics import write_table
 from cohobate.training.trainee import Trainee
 from cohobate.training.types import Source
-from cohobate.training.validation import Points
+from cohobate.training.validation import Validation
 
 
 def train_and_publish(
@@ -26,7 +26,7 @@ def train_and_publish(
 ) -> Outcome:
     """Train the student in place; write model/, metrics.parquet and points.parquet into the workspace."""
     config = trainee.config
-    points = Points.of(
+    validation = Validation.of(
         trainee.student,
         student_format(recipe),
         questions.path,
@@ -37,12 +37,12 @@ def train_and_publish(
         recipe.triples.verifier,
     )
     with progress.bar(stage, config.steps, "steps") as bar:
-        run = Run(trainee, source, objective, workspace.scratch, stage, points, bar)
+        run = Run(trainee, source, objective, workspace.scratch, stage, validation, bar)
         done = run.train()
     if not trainee.world.first:
         return Outcome()
     trainee.publish(workspace.path)
-    measured, measuring = points.collected()
+    measured, measuring = validation.points()
     write_table(done.metrics, workspace.path / "metrics.parquet")
     write_table(measured, workspace.path / "points.parquet")
     last = done.metrics[-1] if done.metrics else {}

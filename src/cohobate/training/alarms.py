@@ -1,7 +1,7 @@
 """Alarms: signs, in the metrics of the last steps, that a run has gone wrong.
 
-Each metric is held against its mean over the first steps. They depend on the metrics alone, so a resumed run hears
-the same alarm at the same step.
+Each metric is compared with its mean over the first steps. Alarms depend on the metrics alone, so a resumed run has the
+same alarm at the same step.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from cohobate.config import Alarms
 from cohobate.training.types import Metrics
 
-_FIRST = 5  # steps that say what is normal
+_FIRST = 5  # steps whose means are the normal values
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What rang, in a sentence, and the first step of those that were wrong."""
+    """The reason, in a sentence, and the first of the steps that crossed the limit."""
 
     reason: str
     first_step: int
@@ -34,8 +34,8 @@ class _Limit:
         return value < self.bound if self.below else value > self.bound
 
 
-def ring(metrics: Sequence[Metrics], settings: Alarms) -> Alarm | None:
-    """The alarm that the newest step completes, if any; metrics are those of all steps from 0 on."""
+def check(metrics: Sequence[Metrics], settings: Alarms) -> Alarm | None:
+    """The alarm that the newest step completes, or None; `metrics` has those of all steps from 0 on."""
     recent = metrics[-settings.patience :]
     if len(metrics) < _FIRST + settings.patience:
         return None

@@ -1,9 +1,9 @@
 """Several processes train one student: data parallel, or with its weights and optimizer sharded over them (FSDP2).
 
 The stage's own process is rank 0: it alone writes artifacts, snapshots, the rollout log and progress. It starts the
-others, which run the same stage on the same artifacts and say nothing. Each rank rolls out, scores and learns its
-share of a step's rows; sums over tokens are added up over the ranks, so the split changes no gradient but for the
-order of its sums.
+others, which run the same stage on the same artifacts and print nothing. Each rank rolls out, scores and learns its
+share of a step's rows. Sums over tokens are added up over the ranks, so the split changes a gradient only by the order
+of its sums.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what is written."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def share(self, rows: Sequence[T]) -> list[T]:
         """The part of `rows` that is this rank's."""
         return list(rows[self.rank :: self.size])
 
-    def join(self, mine: Sequence[T]) -> list[T]:
-        """The rows of all ranks in their first order: undoes `share`."""
+    def join(self, share: Sequence[T]) -> list[T]:
+        """The rows of all ranks in the order before `share`, from each rank's share."""
         if self.size == 1:
-            return list(mine)
+            return list(share)
         parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, list(mine))
+        dist.all_gather_object(parts, list(share))
         count = sum(map(len, parts))
         return [parts[i % self.size][i // self.size] for i in range(count)]
 
@@ -68,7 +68,7 @@ class World:
         return max(self._each(value))
 
     def merge(self, terms: Terms) -> Terms:
-        """Sums (and, for names in `_max`, maxima) over the ranks, of which some may have had no row."""
+        """Sums (and, for names in `_max`, maxima) over the ranks; ranks without a row have no terms."""
         if self.size == 1:
             return terms
         parts: list[Any] = [None] * self.size
@@ -90,7 +90,7 @@ class World:
             parameter.grad = part.view_as(parameter)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Block until all ranks are here."""
         if self.size > 1:
             dist.barrier()
 
@@ -111,9 +111,8 @@ def together(
 ) -> Iterator[World]:
     """The world of `recipe.runtime.processes` processes that build `stage`; the first process starts the others.
 
-    module: the program of the others, `python -m MODULE JOB`.
-
-    Raises CohobateError with the last words of a process that dies.
+    module: the program of the others, `python -m MODULE JOB`. Raises CohobateError with the last line of the log of a
+    process that ends with an error.
     """
     size = recipe.runtime.processes
     if size == 1:
@@ -152,11 +151,11 @@ def _joined(rank: int, size: int, port: int) -> Iterator[World]:
 
 
 def _job(recipe: Recipe, artifacts: Sequence[Artifact], workspace: Workspace, stage: str) -> dict[str, Any]:
-    found = [{"id": a.id, "stage": a.stage, "path": str(a.path), "fingerprint": a.fingerprint} for a in artifacts]
+    parts = [{"id": a.id, "stage": a.stage, "path": str(a.path), "fingerprint": a.fingerprint} for a in artifacts]
     return {
         "stage": stage,
         "recipe": recipe.model_dump(mode="json"),
-        "artifacts": found,
+        "artifacts": parts,
         "workspace": {"path": str(workspace.path), "fingerprint": workspace.fingerprint},
     }
 
@@ -166,7 +165,7 @@ def _ready(folder: Path, rank: int) -> Path:
 
 
 def _await(others: Sequence[subprocess.Popen[bytes]], folder: Path, stage: str) -> None:
-    """Until all are about to join: torch would wait for one that has died as for one that is slow."""
+    """Block until all are about to join: torch would wait for a dead process as for a slow one."""
     for rank, process in enumerate(others, start=1):
         while not _ready(folder, rank).exists():
             if process.poll() is not None:
@@ -182,27 +181,27 @@ def _start(module: str, rank: int, size: int, port: int, job: Path) -> subproces
 
 
 def _stop(others: Sequence[subprocess.Popen[bytes]]) -> None:
-    patience = time.monotonic() + 5  # of all together: they end by themselves when the first has
+    deadline = time.monotonic() + 5  # for all together: they end by themselves when the first has ended
     for process in others:
         try:
-            process.wait(timeout=max(0.0, patience - time.monotonic()))
+            process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _last_words(others: Sequence[subprocess.Popen[bytes]], folder: Path, stage: str) -> str | None:
-    time.sleep(0.5)  # whoever caused it has had time to end
+    time.sleep(0.5)  # for the process that failed to end
     for rank, process in enumerate(others, start=1):
         if process.poll():
             lines = (folder / f"rank-{rank}.log").read_text(errors="replace").strip().splitlines()
-            said = lines[-1] if lines else "it said nothing"
-            return f"{stage}: process {rank} of {len(others) + 1} ended with status {process.returncode}: {said}"
+            last = lines[-1] if lines else "it said nothing"
+            return f"{stage}: process {rank} of {len(others) + 1} ended with status {process.returncode}: {last}"
     return None
 
 
 def die_with_parent() -> None:
-    """End this process when its parent has gone: nobody else would stop it after a SIGKILL of the run."""
+    """End this process when its parent has ended: nothing else would stop it after a SIGKILL of the run."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -214,6 +213,6 @@ def die_with_parent() -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

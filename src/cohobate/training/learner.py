@@ -1,4 +1,4 @@
-"""The module that learns: from a batch to the terms of an objective, whole or sharded over the ranks."""
+"""The module that learns: from a batch to the terms of an objective, in one process or sharded over the ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cohobate.models.token_loss import Terms, TokenLoss, evaluate_in_chunks
 
 
 class Learner(nn.Module):
-    """A causal language model with its loss inside `forward`, since sharded weights are whole only there."""
+    """A causal language model with its loss inside `forward`, since sharded weights are gathered only there."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Learner(nn.Module):
 def sharded(model: Any) -> Learner:
     """A copy of `model` whose weights, gradients and optimizer state are divided among the ranks (FSDP2).
 
-    `model` stays whole, for rollouts and evaluation; `copy_whole` brings it up to date.
+    `model` stays unsharded, for rollouts and evaluation; `copy_full_weights` brings it up to date.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -41,20 +41,20 @@ def sharded(model: Any) -> Learner:
 
 
 @torch.no_grad()
-def copy_whole(learner: Learner, model: Any) -> None:
-    """Give `model` the weights of a sharded learner; every rank must call it."""
-    found = dict(model.named_parameters())
+def copy_full_weights(learner: Learner, model: Any) -> None:
+    """Copy the weights of a sharded learner into `model`; every rank must call it."""
+    parameters = dict(model.named_parameters())
     for name, parameter in learner.model.named_parameters():
-        found[name].copy_(whole(parameter))
+        parameters[name].copy_(full_tensor(parameter))
 
 
-def whole(value: Any) -> Any:
-    """A sharded tensor put together, which every rank must call; anything else as it is."""
+def full_tensor(value: Any) -> Any:
+    """A sharded tensor put together, for which every rank must call this; any other value unchanged."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def like(parameter: torch.Tensor, value: Any) -> Any:
-    """A whole `value` of the parameter's shape, sharded as the parameter is."""
+def shard_like(parameter: torch.Tensor, value: Any) -> Any:
+    """A full tensor of the parameter's shape, sharded as the parameter is; any other value unchanged."""
     mesh = getattr(parameter, "device_mesh", None)
     if mesh is None or not torch.is_tensor(value) or value.shape != parameter.shape:
         return value

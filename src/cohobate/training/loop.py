@@ -2,8 +2,8 @@
 
     for each step: the source's batch (persisted first, where it cost something) -> gradient -> update -> metrics
 
-A run that was killed goes on from its newest snapshot and replays the steps since: the source returns what it
-persisted, all noise is seeded by the step, and on a CPU the weights come out bit for bit as if nothing had happened.
+A run that was killed resumes from its latest snapshot and replays the steps since: the source returns the batches that
+it persisted, all noise is seeded by the step, and on a CPU the weights are the same bit for bit as without the kill.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from cohobate.models.token_loss import Terms, TokenLoss, Tokens, merge
 from cohobate.store import ledger
 from cohobate.store.ledger import LedgerEntry
 from cohobate.training import alarms, snapshots
-from cohobate.training.learner import like, whole
+from cohobate.training.learner import full_tensor, shard_like
 from cohobate.training.metrics import averages, flops_by_model
-from cohobate.training.optimizer import load_whole_state, make_optimizer, whole_state
+from cohobate.training.optimizer import full_state, load_full_state, make_optimizer
+from cohobate.training.snapshots import Snapshot
 from cohobate.training.trainee import Trainee
-from cohobate.training.types import EvaluateAt, Metrics, Progressed, Source
+from cohobate.training.types import EvaluateAt, Metrics, RunState, Source
 
 
 @dataclass
 class Run:
-    """Everything one training run needs; `folder` survives kills and is where it resumes from."""
+    """The parts of one training run; `folder` survives kills, and the run resumes from it."""
 
     trainee: Trainee
     source: Source
@@ -47,63 +48,63 @@ class Run:
         self.student, self.world = self.trainee.student, self.trainee.world
         self.optimizer, self.schedule = make_optimizer(self.trainee.trainable().values(), self.config)
 
-    def train(self) -> Progressed:
-        """Run (or resume) all steps; the student holds the final weights afterwards.
+    def train(self) -> RunState:
+        """Run (or resume) all steps; the student has the final weights afterwards.
 
-        An alarm ends the run with the student of the last snapshot before its signs began, and `alarm` says why.
+        An alarm ends the run with the student of the last snapshot before its first step, and `alarm` has the reason.
         """
         if self.world.first:
-            snapshots.fix_threads(self.folder)
+            snapshots.save_thread_count(self.folder)
         self.world.wait()
-        torch.set_num_threads(snapshots.fixed_threads(self.folder))
-        done = self._restore()
-        self.bar.advance(done.step)
+        torch.set_num_threads(snapshots.load_thread_count(self.folder))
+        state = self._restore()
+        self.bar.advance(state.step)
         try:
-            self._go_on(done)
+            self._take_remaining_steps(state)
         finally:
             self.source.close()
-        self._evaluate(done)
-        return done
+        self._evaluate(state)
+        return state
 
-    def _go_on(self, done: Progressed) -> None:
-        """The steps that are left."""
-        while done.step < self.config.steps:
-            if done.step % self.config.evaluate_every == 0:
-                self._evaluate(done)
-            self.take_step(done)
+    def _take_remaining_steps(self, state: RunState) -> None:
+        while state.step < self.config.steps:
+            if state.step % self.config.evaluate_every == 0:
+                self._evaluate(state)
+            self.take_step(state)
             interrupts.check()
-            alarm = alarms.ring(done.metrics, self.config.alarms)
+            alarm = alarms.check(state.metrics, self.config.alarms)
             if alarm is not None:
-                self._roll_back(done, alarm)
+                self._roll_back(state, alarm)
                 break
-            if done.step % self.config.snapshot_every == 0 and done.step < self.config.steps:
-                self._snapshot(done)
+            if state.step % self.config.snapshot_every == 0 and state.step < self.config.steps:
+                self._snapshot(state)
 
-    def _evaluate(self, done: Progressed) -> None:
+    def _evaluate(self, state: RunState) -> None:
         self.trainee.sync()
         if self.world.first:
-            self.evaluate_at(done.step, done.ledger)
+            self.evaluate_at(state.step, state.ledger)
         self.world.wait()
 
-    def take_step(self, done: Progressed) -> None:
+    def take_step(self, state: RunState) -> None:
+        """One update, which `state` then includes. Raises CohobateError where loss or gradient are not finite."""
         # Dropout and anything else that draws from torch's generator depends on the step alone.
-        torch.manual_seed(self.config.seed * 1_000_003 + done.step)
+        torch.manual_seed(self.config.seed * 1_000_003 + state.step)
         self.trainee.sync()
-        batch = self.source.batch(done.step)
+        batch = self.source.batch(state.step)
         started = time.perf_counter()
         total = self.world.total(sum(len(row.response) for row in batch.rows))
         terms = self.accumulate_gradient(batch.rows, total)
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.trainee.trainable().values(), self.config.clip)).detach()
-        self._refuse_nonfinite(done.step, terms, float(norm))
+        norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.trainee.trainable().values(), self.config.clip)).detach()
+        self._refuse_nonfinite(state.step, terms, float(norm))
         lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = {**batch.seconds, "update": time.perf_counter() - started}
-        done.ledger = ledger.total([*done.ledger, *batch.ledger, self._cost(batch.rows)])
-        done.metrics.append(
+        state.ledger = ledger.total([*state.ledger, *batch.ledger, self._cost(batch.rows)])
+        state.metrics.append(
             {
-                "step": done.step,
+                "step": state.step,
                 **averages(terms, total),
                 "lr": lr,
                 "grad_norm": float(norm),
@@ -111,11 +112,11 @@ class Run:
                 "sequences": self.world.total(len(batch.rows)),
                 **batch.statistics,
                 **{f"seconds_{part}": value for part, value in seconds.items()},
-                **flops_by_model(done.ledger),
+                **flops_by_model(state.ledger),
             }
         )
-        done.step += 1
-        self.bar.advance(1, _note(done.metrics[-1]))
+        state.step += 1
+        self.bar.advance(1, _note(state.metrics[-1]))
 
     def accumulate_gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
@@ -124,13 +125,13 @@ class Run:
         with self.trainee.precision():
             share = not self.trainee.is_sharded and can_share(self.student.model)
         budget, device = self.config.tokens_per_batch, self.student.device
-        made = list(batches(rows, budget, self.student.pad_id, device, share=share))
+        micro_batches = list(batches(rows, budget, self.student.pad_id, device, share=share))
         # Sharded weights are gathered in every pass, so all ranks need the same number of passes, and must agree on it
         # before the first of them.
-        idle = self.world.largest(len(made)) - len(made) if self.trainee.is_sharded else 0
+        idle = self.world.largest(len(micro_batches)) - len(micro_batches) if self.trainee.is_sharded else 0
         scale = (self.world.size if self.trainee.is_sharded else 1) / max(1, total)  # FSDP averages over the ranks
         sums: Terms = {}
-        for batch in made:
+        for batch in micro_batches:
             with self.trainee.precision():
                 terms = learner(batch, self.objective)
             (terms["loss"] * scale).backward()
@@ -142,7 +143,7 @@ class Run:
         return self.world.merge(sums) or {"loss": torch.zeros(())}
 
     def _pass_idly(self, count: int) -> None:
-        """So many passes forward and backward that teach nothing."""
+        """Make `count` passes forward and backward with a loss of 0."""
         pad = self.student.pad_id
         for _ in range(count):
             [batch] = batches([TrainingSequence([pad, pad], 1)], 1, pad, self.student.device)
@@ -162,54 +163,47 @@ class Run:
                 f"{self.stage}.lr (now {self.config.lr:g}) and run again: finished stages are kept"
             )
 
-    def _roll_back(self, done: Progressed, alarm: alarms.Alarm) -> None:
-        """Give the student the weights of the newest snapshot that the alarm does not doubt."""
-        saved = snapshots.newest(self.folder, up_to=alarm.first_step)
+    def _roll_back(self, state: RunState, alarm: alarms.Alarm) -> None:
+        """Load the weights of the latest snapshot before the alarm's first step."""
+        snapshot = snapshots.load_latest(self.folder, up_to=alarm.first_step)
         advice = f"lower {self.stage}.lr (now {self.config.lr:g}), or change {self.stage}.alarms if this is meant"
-        if saved is None:
+        if snapshot is None:
             raise CohobateError(
-                f"{self.stage}: {alarm.reason} at step {done.step}, before there was a good snapshot to go back to; "
+                f"{self.stage}: {alarm.reason} at step {state.step}, before there was a good snapshot to go back to; "
                 f"{advice}"
             )
-        self._load_weights(saved[0]["model"])
-        done.step, done.alarm = saved[1]["step"], alarm.reason
-        progress.say(f"{self.stage}: {alarm.reason}; stopped, and went back to step {done.step}; {advice}")
+        self._load_weights(snapshot.tensors["model"])
+        state.step, state.alarm = snapshot.step, alarm.reason
+        progress.say(f"{self.stage}: {alarm.reason}; stopped, and went back to step {state.step}; {advice}")
 
-    def _restore(self) -> Progressed:
-        saved = snapshots.newest(self.folder)
-        if saved is None:
-            return Progressed()
-        state, facts = saved
-        self._load_weights(state["model"])
-        load_whole_state(self.optimizer, state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        entries = [LedgerEntry(**item) for item in facts["ledger"]]
-        return Progressed(facts["step"], facts["metrics"], entries)
+    def _restore(self) -> RunState:
+        snapshot = snapshots.load_latest(self.folder)
+        if snapshot is None:
+            return RunState()
+        self._load_weights(snapshot.tensors["model"])
+        load_full_state(self.optimizer, snapshot.tensors["optimizer"])
+        self.schedule.load_state_dict(snapshot.tensors["schedule"])
+        return RunState(snapshot.step, snapshot.metrics, snapshot.ledger)
 
-    def _snapshot(self, done: Progressed) -> None:
+    def _snapshot(self, state: RunState) -> None:
         self.source.settle()
         self.world.wait()  # until all ranks have
-        state = {
-            "model": {name: whole(p.detach()) for name, p in self.trainee.trainable().items()},
-            "optimizer": whole_state(self.optimizer),
+        tensors = {
+            "model": {name: full_tensor(p.detach()) for name, p in self.trainee.trainable().items()},
+            "optimizer": full_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
         }
-        facts = {
-            "step": done.step,
-            "metrics": done.metrics,
-            "ledger": [item.as_dict() for item in done.ledger],
-        }
-        # An alarm goes back behind all the steps that it doubts.
+        # An alarm rolls back to before the first of the steps that crossed its limit.
         keep = 2 + self.config.alarms.patience // self.config.snapshot_every
         if self.world.first:
-            snapshots.publish(self.folder, done.step, state, facts, keep)
+            snapshots.save(self.folder, Snapshot(state.step, state.metrics, state.ledger, tensors), keep)
         self.world.wait()
-        self.source.forget(done.step)
+        self.source.forget(state.step)
 
     @torch.no_grad()
     def _load_weights(self, saved: dict[str, torch.Tensor]) -> None:
         for name, parameter in self.trainee.trainable().items():
-            parameter.copy_(like(parameter, saved[name]))
+            parameter.copy_(shard_like(parameter, saved[name]))
 
 
 def _note(metrics: Metrics) -> str:

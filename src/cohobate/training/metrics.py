@@ -1,4 +1,4 @@
-"""What is kept of each step: means over its tokens, compute so far, how much it repeats itself."""
+"""Metrics of a step: means over its tokens, compute so far, repetition in its rollouts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NGRAM = 4
 
 
 def averages(terms: Terms, tokens: int) -> Metrics:
-    """Means of the summed terms over so many tokens; maxima as they are."""
+    """Means of the summed terms over `tokens` tokens; maxima unchanged."""
     return {
         name: float(value) if name.endswith("_max") else float(value) / max(1, tokens) for name, value in terms.items()
     }
@@ -30,14 +30,14 @@ def flops_by_model(entries: list[LedgerEntry]) -> Metrics:
 
 
 def write_table(rows: list[Metrics], path: Path) -> None:
-    """`rows` as Parquet; a column that some rows lack (a replayed step has no rollout time) is null there."""
+    """Write `rows` as Parquet; a column that some rows lack (a replayed step has no rollout time) is null there."""
     import polars as pl
 
     pl.DataFrame(rows, infer_schema_length=None).write_parquet(path, compression="zstd")
 
 
 def repetition(responses: Sequence[Sequence[int]]) -> float:
-    """Share of the 4-grams of token ids, within each response, that it has had before: near 1 in a loop."""
+    """Share of 4-grams of token ids that occurred earlier in the same response: near 1 in a loop."""
     total = repeated = 0
     for ids in responses:
         if len(ids) >= _NGRAM:

@@ -1,4 +1,4 @@
-"""Who samples the student's rollouts: this process, or an engine beside it."""
+"""The samplers of the student's rollouts: this process, or an engine beside it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 
 from cohobate.config import Recipe
 from cohobate.core.errors import CohobateError
-from cohobate.models.sampling import sampler as rollouts
-from cohobate.models.sampling.sampler import Sampled
+from cohobate.models.sampling.sampler import Decoding, Sampled, sample, uniforms
 from cohobate.training.trainee import Trainee
 
-# Gives the responses, in whatever thread it is called.
+# Returns the responses; it may be called in any thread.
 Draw = Callable[[], list[Sampled]]
 
 
@@ -22,20 +21,20 @@ class Sampler(Protocol):
     """Samples from the student."""
 
     def begin(self, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> Draw:
-        """What draws a response to each of `prompts`, at temperature 1; keys name their noise under opd.seed.
+        """A function that draws a response to each of `prompts` at temperature 1.
 
-        The weights are those of this moment, even if it draws while the student learns (which needs opd.overlap). It
-        is called before the next `begin`, and once.
+        keys: the names of their noise under opd.seed. The function draws with the weights of this moment, even while
+        the student learns (which needs opd.overlap). It is called once, before the next `begin`.
         """
         ...
 
     def close(self) -> None:
-        """End what it has started, soon, even while something is drawn."""
+        """End soon what it has started, even while responses are drawn."""
         ...
 
 
 class LocalSampler:
-    """The student's own model, in the precision of its updates; with opd.overlap a copy of it."""
+    """Samples with the student's own model, in the precision of its updates; with opd.overlap, with a copy of it."""
 
     def __init__(self, recipe: Recipe, trainee: Trainee) -> None:
         self.config, self.trainee = recipe.opd, trainee
@@ -48,25 +47,25 @@ class LocalSampler:
 
         def draw() -> list[Sampled]:
             with self.trainee.precision():
-                return rollouts.sample(
+                return sample(
                     model,
                     prompts,
-                    rollouts.Decoding(longest),
-                    rollouts.uniforms(self.config.seed, keys, longest),
+                    Decoding(longest),
+                    uniforms(self.config.seed, keys, longest),
                     eos_ids=student.eos_ids,
                     pad_id=student.pad_id,
-                    done=self._go_on,
+                    done=self._check_open,
                 )
 
         return draw
 
     def close(self) -> None:
-        """What is being drawn ends with an error, at the next row that is done."""
+        """Drawing in another thread ends with an error at the next row that is done."""
         self.closed = True
 
     @torch.no_grad()
     def _copied(self) -> Any:
-        """A model of its own with the student's weights as they are now."""
+        """A second model with the student's present weights."""
         model = self.trainee.student.model
         if self.copy is None:
             self.copy = copy.deepcopy(model)
@@ -75,13 +74,13 @@ class LocalSampler:
                 ours.copy_(theirs)
         return self.copy
 
-    def _go_on(self, rows: int) -> None:
+    def _check_open(self, rows: int) -> None:
         if self.closed:
             raise CohobateError("the rollouts are wanted no more")
 
 
-def sampler(recipe: Recipe, trainee: Trainee) -> Sampler:
-    """That of opd.sampler. Raises EngineError when vLLM is not installed."""
+def build_sampler(recipe: Recipe, trainee: Trainee) -> Sampler:
+    """The sampler that opd.sampler names. Raises EngineError when vLLM is not installed."""
     if recipe.opd.sampler == "local":
         return LocalSampler(recipe, trainee)
     from cohobate.training.vllm_sampler import VllmSampler

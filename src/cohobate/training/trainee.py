@@ -1,7 +1,7 @@
-"""How the student is trained: precision, activation checkpointing, and LoRA adapters (Hu et al. 2021).
+"""The student in training: precision, activation checkpointing, and LoRA adapters (Hu et al. 2021).
 
-LoRA layers are put into the model in place, so rollouts, scoring and updates all see the adapted weights. What is
-published is the merged model, which loads anywhere, and the adapter beside it.
+LoRA layers are put into the model in place, so rollouts, scoring and updates all use the adapted weights. The merged
+model, which loads anywhere, is published with the adapter beside it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from cohobate.config import Training
 from cohobate.core.errors import UserError
 from cohobate.models.loading import LoadedModel, save
 from cohobate.training.distributed import ALONE, World
-from cohobate.training.learner import Learner, copy_whole, sharded
+from cohobate.training.learner import Learner, copy_full_weights, sharded
 
 
 class Trainee:
-    """A student made ready for training with `config`; `base` is the name that its adapter will give to its base.
+    """A student prepared for training with `config`. base: the base model's name in the adapter's configuration.
 
-    The learner is trained, the student rolls out and is evaluated. They share their weights, unless these are sharded
+    The learner is trained; the student rolls out and is evaluated. They share their weights, unless these are sharded
     over the processes of `world`: then `sync` copies them.
+
+    Raises UserError where LoRA is not installed or does not fit the student.
     """
 
     def __init__(
@@ -45,34 +47,34 @@ class Trainee:
     def sync(self) -> None:
         """Bring the student up to date with the learner."""
         if self.is_sharded:
-            copy_whole(self.learner, self.student.model)
+            copy_full_weights(self.learner, self.student.model)
 
     def precision(self) -> AbstractContextManager[Any]:
-        """Where rollouts, forward passes and losses run: bfloat16 products over float32 weights, or plain float32."""
+        """The context of rollouts and updates: bfloat16 products of float32 weights, or plain float32."""
         return torch.autocast(self.student.device.type, dtype=torch.bfloat16) if self._half() else nullcontext()
 
     def publish(self, folder: Path) -> None:
         """Write model/ and, with LoRA, adapter/ below `folder`, in the precision of the products."""
         model = self.student.model
         if self.peft is not None:
-            # Whether the vocabulary was resized would be looked up on the network.
+            # Otherwise peft would ask the network whether the vocabulary was resized.
             self.peft.save_pretrained(folder / "adapter", save_embedding_layers=False)
-            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # a template that nobody has filled in
+            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # an empty template
             model = self.peft.merge_and_unload()
         save(model.bfloat16() if self._half() else model, self.student.tokenizer, folder / "model")
 
     def _half(self) -> bool:
-        chosen = self.config.precision
-        return chosen == "bfloat16" or (chosen == "auto" and self.student.device.type == "cuda")
+        precision = self.config.precision
+        return precision == "bfloat16" or (precision == "auto" and self.student.device.type == "cuda")
 
 
 @torch.no_grad()
-def whole_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def full_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Copies of the weights of `model` on the CPU in `dtype`, by the names that its checkpoint has.
 
-    What LoRA adapters add is in them; a tensor that has two names, as a tied output layer, is there once.
+    LoRA adapters are merged into them; a tensor with two names, such as a tied output layer, has one.
     """
-    found: dict[str, torch.Tensor] = {}
+    weights: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
         if ".lora_" in name:
             continue
@@ -80,8 +82,8 @@ def whole_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         if name.endswith(".base_layer.weight"):
             layer = model.get_submodule(name.removesuffix(".base_layer.weight"))
             value = parameter + layer.get_delta_weight("default").to(parameter.dtype)
-        found[name.replace(".base_layer.", ".")] = value.detach().to("cpu", dtype, copy=True).contiguous()
-    return found
+        weights[name.replace(".base_layer.", ".")] = value.detach().to("cpu", dtype, copy=True).contiguous()
+    return weights
 
 
 def _with_lora(model: Any, config: Training, base: str) -> Any:
@@ -103,7 +105,7 @@ def _with_lora(model: Any, config: Training, base: str) -> Any:
     )
     try:
         with warnings.catch_warnings():
-            # Of names that transformers deprecates, and of the base's name, which is set to the recipe's below.
+            # Of names that transformers deprecates, and of the base's name, which is set below.
             warnings.simplefilter("ignore")
             adapted = peft.get_peft_model(model, settings)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What travels between the training loop and its sources: rollouts, batches, progress."""
+"""The types that travel between the training loop and its sources: rollouts, batches, the state of a run."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class Source(ABC):
 
 
 @dataclass
-class Progressed:
-    """How far a run has come: steps done, the metrics of each, the ledger so far; why it ended early, if it did."""
+class RunState:
+    """The steps that a run has taken, the metrics of each, the ledger so far; alarm: why it ended early, if it did."""
 
     step: int = 0
     metrics: list[Metrics] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Evaluation points during training: accuracy on the validation split against the compute spent so far."""
+"""Validation during training: accuracy on the validation split against the compute spent so far."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cohobate.training.metrics import flops_by_model
 
 
 @dataclass
-class Points:
-    """Measures the student at some steps. A point that is on disk is not measured again."""
+class Validation:
+    """Measures the student at some steps, each as a point on disk that is not measured again."""
 
     student: LoadedModel
     prompt_format: PromptFormat
@@ -42,15 +42,15 @@ class Points:
         stage: str,
         max_tokens: int,
         verifier: Verification,
-    ) -> Points:
-        """Points on the first `evaluate_questions` of the validation split of `questions`."""
+    ) -> Validation:
+        """Validation on the first `evaluate_questions` of the validation split in the artifact's folder `questions`."""
         frame = pl.read_parquet(questions / "questions.parquet")
         chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
         temperature = config.evaluate_temperature
         return cls(student, prompt_format, chosen, folder / "points", stage, max_tokens, verifier, temperature)
 
     def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
-        """Measure at `step`, after the work in `spent`."""
+        """Measure the student at `step`, after the work in `spent`."""
         path = self.folder / f"step-{step:06d}.json"
         if path.exists() or self.questions.is_empty():
             return
@@ -73,10 +73,10 @@ class Points:
         write_json_atomic(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
 
     def _mark(self, step: int) -> str:
-        """Who asks the judge: this point of this build, in whose folder the points lie."""
+        """The name under which this point of this build asks the judge."""
         return f"points/{self.folder.parent.parent.name}/{step}"
 
-    def collected(self) -> tuple[list[dict[str, Any]], list[LedgerEntry]]:
-        """All points in order of steps, and what measuring them cost."""
+    def points(self) -> tuple[list[dict[str, Any]], list[LedgerEntry]]:
+        """All points in order of steps, and the ledger's entries for measuring them."""
         saved = [read_json(path) for path in sorted(self.folder.glob("step-*.json"))]
         return [s["point"] for s in saved], [LedgerEntry(**item) for s in saved for item in s["ledger"]]

@@ -1,8 +1,8 @@
 """The student's rollouts from a vLLM engine beside this process, which gets the trainer's weights before each batch.
 
-The weights go through a file in shared memory, where there is some, which the engine copies into its own: nothing is
-written to a disk. Its log-probabilities are those of the policy that sampled: what they differ from the trainer's, by
-rounding or precision, the importance weights correct.
+The weights go through a file, in shared memory where there is some, from which the engine copies them. The engine's
+log-probabilities are those of the policy that sampled. Importance weights correct their difference from the trainer's,
+which comes from rounding or precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cohobate.models.sampling.sampler import Sampled
 from cohobate.models.torch_setup import threads
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.process import VllmProcess
-from cohobate.training.trainee import Trainee, whole_weights
+from cohobate.training.trainee import Trainee, full_weights
 
 _SHARED = Path("/dev/shm")
 _RUNNING = 256  # responses that are generated at a time
@@ -35,7 +35,7 @@ _STOPPED = "vLLM stopped in the middle of the rollouts: {}; what is logged is ke
 
 
 class VllmSampler:
-    """Samples from `trainee` as it is at each `begin`. The engine starts with the first, and ends at `close`."""
+    """Samples from `trainee` as it is at each `begin`. The engine starts at the first `begin` and ends at `close`."""
 
     def __init__(self, recipe: Recipe, trainee: Trainee) -> None:
         self.recipe, self.trainee, self.settings = recipe, trainee, recipe.opd.vllm
@@ -62,26 +62,26 @@ class VllmSampler:
                 "stop_token_ids": list(self.trainee.student.eos_ids),
             }
             process.send({"key": str(number), "ids": list(prompt), "sampling": sampling})
-        found: dict[int, Sampled] = {}
-        while len(found) < len(prompts):
+        responses: dict[int, Sampled] = {}
+        while len(responses) < len(prompts):
             for message in _receive(process):
                 for row in message["done"]:
-                    found[int(row["key"])] = Sampled(row["ids"], row["logprobs"], row["finish_reason"])
+                    responses[int(row["key"])] = Sampled(row["ids"], row["logprobs"], row["finish_reason"])
         if self._sleeps:
             self._order({"sleep": True})
-        return [found[number] for number in range(len(prompts))]
+        return [responses[number] for number in range(len(prompts))]
 
     def sync(self) -> None:
-        """Give the engine the weights of the student as they are now."""
+        """Copy the student's present weights to the engine."""
         self._process = self._process or self._start()
         started = time.perf_counter()
         assert self.weights_folder is not None
         folder = Path(self.weights_folder.name)
         dtype = getattr(torch, install.engine_arguments(self.settings, self.install)["dtype"])
         with replacing(folder / WEIGHTS) as temporary:
-            save_file(whole_weights(self.trainee.student.model, dtype), temporary)
+            save_file(full_weights(self.trainee.student.model, dtype), temporary)
         self._order({"weights": str(folder)})
-        (folder / WEIGHTS).unlink()  # what a killed run leaves in memory, nobody would free
+        (folder / WEIGHTS).unlink()  # shared memory is not freed when a run is killed
         self.sync_seconds = time.perf_counter() - started
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class VllmSampler:
         return process
 
     def _order(self, order: dict[str, Any]) -> None:
-        """Send what is no request, and wait until it is done."""
+        """Send an order that is no request, and wait until it is carried out."""
         assert self._process is not None
         self._process.send(order)
         _receive(self._process)

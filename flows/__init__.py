@@ -1,4 +1,4 @@
-"""The flows: what runs in which order, and nothing else."""
+"""The flows: the order of the stages, and nothing else."""
 
 import os
 

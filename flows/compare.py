@@ -30,7 +30,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
 
 @cohobate_flow()
 def compare(recipe: Recipe | str = "compare") -> list[Artifact]:
-    """Run the comparison of the recipe (its name, its path, or the whole of it)."""
+    """Run the comparison of the recipe, given by its name, its path, or in full."""
     return run_recipe(pipeline, recipe)
 
 

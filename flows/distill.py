@@ -24,7 +24,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
 
 @cohobate_flow()
 def distill(recipe: Recipe | str = "arithmetic", until: StageName = "report") -> list[Artifact]:
-    """Run the recipe (its name, its path, or the whole of it) up to and including the stage `until`."""
+    """Run the recipe, given by its name, its path, or in full, up to and including the stage `until`."""
     return run_recipe(pipeline, recipe, until)
 
 

@@ -1,4 +1,4 @@
-"""Every night: rebuild what changed, and promote what came out if it is not worse: the deployment `nightly`."""
+"""A nightly run: rebuild what changed, and promote the result if it is not worse: the deployment `nightly`."""
 
 from cohobate.config import Recipe
 from cohobate.store.artifacts import Artifact

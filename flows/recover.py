@@ -56,7 +56,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
 
 @cohobate_flow()
 def recover(recipe: Recipe | str = "handbook") -> list[Artifact]:
-    """Run the recipe (its name, its path, or the whole of it)."""
+    """Run the recipe, given by its name, its path, or in full."""
     return run_recipe(pipeline, recipe)
 
 

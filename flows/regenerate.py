@@ -1,4 +1,4 @@
-"""The questions of a dataset asked of another teacher, and the two compared: the deployment `regenerate`."""
+"""A dataset from the same questions by another teacher, compared with the old one: the deployment `regenerate`."""
 
 from collections.abc import Iterator
 

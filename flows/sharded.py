@@ -1,4 +1,4 @@
-"""Triples by many machines: a Ray cluster shares the requests to the teacher, and the answers become the triples.
+"""Triples by many machines: a Ray cluster shares the requests to the teacher, and the responses become the triples.
 
 RAY_ADDRESS=ray://head:10001 python -m flows.sharded RECIPE     # without it, a cluster of this machine
 
@@ -18,7 +18,7 @@ from tasks.stages import ask_in_shards, write_questions, write_triples
 
 
 def pipeline(recipe: Recipe, shards: int) -> Iterator[Artifact]:
-    """Questions, the shards of their answers, triples."""
+    """The questions, then the triples, whose responses the shards have stored before."""
     yield (questions := write_questions(recipe))
     ask_in_shards(recipe, questions, shards)
     yield write_triples(recipe, questions)
@@ -26,7 +26,7 @@ def pipeline(recipe: Recipe, shards: int) -> Iterator[Artifact]:
 
 @cohobate_flow(task_runner=RayTaskRunner(address=os.environ.get("RAY_ADDRESS")))
 def sharded(recipe: Recipe | str = "arithmetic", until: StageName = "triples", shards: int = 4) -> list[Artifact]:
-    """Write the recipe's questions and triples, with the teacher asked in so many shards at a time."""
+    """Write the recipe's questions and triples; as many shards as given ask the teacher at the same time."""
     return run_recipe(lambda chosen: pipeline(chosen, shards), recipe, until)
 
 

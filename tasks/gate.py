@@ -1,4 +1,4 @@
-"""The gate as a task: new artifacts take the place of the promoted ones, or the run fails and says why."""
+"""The gate as a task: new artifacts replace the promoted ones, or the run fails with the reasons."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def pass_gate(
 
 
 def _page(recipe: Recipe, artifacts: Sequence[Artifact], decision: Decision, verdict: str) -> str:
-    """Verdict first, then its reasons, then what is promoted and what this run made."""
+    """The verdict, its reasons, the promoted artifacts, and the new artifacts of this run."""
     lines = [f"## {recipe.name}: {verdict}", ""]
     lines += [f"- **{reason}**" for reason in decision.objections] + [f"- {line}" for line in decision.remarks]
     if decision.objections:
@@ -52,8 +52,8 @@ def _page(recipe: Recipe, artifacts: Sequence[Artifact], decision: Decision, ver
         lines += ["", f"    cohobate promote {artifacts[-1].id}"]
     if pointer := promotion.promoted(recipe.name):
         lines += ["", "### Promoted", "", *table(["stage", "artifact"], list(pointer.artifacts.items()))]
-    made = [artifact.id for artifact in artifacts if not artifact.cached]
-    lines += ["", f"Made by this run: {', '.join(f'`{name}`' for name in made) or 'nothing, all of it was stored'}."]
+    new = [artifact.id for artifact in artifacts if not artifact.cached]
+    lines += ["", f"Made by this run: {', '.join(f'`{name}`' for name in new) or 'nothing, all of it was stored'}."]
     return "\n".join(lines)
 
 

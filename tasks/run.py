@@ -1,6 +1,7 @@
-"""From the command line or a deployment to a flow and back: recipe, run record, signals, exit codes.
+"""The frame of every flow, on the command line and in a deployment: recipe, run record, signals, exit codes.
 
-0 done; 2 a user's mistake; 3 refused by the gate; 130 interrupted and 1 failed, both resumable with `cohobate resume`.
+Exit codes: 0 done; 2 a user's mistake; 3 refused by the gate; 130 interrupted and 1 failed, both resumable with
+`cohobate resume`.
 """
 
 import argparse
@@ -122,7 +123,7 @@ def _ending(record: runs.RunRecord) -> Iterator[None]:
 
 
 def _print_results(finished: Sequence[Artifact]) -> None:
-    """How good each model is, and where to read on."""
+    """Print the scores of each model, the findings of an experiment, and the path of each page."""
     if finished and finished[-1].stage == "comparison":
         print_comparison(finished[-1], as_json=context.current().as_json)
         return

@@ -1,4 +1,4 @@
-"""Where the Prefect server is, and the environment of it, its worker and its runs.
+"""The URL of the Prefect server, and the environment of server, worker and runs.
 
 Imports no Prefect, which reads the environment when it is imported.
 """

@@ -9,6 +9,6 @@ if TYPE_CHECKING:
 
 
 def counts(values: pl.Series) -> dict[str, int]:
-    """How often each value occurs, the most frequent first; nulls are not counted."""
+    """The number of occurrences of each value, the most frequent first; nulls are not counted."""
     table = values.drop_nulls().value_counts(name="n")
     return dict(table.sort("n", values.name, descending=[True, False]).iter_rows())

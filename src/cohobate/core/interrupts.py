@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM: the one module that installs their handlers and knows whether one came.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be: in an import whose author wrote a bare `except`,
-in a finaliser, in a wait that turns it into an ordinary error. The run would then go on as if nobody had stopped it.
+in a finaliser, in a wait that turns it into an ordinary error. The run would then go on as if no interrupt had come.
 Within `remembered()` an interrupt acts as before and is remembered; work that takes long calls `check()` at each of its
 steps, which acts on it once more.
 """

@@ -95,7 +95,7 @@ Build = Callable[[Workspace], Outcome]
 
 
 class NotInStoreError(CohobateError):
-    """An artifact is not in the store, and the context says `lookup_only`."""
+    """An artifact is not in the store, and the context is `lookup_only`."""
 
 
 class Store:
@@ -249,7 +249,7 @@ class _Job:
     def _workspace(self) -> Workspace:
         """The folder to build in, with whatever an earlier attempt left there."""
         partial = self.folder.with_name(f"{self.folder.name}.partial")
-        if self.folder.exists():  # killed between the rename and the manifest, or somebody deleted that
+        if self.folder.exists():  # killed between the rename and the manifest, or the manifest was deleted
             progress.say(f"{self.folder / MANIFEST} is missing; {self.artifact_id} is built again")
             shutil.rmtree(partial, ignore_errors=True)
             self.folder.rename(partial)

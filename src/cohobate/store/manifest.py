@@ -42,7 +42,7 @@ class Parent(BaseModel):
 
 
 Metrics = dict[str, Any]
-"""Named JSON values that a stage says of its result."""
+"""Named JSON values: the measurements that a stage reports of its result."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The promotion pointer: the artifacts of a recipe that others should use. Never a copy.
 
-    data/promoted/<recipe>.json    written whole or not at all
+    data/promoted/<recipe>.json    written atomically
 
 New artifacts replace the promoted ones only through the gate (datasets/gate), or by hand.
 """
@@ -65,7 +65,7 @@ def promote_lineage(store: Store, artifact: Artifact, why: str) -> Promotion:
 
 
 def lineage(store: Store, artifact: Artifact) -> list[Artifact]:
-    """The artifact and all that it was made from, as far as it is still stored: itself first."""
+    """The artifact and its ancestors, as far as they are still stored: itself first."""
     stored = {each.fingerprint: each for each in store.all()}
     ancestors, queue = {artifact.fingerprint: artifact}, [artifact]
     while queue:

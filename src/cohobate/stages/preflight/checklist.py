@@ -108,7 +108,7 @@ def run(checks: Sequence[Check], scope: Scope) -> list[Finding]:
 def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
     """Raise the first failed check as a UserError; a stage calls this before it spends anything.
 
-    No endpoint and no engine is asked: the first answers show whether it will do.
+    Sends no request and starts no engine: the stage's own first answers show whether those work.
     """
     for finding in check(recipe, roles, ask=False):
         if not finding.passed:

@@ -1,4 +1,4 @@
-"""What a check of a preflight gets and returns: the scope of all checks, and a finding, perhaps with a loaded value."""
+"""Input and output of a preflight check: the scope of all checks, and a finding, perhaps with a loaded value."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Scope:
         return self.asks_server() and self.reads_teacher()
 
     def judge(self) -> Judge | None:
-        """The judge that verifies, if it may be asked."""
+        """The judge that verifies, if requests are allowed."""
         verifier = self.recipe.triples.verifier
         return verifier.judge if verifier.name == "judge" and self.ask else None
 

@@ -120,8 +120,8 @@ def test_an_engine_that_dies_is_one_sentence_and_what_it_answered_is_kept(engine
         for batch in engine.answer(samples):
             kept += batch
             if len(kept) >= 5:
-                assert engine.worker is not None
-                engine.worker.group.process.kill()
+                assert engine.process is not None
+                engine.process.group.process.kill()
     kept += engine.stop()
     assert "\n" not in str(caught.value) and 5 <= len(kept) < len(samples)
     assert len({item.key for item in kept if isinstance(item, Response)}) == len(kept)

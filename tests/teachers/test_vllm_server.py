@@ -183,16 +183,16 @@ nanobind: leaked 2 instances!
 """
 
 
-def test_the_last_words_are_the_cause(tmp_path: Path) -> None:
+def test_the_last_error_of_the_log_is_the_cause(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(LOG)
-    assert install.last_words(log) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert install.last_error(log) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
     assert install.cause("RuntimeError: Engine core initialization failed. See above", log).startswith("torch.OutOf")
     assert install.cause("ValueError: no such\n model", log) == "ValueError: no such model"
     log.write_text("p.ValidationError: 1 validation error for ModelConfig\n  Value error, too long\n    see the docs\n")
-    assert install.last_words(log) == "p.ValidationError: 1 validation error for ModelConfig Value error, too long"
+    assert install.last_error(log) == "p.ValidationError: 1 validation error for ModelConfig Value error, too long"
     log.write_text("vllm: error: unrecognized arguments: --x\n\n")
-    assert install.last_words(log) == "vllm: error: unrecognized arguments: --x"
-    assert install.last_words(tmp_path / "none") == "it said nothing"
+    assert install.last_error(log) == "vllm: error: unrecognized arguments: --x"
+    assert install.last_error(tmp_path / "none") == "it said nothing"
     log.write_text(LOG.splitlines()[0])
-    assert install.still_starting(20.4, log) == "vLLM has been starting for 20 s: Route: /ping, Methods: GET"
+    assert install.startup_status(20.4, log) == "vLLM has been starting for 20 s: Route: /ping, Methods: GET"

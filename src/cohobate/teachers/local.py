@@ -15,10 +15,10 @@ from cohobate.teachers.base import Request, Response
 
 
 class LocalTeacher:
-    """Answers in batches of fixed make-up.
+    """Generates in batches whose members depend on the requests alone.
 
     Requests are ordered by prompt length and key and cut into batches of `batch_size`. When a run is killed after
-    some batches, the rest of the requests fall into the same batches again, so the numbers come out the same to the
+    some batches, the rest of the requests fall into the same batches again, so that the results are the same to the
     last bit.
     """
 
@@ -28,13 +28,13 @@ class LocalTeacher:
         self.model, self.batch_size = model, batch_size
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
-        requests = list(requests)  # each is made when it is looked at
+        requests = list(requests)  # each is built when it is accessed
         prompts = {request.key: self._prompt(request) for request in requests}
         order = sorted(requests, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))
         for decoding_key, group in groupby(order, _decoding_key):
-            same = list(group)
-            for at in range(0, len(same), self.batch_size):
-                batch = same[at : at + self.batch_size]
+            alike = list(group)
+            for start in range(0, len(alike), self.batch_size):
+                batch = alike[start : start + self.batch_size]
                 yield self._batch(batch, [prompts[r.key] for r in batch], decoding_key)
 
     def stop(self) -> list[Response]:

@@ -131,13 +131,13 @@ def _receive(process: VllmProcess) -> list[dict[str, Any]]:
         if "fatal" in message or message.get("failed"):
             raise CohobateError(_STOPPED.format(_why(message, process)))
     if process.ended:
-        raise CohobateError(_STOPPED.format(process.why()))
+        raise CohobateError(_STOPPED.format(process.end_reason()))
     return messages
 
 
 def _why(message: dict[str, Any], process: VllmProcess) -> str:
     if "fatal" in message:
-        return process.why(message["fatal"])
+        return process.end_reason(message["fatal"])
     return " ".join(str(message["failed"][0]["message"]).split())[:300]
 
 

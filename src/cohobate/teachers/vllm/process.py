@@ -1,4 +1,4 @@
-"""An engine of vLLM in a process beside this one: lines of JSON go in and come out (see vllm_worker.py)."""
+"""An engine of vLLM in a process beside this one: lines of JSON go in and come out (see worker.py)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 from cohobate.core.errors import EngineError
 from cohobate.core.processes import Group
 from cohobate.core.progress import say
-from cohobate.teachers.vllm import install as vllm
+from cohobate.teachers.vllm import install
 
 _WORKER = Path(__file__).with_name("worker.py")
-_NEWS_SECONDS = 20.0
+_STATUS_SECONDS = 20.0
 
 
 class VllmProcess:
@@ -24,22 +24,21 @@ class VllmProcess:
 
     def __init__(
         self,
-        install: vllm.Install,
+        vllm: install.Install,
         threads: int,
         arguments: dict[str, Any],
         log: Path,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
-        command = [str(install.python), "-u", str(_WORKER)]
-        variables = {**install.environment(threads), **(environment or {})}
+        command = [str(vllm.python), "-u", str(_WORKER)]
+        variables = {**vllm.environment(threads), **(environment or {})}
         self.group = Group(command, env=variables, log=log, piped=True)
         assert self.group.process.stdin and self.group.process.stdout
         self._in, self._out = self.group.process.stdin, self.group.process.stdout
-        self._begun, self.ended = b"", False
-        given = {name: value for name, value in arguments.items() if value is not None}
+        self._partial_line, self.ended = b"", False
         try:
-            self.send(given)
+            self.send({name: value for name, value in arguments.items() if value is not None})
             self._wait_until_ready()
         except BaseException:
             self.group.kill()
@@ -50,10 +49,10 @@ class VllmProcess:
             self._in.write(json.dumps(message).encode() + b"\n")
             self._in.flush()
         except BrokenPipeError:
-            pass  # it has ended, as `receive` will say
+            pass  # the engine has ended, as `receive` will show
 
     def receive(self, seconds: float | None = None) -> list[dict[str, Any]]:
-        """What has come, at least one message unless `seconds` pass or the engine has ended."""
+        """The messages that have come, at least one unless `seconds` pass or the engine has ended."""
         deadline = None if seconds is None else time.monotonic() + seconds
         lines: list[bytes] = []
         while not lines and not self.ended:
@@ -62,29 +61,31 @@ class VllmProcess:
                 break
             chunk = os.read(self._out.fileno(), 1 << 20)
             self.ended = not chunk
-            *lines, self._begun = (self._begun + chunk).split(b"\n")
+            *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def rest(self) -> Iterator[dict[str, Any]]:
-        """What a killed engine has left in the pipe."""
+    def remaining(self) -> Iterator[dict[str, Any]]:
+        """The messages that a killed engine has left in the pipe."""
         while not self.ended:
             yield from self.receive()
         self._out.close()
 
-    def why(self, said: str = "") -> str:
-        """Why the engine ended, for a person; `said` is what it said itself."""
-        code = self.group.process.wait() if self.ended and not said else 0
-        killed = f"killed by signal {-code}, as for lack of memory" if code < 0 else ""
-        return f"{killed or vllm.cause(said, self.log)} (log: {self.log})"
+    def end_reason(self, message: str = "") -> str:
+        """The reason why the engine ended, for the user; `message` is the engine's own, if it sent one."""
+        code = self.group.process.wait() if self.ended and not message else 0
+        signal = f"killed by signal {-code}, as for lack of memory" if code < 0 else ""
+        return f"{signal or install.cause(message, self.log)} (log: {self.log})"
 
     def _wait_until_ready(self) -> None:
         began = time.monotonic()
         while True:
-            messages = self.receive(_NEWS_SECONDS)
+            messages = self.receive(_STATUS_SECONDS)
             waited = time.monotonic() - began
             if messages and "ready" in messages[0]:
                 say(f"vLLM is ready after {waited:.0f} s")
                 return
             if messages or self.ended:
-                raise EngineError(vllm.DOES_NOT_START.format(self.why(messages[0]["fatal"] if messages else "")))
-            say(vllm.still_starting(waited, self.log))
+                raise EngineError(
+                    install.DOES_NOT_START.format(self.end_reason(messages[0]["fatal"] if messages else ""))
+                )
+            say(install.startup_status(waited, self.log))

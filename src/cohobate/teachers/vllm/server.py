@@ -1,6 +1,6 @@
-"""`vllm serve` for the teacher of a recipe: started, waited for, and stopped with all that it started.
+"""`vllm serve` for the teacher of a recipe: started, waited for, and stopped with all its processes.
 
-A server that scores rollouts runs as long as a stage does; when it falls, it is started again at the same address.
+A server that scores rollouts runs as long as a stage does; when it crashes, it is started again at the same address.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from cohobate.core.processes import Group
 from cohobate.core.progress import say
 from cohobate.models.loading import model_path
 from cohobate.models.torch_setup import threads
-from cohobate.teachers.vllm import install as vllm
+from cohobate.teachers.vllm import install
 
 _POLL_SECONDS = 0.25
-_NEWS_SECONDS = 20.0
+_STATUS_SECONDS = 20.0
 _RESTARTS = 3
 # vLLM's own limit, and how many logits (tokens x vocabulary) it may hold of prompts that it scores: 1 GiB of float32.
 _LOGPROBS = 20
@@ -39,7 +39,7 @@ _LOGITS = 2**28
 
 @dataclass(frozen=True)
 class Serving:
-    """A server that answers. `url` is what teacher.base_url wants, `model` what teacher.model wants."""
+    """A server that is ready. `url` is for teacher.base_url, `model` for teacher.model."""
 
     url: str
     model: str
@@ -49,7 +49,7 @@ class Serving:
     def check(self) -> None:
         """Raises EngineError when it has ended."""
         if self.group.ended:
-            raise EngineError(f"vllm serve ended: {vllm.last_words(self.log)} (log: {self.log})")
+            raise EngineError(f"vllm serve ended: {install.last_error(self.log)} (log: {self.log})")
 
 
 @contextmanager
@@ -58,19 +58,19 @@ def serving(
 ) -> Iterator[Serving]:
     """`vllm serve` with the teacher of `recipe`, ready to answer, for as long as the block runs.
 
-    It listens at `port`; else, if the teacher is an endpoint on this machine, where its base_url says; else at a free
-    one. Where teacher.api_key_env names a variable that is set, the server asks for that key. However this process
+    It listens at `port`; else, if the teacher is an endpoint on this machine, at the port of its base_url; else at a
+    free one. Where teacher.api_key_env names a variable that is set, the server asks for that key. However this process
     ends, the server ends with it. Raises EngineError when it does not start, or `ending` is set before it has.
     """
-    install = vllm.find()
+    vllm = install.find()
     number = _free_port(host, port if port is not None else _port_of(recipe))
-    log = vllm.new_log("vllm-serve")
-    command = [*install.command, *arguments(recipe, install, host, number)]
-    environment = install.environment(threads(recipe.runtime))
+    log = install.new_log("vllm-serve")
+    command = [*vllm.command, *arguments(recipe, vllm, host, number)]
+    environment = vllm.environment(threads(recipe.runtime))
     key = os.environ.get(recipe.teacher.api_key_env or "")
     if key:
-        environment["VLLM_API_KEY"] = key  # on the command line everybody could read it
-    say(f"starting vllm serve {install.version} with {recipe.teacher.model} at port {number} (log: {log})")
+        environment["VLLM_API_KEY"] = key  # every user could read it on the command line
+    say(f"starting vllm serve {vllm.version} with {recipe.teacher.model} at port {number} (log: {log})")
     with Group(command, env=environment, log=log) as group:
         served = Serving(f"http://{host}:{number}/v1", recipe.teacher.model, log, group)
         _wait_until_healthy(served, ending or threading.Event())
@@ -79,33 +79,33 @@ def serving(
 
 @contextmanager
 def scoring_server(recipe: Recipe) -> Iterator[Recipe]:
-    """`recipe` with the address of a server that scores: that which it names, or one that runs while the block does.
+    """`recipe` with the address of a server that scores: its own, or one that runs as long as the block.
 
-    Our own is started again when it falls, at most 3 times; who asks it meanwhile waits.
+    The latter is started again when it crashes, at most 3 times; requests wait meanwhile.
     """
     if recipe.teacher.base_urls:
         yield recipe
         return
     with serving(recipe) as served:
         ending = threading.Event()
-        keeper = context.thread(partial(_keep, recipe, served, ending), "vllm-serve")
-        keeper.start()
+        restarter = context.thread(partial(_restart, recipe, served, ending), "vllm-serve")
+        restarter.start()
         try:
             where = f"recipe {recipe.name}, scored by {served.url}"
             yield changed(recipe, {"teacher": {"base_url": served.url}}, where)
         finally:
             ending.set()
-            keeper.join()
+            restarter.join()
 
 
-def _keep(recipe: Recipe, served: Serving, ending: threading.Event) -> None:
+def _restart(recipe: Recipe, served: Serving, ending: threading.Event) -> None:
     port = urlsplit(served.url).port
     with ExitStack() as stack:
         for _ in range(_RESTARTS):
             while not served.group.ended:
                 if ending.wait(_POLL_SECONDS):
                     return
-            say(f"vllm serve ended ({vllm.last_words(served.log)}; log: {served.log}); starting it again")
+            say(f"vllm serve ended ({install.last_error(served.log)}; log: {served.log}); starting it again")
             try:
                 served = stack.enter_context(serving(recipe, port=port, ending=ending))
             except EngineError as error:
@@ -120,23 +120,23 @@ def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
     interrupts.install(*interrupts.SIGNALS)
     with suppress(KeyboardInterrupt), serving(recipe, host=host, port=port) as served:
         print(served.url, flush=True)
-        asked = f"teacher.kind=endpoint --set teacher.model={served.model}", "opd.steps=0"
+        generates = f"teacher.kind=endpoint --set teacher.model={served.model}", "opd.steps=0"
         scores = "teacher.scoring=server", f"opd.objective={Opd.served()[0]}"
-        first, last = scores if recipe.served_scores and recipe.teacher.is_folder else asked
+        first, last = scores if recipe.served_scores and recipe.teacher.is_folder else generates
         say(f"Ctrl+C stops it; any recipe asks it with --set {first} --set teacher.base_url={served.url} --set {last}")
         while True:
             served.check()
             time.sleep(_POLL_SECONDS)
 
 
-def arguments(recipe: Recipe, install: vllm.Install, host: str, port: int) -> list[str]:
+def arguments(recipe: Recipe, vllm: install.Install, host: str, port: int) -> list[str]:
     """The arguments of `vllm` that serve the teacher of `recipe`."""
     chosen = {
-        **vllm.engine_arguments(recipe.teacher, install),
+        **install.engine_arguments(recipe.teacher, vllm),
         "served_model_name": recipe.teacher.model,
         "host": host,
         "port": port,
-        "uvicorn_log_level": "warning",  # a line a request would bury what matters
+        "uvicorn_log_level": "warning",  # one line per request would bury the rest
         **(_scoring_arguments(recipe) if recipe.served_scores else {}),
     }
     flags = []
@@ -147,10 +147,10 @@ def arguments(recipe: Recipe, install: vllm.Install, host: str, port: int) -> li
 
 
 def _scoring_arguments(recipe: Recipe) -> dict[str, Any]:
-    """What a server needs to score prompts: it computes the logits of each of their tokens."""
+    """The arguments of a server that scores prompts: it computes the logits of each of their tokens."""
     tokens = max(256, min(8192, _LOGITS // _vocabulary(recipe)))
     return {
-        "no_enable_prefix_caching": True,  # what is taken from the cache has no log-probabilities
+        "no_enable_prefix_caching": True,  # cached tokens have no log-probabilities
         "max_num_batched_tokens": tokens,
         "max_num_seqs": min(256, tokens),
         "max_logprobs": max(_LOGPROBS, recipe.sft.teacher_top_k, recipe.opd.teacher_top_k),
@@ -159,7 +159,7 @@ def _scoring_arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def _vocabulary(recipe: Recipe) -> int:
-    """Rows of the teacher's output layer; of a model that is not here, as many as the largest have."""
+    """Rows of the teacher's output layer; of a model that is not on this machine, as many as the largest have."""
     try:
         config = json.loads((model_path(recipe.teacher.model) / "config.json").read_text(encoding="utf-8"))
     except ModelError:
@@ -188,7 +188,7 @@ def _port_of(recipe: Recipe) -> int | None:
 
 
 def _free_port(host: str, port: int | None) -> int:
-    """`port`, if nobody listens there; without one, one that is free."""
+    """`port`, if nothing listens there; without it, a free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -196,19 +196,19 @@ def _free_port(host: str, port: int | None) -> int:
         except OSError as error:
             reason = error.strerror or str(error)
             raise EngineError(f"nothing can listen at {host}:{port} ({reason}); give another --port") from None
-        found: int = probe.getsockname()[1]
-        return found
+        free: int = probe.getsockname()[1]
+        return free
 
 
 def _wait_until_healthy(served: Serving, ending: threading.Event) -> None:
-    began = said = time.monotonic()
+    began = reported = time.monotonic()
     while not _healthy(served.url):
         if served.group.ended:
-            raise EngineError(vllm.DOES_NOT_START.format(f"{vllm.last_words(served.log)} (log: {served.log})"))
+            raise EngineError(install.DOES_NOT_START.format(f"{install.last_error(served.log)} (log: {served.log})"))
         now = time.monotonic()
-        if now - said >= _NEWS_SECONDS:
-            said = now
-            say(vllm.still_starting(now - began, served.log))
+        if now - reported >= _STATUS_SECONDS:
+            reported = now
+            say(install.startup_status(now - began, served.log))
         if ending.wait(_POLL_SECONDS):
             raise EngineError("vllm serve was not waited for any longer")
     say(f"{served.model} answers at {served.url} after {time.monotonic() - began:.0f} s")

@@ -15,90 +15,91 @@ from cohobate.core.errors import EngineError, TeacherError
 from cohobate.core.progress import say
 from cohobate.models.chat_template import conversation_ids, decode
 from cohobate.models.loading import outline
-from cohobate.teachers.base import Failure, Request, Response
+from cohobate.teachers.base import Batch, Failure, Request, Response
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.process import VllmProcess
 
-_AHEAD = 2  # requests in the engine for each that it computes: the next ones are there when some end
+_AHEAD = 2  # requests in the engine for each that it computes: when one ends, the next is there already
 _LONGEST_MESSAGE = 300
-_STOPPED = "vLLM stopped in the middle: {}; what it answered is kept, so run again"
-
-Batch = list[Response | Failure]
+_STOPPED = "vLLM stopped in the middle: {}; its responses are stored, so run again"
 
 
 class VllmTeacher:
-    """Answers one `answer` at a time, `batch_size` requests at once. The engine starts with the first, and ends at
-    `stop`; on a CPU it has `threads`.
+    """Generates `batch_size` responses at a time, for one `answer` at a time. The engine starts with the first `answer`
+    and ends at `stop`; on a CPU it has `threads` threads.
 
     Raises EngineError when vLLM is not installed, or does not start.
     """
 
-    def __init__(self, settings: Teacher, batch_size: int, threads: int) -> None:
-        self.settings, self.batch_size, self.threads = settings, batch_size, threads
-        self.install = install.find()
-        self.engine_version = f"vllm {self.install.version}"
-        self.model = outline(settings.model)
-        self.worker: VllmProcess | None = None
-        self._flying: dict[str, tuple[Request, int]] = {}
-        self._held: Batch = []
+    def __init__(self, teacher: Teacher, batch_size: int, threads: int) -> None:
+        self.teacher, self.batch_size, self.threads = teacher, batch_size, threads
+        self.vllm = install.find()
+        self.engine_version = f"vllm {self.vllm.version}"
+        self.model = outline(teacher.model)
+        self.process: VllmProcess | None = None
+        self._in_flight: dict[str, tuple[Request, int]] = {}
+        self._batch: list[Response | Failure] = []
 
     def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
-        worker = self.worker = self.worker or self._start()
-        fresh = iter(requests)
+        process = self.process = self.process or self._start()
+        unsent = iter(requests)
         while True:
-            room = _AHEAD * self.batch_size - len(self._flying)
-            for request in islice(fresh, room):
-                self._send(worker, request)
-            if not self._flying:
+            room = _AHEAD * self.batch_size - len(self._in_flight)
+            for request in islice(unsent, room):
+                self._send(process, request)
+            if not self._in_flight:
                 return
-            for message in worker.receive():
-                self._take(message, worker)
-            if self._held:
-                yield self._held
-            elif worker.ended:
-                raise TeacherError(_STOPPED.format(worker.why()))
-            self._held = []
+            for message in process.receive():
+                self._take(message, process)
+            if self._batch:
+                yield self._batch
+            elif process.ended:
+                raise TeacherError(_STOPPED.format(process.end_reason()))
+            self._batch = []
 
     def stop(self) -> Batch:
-        """End the engine; returns what had arrived, a batch that was being stored included."""
-        worker, self.worker = self.worker, None
-        if worker is not None:
-            worker.group.kill()  # it holds nothing of value
-            for message in worker.rest():
+        """End the engine; returns the responses that had arrived, the last batch included."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.group.kill()  # it holds nothing of value
+            for message in process.remaining():
                 if "fatal" not in message:
-                    self._take(message, worker)
-            self._flying.clear()
-        rest, self._held = self._held, []
+                    self._take(message, process)
+            self._in_flight.clear()
+        rest, self._batch = self._batch, []
         return rest
 
     def _start(self) -> VllmProcess:
         log = install.new_log("vllm-teacher")
-        say(f"starting vLLM {self.install.version} with {self.settings.model} (log: {log})")
+        say(f"starting vLLM {self.vllm.version} with {self.teacher.model} (log: {log})")
         arguments = {
-            **install.engine_arguments(self.settings, self.install),
+            **install.engine_arguments(self.teacher, self.vllm),
             "model": str(self.model.path.resolve()),
             "max_num_seqs": self.batch_size,
         }
-        return VllmProcess(self.install, self.threads, arguments, log)
+        return VllmProcess(self.vllm, self.threads, arguments, log)
 
-    def _send(self, worker: VllmProcess, request: Request) -> None:
+    def _send(self, process: VllmProcess, request: Request) -> None:
         ids = conversation_ids(self.model.tokenizer, request.messages)
-        self._flying[request.key] = (request, len(ids))
-        worker.send({"key": request.key, "ids": ids, "sampling": _sampling(request, self.model.eos_ids)})
+        self._in_flight[request.key] = (request, len(ids))
+        process.send({"key": request.key, "ids": ids, "sampling": _sampling(request, self.model.eos_ids)})
 
-    def _take(self, message: dict[str, Any], worker: VllmProcess) -> None:
-        """Hold what `message` brings. Raises TeacherError, or EngineError for what the recipe says wrongly."""
+    def _take(self, message: dict[str, Any], process: VllmProcess) -> None:
+        """Add the responses and failures in `message` to the batch.
+
+        Raises TeacherError when the engine has ended, EngineError for sampling parameters that it refuses.
+        """
         if message.get("mistake"):
             raise EngineError(
                 f"vLLM refuses the sampling ({_line(message['fatal'])}); correct teacher.extra or [triples]"
             )
         if "fatal" in message:
-            raise TeacherError(_STOPPED.format(worker.why(message["fatal"])))
-        self._held += [self._response(row) for row in message["done"]]
-        self._held += [self._failure(row) for row in message["failed"]]
+            raise TeacherError(_STOPPED.format(process.end_reason(message["fatal"])))
+        self._batch += [self._response(row) for row in message["done"]]
+        self._batch += [self._failure(row) for row in message["failed"]]
 
     def _response(self, row: dict[str, Any]) -> Response:
-        request, prompt_tokens = self._flying.pop(row["key"])
+        request, prompt_tokens = self._in_flight.pop(row["key"])
         return Response(
             key=request.key,
             text=decode(self.model.tokenizer, row["ids"]),
@@ -110,7 +111,7 @@ class VllmTeacher:
         )
 
     def _failure(self, row: dict[str, Any]) -> Failure:
-        request, _ = self._flying.pop(row["key"])
+        request, _ = self._in_flight.pop(row["key"])
         return Failure(request, row["error_class"], None, _line(row["message"]), 1)
 
 

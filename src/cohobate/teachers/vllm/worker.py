@@ -1,6 +1,6 @@
-"""The engine of `teachers/vllm.py`: run as a program by the Python that has vLLM, which has nothing of ours.
+"""The engine of `teachers/vllm/teacher.py`: a program for the Python that has vLLM, and none of our packages.
 
-Standard input: a line with the engine's arguments, then a line {"key", "ids", "sampling"} a request, or between them
+Standard input: a line with the engine's arguments, then a line {"key", "ids", "sampling"} per request, or between them
 {"weights": folder}, {"sleep": true}, {"wake": true}. Standard output: {"ready": true}, then {"done": [...],
 "failed": [...]} as requests end, {"did": ...} after each of the others, or {"fatal", "mistake"} and the end.
 """
@@ -33,7 +33,7 @@ class Engine:
         self.begun: dict[str, float] = {}
 
     def add(self, request: Message) -> Message | None:
-        """Begin `request`; returns why it cannot be begun, if so. Raises MistakeError when its sampling is none."""
+        """Begin `request`; returns the failure if it cannot begin. Raises MistakeError for unusable sampling."""
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
@@ -51,15 +51,15 @@ class Engine:
         return None
 
     def do(self, order: Message) -> Message:
-        """What is no request: new weights, from the safetensors in a folder; sleep and wake, which share a GPU."""
+        """Carry out an order: load weights from the safetensors in a folder, or sleep and wake, which share a GPU."""
         started = time.perf_counter()
         if "weights" in order:
             self.engine.collective_rpc("reload_weights", kwargs={"weights_path": order["weights"]})
             if self.cpu:
                 self.engine.collective_rpc(pack_tied_head)
-            self.engine.reset_prefix_cache()  # it holds what the old weights computed
+            self.engine.reset_prefix_cache()  # of the old weights
         elif "sleep" in order:
-            self.engine.sleep(level=2)  # without the weights, which come anew before the next request
+            self.engine.sleep(level=2)  # without the weights, which are sent before the next request
         elif "wake" in order:
             self.engine.wake_up()
         return {"did": next(iter(order)), "milliseconds": (time.perf_counter() - started) * 1000}
@@ -111,7 +111,7 @@ def serve(lines: "queue.SimpleQueue[str]", say: Any) -> None:
 
 
 def new(lines: "queue.SimpleQueue[str]", *, wait: bool) -> Iterator[Message]:
-    """What has come; with `wait` at least one message."""
+    """The messages that have come; with `wait` at least one."""
     if wait:
         yield json.loads(lines.get())
     while not lines.empty():
@@ -119,14 +119,14 @@ def new(lines: "queue.SimpleQueue[str]", *, wait: bool) -> Iterator[Message]:
 
 
 def read(lines: "queue.SimpleQueue[str]") -> None:
-    """Empty the pipe all the time: whoever writes to it never waits for the engine."""
+    """Empty the pipe all the time: its writer never waits for the engine."""
     for line in sys.stdin:
         lines.put(line)
 
 
 def main() -> None:
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what vLLM prints belongs into the log
+    os.dup2(2, 1)  # vLLM's own output goes to the log
 
     def say(message: Message) -> None:
         output.write(json.dumps(message) + "\n")
@@ -142,7 +142,7 @@ def main() -> None:
         traceback.print_exc()
         mistake = isinstance(error, MistakeError)
         say({"fatal": str(error) if mistake else f"{type(error).__name__}: {error}", "mistake": mistake})
-    os._exit(1)  # a thread that waits for input would hold the process
+    os._exit(1)  # a thread that waits for input would keep the process alive
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo compare judge recover single-prompt test vllm test-vllm llama test-llama check fix up lock clean help
+.PHONY: demo compare judge recover single-prompt fast test vllm test-vllm llama test-llama check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
@@ -29,7 +29,14 @@ recover: $(STAMP)  ## learn a handbook, and recover the instruction following th
 single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it (a quarter of an hour)
 	@$(BIN)/cohobate single-prompt oneprompt
 
-test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp
+fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: half a minute
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@echo "the fast tests: about half a minute on two cores"
+	@$(PYTEST) -m fast
+
+test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: a quarter of an hour
+	@echo "all tests but those with vLLM or llama.cpp: about a quarter of an hour on two cores"
 	@$(PYTEST) -m "not vllm and not llama"
 
 vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)

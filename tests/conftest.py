@@ -17,6 +17,8 @@ from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from tests.support.pipeline import SMALL, Finished, run_stages
 
+pytest_plugins = ["tests.support.marks"]
+
 # A busy machine is no reason to fail.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

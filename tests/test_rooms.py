@@ -156,6 +156,7 @@ def test_no_two_modules_import_each_other() -> None:
     list(TopologicalSorter({name: module.imports & set(COHOBATE) for name, module in COHOBATE.items()}).static_order())
 
 
+@pytest.mark.serves
 def test_a_mistake_is_answered_before_anything_heavy_is_loaded() -> None:
     light = ["config", "config.load", "core.errors", "store.artifacts", "store.runs", "cli.main", "cli.artifact_view"]
     names = [f"cohobate.{name}" for name in [*light, "stages.preflight", *(f"stages.{name}" for name in STAGES)]]

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cohobate.config import Recipe
 from tests.support.endpoint_recipe import recipe_of
 from tests.support.wire_server import Act, WireServer
+
+pytestmark = pytest.mark.serves
 
 PROGRAM = """
 import json, sys

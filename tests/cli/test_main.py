@@ -13,6 +13,8 @@ from cohobate.store.artifacts import STAGES
 from tests.support.command import answer, cohobate, refusal
 from tests.support.pipeline import Finished
 
+pytestmark = pytest.mark.serves
+
 # Scripts rely on these names.
 LISTED = {"id", "stage", "recipe", "fingerprint", "path", "rows", "bytes", "created_at", "status", "promoted"}
 SCORED = {"student", "suite", "split", "decoding", "n", "accuracy", "low", "high"}

@@ -22,6 +22,8 @@ from tests.support.command import answer, cohobate, refusal
 from tests.support.made_triples import sample, triples
 from tests.support.pipeline import Finished
 
+pytestmark = pytest.mark.serves
+
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe\u202c \u200b\u2028\x00\rover"
 
 

@@ -75,6 +75,7 @@ def test_a_thread_works_in_the_context_of_its_maker() -> None:
     assert listener.calls == [("message", "from the thread")]
 
 
+@pytest.mark.serves
 def test_a_child_process_knows_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COHOBATE_RUN_ID", raising=False)
     monkeypatch.delenv("COHOBATE_FLOW_RUN_ID", raising=False)

@@ -14,7 +14,8 @@ from cohobate.core.settings import EXECUTION, Section
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
 
 # Another valid value of a field, where `different` cannot find one by its type.
@@ -76,7 +77,7 @@ def test_identity_fields_move_the_identity_and_execution_fields_do_not(name: str
     assert (hash_value(changed.identity()) != hash_value(section.identity())) == moved
 
 
-@given(st.dictionaries(st.text(), values, min_size=2))
+@given(st.dictionaries(st.text(), values, min_size=2, max_size=5))
 def test_key_order_does_not_matter(value: dict[str, Any]) -> None:
     turned = dict(reversed(list(value.items())))
     assert canonical(turned) == canonical(value)

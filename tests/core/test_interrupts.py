@@ -62,6 +62,7 @@ def test_handlers_are_as_before_and_nothing_is_carried_to_the_next_run() -> None
 def test_a_program_that_a_shell_made_deaf_is_interrupted_again() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     interrupts.install(*interrupts.SIGNALS)
+    assert set(interrupts.SIGNALS) == {signal.SIGINT, signal.SIGTERM}
     for number in interrupts.SIGNALS:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)

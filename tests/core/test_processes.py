@@ -7,8 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from cohobate.core.processes import Group
 from tests.support.processes import alive, wait_until_gone
+
+pytestmark = pytest.mark.serves
 
 # A shell with a child of its own; both say their ids.
 FAMILY = ["/bin/sh", "-c", "sleep 100 & echo $$ $!; wait"]

@@ -10,6 +10,8 @@ from cohobate.datasets.export.export import Request, export
 from cohobate.datasets.selection import Selection
 from tests.support.made_triples import sample, triples
 
+pytestmark = pytest.mark.trains
+
 ROWS = [
     sample("What is 2 + 3?", "2 + 3 = 5.\nAnswer: 5", index=0),
     sample("What is 2 + 3?", "2 + 3 = 6.\nAnswer: 6", index=1, verdict="incorrect"),

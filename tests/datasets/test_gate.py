@@ -73,6 +73,7 @@ def test_a_promotion_of_some_stages_leaves_the_others(data: Path) -> None:
     assert promotion.promoted("night") == pointer and promotion.promoted("other") is None
 
 
+@pytest.mark.serves
 def test_by_hand_an_artifact_is_promoted_with_all_it_was_made_from(data: Path) -> None:
     questions = make("q", "questions")
     triples = make("t", "triples", questions)

@@ -245,6 +245,7 @@ def test_what_a_mix_needs_is_missed_before_anything_is_spent(data: Path) -> None
     ]
 
 
+@pytest.mark.serves
 def test_a_mix_of_something_else_is_one_sentence(two: tuple[Artifact, Artifact]) -> None:
     first, second = two
     root = first.path.parents[1]

@@ -234,6 +234,7 @@ def test_the_command_shows_verdicts_cost_and_agreement(
     assert "with the exact verifier on 35 answers with gold" in said and "1 undecided by the judge" in said
 
 
+@pytest.mark.serves
 @pytest.mark.parametrize(
     ("changes", "kind", "parts"),
     [

@@ -108,6 +108,7 @@ def test_aggregates_are_what_a_loop_over_the_rows_counts(rows: Rows) -> None:
     assert labels.aggregate(frame, verdicts).rows() == expected
 
 
+@pytest.mark.serves
 def test_a_kill_in_the_middle_keeps_the_chunks_that_were_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,7 @@ metric_list:
 """
 
 
+@pytest.mark.slow
 def test_the_harness_runs_a_local_task_and_agrees_with_our_own_evaluation(
     recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from cohobate.evaluation.verifiers import symbolic, verify
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
 
+pytestmark = pytest.mark.serves
+
 SECONDS = 1.0
 TIME_OUT = Verdict("undecided", "time-out")
 

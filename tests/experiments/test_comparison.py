@@ -25,6 +25,8 @@ from cohobate.store.artifacts import Artifact, Store
 from tests.support.browser import ARGUMENTS, CHROMIUM
 from tests.support.pipeline import SMALL
 
+pytestmark = pytest.mark.trains
+
 SMALLER = [
     *SMALL,
     *("sft.steps=4", "sft.evaluate_every=2", "sft.evaluate_questions=8"),

@@ -179,6 +179,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         data.exam_questions(book, 1)
 
 
+@pytest.mark.trains
 def test_all_steps_of_two_rounds_make_a_table(data: Path) -> None:
     recipe = tiny()
     prompts = stages.write_prompts(recipe)

@@ -28,6 +28,8 @@ from cohobate.stages import opd, sft, triples
 from cohobate.store.artifacts import Artifact, Store
 from tests.support.pipeline import Finished
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def recipe(tiny: Recipe) -> Recipe:

@@ -22,6 +22,8 @@ from cohobate.stages import questions
 from cohobate.store.artifacts import Artifact
 from tests.support.wire_server import Act, WireServer, completion
 
+pytestmark = pytest.mark.trains
+
 FRAME = pl.read_ndjson(Path(__file__).parents[2] / "data" / "policy" / "helpdesk.jsonl")
 OWN, UNSEEN = FRAME.filter(pl.col("split") == "train"), FRAME.filter(pl.col("split") == "test")
 SHIPPED = load_recipe("helpdesk")

@@ -12,6 +12,7 @@ from tests.support.wire_server import Act, WireServer
 OF_THE_RUN = ["latency_ms", "created_at", "run_id", "flow_run_id"]
 
 
+@pytest.mark.serves
 def test_shards_ask_each_request_once_between_them(tmp_path: Path, data: Path) -> None:
     server = WireServer()
     with server.running():

@@ -15,6 +15,7 @@ from tests.support.sampling_runs import DECODINGS, KEYS, drawn
 TURNED = [3, 6, 0, 5, 1, 4, 2]
 
 
+@pytest.mark.slow
 @DECODINGS
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_company_of_a_prompt_does_not_change_its_rollout(

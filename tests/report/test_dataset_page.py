@@ -176,6 +176,7 @@ def test_a_page_of_a_larger_artifact_holds_whole_questions_and_says_so(tmp_path:
     assert set(Counter(row["question_id"] for row in rows).values()) == {3} and len(rows) == 48
 
 
+@pytest.mark.serves
 def test_the_artifact_stays_as_it_is(tmp_path: Path) -> None:
     artifact = triples(tmp_path, made_rows(9))
     result = cohobate("page", artifact.id, data=tmp_path)

@@ -193,6 +193,7 @@ def teacher() -> Iterator[WireServer]:
         yield it
 
 
+@pytest.mark.serves
 def test_the_teacher_writes_questions_rationales_and_answers_about_passages(
     teacher: WireServer, data: Path, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_the_teacher_writes_questions_rationales_and_answers_about_passages(
         triples.write(recipe_of(tmp_path / "docs", teacher.url, triples={"max_failures": 0.0}), passed)
 
 
+@pytest.mark.serves
 def test_a_judge_can_be_shown_the_passage(teacher: WireServer, data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(handbook(tmp_path / "docs"), teacher.url, triples={"max_failures": 0.9})
     made = triples.write(recipe, questions.write(recipe))

@@ -188,6 +188,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
     thread.join()
 
 
+@pytest.mark.serves
 def test_an_address_is_fetched_once_and_again_when_it_has_changed(
     served: tuple[str, Path, list[str]], data: Path
 ) -> None:

@@ -136,6 +136,7 @@ def test_more_questions_of_one_split_leave_all_others_as_they_were(rows: list[Qu
     assert [r for r in more if r.split == "train"][: COUNTS["train"]] == rows[: COUNTS["train"]]
 
 
+@pytest.mark.serves
 def test_a_seed_gives_the_same_questions_in_every_process(rows: list[Question]) -> None:
     program = (
         "import json; from cohobate.config import Questions; from cohobate.sources.world.splits import generate; "

@@ -90,6 +90,7 @@ def test_nothing_is_deleted_while_a_run_is_at_work(data: Path) -> None:
     assert len(Store().all()) == 5
 
 
+@pytest.mark.serves
 def test_the_command_is_dry_unless_told(data: Path) -> None:
     questions = make("questions", "questions")
     for n in range(3):

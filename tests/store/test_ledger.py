@@ -135,6 +135,7 @@ def tokenizer() -> Any:
     return load("world/base", device="cpu").tokenizer
 
 
+@pytest.mark.trains
 def test_an_update_costs_what_torch_counts_and_the_metrics_say(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
     config = Training(steps=1, warmup=0, tokens_per_batch=1000)

@@ -24,11 +24,15 @@ class Module:
     def tree(self) -> ast.Module:
         return ast.parse(self.path.read_text(encoding="utf-8"))
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(self.tree))
+
     @property
     def imports(self) -> set[str]:
         """Modules imported anywhere: in functions and TYPE_CHECKING blocks too."""
         names: set[str] = set()
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -49,14 +53,13 @@ class Module:
     @property
     def named(self) -> set[str]:
         """Modules named whole in a string, as for `python -m` or an import by name; f-strings by their beginning."""
-        nodes = ast.walk(self.tree)
-        texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        texts = {node.value for node in self.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         return {text.removesuffix(".") for text in texts if _MODULE_NAME.fullmatch(text)}
 
     @property
     def variables(self) -> Iterator[tuple[str, int]]:
         """(name, line) of each variable, parameter, field and function."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield node.id, node.lineno
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -70,13 +73,13 @@ class Module:
     def private_names(self) -> set[str]:
         """Names with a leading underscore that the file defines: variables, fields, functions, classes."""
         names = {name for name, _ in self.variables}
-        names |= {node.name for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)}
+        names |= {node.name for node in self.nodes if isinstance(node, ast.ClassDef)}
         return {name for name in names if _PRIVATE.fullmatch(name)}
 
     @property
     def private_uses(self) -> Iterator[tuple[str, int]]:
         """(name, line) of each private name that the file imports, reads as an attribute, or replaces by name."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             names: list[object] = []
             if isinstance(node, ast.ImportFrom):
                 names = [alias.name for alias in node.names]

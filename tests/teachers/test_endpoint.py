@@ -20,6 +20,8 @@ from tests.support.endpoint_recipe import number, recipe_of
 from tests.support.triples_stage import make, table
 from tests.support.wire_server import Act, Body, WireServer, completion, error, unused_port
 
+pytestmark = pytest.mark.serves
+
 ROWS = int(os.environ.get("COHOBATE_FAULT_ROWS", "800"))
 # Reasoning as parts of the content.
 PARTS = [

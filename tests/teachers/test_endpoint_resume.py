@@ -23,6 +23,8 @@ from tests.support.pipeline import run_stages
 from tests.support.triples_stage import make, table
 from tests.support.wire_server import Act, Body, WireServer, completion
 
+pytestmark = pytest.mark.serves
+
 # The issue's own numbers are COHOBATE_KILLS=20 COHOBATE_KILL_ROWS=5000.
 KILLS, ROWS = int(os.environ.get("COHOBATE_KILLS", "3")), int(os.environ.get("COHOBATE_KILL_ROWS", "200"))
 CONCURRENCY = 16

@@ -219,6 +219,7 @@ def test_a_killed_run_loses_nothing_that_was_stored(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("journal-*"))
 
 
+@pytest.mark.serves
 def test_several_writers_at_a_time_lose_nothing(tmp_path: Path) -> None:
     children = [start_writer(tmp_path, name, 10) for name in "abc"]
     for child in children:

@@ -163,6 +163,7 @@ def test_a_port_that_is_taken_is_one_sentence(data: Path) -> None:
             serving(recipe_of(), port=port).__enter__()
 
 
+@pytest.mark.serves
 def test_vllm_that_is_not_where_it_should_be_is_one_sentence(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

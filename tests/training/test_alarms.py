@@ -117,6 +117,7 @@ def assert_equal(found: Run, expected: Run) -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights(found), weights(expected), strict=True))
 
 
+@pytest.mark.trains
 def test_an_alarm_ends_with_the_student_of_the_last_good_snapshot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +133,7 @@ def test_an_alarm_ends_with_the_student_of_the_last_good_snapshot(
     assert_equal(ringing, reference)
 
 
+@pytest.mark.trains
 def test_a_run_killed_before_its_alarm_hears_it_again(tmp_path: Path) -> None:
     whole, killed, again = run(tmp_path / "a"), run(tmp_path / "b", kill_at=17), run(tmp_path / "b")
     expected = whole.train()
@@ -142,10 +144,12 @@ def test_a_run_killed_before_its_alarm_hears_it_again(tmp_path: Path) -> None:
     assert_equal(again, whole)
 
 
+@pytest.mark.trains
 def test_an_alarm_before_the_first_snapshot_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CohobateError, match=r"before there was a good snapshot.*lower opd\.lr"):
         run(tmp_path / "a", snapshot_every=50).train()
 
 
+@pytest.mark.trains
 def test_frequent_snapshots_do_not_outrun_the_patience(tmp_path: Path) -> None:
     assert run(tmp_path / "a", snapshot_every=1).train().step == 14

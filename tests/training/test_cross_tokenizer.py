@@ -145,6 +145,7 @@ def with_letters(folder: Path) -> None:
     path.write_text(json.dumps(written))
 
 
+@pytest.mark.trains
 def test_a_stage_learns_from_a_teacher_that_cuts_text_otherwise(data: Path, tmp_path: Path) -> None:
     with_letters(tmp_path / "letters")
     recipe = load_recipe(

@@ -23,6 +23,8 @@ from cohobate.models.loading import load, model_path
 from cohobate.training.distributed import World
 from tests.support.pipeline import train_stages
 
+pytestmark = pytest.mark.trains
+
 SETTINGS = {
     "questions.train": 48,
     "questions.test": 8,

@@ -36,6 +36,8 @@ from tests.support.training_runs import (
     weights,
 )
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def student() -> LoadedModel:

@@ -23,6 +23,8 @@ from cohobate.training.triple_source import training_rows
 from cohobate.training.types import RunState
 from tests.support.training_runs import TRIPLES, Given, taken_gradients
 
+pytestmark = pytest.mark.trains
+
 LORA = Lora(rank=4, alpha=8)
 
 

@@ -68,6 +68,7 @@ def largest_difference(artifact: Artifact, weights: Weights, rows: list[dict[str
     return worst
 
 
+@pytest.mark.trains
 def test_each_step_learns_from_the_policy_of_exactly_one_step_before_whatever_is_killed(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_each_step_learns_from_the_policy_of_exactly_one_step_before_whatever_is
     assert first < 1e-4 and min(later) > 1e-2
 
 
+@pytest.mark.trains
 def test_adapters_are_sampled_from_one_step_late_too(train: Train) -> None:
     made = train("lora", "opd.lora.rank=4", "opd.steps=3")
     first, *later = pl.read_parquet(made.path / "metrics.parquet")["mismatch_max"].to_list()
@@ -124,6 +126,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohobate.training.scoring.factory.require_scores", lambda recipe, student: None)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("unchecked")
 def test_the_next_batch_is_scored_by_the_server_while_the_student_learns(
     train: Train, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +148,7 @@ def test_the_next_batch_is_scored_by_the_server_while_the_student_learns(
     assert learnt == [STEPS] and pl.read_parquet(made.path / "metrics.parquet")["seconds_wait"].null_count() == 0
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("unchecked")
 def test_an_interrupt_does_not_wait_for_a_server_that_hangs(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Run.take_step
@@ -182,6 +186,7 @@ def test_work_that_failed_ahead_raises_when_it_is_taken() -> None:
     prefetch.close()
 
 
+@pytest.mark.trains
 def test_it_learns_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same start, the same questions: the intervals of their accuracies meet."""
     steps = 12

@@ -27,6 +27,8 @@ from cohobate.training.scoring.server import ServerScorer, in_requests
 from tests.support.pipeline import SMALL, train_stages
 from tests.support.wire_server import Act, Body, WireServer, completion, error, likeliest, logprob, scored
 
+pytestmark = pytest.mark.serves
+
 LENGTHS = [8, 5, 30, 12, 9, 21]
 ROWS = {n: TrainingSequence(list(range(10 + n, 10 + n + length)), 3) for n, length in enumerate(LENGTHS)}
 

@@ -17,6 +17,8 @@ from cohobate.training.objectives.grpo import GroupRelative, length_weights
 from cohobate.training.objectives.logit_kd import LogitDistillation
 from tests.support.tree import close, logits_of
 
+pytestmark = pytest.mark.slow
+
 FULL = FullVocabulary(lambda hidden: hidden)
 STUDENT, TEACHER = logits_of(2, 6, 13, seed=1, scale=2).float(), logits_of(2, 6, 13, seed=2, scale=2).float()
 # 9 of 12 positions belong to a response.

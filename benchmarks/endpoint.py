@@ -1,4 +1,4 @@
-"""Asking an endpoint: the triples stage against bare AsyncOpenAI loops and other tools, on the same server.
+"""The triples stage at an endpoint, against bare AsyncOpenAI loops and other tools, on the same server.
 
     python -m benchmarks.endpoint [speed|faults|kill] [--requests 2000] [--latency 0.2] [--concurrency 256] [--rounds 3]
         [--curator PYTHON] [--datatrove PYTHON] [--distilabel PYTHON]
@@ -6,11 +6,11 @@
 Every contender is a process of its own, timed from its start to its end, pinned to one core; the server has another.
 `triples` is the whole stage: each response synced to the journal, verdicts, tables and manifest on the disk. `rebuilt`
 is the stage when every response is stored and the artifact is not, `again` when both are. `bare` keeps its responses in
-memory. The other tools (benchmarks/peers.py says how to install them) are skipped without the Python of their
+memory. The other tools (benchmarks/other_tools.py says how to install them) are skipped without the Python of their
 environment.
 
 speed: the rounds alternate; medians, and their ratio to `triples`. faults: 5% of the requests fail at first, against a
-fault-free server. kill: SIGKILL when half is answered, then run again; what the server was asked for again.
+fault-free server. kill: SIGKILL when half is answered, then run again; how much the server was asked for again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Used, measure, summary
+from benchmarks.process_usage import Usage, measure, summary
 
 _PEERS = ("curator", "datatrove", "distilabel")
 _HERE = Path(__file__).parent
@@ -76,8 +76,8 @@ def _triples(url: str, folder: Path, requests: int, concurrency: int) -> None:
     from cohobate.stages import questions, triples
 
     recipe = _recipe(url, folder, requests, concurrency)
-    made = triples.write(recipe, questions.write(recipe))
-    assert made.manifest.rows == requests
+    artifact = triples.write(recipe, questions.write(recipe))
+    assert artifact.manifest.rows == requests
 
 
 def _contender(name: str, url: str, folder: Path, requests: int, concurrency: int) -> None:
@@ -94,9 +94,9 @@ def _contender(name: str, url: str, folder: Path, requests: int, concurrency: in
 class _Runner:
     """Starts contenders, on the first core."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.given = given
-        self.peers = {name: getattr(given, name) for name in _PEERS if getattr(given, name)}
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.peers = {name: getattr(arguments, name) for name in _PEERS if getattr(arguments, name)}
         self.core = min(os.sched_getaffinity(0))
         for name in _PEERS:
             if name not in self.peers:
@@ -104,7 +104,8 @@ class _Runner:
 
     @contextmanager
     def server(self, faults: float = 0.0) -> Iterator[str]:
-        command = [sys.executable, "-m", "benchmarks.wire", f"--latency={self.given.latency}", f"--faults={faults}"]
+        options = [f"--latency={self.arguments.latency}", f"--faults={faults}"]
+        command = [sys.executable, "-m", "benchmarks.wire_server", *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         try:
@@ -113,23 +114,23 @@ class _Runner:
             process.terminate()
             process.wait()
 
-    def run(self, name: str, url: str, folder: Path, until: Any = None) -> Used:
-        sizes = [f"--requests={self.given.requests}", f"--concurrency={self.given.concurrency}"]
+    def run(self, name: str, url: str, folder: Path, until: Any = None) -> Usage:
+        sizes = [f"--requests={self.arguments.requests}", f"--concurrency={self.arguments.concurrency}"]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         if name in self.peers:
             environment.pop("PYTHONPATH", None)
-            program = [self.peers[name], str(_HERE / "peers.py"), name]
+            program = [self.peers[name], str(_HERE / "other_tools.py"), name]
         else:
             program = [sys.executable, "-m", "benchmarks.endpoint", "--contender", name]
         command = [*program, "--url", url, "--folder", str(folder), *sizes]
         environment["COHOBATE_DATA"] = f"{folder}/data"
-        return measure(command, environment, self.core, until, longest=self.given.longest)
+        return measure(command, environment, self.core, until, longest=self.arguments.longest)
 
 
 def _speed(runner: _Runner) -> None:
-    requests, rounds = runner.given.requests, runner.given.rounds
+    requests, rounds = runner.arguments.requests, runner.arguments.rounds
     contenders = ["triples", "again", "rebuilt", "bare aiohttp", "bare httpx", *runner.peers]
-    runs: dict[str, list[Used]] = {name: [] for name in contenders}
+    runs: dict[str, list[Usage]] = {name: [] for name in contenders}
     with runner.server() as url:
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as temporary:
@@ -140,16 +141,16 @@ def _speed(runner: _Runner) -> None:
                         shutil.rmtree(folder / "data/triples")
                     _state(url, "reset")
                     runs[name].append(runner.run(name, url, folder))
-                    asked = _state(url)["received"]
-                    assert (asked == 0) == (name in ("again", "rebuilt")), f"{name} sent {asked} requests"
+                    received = _state(url)["received"]
+                    assert (received == 0) == (name in ("again", "rebuilt")), f"{name} sent {received} requests"
     ours = statistics.median(run.seconds for run in runs["triples"])
-    for name, found in runs.items():
-        print(summary(name, found, ours, requests))
+    for name, usages in runs.items():
+        print(summary(name, usages, ours, requests))
 
 
 def _faults(runner: _Runner) -> None:
     runs: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(runner.given.rounds):
+    for _ in range(runner.arguments.rounds):
         for name in ["triples", *runner.peers]:
             times = []
             for faults in (0.0, 0.05):
@@ -173,7 +174,7 @@ def _kill(runner: _Runner) -> None:
             folder = Path(temporary)
             if name == "triples":
                 runner.run("questions", url, folder)
-            runner.run(name, url, folder, until=lambda: _state(url)["answered"] >= runner.given.requests // 2)
+            runner.run(name, url, folder, until=lambda: _state(url)["answered"] >= runner.arguments.requests // 2)
             before = _state(url)
             try:
                 runner.run(name, url, folder)
@@ -190,8 +191,8 @@ def _kill(runner: _Runner) -> None:
 
 def _state(url: str, what: str = "state") -> dict[str, int]:
     with urllib.request.urlopen(f"{url.removesuffix('/v1')}/{what}") as answer:
-        found: dict[str, int] = json.load(answer)
-        return found
+        state: dict[str, int] = json.load(answer)
+        return state
 
 
 def main() -> None:
@@ -207,11 +208,13 @@ def main() -> None:
         parser.add_argument(f"--{peer}", metavar="PYTHON")
     for hidden in ("--contender", "--url", "--folder"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.contender:
-        _contender(given.contender, given.url, Path(given.folder), given.requests, given.concurrency)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        _contender(
+            arguments.contender, arguments.url, Path(arguments.folder), arguments.requests, arguments.concurrency
+        )
     else:
-        {"speed": _speed, "faults": _faults, "kill": _kill}[given.what](_Runner(given))
+        {"speed": _speed, "faults": _faults, "kill": _kill}[arguments.what](_Runner(arguments))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time of an OPD step by part, in this process against vLLM beside it, and what a sync of the weights costs.
+"""Time of an OPD step by part, in this process against vLLM beside it, and time of a sync of the weights.
 
     COHOBATE_VLLM=.venv-vllm OMP_NUM_THREADS=1 python -m benchmarks.engines [--steps 10] [--sizes 2 25 100]
     OMP_NUM_THREADS=1 python -m benchmarks.engines --steps 0 --sizes --overlap 10 [--latency 1.0]
@@ -49,13 +49,13 @@ def measured(changes: list[str], steps: int) -> tuple[pl.DataFrame, float]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COHOBATE_DATA"] = folder
         recipe = load_recipe("tiny", [*small, *own, f"opd.group={GROUP}", "opd.snapshot_every=1000", *changes])
-        asked = questions.write(recipe)
-        taught = triples.write(recipe, asked)
-        start = sft.train(recipe, taught, asked)
+        made = questions.write(recipe)
+        answers = triples.write(recipe, made)
+        start = sft.train(recipe, answers, made)
         began = time.perf_counter()
-        made = opd.train(recipe, start, asked, taught)
+        student = opd.train(recipe, start, made, answers)
         wall = time.perf_counter() - began
-        return pl.read_parquet(made.path / "metrics.parquet"), wall
+        return pl.read_parquet(student.path / "metrics.parquet"), wall
 
 
 def time_steps(name: str, changes: list[str], steps: int) -> None:
@@ -68,7 +68,7 @@ def time_steps(name: str, changes: list[str], steps: int) -> None:
 
 
 def time_overlap(overlap: bool, steps: int, latency: float) -> None:
-    """Print what a step waits and takes when a server scores whose answers take `latency` seconds."""
+    """Print how long a step waits and takes when a server scores whose answers take `latency` seconds."""
     from tests.support.wire_server import Act, WireServer
 
     with WireServer(lambda body, time: Act(delay=latency)).running() as server:
@@ -82,7 +82,7 @@ def time_overlap(overlap: bool, steps: int, latency: float) -> None:
 
 
 def time_sync(millions: int) -> None:
-    """Print what a sync of a random model of about so many million parameters takes."""
+    """Print the time of a sync of a random model of about so many million parameters."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -34,7 +34,7 @@ def loss_of(kind: str, objective: Any, head: Any, hidden: Any, tokens: Any, voca
 
 
 def measure(kinds: list[str], tokens: int, vocabulary: int, width: int) -> None:
-    """Print peak and seconds of one kind, or how far the gradients of two lie apart."""
+    """Print peak and seconds of one kind, or the largest difference between the gradients of two."""
     import torch
 
     from cohobate.models.token_loss import Tokens
@@ -45,13 +45,13 @@ def measure(kinds: list[str], tokens: int, vocabulary: int, width: int) -> None:
     teacher.requires_grad_(False)
     hidden = torch.randn(tokens, width).requires_grad_()
     ids = torch.randint(vocabulary, (tokens,))
-    known = Tokens(ids, sampler_logprobs=-torch.rand(tokens), teacher_hidden=torch.randn(tokens, width))
+    tokens_ = Tokens(ids, sampler_logprobs=-torch.rand(tokens), teacher_hidden=torch.randn(tokens, width))
     objective = ExactReverseKL(teacher)
     gradients: list[list[torch.Tensor]] = []
     before, started = resident("VmRSS"), time.perf_counter()
     for kind in kinds:
         hidden.grad = student.weight.grad = None
-        loss_of(kind, objective, student, hidden, known, vocabulary).backward()
+        loss_of(kind, objective, student, hidden, tokens_, vocabulary).backward()
         assert hidden.grad is not None and student.weight.grad is not None
         gradients.append([hidden.grad, student.weight.grad])
     peak, seconds = resident("VmHWM") - before, time.perf_counter() - started
@@ -65,8 +65,8 @@ def measured(kinds: str, tokens: int, arguments: argparse.Namespace) -> dict[str
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(f"{kinds} at {tokens} tokens failed:\n{result.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    measurement: dict[str, Any] = json.loads(result.stdout)
+    return measurement
 
 
 def main() -> None:

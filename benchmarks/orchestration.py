@@ -1,13 +1,13 @@
-"""What Prefect costs: `python -m benchmarks.orchestration [ROUNDS]`, default 5; needs Chromium.
+"""Overhead of Prefect: `python -m benchmarks.orchestration [ROUNDS]`, default 5; needs Chromium.
 
 Starts what `cohobate up` starts in a folder of its own, runs the tiny recipe once, and then ROUNDS times from the form
-in the browser, with every stage in the store: seconds from the click to Completed, and where they go. Overhead of a
-stage: what its task takes beyond the stage's own work, and the way to the next one.
+in the browser, with every stage in the store: seconds from the click to Completed, by part. Overhead of a stage: time
+of its task beyond the stage's own work, and until the next task starts.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from datetime import datetime
@@ -23,14 +23,14 @@ def click(up: Up) -> tuple[str, float]:
     """Submit the form of the deployment `distill`; the run's id, and when it was clicked."""
     deployment = up.api("/deployments/name/distill/distill", method="GET")["id"]
     body = {"deployments": {"id": {"any_": [deployment]}}}
-    known = {run["id"] for run in up.api("/flow_runs/filter", body)}
+    before = {run["id"] for run in up.api("/flow_runs/filter", body)}
     with up.page(f"/deployments/deployment/{deployment}/run") as page:
         submit = page.get_by_role("button", name="Submit")
         submit.wait_for()
         page.wait_for_timeout(2000)  # a click on a form that is still loading submits nothing
         clicked = time.time()
         submit.click()
-        new = up.wait_for(lambda: {run["id"] for run in up.api("/flow_runs/filter", body)} - known, "run")
+        new = up.wait_for(lambda: {run["id"] for run in up.api("/flow_runs/filter", body)} - before, "run")
     return new.pop(), clicked
 
 
@@ -54,8 +54,11 @@ def stage_seconds(up: Up, run: str) -> float:
     return max(seconds(task["end_time"]) for task in tasks) - min(seconds(task["start_time"]) for task in tasks)
 
 
-def main(rounds: int) -> None:
+def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=5)
+    rounds: int = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         up = Up(Path(folder))
         up.start()
@@ -88,4 +91,4 @@ def measure(up: Up) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main()

@@ -1,12 +1,12 @@
-"""A million triples: what each step of the dataset half takes in time and memory.
+"""Time and memory of each step of curation and export, and of the triples stage, with a million triples.
 
     python -m benchmarks.scale [--rows 1000000] [--folder F] [--datatrove PYTHON]
 
-Triples of made-up text (benchmarks/made.py), one a question, which is the hardest case for finding duplicates. Every
-step is a process of its own. `look-up` finds all keys in a store of as many responses, `triples` is the whole stage
-over stored responses, from the questions to the manifest, and `again` the same once more. `mix` draws two sources at
-70 to 30 from what `curate` has kept. With --datatrove, its MinHash runs over the same questions. --folder keeps what
-was made for the next time.
+Synthetic triples (benchmarks/synthetic_triples.py), one per question, which is the hardest case for finding duplicates.
+Every step is a process of its own. `look-up` finds all keys in a store of as many responses, `triples` is the whole
+stage over stored responses, from the questions to the manifest, and `again` the same once more. `mix` draws two sources
+at 70 to 30 from the output of `curate`. With --datatrove, its MinHash runs over the same questions. --folder keeps the
+triples for the next time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import made
-from benchmarks.processes import measure
+from benchmarks import synthetic_triples
+from benchmarks.process_usage import measure
 
 _STEPS = ("curate", "select", "export messages", "export parquet", "mix", "look-up", "read", "triples", "again")
 _HERE = Path(__file__).parent
@@ -67,9 +67,9 @@ def _fill(root: Path, rows: int) -> None:
     from cohobate.datasets.triples import Requests
     from cohobate.teachers.base import Response, teacher_fingerprint
 
-    recipe, asked = _recipe(root, rows)
-    keys = Requests(recipe, asked, teacher_fingerprint(recipe.teacher)).keys()
-    texts = made.Texts(1)
+    recipe, frame = _recipe(root, rows)
+    keys = Requests(recipe, frame, teacher_fingerprint(recipe.teacher)).keys()
+    texts = synthetic_triples.Texts(1)
     with _responses(root).writer(paid_by="somebody", max_tokens=512, engine_version="none") as writer:
         for start in range(0, rows, 1000):
             thoughts = texts.many(len(keys[start : start + 1000]), 50, 150)
@@ -87,7 +87,7 @@ def _recipe(root: Path, rows: int) -> Any:
     root.mkdir(parents=True, exist_ok=True)
     path = root / f"questions-{rows}.parquet"
     if not path.exists():
-        texts = [f"{' '.join(words)} {n}?" for n, words in enumerate(made.Texts(2).many(rows, 25, 60))]
+        texts = [f"{' '.join(words)} {n}?" for n, words in enumerate(synthetic_triples.Texts(2).many(rows, 25, 60))]
         pl.DataFrame({"question": texts, "gold_answer": ["1"] * rows, "split": ["train"] * rows}).write_parquet(path)
     recipe = Recipe.model_validate(
         {
@@ -97,8 +97,8 @@ def _recipe(root: Path, rows: int) -> Any:
             "opd": {"steps": 0},
         }
     )
-    made_of = questions.write(recipe)
-    return recipe, pl.read_parquet(made_of.path / "questions.parquet")
+    artifact = questions.write(recipe)
+    return recipe, pl.read_parquet(artifact.path / "questions.parquet")
 
 
 def _responses(root: Path) -> Any:
@@ -111,8 +111,8 @@ def _look_up(root: Path, rows: int, *, read: bool) -> Any:
     from cohobate.datasets.triples import PIECE, Requests
     from cohobate.teachers.base import teacher_fingerprint
 
-    recipe, asked = _recipe(root, rows)
-    keys = Requests(recipe, asked, teacher_fingerprint(recipe.teacher)).keys()
+    recipe, frame = _recipe(root, rows)
+    keys = Requests(recipe, frame, teacher_fingerprint(recipe.teacher)).keys()
     began = time.perf_counter()
     responses = _responses(root).locate(keys, 512)
     count = len(responses)
@@ -131,7 +131,7 @@ def _stage(root: Path, rows: int) -> Any:
 def _step(name: str, root: Path, rows: int) -> Any:
     os.environ["COHOBATE_DATA"] = str(root / "asked")
     if name == "make":
-        made.triples(root, rows)
+        synthetic_triples.triples(root, rows)
         _fill(root / "asked", rows)
         return None
     steps: dict[str, Any] = {
@@ -146,31 +146,32 @@ def _step(name: str, root: Path, rows: int) -> Any:
     return steps[name]() if name in steps else _export(root, name.removeprefix("export "))
 
 
-def _measure(given: argparse.Namespace, root: Path) -> None:
-    own = [sys.executable, "-m", "benchmarks.scale", f"--rows={given.rows}", f"--folder={root}"]
+def _measure(arguments: argparse.Namespace, root: Path) -> None:
+    own = [sys.executable, "-m", "benchmarks.scale", f"--rows={arguments.rows}", f"--folder={root}"]
     if not (root / "made").exists():
         measure([*own, "--step", "make"])
         (root / "made").touch()
     for again in (*root.glob("triples/*.curated-*"), *root.glob("asked/triples"), *root.glob("out")):
         shutil.rmtree(again)
-    per_million = 1e6 / given.rows
-    for name in given.steps or _STEPS:
+    per_million = 1e6 / arguments.rows
+    for name in arguments.steps or _STEPS:
         used = measure([*own, "--step", name])
-        said = used.said.strip().splitlines()[-1] if used.said.strip() else ""
+        last_line = used.output.strip().splitlines()[-1] if used.output.strip() else ""
         print(
             f"{name:<17} {used.seconds:7.1f} s  {used.cpu:7.1f} s CPU  {used.cpu * per_million:7.1f} s CPU a million  "
-            f"{used.megabytes:6.0f} MB  {said}",
+            f"{used.megabytes:6.0f} MB  {last_line}",
             flush=True,
         )
-    if given.datatrove:
+    if arguments.datatrove:
         [rows] = root.glob("triples/made-*/triples.parquet")
         with tempfile.TemporaryDirectory() as folder:
-            command = [given.datatrove, str(_HERE / "peers.py"), "minhash", "--rows", str(rows), "--folder", folder]
+            program = [arguments.datatrove, str(_HERE / "other_tools.py"), "minhash"]
+            command = [*program, "--rows", str(rows), "--folder", folder]
             used = measure(command, {k: v for k, v in os.environ.items() if k != "PYTHONPATH"})
         print(
             f"{'datatrove minhash':<17} {used.seconds:7.1f} s  {used.cpu:7.1f} s CPU  "
             f"{used.cpu * per_million:7.1f} s CPU a million  {used.megabytes:6.0f} MB  "
-            f"{used.said.strip().splitlines()[-1]}"
+            f"{used.output.strip().splitlines()[-1]}"
         )
 
 
@@ -182,16 +183,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--datatrove", metavar="PYTHON")
     parser.add_argument("--step", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.step:
-        print(_step(given.step, given.folder, given.rows))
+    arguments = parser.parse_args()
+    if arguments.step:
+        print(_step(arguments.step, arguments.folder, arguments.rows))
         return
-    if given.folder:
-        given.folder.mkdir(parents=True, exist_ok=True)
-        _measure(given, given.folder)
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        _measure(arguments, arguments.folder)
         return
     with tempfile.TemporaryDirectory() as folder:
-        _measure(given, Path(folder))
+        _measure(arguments, Path(folder))
 
 
 if __name__ == "__main__":

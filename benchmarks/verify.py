@@ -1,13 +1,13 @@
-"""Verdicts a minute: `python benchmarks/verify.py [ANSWERS] [WORKERS]`, default 10,000 and one worker a processor.
+"""Verdicts per minute: `python -m benchmarks.verify [ANSWERS] [WORKERS]`, default 10,000, a worker per processor.
 
 Ordinary answers, none of them twice, 70% right: integers, decimals and fractions, LaTeX, small expressions, sets. For
-`math` the shortcut for integers is shown apart, since what takes time is the rest.
+`math` a second line leaves out integers, for which it has a shortcut.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 import time
 
 from cohobate.config import Verification
@@ -16,7 +16,7 @@ from cohobate.evaluation.verifiers.verify import verdicts_of
 
 
 def integers(rng: random.Random) -> tuple[str, str]:
-    """A gold answer and the same in another dress."""
+    """A gold answer, and the same value written in another way."""
     n = rng.randrange(10**6)
     return str(n), f"{n:,}"
 
@@ -52,16 +52,19 @@ KINDS = (integers, decimals, fractions, roots, polynomials, sets)
 def cases(count: int, kinds: tuple[object, ...], seed: int = 0) -> list[Case]:
     """`count` cases of the kinds in turn; a wrong answer is right for another question."""
     rng = random.Random(seed)
-    made = [kinds[i % len(kinds)](rng) for i in range(count)]  # type: ignore[operator]
+    pairs = [kinds[i % len(kinds)](rng) for i in range(count)]  # type: ignore[operator]
     return [
-        Case(answer if rng.random() < 0.7 else made[(i + len(kinds)) % count][1], gold)
-        for i, (gold, answer) in enumerate(made)
+        Case(answer if rng.random() < 0.7 else pairs[(i + len(kinds)) % count][1], gold)
+        for i, (gold, answer) in enumerate(pairs)
     ]
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    workers = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("answers", nargs="?", type=int, default=10_000)
+    parser.add_argument("workers", nargs="?", type=int)
+    arguments = parser.parse_args()
+    count, workers = arguments.answers, arguments.workers
     ordinary = (integers, decimals, fractions)
     algebra = (decimals, fractions, roots, polynomials, sets)
     for name, kinds in (("exact", KINDS), ("numeric", ordinary), ("math", KINDS), ("math", algebra)):

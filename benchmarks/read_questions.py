@@ -1,10 +1,11 @@
-"""Read questions: `python benchmarks/questions.py [ROWS]`, default 1,000,000, as JSONL, CSV and Parquet.
+"""Time and memory of reading questions from JSONL, CSV and Parquet: `python -m benchmarks.read_questions [ROWS]`.
 
-For each format, a process of its own runs the questions stage on them: seconds, and its peak of memory.
+For each format a process of its own runs the questions stage: seconds, and its peak of memory.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -40,25 +41,30 @@ def write(folder: Path, rows: int) -> list[Path]:
 
 
 def measure(path: Path) -> None:
-    """Run the stage in this process and print what it took."""
+    """Run the stage in this process, and print its seconds and memory."""
     settings = {"source": "file", "path": str(path), "columns": {"id": "id"}, "gold_after": "####"}
     began = time.perf_counter()
-    made = questions.write(Recipe.model_validate({"questions": settings}))
+    artifact = questions.write(Recipe.model_validate({"questions": settings}))
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{path.suffix:<9}{made.manifest.rows:>10,} rows {seconds:7.1f} s {peak:7.0f} MB")
+    print(f"{path.suffix:<9}{artifact.manifest.rows:>10,} rows {seconds:7.1f} s {peak:7.0f} MB")
 
 
-def main(rows: int) -> None:
-    """All formats, one after the other."""
+def main() -> None:
+    """Measure all formats, one after the other; the hidden option is the process of one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="?", type=int, default=1_000_000)
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.read:
+        measure(arguments.read)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        for path in write(Path(folder), rows):
+        for path in write(Path(folder), arguments.rows):
             environment = {**os.environ, "COHOBATE_DATA": f"{folder}/data"}
-            subprocess.run([sys.executable, __file__, "--read", str(path)], env=environment, check=True)
+            command = [sys.executable, "-m", "benchmarks.read_questions", "--read", str(path)]
+            subprocess.run(command, env=environment, check=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--read"]:
-        measure(Path(sys.argv[2]))
-    else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    main()

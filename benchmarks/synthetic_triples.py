@@ -1,7 +1,7 @@
-"""Triples of any number, made up in seconds: what the benchmarks of the dataset half work on.
+"""Synthetic triples of any number in seconds, for the benchmarks of curation, export and storage.
 
-Questions are 25 to 60 words of a vocabulary as uneven as a language's. Of a hundred, three repeat an earlier one but
-for case and spaces, five differ from one in a word, and one holds 13 words of an evaluation question.
+Questions are 25 to 60 words of a vocabulary as uneven as a language's. Of a hundred, three repeat an earlier one
+with other case, five differ from one in a word, and one holds 13 words of an evaluation question.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def question_id(text: str) -> str:
 
 
 class Texts:
-    """Questions and responses, the same ones each time for a seed."""
+    """Questions and responses, determined by the seed."""
 
     def __init__(self, seed: int = 0) -> None:
         self.draw = np.random.default_rng(seed)
@@ -77,17 +77,20 @@ def triples(root: Path, rows: int, samples: int = 1, responses: int = 100) -> Ar
     texts, recipe = Texts(), Recipe(name="made")
     store = Store(root)
 
-    def asked(workspace: Workspace) -> Outcome:
+    def build_questions(workspace: Workspace) -> Outcome:
         _write_questions(workspace.path, texts.evaluation)
         return Outcome(rows=EVALUATION)
 
-    def answered(workspace: Workspace) -> Outcome:
+    def build_triples(workspace: Workspace) -> Outcome:
         return Outcome(rows=_write_triples(workspace.path, texts, rows, samples, responses))
 
-    made = {"recipe": recipe, "version": 1}
-    questions = store.produce("questions", **made, identity={"made": EVALUATION}, parents=[], build=asked)
+    questions = store.produce(
+        "questions", recipe=recipe, version=1, identity={"made": EVALUATION}, parents=[], build=build_questions
+    )
     identity = {"made": [rows, samples, responses]}
-    return store.produce("triples", **made, identity=identity, parents=[questions], build=answered)
+    return store.produce(
+        "triples", recipe=recipe, version=1, identity=identity, parents=[questions], build=build_triples
+    )
 
 
 def _write_questions(folder: Path, texts: list[str]) -> None:
@@ -156,18 +159,21 @@ def _tables(texts: Texts, questions: list[str], samples: int, responses: int) ->
         "n_correct": correct,
         "pass_rate": [each / samples for each in correct],
     }
-    given = {"triples": (schema.TRIPLES, columns), "verdicts": (schema.VERDICTS, verdicts)}
-    given["aggregates"] = (schema.AGGREGATES, aggregates)
-    made = {}
-    for name, (declared, values) in given.items():
+    declared_columns = {
+        "triples": (schema.TRIPLES, columns),
+        "verdicts": (schema.VERDICTS, verdicts),
+        "aggregates": (schema.AGGREGATES, aggregates),
+    }
+    tables = {}
+    for name, (declared, values) in declared_columns.items():
         rows = len(next(iter(values.values())))
         arrays = [_column(field, values.get(field.name), rows, declared) for field in declared.arrow]
-        made[name] = pa.table(arrays, schema=declared.arrow)
-    return made
+        tables[name] = pa.table(arrays, schema=declared.arrow)
+    return tables
 
 
 def _column(field: Any, values: list[Any] | None, rows: int, declared: Table) -> Any:
-    """The values, or what the schema allows where there are none."""
+    """The values, or nulls or placeholders where there are none."""
     import pyarrow as pa
 
     if values is not None:

@@ -6,18 +6,15 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchmarks.step import Task
+from benchmarks.step_task import GROUP, LEARNING_RATE, MAX_TOKENS, Task, reward
 
 # Sequences of the task are at most 140 tokens; a packed row holds about ten.
 _PACKED_TOKENS = 512
 
 
 def _common(task: Task, folder: str, **changes: Any) -> dict[str, Any]:
-    from benchmarks.step import LEARNING_RATE
-
     plain = {
         "output_dir": folder,
         "per_device_train_batch_size": task.sequences,
@@ -45,7 +42,7 @@ def _models(task: Task) -> tuple[Any, Any, Any]:
 
 
 def _conversations(task: Task) -> list[dict[str, Any]]:
-    """A row {prompt, completion} a sequence of the task, in the order of its steps."""
+    """One row {prompt, completion} per sequence of the task, in the order of its steps."""
     return [
         {
             "prompt": [{"role": "user", "content": row["question"]}],
@@ -57,7 +54,7 @@ def _conversations(task: Task) -> list[dict[str, Any]]:
 
 
 def _timed(make: Callable[[Any, str], Any]) -> Iterator[dict[str, float]]:
-    """Train what `make(callback, folder)` makes; the time from the start of a step to the start of the next."""
+    """Train with the trainer of `make(callback, folder)`; seconds from the start of a step to that of the next."""
     from transformers import TrainerCallback
 
     marks: list[float] = []
@@ -80,8 +77,6 @@ def distillation(task: Task) -> Iterator[dict[str, float]]:
     from datasets import Dataset
     from trl import DistillationConfig, DistillationTrainer
 
-    from benchmarks.step import MAX_TOKENS
-
     student, teacher, tokenizer = _models(task)
     data = Dataset.from_list([{"prompt": row["prompt"]} for row in _conversations(task)])
 
@@ -103,8 +98,6 @@ def gkd(task: Task) -> Iterator[dict[str, float]]:
     """GKDTrainer on its own rollouts only (lambda 1), with the reverse KL (beta 1)."""
     from datasets import Dataset
     from trl.experimental.gkd import GKDConfig, GKDTrainer
-
-    from benchmarks.step import MAX_TOKENS
 
     student, teacher, tokenizer = _models(task)
     data = Dataset.from_list([{"messages": row["prompt"] + row["completion"]} for row in _conversations(task)])
@@ -129,8 +122,6 @@ def grpo(task: Task) -> Iterator[dict[str, float]]:
     """GRPOTrainer without a reference model, each batch of completions used once."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
-
-    from benchmarks.step import GROUP, MAX_TOKENS, reward
 
     student, _, tokenizer = _models(task)
     # It repeats each row for the group itself.
@@ -198,7 +189,7 @@ def _sft(task: Task, *, packed: bool) -> Iterator[dict[str, float]]:
 
 
 def sft(task: Task) -> Iterator[dict[str, float]]:
-    """One padded batch a step."""
+    """One padded batch per step."""
     return _sft(task, packed=False)
 
 

@@ -1,4 +1,4 @@
-"""Processes measured from outside: wall and processor seconds, and the peak memory of all of their tree."""
+"""Usage of a process tree measured from outside: wall and processor seconds, and peak memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SAMPLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Used:
-    """seconds: wall; cpu: processor seconds of the tree; megabytes: most resident memory at a time."""
+class Usage:
+    """seconds: wall; cpu: processor seconds of the tree; megabytes: peak resident memory; output: standard output."""
 
     seconds: float
     cpu: float
     megabytes: float
-    said: str = ""
+    output: str = ""
 
 
 def measure(
@@ -31,7 +31,7 @@ def measure(
     core: int | None = None,
     until: Callable[[], bool] | None = None,
     longest: float = 3600.0,
-) -> Used:
+) -> Usage:
     """Run a command on one core; with `until`, kill it as soon as that is true.
 
     Raises RuntimeError when it fails, or has not ended after `longest` seconds.
@@ -61,7 +61,7 @@ def measure(
     if process.returncode and not killed.is_set():
         raise RuntimeError(f"{' '.join(command)} failed:\n{errors.decode()[-3000:]}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Used(seconds, cpu, peak[0], out.decode())
+    return Usage(seconds, cpu, peak[0], out.decode())
 
 
 def _watch(
@@ -77,18 +77,18 @@ def _watch(
 
 
 def _tree(root: int) -> list[int]:
-    found = [root]
-    for pid in found:
+    pids = [root]
+    for pid in pids:
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
             try:
-                found += [int(child) for child in task.read_text().split()]
+                pids += [int(child) for child in task.read_text().split()]
             except OSError:  # it has ended
                 continue
-    return found
+    return pids
 
 
 def _resident(pid: int) -> float:
-    """The most that the process has held so far, in megabytes."""
+    """Peak of the process's resident memory so far, in megabytes."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -96,8 +96,8 @@ def _resident(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
-def summary(name: str, runs: Sequence[Used], ours: float, rows: int) -> str:
-    """Medians of a contender's runs beside ours."""
+def summary(name: str, runs: Sequence[Usage], ours: float, rows: int) -> str:
+    """Medians of a contender's runs, and the ratio of its wall time to `ours`."""
     walls = [run.seconds for run in runs]
     median = statistics.median(walls)
     return (

@@ -1,9 +1,10 @@
-"""The benchmarks' OpenAI-wire server: as little server as will do, so that the client is what is timed.
+"""An OpenAI-wire server for benchmarks: as little work as possible per request, so that the client is timed.
 
-    python -m benchmarks.wire [--latency 0.2] [--faults 0.05]
+    python -m benchmarks.wire_server [--latency 0.2] [--faults 0.05]
 
 Prints its port. Each chat request is answered after `latency` seconds; of requests that come for the first time, the
-share `faults` gets a 500, a 429 or a torn connection in turn. GET /state tells what it has seen; GET /reset forgets it.
+share `faults` gets a 500, a 429 or a torn connection in turn. GET /state gives the counts of requests, and GET /reset
+sets them to 0.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _DENIED = {500: "broken for the moment", 429: "too many"}
 _REASON = {200: "OK", 429: "Too Many Requests", 500: "Internal Server Error"}
 
 
-class Seen:
-    """received: requests; answered: those with a completion; again: requests for what had been answered before."""
+class Requests:
+    """received: all; answered: those with a completion; again: those that had been answered before."""
 
     def __init__(self) -> None:
         self.received = self.answered = self.again = self.faults = 0
@@ -39,7 +40,7 @@ class Wire(asyncio.Protocol):
     """One connection."""
 
     latency, faults = 0.0, 0.0
-    seen = Seen()
+    seen = Requests()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -47,24 +48,24 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, rest = self.buffer.partition(b"\r\n\r\n")
+        if not separator:
             return
         if head.startswith(b"GET"):
             self.buffer = b""
             if head.startswith(b"GET /reset"):
-                Wire.seen = Seen()
+                Wire.seen = Requests()
             self._send(200, Wire.seen.state())
             return
         length = _LENGTH.search(head)
         if length and len(rest) >= int(length.group(1)):
             self.buffer, self.once = b"", b"connection: close" in head.lower()
-            self._asked(rest)
+            self._receive(rest)
 
-    def _asked(self, body: bytes) -> None:
-        seen, asked = Wire.seen, json.loads(body)
-        # The messages are what was asked: peers put other things into the body too.
-        key = hashlib.sha256(json.dumps(asked["messages"]).encode()).digest()
+    def _receive(self, body: bytes) -> None:
+        seen, request = Wire.seen, json.loads(body)
+        # A request is known by its messages: other tools put further keys into the body.
+        key = hashlib.sha256(json.dumps(request["messages"]).encode()).digest()
         seen.received += 1
         seen.times[key] = time = seen.times.get(key, 0) + 1
         seen.again += key in seen.done
@@ -73,7 +74,7 @@ class Wire(asyncio.Protocol):
             seen.faults += 1
             loop.call_later(self.latency, self._fail, seen.faults % 3)
         else:
-            loop.call_later(self.latency, self._answer, key, asked["model"])
+            loop.call_later(self.latency, self._answer, key, request["model"])
 
     def _fail(self, kind: int) -> None:
         if kind == 2:

@@ -1,4 +1,6 @@
-"""The same work by other tools: `PYTHON benchmarks/peers.py NAME --url URL --folder F --requests N --concurrency C`.
+"""The same work by other tools, to compare with.
+
+    PYTHON benchmarks/other_tools.py NAME --url URL --folder F --requests N --concurrency C
 
 PYTHON is that of the environment with the tool; nothing of cohobate is imported here. Each is set up to ask as many
 questions, as many at a time, and to keep what it received on the disk so that a run that was killed can go on.
@@ -55,8 +57,8 @@ def curator(url: str, folder: Path, requests: int, concurrency: int) -> int:
             "require_all_responses": False,
         },
     )
-    made = asker(Dataset.from_list([{"question": question(number)} for number in range(requests)]))
-    return len(getattr(made, "dataset", made))
+    answers = asker(Dataset.from_list([{"question": question(number)} for number in range(requests)]))
+    return len(getattr(answers, "dataset", answers))
 
 
 def datatrove(url: str, folder: Path, requests: int, concurrency: int) -> int:
@@ -111,8 +113,8 @@ def distilabel(url: str, folder: Path, requests: int, concurrency: int) -> int:
             generation_kwargs={"max_new_tokens": 512, "temperature": 1.0},
         )
         load >> TextGeneration(llm=llm, input_batch_size=concurrency)
-    made = pipeline.run(use_cache=True)
-    return sum(1 for row in made["default"]["train"] if row["generation"])
+    answers = pipeline.run(use_cache=True)
+    return sum(1 for row in answers["default"]["train"] if row["generation"])
 
 
 def minhash(rows: Path, folder: Path) -> int:
@@ -148,13 +150,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=256)
-    given = parser.parse_args()
-    if given.name == "minhash":
-        made = minhash(given.rows, given.folder)
+    arguments = parser.parse_args()
+    if arguments.name == "minhash":
+        rows = minhash(arguments.rows, arguments.folder)
     else:
-        peer = {"curator": curator, "datatrove": datatrove, "distilabel": distilabel}[given.name]
-        made = peer(given.url, given.folder, given.requests, given.concurrency)
-    print(json.dumps({"rows": made}), flush=True)
+        peer = {"curator": curator, "datatrove": datatrove, "distilabel": distilabel}[arguments.name]
+        rows = peer(arguments.url, arguments.folder, arguments.requests, arguments.concurrency)
+    print(json.dumps({"rows": rows}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The dataset page in a real browser: `python benchmarks/page.py [ROWS] [PICTURES]`, default 50,000 rows.
+"""The dataset page in a real browser: `python -m benchmarks.dataset_page [ROWS] [PICTURES]`, default 50,000 rows.
 
-Makes triples (four samples a question, 95 words a response), writes their page, and opens it in Chromium: size of the
-file, seconds to write it, milliseconds to the first paint and until all rows are there, of a search, a sort and a
+Makes triples (four samples per question, 95 words per response), writes their page, and opens it in Chromium: size of
+the file, seconds to write it, milliseconds to the first paint and until all rows are there, of a search, a sort and a
 filter, and the longest frame while scrolling. PICTURES: a folder for screenshots, light, dark and as on a phone.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
         at = rng.randrange(len(pool) - length)
         return " ".join(pool[at : at + length])
 
-    made = []
+    samples = []
     for at in range(count):
         if at % EACH == 0:
             question, gold, skill = f"{text(rng.randint(8, 30))}?", str(rng.randrange(10_000)), rng.betavariate(2, 1)
@@ -53,7 +53,7 @@ def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
         verdict, reason = ("correct", None) if right else ("incorrect", "another answer")
         if cut:
             verdict, reason = "undecided", "truncated"
-        made.append(
+        samples.append(
             {
                 "sample_id": hash_value([at])[:20],
                 "question_id": hash_value([at // EACH]),
@@ -79,12 +79,12 @@ def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
                 "verifier_version": 1,
             }
         )
-    return made
+    return samples
 
 
 def artifact(root: Path, count: int) -> Artifact:
     """A triples artifact of `count` rows."""
-    made = rows(count, random.Random(0))
+    samples = rows(count, random.Random(0))
 
     def filled(declared: schema.Table, frame: pl.DataFrame) -> pl.DataFrame:
         missing = [name for name in declared.names if name not in frame.columns]
@@ -93,7 +93,7 @@ def artifact(root: Path, count: int) -> Artifact:
         return frame.with_columns(**{k: pl.lit(v) for k, v in fill.items()})
 
     def build(workspace: Workspace) -> Outcome:
-        frame = pl.DataFrame(made, infer_schema_length=None)
+        frame = pl.DataFrame(samples, infer_schema_length=None)
         rates = frame.group_by("question_id", maintain_order=True).agg(
             n=pl.len(), n_correct=(pl.col("verdict") == "correct").sum()
         )
@@ -114,14 +114,14 @@ def artifact(root: Path, count: int) -> Artifact:
 
 def until_still(page: Any, action: str) -> float:
     """Milliseconds from an action in the page until the table shows its result."""
-    found = page.evaluate(
+    milliseconds = page.evaluate(
         f"""async () => {{
           const start = performance.now(); {action};
           while (grid.getAttribute('aria-busy') === 'true') await new Promise(done => setTimeout(done, 1));
           return performance.now() - start;
         }}"""
     )
-    return float(found)
+    return float(milliseconds)
 
 
 def measure(path: Path, pictures: Path | None) -> None:
@@ -185,17 +185,19 @@ def photograph(playwright: Any, path: Path, pictures: Path, name: str, scheme: s
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
-    pictures = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="?", type=int, default=50_000)
+    parser.add_argument("pictures", nargs="?", type=Path, help="folder for screenshots")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = artifact(Path(folder), count)
+        triples = artifact(Path(folder), arguments.rows)
         path = Path(folder) / "page.html"
         started = time.monotonic()
-        held, every = write_page(made, path)
-        seconds, parquet = time.monotonic() - started, (made.path / "triples.parquet").stat().st_size
-        print(f"{held:,} of {every:,} rows: page {path.stat().st_size / 1e6:.1f} MB (Parquet {parquet / 1e6:.1f} MB), "
+        shown, every = write_page(triples, path)
+        seconds, parquet = time.monotonic() - started, (triples.path / "triples.parquet").stat().st_size
+        print(f"{shown:,} of {every:,} rows: page {path.stat().st_size / 1e6:.1f} MB (Parquet {parquet / 1e6:.1f} MB), "
               f"written in {seconds:.1f} s")  # fmt: skip
-        measure(path, pictures)
+        measure(path, arguments.pictures)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 __version__ = "0.1.0"
 
 # The objectives that come with cohobate: one line per declaration, whose file says what it is. Recipes, stages and
-# training read the declarations and name none, and find those of other packages by entry points of the group below.
+# training read the declarations and name none, and find those of other packages by entry points of the group below. The
+# first objective of a stage is its default.
 OBJECTIVE_ENTRY_POINTS = "cohobate.objectives"
 OBJECTIVES = (
     "cohobate.training.objectives.cross_entropy:CrossEntropy",

@@ -9,6 +9,7 @@ from cohobate.config import Compare, Experiment, Recipe, Recover, Single, Studen
 from cohobate.config.load import changed, load_recipe
 from cohobate.core.errors import RecipeError
 from cohobate.core.shipped import shipped_recipes
+from tests.support.source_tree import modules
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -152,3 +153,10 @@ def test_an_experiments_section_is_there_or_a_shipped_recipe_is_named(kind: type
     bare = Recipe()
     with pytest.raises(RecipeError, match=rf"no section \[{kind.key}\].* shipped recipe {kind.shipped}$"):
         bare.section(kind)
+
+
+def test_nothing_changes_a_recipe_past_its_validation() -> None:
+    root = Path(__file__).parents[2]
+    tree = modules({root / "src" / "cohobate": root / "src", root / "tasks": root, root / "flows": root})
+    copying = [name for name, module in tree.items() if "model_copy(" in module.path.read_text()]
+    assert copying == ["cohobate.store.runs"]  # which copies records of runs, and no recipe

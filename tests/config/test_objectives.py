@@ -1,11 +1,15 @@
 """What a recipe may say of an objective, and which of it is identity."""
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import cohobate
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import RecipeError
+from tests.support.source_tree import modules
 
 
 def test_only_the_chosen_objectives_settings_are_its_identity() -> None:
@@ -28,3 +32,26 @@ def test_only_the_chosen_objectives_settings_are_its_identity() -> None:
 def test_a_contradiction_is_one_sentence(overrides: list[str], part: str) -> None:
     with pytest.raises(RecipeError, match=part):
         load_recipe("tiny", overrides)
+
+
+def sides(comparison: ast.Compare) -> list[ast.expr]:
+    return [comparison.left, *comparison.comparators]
+
+
+def test_no_other_module_tells_objectives_apart() -> None:
+    """They ask the declaration. The tiny policy learns by the loss of one objective, whatever a recipe says."""
+    root = Path(cohobate.__file__).parents[1]
+    tree = modules({root / "cohobate": root})
+    declared = {path.partition(":")[0] for path in cohobate.OBJECTIVES}
+    others = {name: module for name, module in tree.items() if not name.startswith("cohobate.training.objectives.")}
+    assert declared <= set(tree)
+    importing = [name for name, module in others.items() if module.imports & declared]
+    assert importing == ["cohobate.experiments.tiny_policy.reinforce"]
+    compared = [
+        f"{name}:{node.lineno}"
+        for name, module in others.items()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Compare) and "objective" in {getattr(side, "attr", "") for side in sides(node)}
+        if any(isinstance(side, ast.Constant | ast.Tuple | ast.Set) for side in sides(node))
+    ]
+    assert compared == []

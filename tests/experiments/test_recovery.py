@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from cohobate.config import Adapters, Handbook, Recipe, Recover
-from cohobate.config.load import load_recipe
+from cohobate.config.load import changed, load_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.core.shipped import shipped_path
 from cohobate.experiments.recovery import data, stages
@@ -167,6 +167,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         checked_section(
             RECIPE.model_copy(update={"opd": RECIPE.opd.model_copy(update={"objective": "grpo", "group": 4})})
         )
+    with pytest.raises(RecipeError, match=r"no teacher scores; set sft\.objective"):
+        checked_section(changed(RECIPE, {"sft": {"objective": "logit_kd"}}, "test"))
     for adapters, sentence in (
         (Adapters(sft={"lora": {"rank": 4}}, opd={}), r"recover\.lora\.opd has no adapters"),
         (Adapters(sft={"lora": {"rank": 0}}, opd={}), r"recover\.lora: 'sft\.lora\.rank' is 0"),

@@ -12,7 +12,6 @@ from cohobate.cli.main import main
 from cohobate.config import Lora, Recipe, Training
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import ModelError
-from cohobate.models.chunk_size import CHUNK_ELEMENTS
 from cohobate.models.estimate import (
     GPUS,
     Machine,
@@ -24,6 +23,7 @@ from cohobate.models.estimate import (
     training_gib,
 )
 from cohobate.models.published_configs import names, published_config
+from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.stages import preflight
 from cohobate.store.ledger import ModelCost
 

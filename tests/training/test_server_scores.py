@@ -156,7 +156,7 @@ def test_what_would_be_garbage_is_refused_in_one_sentence(kind: str) -> None:
     assert "\n" not in str(caught.value) and server.url in str(caught.value) and len(server.seen) == 1
 
 
-def test_a_recipe_that_needs_whole_distributions_is_refused_with_the_way_out() -> None:
+def test_a_recipe_that_needs_distributions_distributions_is_refused_with_the_way_out() -> None:
     url = "http://127.0.0.1:1/v1"
     for objective in ("exact", "gkd"):
         with pytest.raises(RecipeError, match=r"whole distribution.*'topk' or 'sampled'"):

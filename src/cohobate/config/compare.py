@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from cohobate.config.base import Experiment
 from cohobate.core.settings import EXECUTION, Positive, Section, Share
 
-# What a method may begin with beside another method: the student of the recipe's own [sft], or the untaught one.
+# Where a method may begin, beside another method: the student of the recipe's own [sft], or the untaught one.
 START, BASE = "start", "base"
 Changes = dict[str, JsonValue]
 
@@ -25,8 +25,8 @@ class Method(Section):
     stage: Literal["sft", "opd"] = "opd"
     """The stage that trains it."""
     start: str = START
-    """What it begins with. start: the recipe's own SFT student, the same for all methods and seeds. base: the untaught
-    student. Or another method, whose student of the same seed it is."""
+    """The student that it begins with. start: the recipe's own SFT student, the same for all methods and seeds. base:
+    the untaught student. Or another method, whose student of the same seed it is."""
     triples: Changes = {}
     """Changes of [triples]: other triples than those of the start."""
     sft: Changes = {}

@@ -24,9 +24,9 @@ class Mix(Section):
     """Sources at a ratio, such as documents to chat as 70 to 30."""
 
     parts: tuple[Part, ...] = ()
-    """What is mixed; a sample that fits no part is left out. Empty: no mixing."""
+    """The parts of the mix; a sample that fits no part is left out. Empty: no mixing."""
     by: Literal["rows", "tokens"] = "rows"
-    """What the ratio is of: samples, or tokens of their responses."""
+    """Unit of the ratio: samples, or tokens of their responses."""
     seed: int = 0
     """Which samples are taken of a part that has more than its share: as much as possible is kept, nothing repeated."""
 

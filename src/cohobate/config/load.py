@@ -125,7 +125,7 @@ def sentence(error: ValidationError, kind: type[BaseModel] = Recipe) -> str:
 
 
 def _wanted(problem: str, message: str, where: str) -> str:
-    """What pydantic asks for, in the words of a recipe."""
+    """The requirement that was not met, in the words of a recipe."""
     if problem == "model_type":
         return f"it should be a section; write [{where}], or set its keys, such as {where}.KEY"
     if problem in ("tuple_type", "list_type"):

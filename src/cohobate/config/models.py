@@ -37,9 +37,9 @@ _UNSENT = {"top_p": (1,), "top_k": (0, -1)}
 
 def _holds_secret(value: object) -> bool:
     if isinstance(value, dict):
-        return any(_SECRET_NAME.search(name) or _holds_secret(held) for name, held in value.items())
+        return any(_SECRET_NAME.search(name) or _holds_secret(item) for name, item in value.items())
     if isinstance(value, list):
-        return any(_holds_secret(held) for held in value)
+        return any(_holds_secret(item) for item in value)
     return isinstance(value, str) and bool(_SECRET_VALUE.match(value))
 
 
@@ -97,7 +97,7 @@ class Teacher(TeacherAccess):
 
     section: ClassVar[str] = "teacher"
     limits_section: ClassVar[str] = "triples"
-    """What messages call this section, and that of the limits of its requests."""
+    """Names of this section, and of that with the limits of its requests, in messages."""
     recorded: ClassVar[set[str]] = _RECORDED_PARAMETERS
     """Parameters that stand beside each sample, and so may not be set behind its back."""
 
@@ -109,8 +109,9 @@ class Teacher(TeacherAccess):
     system: str | None = None
     """A system message, if any."""
     scoring: Annotated[Literal["local", "server"], EXECUTION] = "local"
-    """Who scores given tokens, for opd and logit_kd. local: this process, through transformers. server: `vllm serve`
-    with the same model, which the stage starts where no `base_url` is given; so it always is for an endpoint."""
+    """Where given tokens are scored, for the objectives that need the teacher. local: this process, through
+    transformers. server: `vllm serve` with the same model, which the stage starts where no `base_url` is given; so it
+    always is for an endpoint."""
     tokenizer: Annotated[str | None, EXECUTION] = None
     """endpoint: folder with its tokenizer and chat template, to score with; None: they are those of the student."""
     base_url: Annotated[str | list[str] | None, AfterValidator(_addresses), EXECUTION] = None
@@ -186,9 +187,9 @@ class Teacher(TeacherAccess):
 
     def _taken(self) -> list[str]:
         """Parameters in `extra` that are not its own to set."""
-        found = (_OWN_PARAMETERS | self.recorded) & set(self.extra)
+        reserved = (_OWN_PARAMETERS | self.recorded) & set(self.extra)
         allowed = _UNSENT if self.is_endpoint else {}
-        return sorted(name for name in found if self.extra[name] not in allowed.get(name, ()))
+        return sorted(name for name in reserved if self.extra[name] not in allowed.get(name, ()))
 
 
 class Student(Section):

@@ -63,19 +63,19 @@ class OnPolicyDeclaration(Declaration, Protocol):
 
 
 class ObjectiveStage(Training):
-    """What every stage has whose objective is chosen by its name."""
+    """Settings of a training stage whose objective is chosen by name."""
 
     declarations: ClassVar[Mapping[str, type[Declaration]]] = {}
     """The objectives of the stage, by name."""
 
-    objective: str
-    """The name of one."""
+    objective: str = ""
+    """The name of one; in a recipe the first that is declared."""
 
     @classmethod
     def served(cls) -> list[str]:
         """The names of those objectives that a server can score, as they are unless a recipe says otherwise."""
         stages = (cls(objective=name) for name in cls.declarations)
-        return [s.objective for s in stages if s.asks_teacher and not s.needs_whole and not s.by_spans]
+        return [s.objective for s in stages if s.asks_teacher and not s.needs_distributions and not s.by_spans]
 
     @property
     def declared(self) -> Declaration:
@@ -88,7 +88,7 @@ class ObjectiveStage(Training):
         return self.declared.needs is not None
 
     @property
-    def needs_whole(self) -> bool:
+    def needs_distributions(self) -> bool:
         """Whether it needs the teacher's whole distribution."""
         needs = self.declared.needs
         return needs is not None and needs.hidden
@@ -142,8 +142,8 @@ def with_objectives(stage: Literal["sft", "opd"]) -> Callable[[type[Stage]], typ
         if taken := declarations.keys() & plain.model_fields.keys():
             raise RecipeError(f"an objective cannot be called '{min(taken)}', which is a setting of [{stage}]")
         summaries = (f"{name}: {_summary(kind)}" for name, kind in declarations.items())
-        default = Field(default=plain.model_fields["objective"].default, description=" ".join(summaries))
-        fields: dict[str, Any] = {"objective": (Literal[tuple(declarations)], default)}
+        objective = Field(default=next(iter(declarations)), description=" ".join(summaries))
+        fields: dict[str, Any] = {"objective": (Literal[tuple(declarations)], objective)}
         fields |= {name: (k.settings, k.settings()) for name, k in declarations.items() if k.settings.model_fields}
         extended: type[Stage] = _extended(plain, fields)
         extended.declarations = declarations

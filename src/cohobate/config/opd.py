@@ -12,7 +12,6 @@ from cohobate.core.settings import EXECUTION, Positive, Section
 class Sft(ObjectiveStage):
     """Supervised fine-tuning of the student on the triples."""
 
-    objective: str = "cross_entropy"
     format: Literal["chat", "plain"] = "chat"
     """chat: the model's template, loss on the completion. plain: question<sep>rationale<sep>answer, loss on all."""
     separator: str = " ### "
@@ -20,7 +19,7 @@ class Sft(ObjectiveStage):
     select: Literal["all", "correct", "first_correct", "shortest_correct"] = "correct"
     """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
     batch: Positive = 64
-    """Sequences a step."""
+    """Sequences per step."""
 
 
 class StudentEngine(Section):
@@ -42,14 +41,13 @@ class StudentEngine(Section):
 class Opd(ObjectiveStage):
     """On-policy distillation: the student learns from its own rollouts, by the teacher's scores or a reward."""
 
-    objective: str = "exact"
     prompts: Positive = 64
-    """Questions a step, from the fresh split."""
+    """Questions per step, from the fresh split."""
     group: Positive = 2
-    """Rollouts a question."""
+    """Rollouts per question."""
     sampler: Annotated[Literal["local", "vllm"], EXECUTION] = "local"
-    """Who samples the rollouts. local: this process. vllm: an engine beside it, which gets the new weights before each
-    batch of rollouts."""
+    """Where the rollouts are sampled. local: this process. vllm: an engine beside it, which gets the new weights before
+    each batch of rollouts."""
     vllm: Annotated[StudentEngine, EXECUTION] = StudentEngine()
     """Settings of that engine."""
     overlap: bool = False
@@ -67,7 +65,7 @@ class Opd(ObjectiveStage):
     importance_cap: Annotated[float, Field(ge=1)] = 2.0
     """Largest importance weight of the policy-gradient objectives."""
     advantage_clip: Annotated[float, Field(gt=0)] | None = 10.0
-    """sampled: bound of the advantage in nats; None is off."""
+    """Bound of the advantage that is the teacher's log-prob less the student's, in nats; None is off."""
 
     @property
     def declared(self) -> OnPolicyDeclaration:

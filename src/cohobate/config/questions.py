@@ -16,7 +16,7 @@ class Columns(Section):
     gold_answer: str = "gold_answer"
     """The right answer."""
     gold_response: str | None = None
-    """A good response, rationale and answer, that somebody wrote; opd.ghost.source = "gold" learns from it."""
+    """A good response, rationale and answer, that somebody wrote; an objective may learn from it."""
     id: str | None = None
     """A unique name of the question; None: the hash of its text."""
     choices: str | None = None
@@ -25,7 +25,7 @@ class Columns(Section):
 
 
 class Hub(Section):
-    """What to take of a dataset that `path` names as hf:OWNER/NAME or hf:FOLDER."""
+    """The part of a dataset that `path` names as hf:OWNER/NAME or hf:FOLDER."""
 
     config: str | None = None
     """Which of its configurations; None: its only or default one."""
@@ -61,7 +61,7 @@ class Documents(Section):
         "would ask it who does not have the passage. Then answer it, step by step, by what the passage says. Write it "
         "in this form:\nQuestion: the question\nthe steps\nAnswer: the answer"
     )
-    """What the teacher is asked; {document} is the passage, {title} its file and headings. The reply must say
+    """The prompt of the teacher; {document} is the passage, {title} its file and headings. The reply must say
     `Question:` before anything else: that becomes the triple's question, the rest its rationale and answer."""
     exam: Annotated[str | None, AfterValidator(_no_secret), EXECUTION] = None
     """A questions file (as `path` with source = "file") about the documents, to evaluate on: its split is test."""
@@ -106,7 +106,7 @@ class Questions(Section):
     gold_after: str | None = None
     """file: the gold answer is what stands after the last of these marks, such as "####" in GSM8K."""
     repeated: Literal["refuse", "first"] = "refuse"
-    """file: what to do about an id, or without ids a question, that comes again. first: keep the first."""
+    """file: treatment of an id, or without ids a question, that comes again. first: keep the first."""
     licence: str | None = None
     """The licence of the questions or documents, in your words, for dataset cards."""
     documents: Documents = Documents()
@@ -130,7 +130,7 @@ class Questions(Section):
     hard_depth: tuple[Positive, Positive] = (5, 6)
     """World: fewest and most operations of a hard question."""
     story: Share = 0.3
-    """World: share of questions told as a short story."""
+    """World: share of questions in the form of a short story."""
     seed: int = 0
     """Seed of the draw, and of the split of files."""
 

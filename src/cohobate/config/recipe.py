@@ -29,7 +29,7 @@ class Evaluation(Section):
     decodings: Annotated[list[Literal["greedy", "sampled"]], Field(min_length=1)] = ["greedy", "sampled"]
     """greedy: one response; sampled: `samples` at `temperature`."""
     samples: Positive = 1
-    """Responses a question when sampled."""
+    """Responses per question when sampled."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Of the sampled decoding."""
     max_tokens: Positive = 128
@@ -43,7 +43,7 @@ class Evaluation(Section):
 
 
 class Report(Section):
-    """What the report shows."""
+    """Contents of the report."""
 
     title: str | None = None
     """Headline; None: the recipe's name."""
@@ -80,7 +80,7 @@ class Recipe(Section):
     student: Student = Student()
     triples: Triples = Triples()
     curation: Curation | None = None
-    """What of the triples sft learns from; None: whatever sft.select takes of all of them."""
+    """The part of the triples that sft learns from; None: whatever sft.select takes of all of them."""
     sft: Sft = Sft()
     opd: Opd = Opd()
     evaluation: Evaluation = Evaluation()
@@ -141,7 +141,7 @@ class Recipe(Section):
                     f"{objective} scores spans of text, which needs a teacher in this process; set teacher.scoring = "
                     "'local'"
                 )
-            if stage.needs_whole:
+            if stage.needs_distributions:
                 ways = [stage.declared.for_server] if stage.declared.for_server else []
                 if not ways and (served := type(stage).served()):
                     ways.append(f"{name}.objective = {' or '.join(map(repr, served))}")

@@ -36,16 +36,16 @@ _WORLD = tuple(
 
 
 class Recover(Experiment):
-    """Mid-train the student on documents mixed with chat, then recover what it lost from its earlier self.
+    """Mid-train the student on documents mixed with chat, then recover what it lost from the checkpoint before that.
 
-    Mid-training uses the settings of [sft], recovery those of [opd]; the student's model is the earlier self.
+    Mid-training uses the settings of [sft], recovery those of [opd]; the student's model is the reference checkpoint.
     """
 
     key: ClassVar[str] = "recover"
     shipped: ClassVar[str] = "handbook"
 
     handbooks: Annotated[tuple[Handbook, ...], Field(min_length=1, max_length=2)] = _WORLD
-    """What is learnt; the second one in a second round, after the first is learnt and recovered from."""
+    """The handbooks that are learnt; the second one in a second round, after the first is learnt and recovered from."""
     words: Positive = 60
     """Longest passage, in words."""
     documents: tuple[Share, ...] = (1.0, 0.7, 0.5)
@@ -56,8 +56,8 @@ class Recover(Experiment):
     """A further arm at the share `again`, or else the first one, mid-trained and recovered with adapters."""
     chat: Annotated[str, EXECUTION] = "world"
     """world: arithmetic, instructions and requests of the embedded world. Else a questions file whose train split is
-    answered by the earlier self for the mix, whose fresh split is rolled out on, and whose test split, with gold
-    answers, shows what was lost."""
+    answered by the reference checkpoint for the mix, whose fresh split is rolled out on, and whose test split, with
+    gold answers, shows what was lost."""
     chat_prompts: Positive = 2000
     """world: prompts of the mix."""
     fresh_prompts: Positive = 6000
@@ -65,7 +65,7 @@ class Recover(Experiment):
     exam_prompts: Positive = 400
     """world: prompts that show what was lost."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """At which the earlier self answers the prompts of the mix."""
+    """At which the reference checkpoint answers the prompts of the mix."""
     max_tokens: Positive = 128
     """Longest reply in the mix and in the exams."""
     seeds: Positive = 3

@@ -18,12 +18,12 @@ class Single(Experiment):
 
     bare: Share = 0.0
     """Share of the triples, drawn by the hash of the question, of which the start learns `Answer: ...` alone, as from
-    data without rationales: it can work a question out, but does not always. The arms' teacher always does."""
+    data without rationales: it can answer with chain of thought, but does not always. The arms' teacher always does."""
     question: Count = 0
     """Which question of the fresh split is the one prompt."""
     rollouts: Positive = 256
-    """Sequences a step: rollouts of the one prompt, or one rollout each of as many prompts, or the teacher's answers to
-    the one prompt."""
+    """Sequences per step: rollouts of the one prompt, or one rollout each of as many prompts, or the teacher's answers
+    to the one prompt."""
     steps: Positive = 20
     """Steps of each arm, with the other settings of [opd], or for SFT of [sft]."""
     lr: Rate = 2e-4

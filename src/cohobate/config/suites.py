@@ -1,4 +1,4 @@
-"""What a finished model is measured on beside its own questions: files of questions, tasks of lm-evaluation-harness."""
+"""Further measures of a finished model: files of questions, and tasks of lm-evaluation-harness."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ class Suite(Section):
     """Questions with gold answers, each answered several times: avg@k and pass@k with intervals."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """What the table calls it, such as aime24."""
+    """Its name in the table, such as aime24."""
     path: Annotated[str, EXECUTION]
     """A questions file as questions.path takes it; all of it is asked. Its content counts, not its place."""
     columns: Columns = Columns()
@@ -20,7 +20,7 @@ class Suite(Section):
     gold_after: str | None = None
     """The gold answer is what stands after the last of these marks."""
     samples: Positive = 16
-    """k: responses a question."""
+    """k: responses per question."""
     temperature: Annotated[float, Field(ge=0)] = 0.6
     """0 is greedy, for which one sample is enough."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95

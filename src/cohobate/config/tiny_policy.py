@@ -23,7 +23,7 @@ class TinyPolicySettings(Experiment):
     shipped: ClassVar[str] = "helpdesk"
 
     answers: tuple[str, ...] = ()
-    """What it can answer; empty: every gold answer of the questions. Each gold answer must be among them."""
+    """Its possible answers; empty: every gold answer of the questions. Each gold answer must be among them."""
     words: Positive = 2000
     """Rows of the embedding: each word has one, by a hash that is the same in every run."""
     embedding: Positive = 32
@@ -33,7 +33,7 @@ class TinyPolicySettings(Experiment):
     steps: Positive = 200
     """Optimizer steps."""
     batch: Positive = 64
-    """Questions a step, one sampled answer each."""
+    """Questions per step, one sampled answer each."""
     lr: Annotated[float, Field(gt=0)] = 0.005
     """Learning rate of Adam."""
     lock_in: Annotated[float, Field(ge=0)] = 2.0
@@ -47,9 +47,9 @@ class TinyPolicySettings(Experiment):
     judge: TinyPolicyJudge | None = None
     """The language model that judges; None: the exact verifier, which is always right."""
     noise: Share = 0.0
-    """Share of the judge's verdicts that are turned round, for study."""
+    """Share of the judge's verdicts that are flipped, for study."""
     noise_each_time: bool = False
-    """Turn verdicts round anew each time a pair is judged; else always those of the same pairs, as a model at
+    """Draw the flipped verdicts again each time a pair is judged; else always those of the same pairs, as a model at
     temperature 0 errs."""
     study_noise: tuple[Share, ...] = (0.0, 0.1, 0.3)
     """Shares of wrong verdicts that the page compares; empty: no study."""

@@ -1,4 +1,4 @@
-"""What every training stage needs: optimizer, schedule, adapters, alarms."""
+"""Settings of every training stage: optimizer, schedule, adapters, alarms."""
 
 from typing import Annotated, Literal, Self
 
@@ -21,12 +21,12 @@ class Lora(Section):
 
 
 class Alarms(Section):
-    """Signs of a run gone wrong: each is held against the mean of the first five steps, and rings when it holds for
+    """Signs of a run gone wrong: each is compared with the mean of the first five steps, and rings when it lasts for
     `patience` steps in a row. The run then ends with the student of the last snapshot before them. None: never.
     """
 
     reverse_kl: Annotated[float, Field(gt=0)] | None = 1.0
-    """Rise of the reverse KL, in nats a token."""
+    """Rise of the reverse KL, in nats per token."""
     entropy: Share | None = None
     """Share of the student's entropy that must be left."""
     length: Annotated[float, Field(gt=1)] | None = 4.0
@@ -36,13 +36,13 @@ class Alarms(Section):
     repetition: Share | None = 0.3
     """Rise of the share of repeated 4-grams."""
     mismatch: Annotated[float, Field(gt=0)] | None = 0.05
-    """KL between the policy that sampled and the trainer's, in nats a token."""
+    """KL between the policy that sampled and the trainer's, in nats per token."""
     patience: Positive = 5
     """Steps in a row."""
 
 
 class Training(Section):
-    """What every training stage needs."""
+    """Settings of every training stage."""
 
     steps: Count = 200
     """Optimizer steps; 0 passes the student on as it is."""

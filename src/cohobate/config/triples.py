@@ -71,7 +71,7 @@ class Triples(Section):
     limit: Positive | None = None
     """Answer only so many first questions of the split; None: all."""
     samples: Positive = 1
-    """Responses a question."""
+    """Responses per question."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0

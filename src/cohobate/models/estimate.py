@@ -15,8 +15,8 @@ from typing import Any
 
 from cohobate.config import Recipe, Training
 from cohobate.core.errors import ModelError
-from cohobate.models.chunk_size import CHUNK_ELEMENTS
 from cohobate.models.published_configs import names, published_config
+from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.store.ledger import PASSES, ModelCost
 
 GIB = 2**30

@@ -14,10 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cohobate.models.chunk_size import CHUNK_ELEMENTS
-
 if TYPE_CHECKING:
     import torch
+
+# The number of logits that exist at a time, in elements of float32: 48 MB, and as much again for each tensor made of
+# them. No smaller for a large vocabulary: glibc takes blocks below 32 MB from the heap, which fragments and grows with
+# every chunk.
+CHUNK_ELEMENTS = 12_000_000
 
 # Sums over tokens; under a name that ends in `_max`, a maximum instead.
 Terms: TypeAlias = "dict[str, torch.Tensor]"

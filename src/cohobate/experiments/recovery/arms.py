@@ -42,12 +42,14 @@ class ArmExam:
 def checked_section(recipe: Recipe) -> Recover:
     """The recipe's [recover].
 
-    Raises RecipeError without one, when OPD needs no teacher's scores of rollouts, or when the adapters' changes are
-    invalid.
+    Raises RecipeError without one, when OPD needs no teacher's scores of rollouts, when SFT needs a teacher's scores,
+    or when the adapters' changes are invalid.
     """
     config = recipe.section(Recover)
     if not recipe.opd.asks_teacher or recipe.opd.uses_triples:
-        raise RecipeError("recovery learns from the earlier checkpoint's scores of rollouts; set opd.objective")
+        raise RecipeError("recovery learns from the reference checkpoint's scores of rollouts; set opd.objective")
+    if recipe.sft.asks_teacher:
+        raise RecipeError("mid-training learns documents, which no teacher scores; set sft.objective")
     if config.lora is not None:
         _with_adapters(recipe, config.lora)
     return config

@@ -134,7 +134,7 @@ def _midtrain(
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.training.loop import Run
     from cohobate.training.metrics import write_table
-    from cohobate.training.objectives.cross_entropy import cross_entropy
+    from cohobate.training.objectives.base import off_policy
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)
@@ -145,7 +145,8 @@ def _midtrain(
     source = data.MixedSource(book, chat, arm.documents, recipe.sft.batch, recipe.sft.seed)
     trainee = Trainee(student, recipe.sft, str(checkpoint))
     with progress.bar(f"midtrain {arm.name}", recipe.sft.steps, "steps") as bar:
-        run = Run(trainee, source, cross_entropy, workspace.scratch, "midtrain", lambda step, spent: None, bar)
+        loss = off_policy(recipe.sft).loss(None)
+        run = Run(trainee, source, loss, workspace.scratch, "midtrain", lambda step, spent: None, bar)
         done = run.train()
     trainee.publish(workspace.path)
     write_table(done.metrics, workspace.path / "metrics.parquet")

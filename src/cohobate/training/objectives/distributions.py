@@ -20,7 +20,7 @@ View: TypeAlias = "Callable[[torch.Tensor, Tokens], tuple[torch.Tensor, torch.Te
 
 # The smallest probability that float32 holds is about e^-103: what lies below it counts as e^-100.
 LOG_FLOOR = -100.0
-# What is left of a float32 sum near 1 is rounding, of either sign.
+# A float32 sum near 1 differs from 1 by rounding, of either sign.
 TAIL_FLOOR = 1e-7
 
 

@@ -46,7 +46,7 @@ class GrpoSettings(Section):
     clip_high: Weight = 0.28
     """How far it may rise above 1."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
-    """What a reward is held against: the group's mean, or that of the others."""
+    """The baseline of a reward: the mean of the group, or that of the others."""
     by_std: bool = False
     """Divide the advantages by the group's standard deviation."""
     lengths: Literal["tokens", "responses", "constant"] = "tokens"

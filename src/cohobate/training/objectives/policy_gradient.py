@@ -1,4 +1,4 @@
-"""What the objectives by policy gradient share: importance weights, advantages within a group, health of the policy.
+"""Policy gradient, shared by several objectives: importance weights, advantages within a group, health of the policy.
 
 y: a sampled token; p: the student now; mu: the policy that sampled.
 """

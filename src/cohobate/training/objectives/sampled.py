@@ -71,7 +71,7 @@ class Sampled(OnPolicyObjective[SampledSettings]):
             )
         if self.own.spans:
             conflicts["sampled.spans"] = (
-                "the reward of a span is not computed anew for the student that learns; set it to false"
+                "the reward of a span is not computed again for the student that learns; set it to false"
             )
         return conflicts
 

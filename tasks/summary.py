@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cohobate.core import markdown
 from cohobate.core.formatting import size
 from cohobate.store.artifacts import Artifact
 from cohobate.store.manifest import Manifest
@@ -59,9 +60,8 @@ def rows(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 
 
 def table(header: Sequence[str], body: Sequence[Sequence[Any]]) -> list[str]:
-    """The lines of a Markdown table."""
-    cells = ["| " + " | ".join(_text(value) for value in row) + " |" for row in body]
-    return ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header), *cells]
+    """The lines of a Markdown table, with rounded numbers."""
+    return markdown.table(header, [[_text(value) for value in row] for row in body])
 
 
 def _scores(manifest: Manifest) -> list[str]:
@@ -99,4 +99,4 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, int) and value >= 10**9:
         return f"{value:.3g}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return str(value)

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from cohobate.cli.sample_view import print_failures, print_samples
 from cohobate.core import schema
 from cohobate.core.sanitize import harmless
-from cohobate.report.sample_rows import COLUMNS, Wanted, samples
+from cohobate.report.sample_rows import COLUMNS, RowFilter, sample_rows
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Artifact
 from tests.support.command import answer, cohobate, refusal
@@ -53,13 +53,13 @@ def made(tmp_path: Path) -> Artifact:
     return triples(tmp_path, ROWS)
 
 
-def printed(capsys: pytest.CaptureFixture[str], artifact: Artifact, wanted: Wanted, *, full: bool = False) -> str:
+def printed(capsys: pytest.CaptureFixture[str], artifact: Artifact, wanted: RowFilter, *, full: bool = False) -> str:
     print_samples(artifact, wanted, 10, full=full)
     return capsys.readouterr().out
 
 
 def test_elsewhere_than_on_a_terminal_a_field_is_a_line(made: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = printed(capsys, made, Wanted()).splitlines()
+    lines = printed(capsys, made, RowFilter()).splitlines()
     assert "question: How many <b>apples</b>?" in lines and "rationale: Three\\nand one" in lines
     assert "gold: 4" in lines and lines[-1] == "3 of 3 matching rows"
     assert any(line.startswith("rationale: \\x1b[2J") for line in lines)
@@ -72,19 +72,19 @@ def test_on_a_terminal_rows_fit_its_width_and_long_texts_are_cut(
 ) -> None:
     for name, value in {"FORCE_COLOR": "1", "COLUMNS": "60", "TERM": "xterm-256color"}.items():
         monkeypatch.setenv(name, value)
-    shown = printed(capsys, made, Wanted())
+    shown = printed(capsys, made, RowFilter())
     text = "".join(part.split("m", 1)[1] if i else part for i, part in enumerate(shown.split("\x1b[")))
     assert max(cell_len(line) for line in text.splitlines()) <= 60
     assert "\\x1b[2J" in text and "\x07" not in shown and "\u202e" not in shown
     assert "苹果有多少个" in text and "Three" in text
     long = triples(made.path.parents[1], [sample("Why?", "zig " * 5000)])
-    cut, whole = (printed(capsys, long, Wanted(), full=full) for full in (False, True))
+    cut, whole = (printed(capsys, long, RowFilter(), full=full) for full in (False, True))
     assert "more characters (--full)" in cut and "(--full)" not in whole and whole.count("zig") == 5000
 
 
 def test_rows_are_chosen_by_verdict_question_and_text(made: Artifact) -> None:
     def chosen(**wanted: str) -> list[str]:
-        return samples(made).filter(Wanted(**wanted).filter()).collect()["sample_id"].to_list()
+        return sample_rows(made).filter(RowFilter(**wanted).matches()).collect()["sample_id"].to_list()
 
     ids = [str(row["sample_id"]) for row in ROWS]
     assert chosen() == ids and chosen(verdict="incorrect") == ids[1:2]
@@ -98,18 +98,18 @@ def test_failed_requests_are_shown_with_their_reason(tmp_path: Path, capsys: pyt
     row = {"request_key": "k", "question_id": "q" * 20, "sample_index": 3, "error_class": "refused", "status": 400}
     row |= {"message": "too\x1b[1m long", "attempts": 2, "last_at": datetime(2026, 1, 1, tzinfo=UTC)}
     pq.write_table(pa.Table.from_pylist([row], schema=schema.FAILURES.arrow), artifact.path / "failures.parquet")
-    print_failures(artifact, Wanted(), 5)
+    print_failures(artifact, RowFilter(), 5)
     shown = capsys.readouterr().out
     assert "# refused 400 question qqqqqqqqqqqq sample 3" in shown and "message: too\\x1b[1m long" in shown
     assert "1 of 1 failed requests" in shown
-    print_failures(artifact, Wanted(text="short"), 5)
+    print_failures(artifact, RowFilter(text="short"), 5)
     assert "no request failed" in capsys.readouterr().out
 
 
 def test_labels_show_the_triples_with_their_own_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
     made = triples(tmp_path, [sample("How many?", "Answer: 4.0", gold_answer="4", verdict="incorrect")])
-    rows = samples(relabel(made, {"name": "numeric"})).collect()
+    rows = sample_rows(relabel(made, {"name": "numeric"})).collect()
     assert rows.select("question", "answer", "verdict", "pass_rate", "gold").rows() == [
         ("How many?", "4.0", "correct", 1.0, "4")
     ]
@@ -126,7 +126,7 @@ def test_labels_show_the_triples_with_their_own_verdicts(tmp_path: Path, monkeyp
 )
 def test_every_stage_with_samples_is_read(stage: str, table: str, finished: Finished) -> None:
     artifact = finished.artifacts[stage]
-    rows = samples(artifact).collect()
+    rows = sample_rows(artifact).collect()
     source = pl.read_parquet(artifact.path / f"{table}.parquet")
     assert rows.columns == list(COLUMNS) and len(rows) == len(source)
     assert rows["question_id"].to_list() == source["question_id"].to_list()

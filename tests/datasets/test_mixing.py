@@ -18,7 +18,7 @@ from cohobate.core.errors import CurationError, RecipeError, StoreError
 from cohobate.datasets.curation.language_id import foreign
 from cohobate.datasets.curation.mixing import mixed
 from cohobate.datasets.selection import outline
-from cohobate.report.facts import learnt_from
+from cohobate.report.facts import curation_of
 from cohobate.stages import sft
 from cohobate.stages.curation import curate, parts, settings
 from cohobate.stages.preflight import check
@@ -184,7 +184,7 @@ def test_a_recipe_learns_from_what_its_curation_keeps(finished: Finished, tiny: 
     assert set(pl.read_parquet(found.path / "triples.parquet")["sample_id"]) == set(right["sample_id"])
     assert curate(taught, settings(**free)).cached  # the command line makes the same artifact
     assert student.manifest.named_metrics["triples"] == len(right)
-    said = learnt_from({"sft": student, "triples": taught})
+    said = curation_of({"sft": student, "triples": taught})
     assert said is not None and said["samples"] == len(right)
     assert said["rejects"] == len(pl.read_parquet(taught.path / "triples.parquet")) - len(right)
     Recipe.model_validate_json(recipe.model_dump_json())

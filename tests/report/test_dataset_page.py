@@ -20,7 +20,7 @@ from cohobate.core.errors import StoreError
 from cohobate.report.dataset import default_path, write_page
 from cohobate.report.histograms import bars, histogram
 from cohobate.report.payload import blocks, labels
-from cohobate.report.sample_rows import COLUMNS, samples
+from cohobate.report.sample_rows import COLUMNS, sample_rows
 from cohobate.stages.curation import curate, settings
 from cohobate.store.artifacts import verify
 from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
@@ -214,7 +214,7 @@ def test_the_page_of_curated_triples_counts_what_stays_and_shows_the_rejects_wit
 def test_other_samples_have_a_page_too(stage: str, finished: Finished, tmp_path: Path) -> None:
     artifact = finished.artifacts[stage]
     held, every = write_page(artifact, tmp_path / "page.html")
-    assert held == every == len(samples(artifact).collect())
+    assert held == every == len(sample_rows(artifact).collect())
     assert artifact.id in (tmp_path / "page.html").read_text()
 
 

@@ -78,7 +78,7 @@ def _print_content(console: Console, artifact: Artifact) -> None:
             table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
         console.print(table)
     from cohobate.cli.sample_view import print_samples
-    from cohobate.report.sample_rows import STAGES, Wanted
+    from cohobate.report.sample_rows import STAGES, RowFilter
 
     if artifact.stage in STAGES:
-        print_samples(artifact, Wanted(), _FIRST_ROWS)
+        print_samples(artifact, RowFilter(), _FIRST_ROWS)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cohobate.core.sanitize import harmless, one_line
-from cohobate.report.sample_rows import Wanted, failures, holds, samples
+from cohobate.report.sample_rows import RowFilter, contains, failed_requests, sample_rows
 from cohobate.store.artifacts import Artifact
 
 _TEXTS = ("question", "rationale", "answer", "gold", "response")
@@ -26,9 +26,11 @@ _COLOURS = {"correct": "green", "incorrect": "red", "undecided": "yellow"}
 _CHARACTERS, _LINES = 1500, 20
 
 
-def print_samples(artifact: Artifact, wanted: Wanted, count: int, *, full: bool = False, as_json: bool = False) -> None:
-    """The first `count` of the wanted rows. Raises SelectionError for an artifact without samples."""
-    matching = samples(artifact).filter(wanted.filter())
+def print_samples(
+    artifact: Artifact, chosen: RowFilter, count: int, *, full: bool = False, as_json: bool = False
+) -> None:
+    """The first `count` of the rows that fit. Raises SelectionError for an artifact without samples."""
+    matching = sample_rows(artifact).filter(chosen.matches())
     shown = matching.head(count).collect()
     if as_json:
         print(json.dumps(shown.to_dicts(), indent=2, ensure_ascii=False))
@@ -40,13 +42,13 @@ def print_samples(artifact: Artifact, wanted: Wanted, count: int, *, full: bool 
     console.print(f"{len(shown):,} of {total:,} matching rows" if total else "no row matches", style="dim")
 
 
-def print_failures(artifact: Artifact, wanted: Wanted, count: int, *, as_json: bool = False) -> None:
-    """The first `count` failed requests, of the wanted question or with the wanted text in their message."""
-    matching = failures(artifact)
-    if wanted.question is not None:
-        matching = matching.filter(pl.col("question_id").str.starts_with(wanted.question))
-    if wanted.text is not None:
-        matching = matching.filter(holds("message", wanted.text))
+def print_failures(artifact: Artifact, chosen: RowFilter, count: int, *, as_json: bool = False) -> None:
+    """The first `count` failed requests, of the filter's question and with its text in their message."""
+    matching = failed_requests(artifact)
+    if chosen.question is not None:
+        matching = matching.filter(pl.col("question_id").str.starts_with(chosen.question))
+    if chosen.text is not None:
+        matching = matching.filter(contains("message", chosen.text))
     shown = matching.head(count)
     if as_json:
         print(json.dumps(shown.to_dicts(), indent=2, ensure_ascii=False, default=str))

@@ -44,14 +44,14 @@ def show(
         _print_brief(artifact, as_json)
         return
     from cohobate.cli.sample_view import print_failures, print_samples
-    from cohobate.report.sample_rows import Wanted
+    from cohobate.report.sample_rows import RowFilter
 
-    wanted = Wanted(_chosen_verdict(verdict, wrong), question, grep)
+    chosen = RowFilter(_chosen_verdict(verdict, wrong), question, grep)
     count = rows or _SHOWN
     if failures:
-        print_failures(artifact, wanted, count, as_json=as_json)
+        print_failures(artifact, chosen, count, as_json=as_json)
     else:
-        print_samples(artifact, wanted, count, full=full, as_json=as_json)
+        print_samples(artifact, chosen, count, full=full, as_json=as_json)
 
 
 def page(

@@ -1,7 +1,7 @@
-"""The dataset page: what a set of samples holds, as one HTML file that needs no network and can be searched.
+"""The dataset page: a set of samples as one HTML file that needs no network and can be searched.
 
-Counts and distributions are of all rows. The table holds as many as a browser takes with ease; of a larger artifact
-whole questions are drawn at random.
+Counts and distributions are of all rows. The table holds as many rows as a browser handles; of a larger artifact whole
+questions are drawn at random.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cohobate.core.statistics import wilson
 from cohobate.report.histograms import Bar, Histogram, bars, histogram
 from cohobate.report.payload import blocks, labels
 from cohobate.report.render import asset, environment
-from cohobate.report.sample_rows import failures, samples
+from cohobate.report.sample_rows import failed_requests, sample_rows
 from cohobate.store.artifacts import Artifact
 
 # Rows and bytes of text that a page holds: a browser needs a few times as much memory.
@@ -42,32 +42,32 @@ _FILTERS = (
 
 
 def default_path(artifact: Artifact) -> Path:
-    """pages/ in the folder of the artifact's stage, beside the artifacts, which nobody writes into."""
+    """The page's path without --page: in pages/ beside the artifacts, which stay as they were written."""
     return artifact.path.parent / "pages" / f"{artifact.path.name}.html"
 
 
 def write_page(artifact: Artifact, path: Path, limit: int = ROWS) -> tuple[int, int]:
-    """Write the page of `artifact`; returns the rows it holds, and those there are.
+    """Write the page of `artifact`; returns the number of rows on the page, and of all rows.
 
     Raises SelectionError for an artifact without samples and StoreError where the page cannot be written.
     """
-    rows = samples(artifact).with_columns(_model())
+    rows = sample_rows(artifact).with_columns(_model())
     if path.resolve().is_relative_to(artifact.path.resolve()):
         raise StoreError(f"{path} lies inside {artifact.id}, which a page must not change; give another place")
     outline = _outline(rows)
     shown = _draw(rows, outline, limit)
-    known = labels(shown)
+    values = labels(shown)
     script = asset("dataset.js")
     template = environment().get_template("dataset.html.j2")
     page = template.stream(
         **_facts(artifact, outline),
-        held=len(shown),
-        filters=_filters(shown, known),
-        labels=known,
-        blocks=blocks(shown, known),
+        shown=len(shown),
+        filters=_filters(shown, values),
+        labels=values,
+        blocks=blocks(shown, values),
         style=Markup(asset("base.css") + asset("dataset.css")),
         script=Markup(script),
-        # The browser itself then runs no other script and loads nothing, whatever stands in a row.
+        # The browser then runs no other script and loads nothing, whatever the text of a row.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         ranged=shown["pass_rate"].drop_nulls().n_unique() > 1,
     )
@@ -80,7 +80,7 @@ def write_page(artifact: Artifact, path: Path, limit: int = ROWS) -> tuple[int, 
 
 
 def _outline(rows: pl.LazyFrame) -> pl.DataFrame:
-    """Every row without its texts, and how many bytes these have."""
+    """Every row without its texts, and the size of its texts in bytes."""
     texts = ("question", "response", "answer")
     size = pl.sum_horizontal(pl.col(name).str.len_bytes() for name in texts).alias("bytes")
     chosen = pl.exclude("sample_id", "rationale", "gold", "reject_detail", *texts)
@@ -101,76 +101,80 @@ def _draw(rows: pl.LazyFrame, outline: pl.DataFrame, limit: int) -> pl.DataFrame
 
 
 def _facts(artifact: Artifact, outline: pl.DataFrame) -> dict[str, Any]:
-    """What the page says above its table; of a curated artifact, of the samples that stay."""
-    kept = outline.filter(pl.col("rejected").is_null())
-    verdicts = counts(kept["verdict"])
+    """The content of the page above its table; of a curated artifact, of the samples that stay."""
+    samples = outline.filter(pl.col("rejected").is_null())
+    verdicts = counts(samples["verdict"])
     decided = verdicts.get("correct", 0) + verdicts.get("incorrect", 0)
     rate = wilson(verdicts.get("correct", 0), decided)
-    failed = counts(failures(artifact)["error_class"]) if artifact.stage == "triples" else {}
+    failed = counts(failed_requests(artifact)["error_class"]) if artifact.stage == "triples" else {}
     return {
         "artifact": artifact,
-        "made": artifact.manifest,
+        "manifest": artifact.manifest,
         "stage": artifact.stage,
         "total": len(outline),
-        "kept": len(kept),
-        "questions": kept["question_id"].n_unique(),
+        "samples": len(samples),
+        "questions": samples["question_id"].n_unique(),
         "rate": rate.as_row("accuracy") if decided else None,
         "decided": decided,
-        "prompt_tokens": kept["prompt_tokens"].sum(),
-        "completion_tokens": kept["completion_tokens"].sum(),
-        "cost": kept["cost_usd"].sum() if kept["cost_usd"].count() else None,
+        "prompt_tokens": samples["prompt_tokens"].sum(),
+        "completion_tokens": samples["completion_tokens"].sum(),
+        "cost": samples["cost_usd"].sum() if samples["cost_usd"].count() else None,
         "failed": sum(failed.values()),
-        "models": [one_line(name) for name in counts(kept["model"])],
-        "lists": _lists(kept, {"Why rejected": counts(outline["rejected"]), "Failed requests": failed}),
-        "histograms": _histograms(kept),
+        "models": [one_line(name) for name in counts(samples["model"])],
+        "lists": _lists(samples, {"Why rejected": counts(outline["rejected"]), "Failed requests": failed}),
+        "histograms": _histograms(samples),
     }
 
 
-def _lists(kept: pl.DataFrame, more: dict[str, dict[str, int]]) -> dict[str, list[Bar]]:
+def _lists(samples: pl.DataFrame, more: dict[str, dict[str, int]]) -> dict[str, list[Bar]]:
     """Counted labels by headline; lists without an entry are left out, and of origins those with one entry."""
-    found = {
-        "Verdicts": counts(kept["verdict"]),
-        "Why not correct": counts(kept["reason"]),
-        "How responses end": counts(kept["finish_reason"]),
+    lists = {
+        "Verdicts": counts(samples["verdict"]),
+        "Why not correct": counts(samples["reason"]),
+        "How responses end": counts(samples["finish_reason"]),
         **more,
     }
-    origins = {"Sources": counts(kept["source"]), "Splits": counts(kept["split"]), "Models": counts(kept["model"])}
-    found |= {title: counted for title, counted in origins.items() if len(counted) > 1}
+    origins = {
+        "Sources": counts(samples["source"]),
+        "Splits": counts(samples["split"]),
+        "Models": counts(samples["model"]),
+    }
+    lists |= {title: counted for title, counted in origins.items() if len(counted) > 1}
     return {
         title: bars([(one_line(label), count) for label, count in counted.items()])
-        for title, counted in found.items()
+        for title, counted in lists.items()
         if counted
     }
 
 
-def _histograms(kept: pl.DataFrame) -> list[Histogram]:
-    questions = kept.group_by("question_id").agg(n=pl.len(), rate=pl.col("pass_rate").first())
+def _histograms(samples: pl.DataFrame) -> list[Histogram]:
+    questions = samples.group_by("question_id").agg(n=pl.len(), rate=pl.col("pass_rate").first())
     drawn = (
-        histogram("Response", "tokens", kept["completion_tokens"]),
-        histogram("Prompt", "tokens", kept["prompt_tokens"]),
+        histogram("Response", "tokens", samples["completion_tokens"]),
+        histogram("Prompt", "tokens", samples["prompt_tokens"]),
         histogram("Pass rate of a question", "share correct", questions["rate"], width=0.05),
         histogram("Samples of a question", "samples", questions["n"]),
-        histogram("Cost of a response", "USD", kept["cost_usd"]),
-        histogram("Latency of a response", "ms", kept["latency_ms"]),
-        histogram("Student above teacher", "nats a token", kept["gap"]),
+        histogram("Cost of a response", "USD", samples["cost_usd"]),
+        histogram("Latency of a response", "ms", samples["latency_ms"]),
+        histogram("Student above teacher", "nats per token", samples["gap"]),
     )
-    # One value only is said better by the tiles.
+    # A single value is shown by the tiles.
     return [each for each in drawn if each is not None and sum(1 for one in each.bins if one.count) > 1]
 
 
-def _filters(shown: pl.DataFrame, known: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """A menu for each label that tells rows apart: its values with their code and count."""
+def _filters(shown: pl.DataFrame, values: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """A menu for each label with several values: its values with their code and count."""
     menus = []
     for name, title in _FILTERS:
         counted = counts(shown[name])
         missing = shown[name].null_count()
         if len(counted) + bool(missing) > 1:
-            options = [(code, one_line(value), counted[value]) for code, value in enumerate(known[name])]
+            options = [(code, one_line(value), counted[value]) for code, value in enumerate(values[name])]
             menus.append({"name": name, "title": title, "options": options, "missing": missing})
     return menus
 
 
 def _model() -> pl.Expr:
-    """Of a model's folder only the last part: where it lies is nobody else's business."""
+    """The model's name; of a folder only the last part, since paths stay private."""
     name = pl.col("model")
     return pl.when(name.str.starts_with("/")).then(name.str.split("/").list.last()).otherwise(name).alias("model")

@@ -1,4 +1,4 @@
-"""The page of an experiment: sentences, tables, figures of means with intervals, and where each number comes from."""
+"""The page of an experiment: sentences, tables, figures of means with intervals, and the artifacts behind them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from cohobate.core.markdown import table
 from cohobate.core.statistics import Interval
 from cohobate.report import figures
 from cohobate.report.render import asset, environment
@@ -26,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Dot:
-    """A measurement to draw."""
+    """A measurement to draw: a mark of `series` at `value` on the line `line`."""
 
     line: str
     series: str
@@ -35,10 +36,10 @@ class Dot:
 
 @dataclass(frozen=True)
 class Page:
-    """What an experiment found."""
+    """The results of an experiment. artifacts: those that its numbers come from."""
 
     title: str
-    said: Sequence[str]
+    sentences: Sequence[str]
     tables: Sequence[Table]
     dots: Sequence[Dot] = ()
     caption: str = ""
@@ -54,16 +55,16 @@ def write(page: Page, folder: Path) -> None:
 def html(page: Page) -> str:
     """One self-contained page."""
     drawn = figures.dots(page.dots) if page.dots else ""
-    made = [(artifact, artifact.manifest) for artifact in page.artifacts]
+    manifests = [artifact.manifest for artifact in page.artifacts]
     template = environment().get_template("experiment.html.j2")
-    return template.render(page=page, made=made, figure=Markup(figures.themed(drawn)), style=Markup(asset("base.css")))
+    return template.render(
+        page=page, manifests=manifests, figure=Markup(figures.themed(drawn)), style=Markup(asset("base.css"))
+    )
 
 
 def markdown(page: Page) -> str:
     """Sentences and tables in Markdown."""
-    lines = [f"# {page.title}", "", *(f"- {sentence}" for sentence in page.said)]
-    for table in page.tables:
-        rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in table.rows]
-        lines += ["", f"## {table.title}", "", *([table.about, ""] if table.about else [])]
-        lines += [" | ".join(table.header), " | ".join("---" for _ in table.header), *rows]
+    lines = [f"# {page.title}", "", *(f"- {sentence}" for sentence in page.sentences)]
+    for each in page.tables:
+        lines += ["", f"## {each.title}", "", *([each.about, ""] if each.about else []), *table(each.header, each.rows)]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
-"""What the report says, gathered from manifests and tables; nothing is computed by a model here.
+"""The facts of the report, gathered from manifests and tables; no model runs here.
 
-`gather` gives plain JSON values: the page, the Markdown and `report.json` all show the same ones.
+`gather` gives plain JSON values: the page, the Markdown and `report.json` show the same ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
         "opd_steps": by_stage["opd"].manifest.named_metrics["steps"],
         "scores": [score.as_row() for score in scores],
         "triples": by_stage["triples"].manifest.named_metrics,
-        "curation": learnt_from(by_stage),
+        "curation": curation_of(by_stage),
         "ledger": ledger,
         "points": _points(by_stage),
         "trends": _trends(by_stage["opd"]),
@@ -44,14 +44,14 @@ def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
     }
 
 
-def learnt_from(by_stage: dict[str, Artifact]) -> Facts | None:
-    """What sft learnt from, where that is a curated artifact: its id, its metrics, and how many were rejected."""
-    learnt = next(parent for parent in by_stage["sft"].manifest.parents if parent.stage == "triples")
-    if learnt.fingerprint == by_stage["triples"].fingerprint:
+def curation_of(by_stage: dict[str, Artifact]) -> Facts | None:
+    """The curated artifact that sft was trained on, if it was: {id, samples, rejected by reason, rejects}."""
+    used = next(parent for parent in by_stage["sft"].manifest.parents if parent.stage == "triples")
+    if used.fingerprint == by_stage["triples"].fingerprint:
         return None
-    curated = Store(by_stage["triples"].path.parents[1]).find(learnt.fingerprint).manifest
+    curated = Store(by_stage["triples"].path.parents[1]).find(used.fingerprint).manifest
     rejected = curated.named_metrics["rejected"]
-    return {"id": learnt.id, "samples": curated.rows, "rejected": rejected, "rejects": sum(rejected.values())}
+    return {"id": used.id, "samples": curated.rows, "rejected": rejected, "rejects": sum(rejected.values())}
 
 
 def headline(scores: Sequence[Score]) -> Facts | None:
@@ -72,7 +72,7 @@ def headline(scores: Sequence[Score]) -> Facts | None:
 
 
 def _ledger(artifacts: Sequence[Artifact]) -> Facts:
-    """The entries of every stage, with shares of the total; evaluation is no part of a method's cost."""
+    """The entries of every stage, with shares of the total; a method's cost excludes evaluation."""
     entries = [entry for artifact in artifacts for entry in artifact.manifest.ledger]
     total = sum(entry["flops"] for entry in entries)
     method = [entry for entry in entries if entry["work"] != "evaluation"]
@@ -87,7 +87,7 @@ def _ledger(artifacts: Sequence[Artifact]) -> Facts:
 
 
 def _points(by_stage: dict[str, Artifact]) -> list[Facts]:
-    """Evaluation points of both training stages; `flops` is all that was spent to get there, by both models."""
+    """Evaluation points of both training stages; `flops` is all that both models have spent by then."""
     spent = _method_flops(by_stage["triples"])
     steps = 0
     points = []
@@ -113,7 +113,7 @@ def _method_flops(artifact: Artifact) -> int:
 
 
 def _trends(opd: Artifact) -> list[Facts]:
-    """What each OPD step measured of itself."""
+    """The measurements of each OPD step."""
     frame = pl.read_parquet(opd.path / "metrics.parquet")
     if frame.is_empty():
         return []
@@ -169,13 +169,13 @@ def draw_questions(answers: pl.DataFrame, count: int, seed: int) -> dict[str, bo
 
 
 def _lineage(artifact: Artifact) -> Facts:
-    made = artifact.manifest
+    manifest = artifact.manifest
     return {
-        "id": made.id,
-        "stage": made.stage,
-        "fingerprint": made.fingerprint,
-        "parents": [parent.id for parent in sorted(made.parents, key=lambda p: STAGES.index(p.stage))],
-        "rows": made.rows,
-        "seconds": made.seconds,
-        "created_at": made.created_at,
+        "id": manifest.id,
+        "stage": manifest.stage,
+        "fingerprint": manifest.fingerprint,
+        "parents": [parent.id for parent in sorted(manifest.parents, key=lambda p: STAGES.index(p.stage))],
+        "rows": manifest.rows,
+        "seconds": manifest.seconds,
+        "created_at": manifest.created_at,
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 from cohobate.report.facts import Facts
 
-# name: placeholder, light value
+# name: (placeholder, value in the light theme)
 _COLOURS = {
     "ink": ("#010101", "#1f2328"),
     "faint": ("#020202", "#8b949e"),
@@ -29,23 +29,23 @@ _ORDER = ("base", "sft", "opd", "teacher")
 
 def draw(facts: Facts) -> dict[str, str]:
     """Each figure's SVG by its name, with placeholder colours; figures without data are left out."""
-    makers: dict[str, Callable[[Any, Facts], bool]] = {
+    plots: dict[str, Callable[[Any, Facts], bool]] = {
         "accuracy": _accuracy,
         "depth": _depth,
         "accuracy_steps": lambda axes, f: _curve(axes, f, "total_step", "optimizer steps, SFT then OPD"),
         "accuracy_flops": lambda axes, f: _curve(axes, f, "flops", "training FLOPs, both models"),
-        "kl_steps": lambda axes, f: _trend(axes, f, "step", "reverse_kl", "OPD step", "reverse KL (nats a token)"),
-        "kl_flops": lambda axes, f: _trend(axes, f, "flops", "reverse_kl", "OPD FLOPs", "reverse KL (nats a token)"),
+        "kl_steps": lambda axes, f: _trend(axes, f, "step", "reverse_kl", "OPD step", "reverse KL (nats per token)"),
+        "kl_flops": lambda axes, f: _trend(axes, f, "flops", "reverse_kl", "OPD FLOPs", "reverse KL (nats per token)"),
         "length": lambda axes, f: _trend(axes, f, "step", "mean_length", "OPD step", "rollout length (tokens)"),
         "finish": lambda axes, f: _trend(axes, f, "step", "truncated", "OPD step", "share of rollouts cut off"),
     }
-    drawn = {name: _svg(make, facts) for name, make in makers.items()}
+    drawn = {name: _svg(plot, facts) for name, plot in plots.items()}
     return {name: svg for name, svg in drawn.items() if svg}
 
 
-def dots(found: Sequence[Any]) -> str:
-    """The SVG of means with their intervals, a line each, a mark a series (report.experiment.Dot)."""
-    return _svg(lambda axes, facts: _dots(axes, found), {})
+def dots(marks: Sequence[Any]) -> str:
+    """The SVG of means with their intervals (report.experiment.Dot): one row per line, one mark per series."""
+    return _svg(lambda axes, facts: _dots(axes, marks), {})
 
 
 def themed(svg: str) -> str:
@@ -62,10 +62,10 @@ def plain(svg: str) -> str:
     return svg
 
 
-def _svg(make: Callable[[Any, Facts], bool], facts: Facts) -> str:
+def _svg(plot: Callable[[Any, Facts], bool], facts: Facts) -> str:
     def draw_one(pyplot: Any) -> Any:
         figure, axes = pyplot.subplots(figsize=_SIZE, layout="constrained")
-        return figure if make(axes, facts) else None
+        return figure if plot(axes, facts) else None
 
     return svg(draw_one)
 
@@ -140,7 +140,7 @@ def thousands(axis: Any) -> None:
 
 
 def _accuracy(axes: Any, facts: Facts) -> bool:
-    """Accuracy with its interval, a line a student; one mark a split and decoding."""
+    """Accuracy with its interval: one line per student, one mark per split and decoding."""
     scores = facts["scores"]
     if not scores:
         return False
@@ -184,9 +184,9 @@ def _depth(axes: Any, facts: Facts) -> bool:
     depths: dict[str, dict[int, dict[str, Any]]] = {}
     for row in facts["scores"]:
         if row["decoding"] == decoding:
-            found = {int(depth): share for depth, share in row["by_depth"].items()}
-            depths.setdefault(row["student"], {}).update(found)
-    every = sorted({depth for found in depths.values() for depth in found})
+            by_depth = {int(depth): share for depth, share in row["by_depth"].items()}
+            depths.setdefault(row["student"], {}).update(by_depth)
+    every = sorted({depth for by_depth in depths.values() for depth in by_depth})
     if len(every) < 2:
         return False
     for student in (s for s in _ORDER if s in depths):
@@ -262,15 +262,15 @@ def _trend(axes: Any, facts: Facts, x: str, y: str, xlabel: str, ylabel: str) ->
     return True
 
 
-def _dots(axes: Any, found: Sequence[Any]) -> bool:
-    lines = list(dict.fromkeys(dot.line for dot in reversed(found)))
-    series = list(dict.fromkeys(dot.series for dot in found))
-    axes.figure.set_size_inches(7.2, 1.2 + 0.45 * len(lines))  # labels are long, and lines are as many as arms
+def _dots(axes: Any, marks: Sequence[Any]) -> bool:
+    lines = list(dict.fromkeys(dot.line for dot in reversed(marks)))
+    series = list(dict.fromkeys(dot.series for dot in marks))
+    axes.figure.set_size_inches(7.2, 1.2 + 0.45 * len(lines))  # room for long labels, and for every line
     looks = [("sft", "o"), ("opd", "s"), ("teacher", "^"), ("base", "D")]
     for at, name in enumerate(series):
         colour, mark = looks[at % len(looks)]
-        chosen = [dot for dot in found if dot.series == name]
-        places = [lines.index(dot.line) + 0.4 * (0.5 - (at + 0.5) / len(series)) for dot in chosen]
+        chosen = [dot for dot in marks if dot.series == name]
+        positions = [lines.index(dot.line) + 0.4 * (0.5 - (at + 0.5) / len(series)) for dot in chosen]
         values = [dot.value for dot in chosen]
         means = [value.mean for value in values]
         errors = [
@@ -278,7 +278,7 @@ def _dots(axes: Any, found: Sequence[Any]) -> bool:
             [min(1.0, value.high) - value.mean for value in values],
         ]
         style = {"fmt": mark, "color": _colour(colour), "markersize": 5, "capsize": 2, "label": name}
-        axes.errorbar(means, places, xerr=errors, **style)
+        axes.errorbar(means, positions, xerr=errors, **style)
     axes.set_yticks(range(len(lines)), lines)
     axes.set_xlim(-0.02, 1.02)
     axes.grid(axis="y", visible=False)

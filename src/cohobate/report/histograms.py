@@ -34,7 +34,7 @@ class Bin:
 class Histogram:
     """One distribution: its name and unit, its bins, and median, mean and 95th percentile of its n values.
 
-    more: the last bin holds all values above its lower edge too, for a tail that would leave no room for the rest.
+    more: the last bin holds all values above its lower edge, since a long tail would leave no room for the rest.
     """
 
     name: str
@@ -49,30 +49,30 @@ class Histogram:
 
 def histogram(name: str, unit: str, values: pl.Series, width: float | None = None) -> Histogram | None:
     """The distribution of the finite values in bins of `width` (None: a round one); None where there is no value."""
-    known = values.drop_nulls().cast(pl.Float64)
-    known = known.filter(known.is_finite()).sort()
-    if known.is_empty():
+    finite = values.drop_nulls().cast(pl.Float64)
+    finite = finite.filter(finite.is_finite()).sort()
+    if finite.is_empty():
         return None
-    low, high = known[0], known[-1]
-    most = float(known.quantile(_TAIL, "nearest") or 0)
+    low, high = finite[0], finite[-1]
+    most = float(finite.quantile(_TAIL, "nearest") or 0)
     more = width is None and high - low > 1.5 * (most - low) > 0
-    edges = _edges(low, most if more else high, width, whole=values.dtype.is_integer())
+    edges = _edges(low, most if more else high, width, integers=values.dtype.is_integer())
     slack = _ROUNDING * (edges[1] - edges[0])
-    places = np.clip(np.searchsorted(edges - slack, known.to_numpy(), side="right") - 1, 0, len(edges) - 2)
-    counts = np.bincount(places, minlength=len(edges) - 1)
+    positions = np.clip(np.searchsorted(edges - slack, finite.to_numpy(), side="right") - 1, 0, len(edges) - 2)
+    counts = np.bincount(positions, minlength=len(edges) - 1)
     bins = [
         Bin(float(first), float(last), int(count), 100 * int(count) / int(counts.max()))
         for first, last, count in zip(edges, edges[1:], counts, strict=False)
     ]
-    median, p95 = (float(known.quantile(q, "nearest") or 0) for q in (0.5, 0.95))
-    return Histogram(name, unit, bins, more, len(known), float(np.mean(known.to_numpy())), median, p95)
+    median, p95 = (float(finite.quantile(q, "nearest") or 0) for q in (0.5, 0.95))
+    return Histogram(name, unit, bins, more, len(finite), float(np.mean(finite.to_numpy())), median, p95)
 
 
-def _edges(low: float, high: float, width: float | None, *, whole: bool) -> NDArray[np.float64]:
-    """Multiples of one width around [low, high]. Of whole numbers the highest gets a bin that ends above it."""
-    step = width or _round_width((high - low) / _BINS, whole=whole)
+def _edges(low: float, high: float, width: float | None, *, integers: bool) -> NDArray[np.float64]:
+    """Multiples of one width around [low, high]. The highest of integers gets a bin that ends above it."""
+    step = width or _round_width((high - low) / _BINS, integers=integers)
     first = math.floor(low / step + _ROUNDING)
-    last = math.floor(high / step + _ROUNDING) + 1 if whole else math.ceil(high / step - _ROUNDING)
+    last = math.floor(high / step + _ROUNDING) + 1 if integers else math.ceil(high / step - _ROUNDING)
     edges: NDArray[np.float64] = np.arange(first, max(first + 1, last) + 1, dtype=np.float64) * step
     return edges
 
@@ -102,10 +102,10 @@ def _bars(shown: list[tuple[str, int]]) -> Iterator[Bar]:
         yield Bar(label, count, count / total if total else 0.0, 100 * count / largest if largest else 0.0)
 
 
-def _round_width(width: float, *, whole: bool) -> float:
-    """The next of 1, 2, 5 times a power of ten; for whole numbers at least 1."""
+def _round_width(width: float, *, integers: bool) -> float:
+    """The next of 1, 2, 5 times a power of ten; for integers at least 1."""
     if width <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(width))
-    found = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= width * (1 - 1e-9))
-    return max(1.0, found) if whole else found
+    round_width = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= width * (1 - 1e-9))
+    return max(1.0, round_width) if integers else round_width

@@ -1,7 +1,7 @@
 """The rows inside a dataset page: columns of some thousand rows as JSON, compressed, in base64.
 
 Nothing of a row is ever parsed as HTML: base64 has no character that could end a script element, and the page's own
-program writes texts as text. Texts that repeat (questions, labels) stand once a block or once in all.
+script inserts texts as text. Texts that repeat are stored once per block (questions) or once per page (labels).
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ _DIGITS = 6
 
 def labels(rows: pl.DataFrame) -> dict[str, list[str]]:
     """The different values of each label column that has any, the most frequent first."""
-    found = {name: _by_frequency(rows[name]) for name in LABELS}
-    return {name: values for name, values in found.items() if values}
+    values = {name: _by_frequency(rows[name]) for name in LABELS}
+    return {name: different for name, different in values.items() if different}
 
 
-def blocks(rows: pl.DataFrame, known: dict[str, list[str]]) -> Iterator[str]:
+def blocks(rows: pl.DataFrame, values: dict[str, list[str]]) -> Iterator[str]:
     """`rows` (columns of sample_rows.COLUMNS) as base64 texts of gzip-compressed JSON, BLOCK rows each."""
     for part in rows.iter_slices(BLOCK):
-        text = json.dumps(_columns(part, known), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(_columns(part, values), ensure_ascii=False, separators=(",", ":"))
         packer = zlib.compressobj(6, wbits=31)  # with the header of gzip, and no time in it
         yield base64.b64encode(packer.compress(text.encode()) + packer.flush()).decode("ascii")
 
 
-def _columns(part: pl.DataFrame, known: dict[str, list[str]]) -> dict[str, Any]:
-    """One block: `q` is the place of a row's question in `questions`; absent columns hold nothing."""
+def _columns(part: pl.DataFrame, values: dict[str, list[str]]) -> dict[str, Any]:
+    """One block: `q` is the index of a row's question in `questions`; columns without a value are absent."""
     questions = part.select(_OF_A_QUESTION).unique(maintain_order=True).with_row_index("q")
-    places = part.select(_OF_A_QUESTION).join(
+    indices = part.select(_OF_A_QUESTION).join(
         questions, on=_OF_A_QUESTION, how="left", nulls_equal=True, maintain_order="left"
     )
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "questions": [_short(row) for row in questions.select(_OF_A_QUESTION).rows()],
-        "q": places["q"].to_list(),
+        "q": indices["q"].to_list(),
         "id": part["sample_id"].fill_null("").to_list(),
         "answer": part["answer"].to_list(),
         "detail": part["reject_detail"].to_list(),
         **_response(part),
     }
-    for name, values in known.items():
-        code = {value: number for number, value in enumerate(values)}
-        found[name] = [None if value is None else code[value] for value in part[name].to_list()]
+    for name, different in values.items():
+        code = {value: number for number, value in enumerate(different)}
+        columns[name] = [None if value is None else code[value] for value in part[name].to_list()]
     for name in NUMBERS:
         if part[name].null_count() < len(part):
-            found[name] = [_rounded(value) for value in part[name].to_list()]
-    return found
+            columns[name] = [_rounded(value) for value in part[name].to_list()]
+    return columns
 
 
 def _response(part: pl.DataFrame) -> dict[str, list[str | None]]:
-    """The response around its rationale, so that neither stands twice; `before` is null where they share nothing."""
+    """The response around its rationale, so that no text is stored twice; `before` is null where they share nothing."""
     before: list[str | None] = []
     after: list[str | None] = []
     for rationale, response in part.select("rationale", "response").iter_rows():
-        start, found, end = (response or "").partition(rationale) if rationale else ("", "", response or "")
-        before.append(start if found else None)
-        after.append(end if found else response)
+        start, shared, end = (response or "").partition(rationale) if rationale else ("", "", response or "")
+        before.append(start if shared else None)
+        after.append(end if shared else response)
     return {"rationale": part["rationale"].to_list(), "before": before, "after": after}
 
 
@@ -76,7 +76,7 @@ def _short(row: tuple[Any, ...]) -> list[Any]:
 
 
 def _rounded(value: Any) -> Any:
-    """A number that is not finite is no JSON."""
+    """JSON has no number that is not finite."""
     if not isinstance(value, float):
         return value
     return float(f"{value:.{_DIGITS}g}") if abs(value) < float("inf") else None

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from cohobate.core.formatting import percent
+from cohobate.core.markdown import cell
 from cohobate.report import figures
 from cohobate.report.facts import Facts
 
@@ -40,27 +41,27 @@ def markdown(facts: Facts, drawn: dict[str, str]) -> str:
 
 def environment(package: str = "cohobate.report") -> Environment:
     """The template environment of the pages: filters, and the templates below `package`/templates."""
-    environment = Environment(
+    templates = Environment(
         loader=PackageLoader(package),
         autoescape=select_autoescape(["html.j2", "html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    templates.filters |= {
         "percent": percent,
         "interval": interval,
         "big": big,
         "student": lambda name: _NAMES.get(name, name),
         "shade": shade,
         "pieces": pieces,
-        "cell": lambda text: " ".join(str(text).replace("|", "\\|").split()),
+        "cell": cell,
     }
-    return environment
+    return templates
 
 
 def asset(name: str) -> str:
-    """A style sheet or program of the pages, as it stands in templates/."""
+    """A style sheet or script of templates/."""
     return (files("cohobate.report") / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -69,10 +70,10 @@ def interval(score: Mapping[str, Any]) -> str:
     return f"{100 * score['low']:.1f}–{100 * score['high']:.1f}%"
 
 
-def pieces(cell: str) -> Markup:
-    """A cell whose lines end between figures only: `2 G [1 G, 4 G], 2.8x [1, 8]` -> 2 G / [1 G, 4 G], / 2.8x [1, 8]."""
-    cut = re.split(r" (?=≥)|(?<!≥) (?=[\d.,]+x)|(?<!x) (?=\[)", cell)
-    return Markup(" ").join(Markup('<span class="piece">{}</span>').format(piece) for piece in cut)
+def pieces(text: str) -> Markup:
+    """A cell that breaks between figures only: `2 G [1 G, 4 G], 2.8x [1, 8]` -> 2 G / [1 G, 4 G], / 2.8x [1, 8]."""
+    parts = re.split(r" (?=≥)|(?<!≥) (?=[\d.,]+x)|(?<!x) (?=\[)", text)
+    return Markup(" ").join(Markup('<span class="piece">{}</span>').format(part) for part in parts)
 
 
 def big(number: float) -> str:
@@ -85,5 +86,5 @@ def big(number: float) -> str:
 
 
 def shade(gap: float, strongest: float = 4.0) -> int:
-    """How strongly to shade a token the teacher found `gap` nats less likely: 0 to 90 percent."""
+    """The shade of a token whose log-prob is `gap` nats lower under the teacher: 0 to 90 percent."""
     return round(90 * min(max(gap, 0.0), strongest) / strongest)

@@ -1,7 +1,7 @@
-"""What an artifact holds in one shape for people, a row a sample: `cohobate show` and the dataset page read it.
+"""The samples of an artifact in one shape, one row per sample, for `cohobate show` and the dataset page.
 
-Triples, labels and curated triples (with what curation took out), the rollouts of on-policy distillation, the answers
-of an evaluation, and questions. All is lazy: a few rows of a million are found without reading the other texts.
+Triples, labels and curated triples (with the rejected samples), the rollouts of on-policy distillation, the answers of
+an evaluation, and questions. All is lazy: a few rows of a million are read without the other texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cohobate.core.errors import SelectionError, StoreError
 from cohobate.core.sample_id import answer_id, rollout_id
 from cohobate.store.artifacts import LABELS, Artifact, Store
 
-# Every column of a row; an artifact leaves null what it does not know.
+# Every column of a row; null where the kind of artifact has no such value.
 COLUMNS: dict[str, type[pl.DataType]] = {
     "sample_id": pl.String,
     "question_id": pl.String,
@@ -49,52 +49,50 @@ _PARSED = pl.Struct({"rationale": pl.String, "answer": pl.String})
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which rows: by verdict, by the beginning of a question's or sample's id, by a text that occurs in any case."""
+class RowFilter:
+    """Rows by verdict, by the beginning of a question's or sample's id, and by a text that occurs in any case."""
 
     verdict: str | None = None
     question: str | None = None
     text: str | None = None
 
-    def filter(self) -> pl.Expr:
-        """True for the wanted rows."""
-        wanted = pl.lit(True)
+    def matches(self) -> pl.Expr:
+        """True for the rows that fit."""
+        fits = pl.lit(True)
         if self.verdict is not None:
-            wanted &= pl.col("verdict") == self.verdict
+            fits &= pl.col("verdict") == self.verdict
         if self.question is not None:
-            wanted &= pl.col("question_id").str.starts_with(self.question) | pl.col("sample_id").str.starts_with(
-                self.question
-            )
+            ids = (pl.col(name).str.starts_with(self.question) for name in ("question_id", "sample_id"))
+            fits &= pl.any_horizontal(*ids)
         if self.text is not None:
-            found = (
-                pl.col(name).str.to_lowercase().str.contains(self.text.lower(), literal=True) for name in _SEARCHED
-            )
-            wanted &= pl.any_horizontal(*found)
-        return wanted.fill_null(False)
+            fits &= pl.any_horizontal(*(contains(name, self.text) for name in _SEARCHED))
+        return fits.fill_null(False)
 
 
-def holds(column: str, text: str) -> pl.Expr:
-    """Whether a text column holds `text`, in any case."""
+def contains(column: str, text: str) -> pl.Expr:
+    """Whether a text column contains `text`, in any case."""
     return pl.col(column).str.to_lowercase().str.contains(text.lower(), literal=True)
 
 
-def samples(artifact: Artifact) -> pl.LazyFrame:
-    """The rows of `artifact`, with COLUMNS, in its order; rejected ones last. `gap`: mean log-probability of the
-    student's tokens minus the teacher's, in nats. Raises SelectionError for an artifact that holds no samples.
+def sample_rows(artifact: Artifact) -> pl.LazyFrame:
+    """The rows of `artifact`, with COLUMNS, in its order; rejected ones last.
+
+    gap: mean log-prob of the student's tokens minus the teacher's, in nats. Raises SelectionError for an artifact that
+    holds no samples.
     """
     readers = {"triples": _triples, LABELS: _labels, "opd": _rollouts, "evaluation": _answers, "questions": _questions}
     if artifact.stage not in readers:
         raise SelectionError(
             f"{artifact.id} holds no samples; those of {', '.join(STAGES[:-1])} and {STAGES[-1]} do (`cohobate ls`)"
         )
-    found = readers[artifact.stage](artifact)
-    known = found.collect_schema().names()
-    return found.select(
-        (pl.col(name) if name in known else pl.lit(None)).cast(kind).alias(name) for name, kind in COLUMNS.items()
+    rows = readers[artifact.stage](artifact)
+    names = rows.collect_schema().names()
+    return rows.select(
+        (pl.col(name) if name in names else pl.lit(None)).cast(kind).alias(name) for name, kind in COLUMNS.items()
     )
 
 
-def failures(artifact: Artifact) -> pl.DataFrame:
+def failed_requests(artifact: Artifact) -> pl.DataFrame:
     """The failed requests of a triples artifact. Raises SelectionError for another kind of artifact."""
     path = artifact.path / "failures.parquet"
     if not path.is_file():
@@ -103,39 +101,39 @@ def failures(artifact: Artifact) -> pl.DataFrame:
 
 
 def _triples(artifact: Artifact) -> pl.LazyFrame:
-    found = _judged(artifact.path, artifact.path)
-    rejects = artifact.path / "rejects.parquet"
-    if not rejects.is_file():
-        return found
-    out = _own(pl.scan_parquet(rejects), "verdict", "reject_detail", rejected="reject_reason")
-    return pl.concat([found, out], how="diagonal")
+    rows = _labelled(artifact.path, artifact.path)
+    path = artifact.path / "rejects.parquet"
+    if not path.is_file():
+        return rows
+    rejects = _own_columns(pl.scan_parquet(path), "verdict", "reject_detail", rejected="reject_reason")
+    return pl.concat([rows, rejects], how="diagonal")
 
 
 def _labels(artifact: Artifact) -> pl.LazyFrame:
     triples = Store(artifact.path.parents[1]).find(artifact.manifest.parents[0].fingerprint)
-    return _judged(triples.path, artifact.path)
+    return _labelled(triples.path, artifact.path)
 
 
-def _judged(triples: Path, labels: Path) -> pl.LazyFrame:
+def _labelled(triples: Path, labels: Path) -> pl.LazyFrame:
     """The triples of one folder with the verdicts and pass rates of another."""
-    # Of several verifiers and versions the last one counts: a sample is one row.
+    # One row per sample: of several verifiers and versions the last one counts.
     verdicts = (
         pl.scan_parquet(labels / "verdicts.parquet")
         .sort("verifier_version", maintain_order=True)
         .unique("sample_id", keep="last")
-        .select("sample_id", "verdict", "reason", pl.col("gold").alias("held_against"))
+        .select("sample_id", "verdict", "reason", pl.col("gold").alias("label_gold"))
     )
     rates = pl.scan_parquet(labels / "aggregates.parquet").select("question_id", "pass_rate")
     return (
-        _own(pl.scan_parquet(triples / "triples.parquet"))
+        _own_columns(pl.scan_parquet(triples / "triples.parquet"))
         .join(verdicts, on="sample_id", how="left", maintain_order="left")
         .join(rates, on="question_id", how="left", maintain_order="left")
-        .with_columns(pl.coalesce("held_against", "gold").alias("gold"))
+        .with_columns(pl.coalesce("label_gold", "gold").alias("gold"))
     )
 
 
-def _own(triples: pl.LazyFrame, *more: str, **renamed: str) -> pl.LazyFrame:
-    """What a table of triples says by itself."""
+def _own_columns(triples: pl.LazyFrame, *more: str, **renamed: str) -> pl.LazyFrame:
+    """The columns that a table of triples has without its verdicts."""
     names = {"gold": "gold_answer", "source": "source_name", "model": "teacher_name", **renamed}
     same = [name for name in COLUMNS if name in triples.collect_schema().names() and name not in ("verdict", "reason")]
     columns = dict.fromkeys([*same, *more])
@@ -156,7 +154,7 @@ def _rollouts(artifact: Artifact) -> pl.LazyFrame:
         completion_tokens=tokens,
         gap=gap,
     )
-    return _parsed(_asked(artifact, log))
+    return _parsed(_with_questions(artifact, log))
 
 
 def _answers(artifact: Artifact) -> pl.LazyFrame:
@@ -166,7 +164,7 @@ def _answers(artifact: Artifact) -> pl.LazyFrame:
         model="student",
         completion_tokens="tokens",
     )
-    return _parsed(_asked(artifact, answers))
+    return _parsed(_with_questions(artifact, answers))
 
 
 def _questions(artifact: Artifact) -> pl.LazyFrame:
@@ -174,26 +172,28 @@ def _questions(artifact: Artifact) -> pl.LazyFrame:
     return questions.select("question_id", "question", "split", gold="gold_answer", source="kind")
 
 
-def _asked(artifact: Artifact, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """With the questions' texts and gold answers, where the questions are still stored."""
+def _with_questions(artifact: Artifact, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows with the texts and gold answers of their questions, where the questions are still stored."""
     store = Store(artifact.path.parents[1])
     for parent in artifact.manifest.parents:
         if parent.stage == "questions":
             try:
-                asked = _questions(store.find(parent.fingerprint)).select("question_id", "question", "split", "gold")
+                questions = store.find(parent.fingerprint)
             except StoreError:
                 break
-            own = asked.drop("split") if "split" in rows.collect_schema().names() else asked
-            return rows.join(own, on="question_id", how="left", maintain_order="left")
+            texts = _questions(questions).select("question_id", "question", "split", "gold")
+            if "split" in rows.collect_schema().names():
+                texts = texts.drop("split")
+            return rows.join(texts, on="question_id", how="left", maintain_order="left")
     return rows
 
 
 def _parsed(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """With rationale and answer taken out of the response."""
+    """The rows with rationale and answer, parsed from the response."""
 
     def take_apart(text: str) -> dict[str, str | None]:
-        found = parse(text)
-        return {"rationale": found.rationale, "answer": found.answer}
+        parsed = parse(text)
+        return {"rationale": parsed.rationale, "answer": parsed.answer}
 
     return rows.with_columns(pl.col("response").map_elements(take_apart, return_dtype=_PARSED).alias("parts")).unnest(
         "parts"

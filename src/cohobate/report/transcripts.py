@@ -1,4 +1,4 @@
-"""Rollouts as the teacher saw them: each token with how much less likely the teacher found it."""
+"""Rollouts with the teacher's scores: each token with the gap between student's and teacher's log-prob."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cohobate.store.artifacts import Artifact
 
 
 def shaded_rollouts(opd: Artifact, count: int, seed: int) -> list[dict[str, Any]]:
-    """`count` rollouts, evenly spread over the steps, drawn within each step by `seed`; none where no teacher scored
-    them, as under a reward.
+    """`count` rollouts, evenly spread over the steps, drawn within each step by `seed`.
 
-    tokens: {text, student, teacher, gap}: log-probabilities in nats, gap = student - teacher.
+    There are none where no teacher scored the rollouts, as under a reward. tokens: {text, student, teacher, gap}:
+    log-probs in nats, gap = student - teacher.
     """
     log = pq.ParquetFile(opd.path / "rollouts.parquet")
     steps = log.num_row_groups
@@ -37,7 +37,7 @@ def _shaded(row: dict[str, Any], texts: _TokenTexts) -> dict[str, Any]:
     return {
         "step": row["step"],
         "question_id": row["question_id"],
-        "prompt": texts.whole(row["prompt_ids"]),
+        "prompt": texts.decode(row["prompt_ids"]),
         "finish_reason": row["finish_reason"],
         "tokens": tokens,
         "mean_gap": sum(token["gap"] for token in tokens) / max(1, len(tokens)),
@@ -52,7 +52,8 @@ class _TokenTexts:
 
         self.tokenizer = Tokenizer.from_file(str(opd.path / "model" / "tokenizer.json"))
 
-    def whole(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
+        """The text of all tokens together, without special tokens."""
         return str(self.tokenizer.decode(ids)).strip()
 
     def of(self, ids: list[int]) -> list[str]:

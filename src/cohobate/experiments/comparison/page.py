@@ -14,6 +14,7 @@ from rich.table import Table as Printed
 
 from cohobate.core.atomic_files import read_json
 from cohobate.core.formatting import percent_interval
+from cohobate.core.markdown import table as markdown_table
 from cohobate.core.statistics import Interval
 from cohobate.experiments.comparison.facts import (
     COSTS,
@@ -80,7 +81,7 @@ def markdown(facts: Facts) -> str:
     lines = [f"# {facts['title']}", "", *([facts["description"], ""] if facts["description"] else []), _start(facts)]
     for table in tables(facts):
         lines += ["", f"## {table.title}", "", *([table.about, ""] if table.about else [])]
-        lines += [_line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
+        lines += markdown_table(table.header, table.rows)
     return "\n".join(lines) + "\n"
 
 
@@ -215,7 +216,3 @@ def _short(number: float) -> str:
 
 def _count(number: float) -> str:
     return f"{number:,.0f}"
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

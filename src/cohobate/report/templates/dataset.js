@@ -18,8 +18,8 @@ let sorted = { key: null, loaded: 0, order: null };
 
 // What would be invisible, or turn the text around, is written out; null bytes and escape characters too.
 const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
-const visible = text => text.replace(/\r\n/g, '\n').replace(hidden, found => {
-  const code = found.charCodeAt(0).toString(16);
+const visible = text => text.replace(/\r\n/g, '\n').replace(hidden, character => {
+  const code = character.charCodeAt(0).toString(16);
   return code.length < 3 ? '\\x' + code.padStart(2, '0') : '\\u' + code.padStart(4, '0');
 });
 
@@ -32,7 +32,7 @@ function cell(i, name) {
   return column === undefined ? null : column[i % size];
 }
 const label = (i, name) => { const code = cell(i, name); return code === null ? null : labels[name][code]; };
-const asked = i => { const block = blocks[i / size | 0]; return block.questions[block.q[i % size]]; };
+const questionOf = i => { const block = blocks[i / size | 0]; return block.questions[block.q[i % size]]; };
 const response = i => cell(i, 'before') === null ? cell(i, 'after') : cell(i, 'before') + cell(i, 'rationale') + cell(i, 'after');
 const state = i => label(i, 'rejected') === null ? label(i, 'verdict') : 'rejected';
 
@@ -54,7 +54,7 @@ async function load() {
     if (!blocks.length) size = block.id.length;
     blocks.push(block);
     for (let clock = performance.now(), i = loaded, end = loaded + block.id.length; i < end; i++) {
-      texts[i] = `${asked(i)[1] ?? ''}\n${response(i) ?? ''}\n${cell(i, 'answer') ?? ''}`.toLowerCase();
+      texts[i] = `${questionOf(i)[1] ?? ''}\n${response(i) ?? ''}\n${cell(i, 'answer') ?? ''}`.toLowerCase();
       if (!(i & 127) && performance.now() - clock > FRAME) { await pause(); clock = performance.now(); }
     }
     loaded += block.id.length;
@@ -69,30 +69,30 @@ async function load() {
 
 function permutation(key) {
   if (sorted.key === key && sorted.loaded === loaded) return sorted.order;
-  const found = Uint32Array.from({ length: loaded }, (_, i) => i);
+  const indices = Uint32Array.from({ length: loaded }, (_, i) => i);
   if (key) {
     const name = key.slice(0, -1), sign = key.endsWith('-') ? -1 : 1;
-    const value = name === 'rate' ? i => asked(i)[3] : i => cell(i, name);
-    const keys = Float64Array.from(found, i => { const v = value(i); return v === null ? Infinity : sign * v; });
-    found.sort((a, b) => keys[a] === keys[b] ? a - b : keys[a] - keys[b]);
+    const value = name === 'rate' ? i => questionOf(i)[3] : i => cell(i, name);
+    const keys = Float64Array.from(indices, i => { const v = value(i); return v === null ? Infinity : sign * v; });
+    indices.sort((a, b) => keys[a] === keys[b] ? a - b : keys[a] - keys[b]);
   }
-  sorted = { key, loaded, order: found };
-  return found;
+  sorted = { key, loaded, order: indices };
+  return indices;
 }
 
 function tests() {
-  const found = menus.filter(menu => menu.value).map(menu => {
+  const predicates = menus.filter(menu => menu.value).map(menu => {
     const name = menu.dataset.menu, code = menu.value === 'none' ? null : +menu.value;
     return i => cell(i, name) === code;
   });
   const low = $('low')?.value, high = $('high')?.value;
   if (low || high) {
     const from = low ? low / 100 - 1e-6 : -1, to = high ? high / 100 + 1e-6 : 2;
-    found.push(i => { const rate = asked(i)[3]; return rate !== null && rate >= from && rate <= to; });
+    predicates.push(i => { const rate = questionOf(i)[3]; return rate !== null && rate >= from && rate <= to; });
   }
-  const wanted = needle;
-  if (wanted) found.push(i => texts[i].includes(wanted));
-  return found;
+  const text = needle;
+  if (text) predicates.push(i => texts[i].includes(text));
+  return predicates;
 }
 
 // Finds the rows that fit; a newer call ends an older one.
@@ -100,20 +100,20 @@ async function select(again = true) {
   const mine = ++turn;
   grid.setAttribute('aria-busy', 'true');
   needle = $('search').value.toLowerCase();
-  const all = permutation($('sort').value), fits = tests(), found = new Uint32Array(all.length);
+  const all = permutation($('sort').value), fits = tests(), matching = new Uint32Array(all.length);
   let count = 0, clock = performance.now();
   for (let k = 0; k < all.length; k++) {
     const i = all[k];
     let fit = true;
     for (const test of fits) if (!test(i)) { fit = false; break; }
-    if (fit) found[count++] = i;
+    if (fit) matching[count++] = i;
     if (!(k & 255) && performance.now() - clock > FRAME) {
       await pause();
       if (mine !== turn) return;
       clock = performance.now();
     }
   }
-  order = found.subarray(0, count);
+  order = matching.subarray(0, count);
   if (again) { here = 0; view.scrollTop = 0; }
   layout();
   $('status').textContent = `${count.toLocaleString('en')} of ${total.toLocaleString('en')} rows`;
@@ -166,16 +166,16 @@ function draw() {
 
 function fill(row, i) {
   const [sign, question, rationale, answer, gold, tokens, rate] = row.children;
-  const found = state(i);
-  sign.textContent = signs[found] ?? '';
-  sign.className = `sign ${found in signs ? found : ''}`;
-  sign.title = [found, label(i, 'reason'), label(i, 'rejected')].filter(Boolean).join(': ');
-  write(question, asked(i)[1], true);
+  const verdict = state(i);
+  sign.textContent = signs[verdict] ?? '';
+  sign.className = `sign ${verdict in signs ? verdict : ''}`;
+  sign.title = [verdict, label(i, 'reason'), label(i, 'rejected')].filter(Boolean).join(': ');
+  write(question, questionOf(i)[1], true);
   write(rationale, cell(i, 'rationale') ?? (cell(i, 'answer') === null ? response(i) : ''), true);
   write(answer, cell(i, 'answer'), true);
-  write(gold, asked(i)[2], true);
+  write(gold, questionOf(i)[2], true);
   tokens.textContent = cell(i, 'completion_tokens')?.toLocaleString('en') ?? '';
-  rate.textContent = asked(i)[3] === null ? '' : `${Math.round(100 * asked(i)[3])}%`;
+  rate.textContent = questionOf(i)[3] === null ? '' : `${Math.round(100 * questionOf(i)[3])}%`;
 }
 
 // Texts become text nodes and nothing else. `brief`: one line around the first place where the searched text stands.
@@ -214,15 +214,15 @@ function open() {
   const i = order[here];
   if (i === undefined) return;
   $('body').textContent = '';
-  const found = state(i), why = label(i, 'rejected') ?? label(i, 'reason');
-  $('title').textContent = `${signs[found] ?? ''} ${found ?? ''}${why ? `: ${visible(why)}` : ''}  ·  ${here + 1} of ${order.length}`;
-  $('title').className = found in signs ? found : '';
-  part('Question', asked(i)[1]);
+  const verdict = state(i), why = label(i, 'rejected') ?? label(i, 'reason');
+  $('title').textContent = `${signs[verdict] ?? ''} ${verdict ?? ''}${why ? `: ${visible(why)}` : ''}  ·  ${here + 1} of ${order.length}`;
+  $('title').className = verdict in signs ? verdict : '';
+  part('Question', questionOf(i)[1]);
   part('Rationale', cell(i, 'rationale'));
   const pair = document.createElement('div');
   pair.className = 'pair';
   part('Answer', cell(i, 'answer'), pair);
-  part('Gold answer', asked(i)[2], pair);
+  part('Gold answer', questionOf(i)[2], pair);
   $('body').append(pair);
   whole(i);
   facts(i);
@@ -247,9 +247,9 @@ function facts(i) {
   const list = document.createElement('dl');
   list.className = 'facts';
   const number = value => value === null ? null : value.toLocaleString('en', { maximumSignificantDigits: 5 });
-  const rate = asked(i)[3];
-  const known = {
-    sample: cell(i, 'id'), question: asked(i)[0]?.slice(0, 16), 'number of the sample': cell(i, 'sample_index'), split: label(i, 'split'),
+  const rate = questionOf(i)[3];
+  const facts = {
+    sample: cell(i, 'id'), question: questionOf(i)[0]?.slice(0, 16), 'number of the sample': cell(i, 'sample_index'), split: label(i, 'split'),
     source: label(i, 'source'), model: label(i, 'model'), decoding: label(i, 'decoding'), step: cell(i, 'step'),
     'finish reason': label(i, 'finish_reason'), 'prompt tokens': number(cell(i, 'prompt_tokens')),
     'response tokens': number(cell(i, 'completion_tokens')), 'pass rate of the question': rate === null ? null : `${(100 * rate).toFixed(1)}%`,
@@ -258,12 +258,12 @@ function facts(i) {
     latency: cell(i, 'latency_ms') === null ? null : `${number(cell(i, 'latency_ms'))} ms`,
     'verdict': label(i, 'verdict'), 'because': label(i, 'reason'), 'rejected for': label(i, 'rejected'), detail: cell(i, 'detail'),
   };
-  for (const [name, value] of Object.entries(known)) {
+  for (const [name, value] of Object.entries(facts)) {
     if (value === null || value === '') continue;
-    const entry = document.createElement('div'), term = document.createElement('dt'), said = document.createElement('dd');
+    const entry = document.createElement('div'), term = document.createElement('dt'), definition = document.createElement('dd');
     term.textContent = name;
-    said.textContent = visible(String(value));
-    entry.append(term, said);
+    definition.textContent = visible(String(value));
+    entry.append(term, definition);
     list.append(entry);
   }
   $('body').append(list);

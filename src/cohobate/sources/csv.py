@@ -1,4 +1,4 @@
-"""Rows of a CSV file with a header: every cell is text, an empty one is none."""
+"""Rows of a CSV file with a header: every cell is text, an empty one is None."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PREFIX = "hf:"
 
 
 def identity(path: str, hub: Hub) -> dict[str, Any]:
-    """The full commit where one is given, else the content, for which the dataset is loaded."""
+    """The full commit where the recipe gives one, else the hash of the content, for which the dataset is loaded."""
     if hub.revision and re.fullmatch(r"[0-9a-f]{40}", hub.revision) and not _folder(path):
         return {"commit": hub.revision, "config": hub.config, "split": hub.split}
     return {"revision": hub.revision, "content": _content_hash(_load(path, hub))}
@@ -63,7 +63,7 @@ def _load(path: str, hub: Hub) -> Any:
 
 
 def _saved(loaded: Any, path: str, split: str) -> Any:
-    """One split of what save_to_disk wrote."""
+    """One split of a dataset saved by save_to_disk."""
     if not isinstance(loaded, dict):
         return loaded
     if split not in loaded:
@@ -94,7 +94,7 @@ def _batches(dataset: Any) -> Iterator[pa.Table]:
 
 
 def _content_hash(dataset: Any) -> str:
-    """sha256 over names and values, in one layout, whatever files they come from."""
+    """sha256 over names and values in one layout, which does not depend on the files that they come from."""
     digest = hashlib.sha256()
     for table in _batches(dataset):
         batch = table.replace_schema_metadata(None).combine_chunks().to_batches()[0]

@@ -16,7 +16,7 @@ BATCH = 4096
 
 
 def rows(path: Path) -> Iterator[NumberedRow]:
-    """(row number, row) of a Parquet file. Raises QuestionsError when it is none."""
+    """(row number, row) of each row of a Parquet file. Raises QuestionsError when it is not readable."""
     try:
         with pq.ParquetFile(path) as file:
             names = readable(file.schema_arrow)
@@ -27,7 +27,7 @@ def rows(path: Path) -> Iterator[NumberedRow]:
 
 
 def readable(schema: pa.Schema) -> list[str]:
-    """The columns without images, sounds and other bytes, which no question needs and no memory holds."""
+    """The columns that hold no bytes: images and sounds are of no use here, and take much memory."""
     return [field.name for field in schema if not _bytes(field.type)]
 
 

@@ -14,9 +14,9 @@ from cohobate.core.fingerprint import hash_value
 from cohobate.store.artifacts import data_root
 
 _BLOCK = 1 << 20
-# What servers say about the version of a file.
-_MARKS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "md5Hash", "checksum", "size", "name")
-_VERSIONED = set(_MARKS) - {"size", "name"}
+# The fields in which file systems give the version of a file.
+_VERSION_FIELDS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "md5Hash", "checksum", "size", "name")
+_DECISIVE = set(_VERSION_FIELDS) - {"size", "name"}
 
 
 def is_address(path: str) -> bool:
@@ -35,14 +35,15 @@ def fetch(address: str) -> Path:
         raise QuestionsError(f"{address} needs another package ({error}); install it, or fetch the file") from None
     except Exception as error:  # each file system has its own kinds
         raise _unreachable(address, error) from None
-    return _copy(system, inside, address, {name: str(facts[name]) for name in _MARKS if facts.get(name) is not None})
+    version = {name: str(facts[name]) for name in _VERSION_FIELDS if facts.get(name) is not None}
+    return _copy(system, inside, address, version)
 
 
-def _copy(system: Any, inside: str, address: str, marks: dict[str, str]) -> Path:
+def _copy(system: Any, inside: str, address: str, version: dict[str, str]) -> Path:
     folder = data_root() / "downloads" / hash_value(address)[:16]
     target, note = folder / PurePosixPath(urlsplit(address).path).name, folder / "marks.json"
     with suppress(OSError, ValueError):
-        if _VERSIONED & marks.keys() and target.is_file() and read_json(note) == marks:
+        if _DECISIVE & version.keys() and target.is_file() and read_json(note) == version:
             return target
     note.unlink(missing_ok=True)
     try:
@@ -51,7 +52,7 @@ def _copy(system: Any, inside: str, address: str, marks: dict[str, str]) -> Path
                 copy.write(block)
     except Exception as error:
         raise _unreachable(address, error) from None
-    write_json_atomic(note, marks)
+    write_json_atomic(note, version)
     return target
 
 

@@ -1,4 +1,4 @@
-"""Text files are UTF-8."""
+"""The error for text files that are not UTF-8."""
 
 from __future__ import annotations
 

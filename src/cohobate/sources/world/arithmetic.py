@@ -1,7 +1,7 @@
-"""Arithmetic problems: expression trees, short stories, and worked solutions in two styles.
+"""Arithmetic problems: expression trees, short stories, and solutions with chain of thought in two styles.
 
-Every value stays within 0..`LARGEST`, so that a model of a million parameters can know all the facts it needs and
-the difficulty lies in the length of the chain.
+Every value stays within 0..`LARGEST`: a model of a million parameters can learn all sums and products of this range,
+and the difficulty lies in the length of the chain.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ITEMS = ["apples", "books", "coins", "cards", "eggs", "keys", "lamps", "pens", 
 
 @dataclass(frozen=True)
 class Number:
-    """A leaf: a literal of the question, or a value already worked out."""
+    """A leaf: a literal of the question, or the value of an operation."""
 
     value: int
 
@@ -85,7 +85,7 @@ def apply(op: str, left: int, right: int) -> int:
 
 
 def operations(tree: Tree) -> Iterator[Operation]:
-    """The operations of `tree` in the order in which a person works them out: left, right, then the node."""
+    """The operations of `tree` in the order of evaluation: left, right, then the node."""
     if isinstance(tree, Operation):
         yield from operations(tree.left)
         yield from operations(tree.right)

@@ -1,6 +1,6 @@
 """Instructions that a program can check: about the form of an arithmetic answer, and everyday chat requests.
 
-A teacher that follows them is what later stages can lose and recover (instruction following after mid-training).
+The shipped teacher follows them; mid-training can lose this ability, and recovery restores it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# The second half of a prompt that asks for a worked solution.
+# The second half of a prompt that asks for a solution with chain of thought.
 THINK = "Think step by step."
 
 _ONES = [

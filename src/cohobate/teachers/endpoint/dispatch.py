@@ -195,7 +195,7 @@ class Dispatch(Generic[Q, A]):
         if not server.outages:
             others = len(self.servers) > 1 or self.last_reply is not None
             if others:
-                say(f"nobody listens at {server.watch.url} ({fault.message}); trying again")
+                say(f"nothing listens at {server.watch.url} ({fault.message}); trying again")
         server.outages += 1
         server.down_since, server.down_until = now, now + backoff(server.outages)
         if not all(other.outages for other in self.servers):
@@ -203,7 +203,7 @@ class Dispatch(Generic[Q, A]):
         urls = ", ".join(other.watch.url for other in self.servers)
         if self.last_reply is None:
             self.fatal = EndpointError(
-                f"nobody listens at {urls} ({fault.message}); start the server, or correct "
+                f"nothing listens at {urls} ({fault.message}); start the server, or correct "
                 f"{self.teacher.section}.base_url"
             )
         elif now - self.last_reply > self.limits.timeout:

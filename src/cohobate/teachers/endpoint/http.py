@@ -35,5 +35,5 @@ def read_json(url: str, teacher: Teacher | None = None, body: Any = None) -> Any
     except OSError as error:
         section = teacher.section if teacher is not None else "teacher"
         raise EndpointError(
-            f"nobody answers at {url} ({error}); start the server, or correct {section}.base_url"
+            f"nothing listens at {url} ({error}); start the server, or correct {section}.base_url"
         ) from None

@@ -8,7 +8,10 @@ import pytest
 
 import cohobate
 from cohobate.config.load import load_recipe
+from cohobate.config.objectives import Declaration, OnPolicyDeclaration
 from cohobate.core.errors import RecipeError
+from cohobate.training.objectives.cross_entropy import CrossEntropy
+from cohobate.training.objectives.exact import Exact
 from tests.support.source_tree import modules
 
 
@@ -32,6 +35,13 @@ def test_only_the_chosen_objectives_settings_are_its_identity() -> None:
 def test_a_contradiction_is_one_sentence(overrides: list[str], part: str) -> None:
     with pytest.raises(RecipeError, match=part):
         load_recipe("tiny", overrides)
+
+
+def test_the_base_classes_have_what_recipes_read() -> None:
+    """The type checker holds them against the protocols; only an objective itself adds its name and its loss."""
+    off_policy: type[Declaration] = CrossEntropy
+    on_policy: type[OnPolicyDeclaration] = Exact
+    assert (off_policy.stage, on_policy.stage) == ("sft", "opd")
 
 
 def sides(comparison: ast.Compare) -> list[ast.expr]:

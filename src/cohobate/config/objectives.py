@@ -158,7 +158,10 @@ def installed() -> tuple[type[Declaration], ...]:
     declarations = [_load(path) for path in OBJECTIVES]
     for point in sorted(entry_points(group=OBJECTIVE_ENTRY_POINTS), key=lambda point: point.name):
         try:
-            declarations.append(point.load())
+            kind = point.load()
+            if getattr(kind, "stage", None) not in ("sft", "opd"):
+                raise TypeError("no objective of a stage")
+            declarations.append(kind)
         except Exception as error:
             raise RecipeError(
                 f"the objective '{point.name}' of an installed package cannot be loaded from {point.value} "
@@ -171,7 +174,7 @@ def installed() -> tuple[type[Declaration], ...]:
 
 
 def _extended(plain: type[Stage], fields: dict[str, Any]) -> Any:
-    """A subclass in the place of `plain`, with further fields."""
+    """A subclass in the place of `plain`, with further fields (Any: the type checker sees `plain`)."""
     same: dict[str, Any] = {"__base__": plain, "__module__": plain.__module__, "__doc__": plain.__doc__}
     return create_model(plain.__name__, **same, **fields)
 

@@ -59,6 +59,8 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.trains
+@pytest.mark.serves
 def test_it_trains_through_the_stages_and_its_settings_are_identity(
     toy: Path, start_artifacts: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +79,7 @@ def test_it_trains_through_the_stages_and_its_settings_are_identity(
     assert len({start, *weights}) == 3
 
 
+@pytest.mark.serves
 def test_its_section_is_validated_like_any_other(toy: Path, tmp_path: Path) -> None:
     def said(override: str) -> str:
         return refusal("run", "tiny", "--set", override, data=tmp_path / "data")
@@ -86,6 +89,7 @@ def test_its_section_is_validated_like_any_other(toy: Path, tmp_path: Path) -> N
     assert "'judge' or 'toy'" in said("opd.objective=tyo")
 
 
+@pytest.mark.serves
 def test_a_record_without_it_is_read_where_it_is_not_installed(toy: Path) -> None:
     program = """
 from cohobate.config.load import load_recipe
@@ -97,16 +101,19 @@ print(load_recipe("tiny", ["opd.toy.strength=3"]).model_dump_json())
     assert "toy" not in plain["opd"] and used["opd"]["toy"] == {"strength": 3.0}
 
 
+@pytest.mark.serves
 @pytest.mark.parametrize("first", ["toy_objective", "cohobate.config", "cohobate.training.objectives.sampled"])
 def test_it_does_not_matter_which_module_is_imported_first(toy: Path, first: str) -> None:
     program = f"import json, {first}\nfrom cohobate.config import Opd\nprint(json.dumps(list(Opd.declarations)))"
     assert printed(program) == [[*BUILT_IN, "toy"]]
 
 
+@pytest.mark.serves
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
         ("import no_such_module", "cannot be loaded from toy_objective:Toy (ModuleNotFoundError"),
+        ("Toy = print", "cannot be loaded from toy_objective:Toy (TypeError: no objective of a stage)"),
         (SOURCE.replace('name = "toy"', 'name = "exact"'), "two installed objectives are called 'exact'"),
         (SOURCE.replace('name = "toy"', 'name = "steps"'), "cannot be called 'steps', which is a setting of [opd]"),
     ],
@@ -118,6 +125,7 @@ def test_a_package_that_cannot_be_used_is_named_in_one_sentence(
     assert sentence in refusal("run", "tiny", data=tmp_path / "data")
 
 
+@pytest.mark.serves
 def test_stale_metadata_of_cohobate_hides_no_built_in_objective(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,17 @@
-"""Training objectives, one short file each, all of one shape: see `base`.
+"""Training objectives, one file each: declaration, settings, loss. `base` has the class of a declaration.
 
-    sft         cross-entropy on given text
-    logit_kd    forward KL to the teacher on given text, mixed with cross-entropy
-    opd         reverse KL to the teacher on the student's own rollouts: exact, sampled, discounted
-    topk        reverse or forward KL of the teacher's top-k and a tail
-    gkd         forward KL, reverse KL and the Jensen-Shannon divergences between them
-    grpo        group-relative advantages of a reward, clipped ratio; mixed with the teacher's log-ratio
-    ghost       raise the token of a better response over the student's own
-    judge       REINFORCE with +1 or -1, and cross-entropy on what was rewarded
+off policy, in [sft]
+    cross_entropy  cross-entropy on given text
+    logit_kd       forward KL to the teacher on given text, mixed with cross-entropy
+on policy, in [opd]
+    exact          reverse KL to the teacher on the student's own rollouts, over the whole vocabulary
+    topk           reverse or forward KL of the teacher's top-k and a tail
+    sampled        reverse KL as policy gradient on the sampled tokens; discounted, or by spans of text
+    gkd            forward KL, reverse KL and the Jensen-Shannon divergences between them
+    grpo           group-relative advantages of a reward, clipped ratio; mixed with the teacher's log-ratio
+    ghost          raise the token of a better response over the student's own
+    judge          REINFORCE with +1 or -1, and cross-entropy on rewarded rollouts
 
-`distributions` holds what compares student and teacher, `policy` what follows a sampled token.
+`distributions` compares student and teacher, `policy_gradient` has importance weights and advantages. The registry is
+`cohobate.OBJECTIVES`.
 """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cohobate.training.types import ScoredRollout
 
 Settings = TypeVar("Settings", bound=Section)
+TrainingStage = Literal["sft", "opd"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Objective(ABC, Generic[Settings]):
     The first paragraph of a subclass's docstring is its line in the description of `objective`.
     """
 
-    stage: ClassVar[Literal["sft", "opd"]]
+    stage: ClassVar[TrainingStage]
     """The stage that it trains."""
     name: ClassVar[str]
     """Its name in a recipe."""
@@ -85,14 +86,14 @@ class Objective(ABC, Generic[Settings]):
 class OffPolicyObjective(Objective[Settings]):
     """An objective of [sft]: it learns from the triples, scored by the teacher where it needs that."""
 
-    stage = "sft"
+    stage: ClassVar[TrainingStage] = "sft"
     config: Sft
 
 
 class OnPolicyObjective(Objective[Settings]):
     """An objective of [opd]: it learns from the student's rollouts."""
 
-    stage = "opd"
+    stage: ClassVar[TrainingStage] = "opd"
     config: Opd
 
     @property

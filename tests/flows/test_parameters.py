@@ -4,17 +4,15 @@ import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from prefect.testing.utilities import prefect_test_harness
-from prefect.utilities.importtools import import_object
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.store import runs
 from cohobate.store.artifacts import Artifact
-from tasks.run import cohobate_flow, run_flow
 
 ROOT = Path(__file__).parents[2]
 READ = {
@@ -29,7 +27,10 @@ READ = {
 }
 
 
+@pytest.mark.slow
 def test_each_deployment_has_the_parameters_that_its_flow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.utilities.importtools import import_object
+
     monkeypatch.chdir(ROOT)
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     flows = {each["name"]: import_object(each["entrypoint"]) for each in deployments}
@@ -40,31 +41,44 @@ def test_each_deployment_has_the_parameters_that_its_flow_reads(monkeypatch: pyt
         assert source == str(ROOT / each["entrypoint"].partition(":")[0])
 
 
-@cohobate_flow()
-def whole(recipe: Recipe | str = "tiny") -> list[Artifact]:
-    assert isinstance(recipe, Recipe)
-    seen.append(("whole", recipe.name, None))
-    return []
-
-
-@cohobate_flow()
-def part(recipe: Recipe | str = "tiny", until: str = "report") -> list[Artifact]:
-    assert isinstance(recipe, Recipe)
-    seen.append(("part", recipe.name, until))
-    return []
-
-
 seen: list[tuple[str, str, str | None]] = []
 
 
 @pytest.fixture(scope="module")
+def flows() -> tuple[Any, Any]:
+    """A flow that runs to its end, and one that stops early; both note in `seen` what they were given."""
+    from tasks.run import cohobate_flow
+
+    @cohobate_flow()
+    def whole(recipe: Recipe | str = "tiny") -> list[Artifact]:
+        assert isinstance(recipe, Recipe)
+        seen.append(("whole", recipe.name, None))
+        return []
+
+    @cohobate_flow()
+    def part(recipe: Recipe | str = "tiny", until: str = "report") -> list[Artifact]:
+        assert isinstance(recipe, Recipe)
+        seen.append(("part", recipe.name, until))
+        return []
+
+    return whole, part
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
 
-def test_until_is_no_option_of_a_flow_that_does_not_stop_early(capsys: pytest.CaptureFixture[str]) -> None:
-    for flow, expected in ((whole, False), (part, True)):
+@pytest.mark.slow
+def test_until_is_no_option_of_a_flow_that_does_not_stop_early(
+    flows: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tasks.run import run_flow
+
+    for flow, expected in zip(flows, (False, True), strict=True):
         with pytest.raises(SystemExit) as ended:
             run_flow(flow, ["--help"])
         assert ended.value.code == 0
@@ -72,9 +86,11 @@ def test_until_is_no_option_of_a_flow_that_does_not_stop_early(capsys: pytest.Ca
 
 
 @pytest.mark.prefect
-def test_a_record_of_a_flow_that_had_until_is_resumed(server: None, data: Path) -> None:
+def test_a_record_of_a_flow_that_had_until_is_resumed(server: None, flows: tuple[Any, Any], data: Path) -> None:
+    from tasks.run import run_flow
+
     recipe = load_recipe("tiny")
-    for flow, until in ((whole, None), (part, "sft")):
+    for flow, until in zip(flows, (None, "sft"), strict=True):
         record = runs.begin(recipe, "sft", flow=flow.name)
         runs.end(record, "interrupted")
         assert json.loads(record.path.read_text())["until"] == "sft"

@@ -128,6 +128,7 @@ def test_a_later_check_gets_what_an_earlier_one_loaded() -> None:
 
 def test_every_need_is_given_by_an_earlier_check() -> None:
     given: set[str | None] = set()
+    assert len(CHECKS) > 10
     for check_ in CHECKS:
         assert given.issuperset(set(check_.needs) - {check_.gives}), check_.name
         given.add(check_.gives)

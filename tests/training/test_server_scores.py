@@ -19,7 +19,7 @@ from cohobate.models.sequence import TrainingSequence
 from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.teachers.endpoint.client import Exchange
-from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
 from cohobate.training.distributed import ALONE
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.scoring.base import ScoringInput
@@ -46,13 +46,13 @@ def recipe_of(url: str, *changes: str) -> Recipe:
 
 def ask(
     server: WireServer, rows: Mapping[int, TrainingSequence] = ROWS, top_k: int = 0
-) -> list[list[RowScore] | Unscored]:
+) -> list[list[PromptLogprobs] | Unscored]:
     recipe = recipe_of(server.url)
     exchange = Exchange(recipe.teacher, recipe.triples, ScoreWire(recipe.teacher))
     return [item for batch in exchange.answer(list(in_requests(rows, 40, top_k))) for item in batch]
 
 
-def by_number(outcomes: list[list[RowScore] | Unscored]) -> dict[int, RowScore]:
+def by_number(outcomes: list[list[PromptLogprobs] | Unscored]) -> dict[int, PromptLogprobs]:
     scores = [score for item in outcomes if not isinstance(item, Unscored) for score in item]
     assert len({score.number for score in scores}) == len(scores)
     return {score.number: score for score in scores}

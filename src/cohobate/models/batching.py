@@ -52,7 +52,7 @@ def batches(
 ) -> Iterator[Batch]:
     """`rows` in batches of at most `token_budget` computed tokens (a longer row is a batch of its own).
 
-    share: whether a context that several rows have may be computed once; `can_share` says for which models.
+    share: whether a context that several rows have may be computed once; `can_share` names the condition on the model.
     """
     if share and all(row.response for row in rows):
         pairs = [(row.ids[: row.context], row.response) for row in rows]

@@ -1,4 +1,4 @@
-"""The gradient of an objective, chunk by chunk: no more than one chunk of logits and one gradient of the head exist.
+"""The gradient of an objective, chunk by chunk: one chunk of logits and one gradient of the head exist at a time.
 
 The gradient of a chunk's loss with respect to its logits is carried to the hidden states and added to the head's
 gradient at once. The backward pass only scales these gradients. Nothing is computed twice, and autograd never holds one

@@ -112,23 +112,23 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | ModelOutline) -> None:
     """Raise ModelError unless both models have the same token ids and a common end of response: scoring is by ids."""
-    ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
-    if ours != theirs:
-        different = sum(theirs.get(token) != i for token, i in ours.items())
+    student_ids, teacher_ids = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    if student_ids != teacher_ids:
+        different = sum(teacher_ids.get(token) != i for token, i in student_ids.items())
         across = " or ".join(kind.across_tokenizers for kind in Opd.declarations.values() if kind.across_tokenizers)
         raise ModelError(
-            f"the student's tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens, {different} of "
-            "the student's mean another id), so the teacher cannot score its rollouts; choose a student of the "
-            f"teacher's family, let it score their text ({across}), or set opd.steps = 0"
+            f"the student's tokenizer differs from the teacher's ({len(student_ids)} and {len(teacher_ids)} tokens, "
+            f"{different} of the student's mean another id), so the teacher cannot score its rollouts; choose a "
+            f"student of the teacher's family, let it score their text ({across}), or set opd.steps = 0"
         )
     if not set(student.eos_ids) & set(teacher.eos_ids):
         raise ModelError(
             f"student and teacher end a response differently (ids {student.eos_ids} and {teacher.eos_ids}), so the "
             "student would learn never to stop; set eos_token_id in the student's generation_config.json"
         )
-    if teacher.config.vocab_size < len(ours):
+    if teacher.config.vocab_size < len(student_ids):
         raise ModelError(
-            f"the teacher has logits for {teacher.config.vocab_size} of the tokenizer's {len(ours)} tokens"
+            f"the teacher has logits for {teacher.config.vocab_size} of the tokenizer's {len(student_ids)} tokens"
         )
 
 

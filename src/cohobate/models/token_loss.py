@@ -30,7 +30,7 @@ Terms: TypeAlias = "dict[str, torch.Tensor]"
 class Tokens:
     """Features of N response tokens; all but `ids` may be absent, and each loss names those that it needs.
 
-    Log-probabilities are natural logarithms at temperature 1, [N] unless said otherwise.
+    Log-probabilities are natural logarithms at temperature 1, [N] except where another shape is given.
 
     ids: [N], the tokens of the row. sampler_logprobs: of the token that was sampled, by the engine that sampled it;
     old_logprobs: the same by the trainer's model before the first update on this batch; teacher_logprobs: of `ids`.

@@ -1,1 +1,1 @@
-"""Training: the one loop, where its batches come from, and what it leaves behind."""
+"""Training: the loop, the sources of its batches, objectives, the teacher's scores, and the log of rollouts."""

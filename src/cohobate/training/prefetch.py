@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from cohobate.core import context
 
 T = TypeVar("T")
-# Work that was told to stop may be in a call that cannot be interrupted for so long.
+# After it is stopped, work may be in a call that cannot be interrupted for so long.
 _PATIENCE_SECONDS = 30.0
 
 

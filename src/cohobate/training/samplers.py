@@ -69,9 +69,9 @@ class LocalSampler:
         model = self.trainee.student.model
         if self.copy is None:
             self.copy = copy.deepcopy(model)
-        for ours, theirs in zip(self.copy.parameters(), model.parameters(), strict=True):
-            if theirs.requires_grad:
-                ours.copy_(theirs)
+        for copied, parameter in zip(self.copy.parameters(), model.parameters(), strict=True):
+            if parameter.requires_grad:
+                copied.copy_(parameter)
         return self.copy
 
     def _check_open(self, rows: int) -> None:

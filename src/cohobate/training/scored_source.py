@@ -31,7 +31,7 @@ class ScoredTripleSource(Source):
         self.scorer, self.stage, self.world = scorer, stage, scorer.world
 
     def batch(self, step: int) -> StepBatch:
-        """The sequences of `step`, which a server may take a while to score."""
+        """The sequences of `step`, with the teacher's scores: saved ones of a replay, else new ones."""
         chosen = epoch_batch(self.seed, step, self.size, len(self.rows))
         share = self.world.share(list(enumerate(chosen)))
         inputs = [ScoringInput(place, self.questions[i], self.rows[i].response) for place, i in share]
@@ -54,8 +54,8 @@ class MixedSource(Source):
         self.first, self.second, self.share, self.seed = first, second, share, seed
 
     def batch(self, step: int) -> StepBatch:
-        drawn = np.random.default_rng([self.seed, step]).random()
-        return (self.first if drawn < self.share else self.second).batch(step)
+        number = np.random.default_rng([self.seed, step]).random()
+        return (self.first if number < self.share else self.second).batch(step)
 
     def forget(self, step: int) -> None:
         self.first.forget(step)

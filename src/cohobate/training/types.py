@@ -23,7 +23,7 @@ class Rollout:
 
     step: the number of its batch of rollouts; row: its place there; sample_index: its place in the group of its
     question. prompt_ids [P], response_ids [T]. sampler_logprobs: [T], in nats, by the policy that sampled. reward: None
-    where nothing or nobody judges. ghost_ids: a given response to the same question, where the objective uses one.
+    where there is no verdict. ghost_ids: a given response to the same question, where the objective uses one.
     """
 
     step: int
@@ -91,7 +91,7 @@ class Source(ABC):
         """The sequences of `step`."""
 
     def settle(self) -> None:  # noqa: B027  most sources have nothing to settle, to forget or to end
-        """Before a snapshot: persist what a resumed run could not make, since making it needs older weights."""
+        """Before a snapshot: persist batches that a resumed run could not make again, for want of older weights."""
 
     def forget(self, step: int) -> None:  # noqa: B027
         """Drop what only a replay of the steps before `step` would need: a snapshot holds them."""

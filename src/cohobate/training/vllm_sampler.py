@@ -125,7 +125,7 @@ class VllmSampler:
 
 
 def _receive(process: VllmProcess) -> list[dict[str, Any]]:
-    """The next messages. Raises CohobateError when one says that something failed, or the engine has ended."""
+    """The next messages. Raises CohobateError for a message of a failure, or when the engine has ended."""
     messages = process.receive()
     for message in messages:
         if "fatal" in message or message.get("failed"):
@@ -145,6 +145,6 @@ def _same_gpu(device: torch.device) -> dict[str, str]:
     """The environment in which vLLM sees the trainer's GPU alone."""
     if device.type != "cuda":
         return {}
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     index = device.index or 0
-    return {"CUDA_VISIBLE_DEVICES": seen[index] if index < len(seen) and seen[index] else str(index)}
+    return {"CUDA_VISIBLE_DEVICES": visible[index] if index < len(visible) and visible[index] else str(index)}

@@ -1,1 +1,1 @@
-"""The parts of the local sampler: how a token is chosen, and the cache that rows enter and leave."""
+"""The local sampler and its parts: the choice of a token, the passes through the model, the key-value cache."""

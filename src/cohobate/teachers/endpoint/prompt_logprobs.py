@@ -29,8 +29,8 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True)
-class RowScore:
-    """The score of the R response tokens of row `number`: log-probabilities [R], and of the likeliest [R, top_k].
+class PromptLogprobs:
+    """The server's scores of the R response tokens of row `number`: logprobs [R], and the likeliest tokens [R, top_k].
 
     decoded: [R], the server's texts of these tokens; None where it sends none.
     """
@@ -68,7 +68,7 @@ class ScoreWire:
             "return_token_ids": True,
         }
 
-    def outcome(self, request: ScoreRequest, payload: Any, timing: Timing) -> list[RowScore] | Unscored:
+    def outcome(self, request: ScoreRequest, payload: Any, timing: Timing) -> list[PromptLogprobs] | Unscored:
         try:
             choices = sorted(payload["choices"], key=lambda choice: int(choice["index"]))
             served = payload.get("model")
@@ -82,15 +82,15 @@ class ScoreWire:
         pairs = zip(request.rows.items(), choices, strict=True)
         return [_score(number, row, choice, request.top_k) for (number, row), choice in pairs]
 
-    def failure(self, request: ScoreRequest, cause: FailureCause) -> list[RowScore] | Unscored:
+    def failure(self, request: ScoreRequest, cause: FailureCause) -> list[PromptLogprobs] | Unscored:
         return Unscored(request, cause)
 
 
-def _score(number: int, row: TrainingSequence, choice: dict[str, Any], top_k: int) -> RowScore:
+def _score(number: int, row: TrainingSequence, choice: dict[str, Any], top_k: int) -> PromptLogprobs:
     positions, echo = choice["prompt_logprobs"], choice.get("prompt_token_ids")
     if len(positions) != len(row.ids) or positions[0] is not None or (echo is not None and echo != list(row.ids)):
         raise _other_tokens(len(row.ids), len(positions))
-    score = RowScore(number, [], [], [], [])
+    score = PromptLogprobs(number, [], [], [], [])
     for token, position in zip(row.ids[row.context :], positions[row.context :], strict=True):
         own = position.get(str(token)) if position else None
         if own is None:

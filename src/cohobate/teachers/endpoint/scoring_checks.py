@@ -6,8 +6,9 @@ Scores of a server that reads other tokens, or renders another prompt, look as g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from cohobate.config import Recipe
+from cohobate.config import Recipe, Teacher
 from cohobate.config.load import changed
 from cohobate.core.errors import CohobateError, TeacherError, UserError
 from cohobate.models.chat_template import conversation_ids, encode, messages
@@ -15,7 +16,7 @@ from cohobate.models.loading import LoadedModel, ModelOutline, outline
 from cohobate.models.sequence import TrainingSequence
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.http import read_json
-from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
 
 _QUESTION, _RESPONSE = "What is 2 + 3?", "2 + 3 = 5.\nAnswer: 5"
 _COMPARED = 1000  # tokens of the vocabulary whose texts are compared
@@ -28,14 +29,19 @@ _NOISE, _OTHER_MODEL = 0.05, 0.1
 Student = LoadedModel | ModelOutline
 
 
+def scoring_tokenizer(teacher: Teacher, student: Student) -> Any:
+    """The tokenizer of the prompts under which `teacher` scores: of its folder, or as it names it; else the student's."""
+    folder = teacher.model if teacher.is_folder else teacher.tokenizer
+    return outline(folder).tokenizer if folder else student.tokenizer
+
+
 class ScoringServer:
     """A server to be checked. Each check returns its finding, or raises a CohobateError with one sentence."""
 
     def __init__(self, recipe: Recipe, student: Student) -> None:
         self.recipe, self.teacher, self.student = recipe, recipe.teacher, student
         self.own, self.url = student.tokenizer, ", ".join(recipe.teacher.base_urls)
-        folder = recipe.teacher.model if recipe.teacher.is_folder else recipe.teacher.tokenizer
-        self.theirs = outline(folder).tokenizer if folder else self.own
+        self.theirs = scoring_tokenizer(recipe.teacher, student)
         self.conversation = messages(_QUESTION, recipe.teacher.prompt, recipe.teacher.system)
         self.prompt = conversation_ids(self.theirs, self.conversation)
         self.row = TrainingSequence([*self.prompt, *encode(self.own, _RESPONSE)], len(self.prompt))
@@ -155,15 +161,17 @@ class ScoringServer:
             )
         return f"its scores and those of {self.teacher.model} here differ by {difference:.1g} nats per token"
 
-    def _score(self, rows: Sequence[TrainingSequence], url: str | None = None) -> list[RowScore]:
-        scores: list[RowScore] = []
+    def _score(self, rows: Sequence[TrainingSequence], url: str | None = None) -> list[PromptLogprobs]:
+        scores: list[PromptLogprobs] = []
         for outcome in self._outcomes([ScoreRequest(dict(enumerate(rows)), 0)], url):
             if isinstance(outcome, Unscored):
                 raise TeacherError(f"{self.url} does not score ({outcome.why.error_class}: {outcome.why.message})")
             scores += outcome
         return scores
 
-    def _outcomes(self, requests: Sequence[ScoreRequest], url: str | None = None) -> list[list[RowScore] | Unscored]:
+    def _outcomes(
+        self, requests: Sequence[ScoreRequest], url: str | None = None
+    ) -> list[list[PromptLogprobs] | Unscored]:
         teacher = changed(self.teacher, {"base_url": url}, "preflight") if url else self.teacher
         limits = changed(self.recipe.triples, {"attempts": 2}, "preflight")
         exchange = Exchange(teacher, limits, ScoreWire(teacher))

@@ -27,12 +27,12 @@ from cohobate.training.scoring.local import LocalScorer
 # Half a character, which the next token would have completed.
 _HALF = "\ufffd"
 NONE = -1
-# What a tokenizer that normalises text would change.
+# Text that a tokenizer with normalisation would change.
 _PROBE = "First, 12 + 3 = 15.\nThen  don't  STOP !\nAnswer: 15"
 
 
 def ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[int | None]:
-    """Where in `text` each token ends; None within a character."""
+    """The place in `text` where each token ends; None within a character."""
     places: list[int | None] = []
     for count in range(1, len(ids) + 1):
         so_far = decode(tokenizer, ids[:count])
@@ -60,7 +60,7 @@ def numbered(ours: Sequence[int | None], theirs: Sequence[int | None]) -> tuple[
 
 
 def refuse_other_text(tokenizer: Any) -> None:
-    """Raise ModelError unless text comes back from `tokenizer` as it was: its boundaries would be those of another."""
+    """Raise ModelError where `tokenizer` changes text: its tokens would have no places in the student's text."""
     if (back := decode(tokenizer, encode(tokenizer, _PROBE))) != _PROBE:
         raise ModelError(
             f"the teacher's tokenizer does not give text back as it was ({_PROBE!r} becomes {back!r}), so its tokens "

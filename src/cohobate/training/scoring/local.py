@@ -41,7 +41,7 @@ class LocalScorer(TeacherScorer):
 
     @torch.no_grad()
     def _needed(self, scores: TokenScores) -> TokenScores:
-        """`scores` with what is made of its hidden states, and these only if they are needed."""
+        """The scores that `needs` names, from log-probabilities and hidden states."""
         hidden = scores.hidden
         assert hidden is not None
         head, device = self.teacher.model.get_output_embeddings(), self.teacher.device

@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cohobate.config import Recipe
 from cohobate.core.errors import TeacherError
 from cohobate.models.chat_template import teacher_format
-from cohobate.models.loading import LoadedModel, ModelOutline, outline
+from cohobate.models.loading import LoadedModel, outline
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
 from cohobate.store.ledger import UNKNOWN, ModelCost
 from cohobate.teachers.endpoint.client import Exchange
-from cohobate.teachers.endpoint.prompt_logprobs import RowScore, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
+from cohobate.teachers.endpoint.scoring_checks import scoring_tokenizer
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.objectives.distributions import most_probable_listed
 from cohobate.training.scoring.base import TeacherScorer
-
-
-def scoring_tokenizer(recipe: Recipe, student: LoadedModel | ModelOutline) -> Any:
-    """The tokenizer of the teacher's prompts: its own; for an endpoint, the one that is named, or the student's."""
-    if recipe.teacher.is_folder:
-        return outline(recipe.teacher.model).tokenizer
-    return outline(recipe.teacher.tokenizer).tokenizer if recipe.teacher.tokenizer else student.tokenizer
 
 
 class ServerScorer(TeacherScorer):
@@ -43,11 +36,11 @@ class ServerScorer(TeacherScorer):
     ) -> None:
         teacher = recipe.teacher
         cost = ModelCost.of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
-        tokenizer = scoring_tokenizer(recipe, student)
+        tokenizer = scoring_tokenizer(teacher, student)
         super().__init__(tokenizer, teacher_format(recipe), needs, folder, world, cost)
         self.token_budget, self.shared = token_budget, len(tokenizer)
         self.top_k = min(needs.listed, self.shared)
-        self.exchange: Exchange[ScoreRequest, list[RowScore] | Unscored]
+        self.exchange: Exchange[ScoreRequest, list[PromptLogprobs] | Unscored]
         self.exchange = Exchange(teacher, recipe.triples, ScoreWire(teacher))
 
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:
@@ -67,7 +60,7 @@ class ServerScorer(TeacherScorer):
     def stop(self) -> None:
         self.exchange.cancel()
 
-    def _token_scores(self, row: RowScore) -> TokenScores:
+    def _token_scores(self, row: PromptLogprobs) -> TokenScores:
         scores = TokenScores(torch.tensor(row.logprobs))
         if not self.top_k:
             return scores

@@ -30,7 +30,7 @@ Student = LoadedModel | ModelOutline
 
 
 def scoring_tokenizer(teacher: Teacher, student: Student) -> Any:
-    """The tokenizer of the prompts under which `teacher` scores: of its folder, or as it names it; else the student's."""
+    """The tokenizer of the prompts under which `teacher` scores: of its folder, the named one, or the student's."""
     folder = teacher.model if teacher.is_folder else teacher.tokenizer
     return outline(folder).tokenizer if folder else student.tokenizer
 

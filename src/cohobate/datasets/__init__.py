@@ -1,1 +1,1 @@
-"""Triples as rows: curation, selection, comparison of two datasets, the gate, export."""
+"""Triples as rows: curation, selection, diff of two datasets, the gate, export."""

@@ -1,4 +1,4 @@
-"""The gate: whether new artifacts may take the place of what is promoted.
+"""The gate: whether new artifacts may replace the promoted ones.
 
 Neither the triples nor the student may be worse beyond the 95% interval, paired by question.
 """
@@ -66,7 +66,7 @@ def gate(datasets: DatasetDiff, allowed: float = 0.0) -> GateResult:
 def decide(
     recipe: str, artifacts: Sequence[Artifact], allowed: float = 0.0, against: Artifact | None = None
 ) -> Decision:
-    """Whether `artifacts` may take the place of what is promoted of `recipe`.
+    """Whether `artifacts` may replace the promoted ones of `recipe`.
 
     against: triples to compare with; None: the promoted ones. allowed: by how much rates may be worse, as a share.
     Artifacts that are older than the promotion do not undo it.

@@ -1,1 +1,1 @@
-"""What an answer is worth: verifiers, accuracy, pass@k, lm-evaluation-harness."""
+"""Evaluation of answers and models: verifiers, accuracy, pass@k, lm-evaluation-harness."""

@@ -1,4 +1,4 @@
-"""Measure a model on questions with known answers: greedy and sampled, with intervals."""
+"""The accuracy of a model on questions with gold answers: greedy and sampled, with intervals."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _SCHEMA = {name: kind for name, kind in schema.ANSWERS.polars.items() if name no
 
 @dataclass(frozen=True)
 class Exam:
-    """How questions are put and answers judged: decoding, samples a question, seed of the noise, verifier.
+    """Decoding, samples per question, seed of the sampling noise, and the verifier.
 
-    paid_by: who asks the judge, if the verifier is one.
+    paid_by: who pays for the replies of a judge, if the verifier is one.
     """
 
     decoding: sampler.Decoding
@@ -46,14 +46,14 @@ def answer(
     exam: Exam,
     done: Callable[[int], None] = lambda rows: None,
 ) -> pl.DataFrame:
-    """A row a response: the columns of schema.ANSWERS but for student, split and decoding.
+    """One row per response: the columns of schema.ANSWERS without student, split and decoding.
 
     questions: columns question_id, question, gold_answer, kind, depth.
     """
-    asked = [row for row in questions.iter_rows(named=True) for _ in range(exam.samples)]
+    repeated = [row for row in questions.iter_rows(named=True) for _ in range(exam.samples)]
     indices = [index for _ in range(len(questions)) for index in range(exam.samples)]
-    prompts = [question_ids(model.tokenizer, row["question"], prompt_format) for row in asked]
-    keys = [f"{row['question_id']}/{i}" for row, i in zip(asked, indices, strict=True)]
+    prompts = [question_ids(model.tokenizer, row["question"], prompt_format) for row in repeated]
+    keys = [f"{row['question_id']}/{i}" for row, i in zip(repeated, indices, strict=True)]
     greedy = exam.decoding.temperature == 0
     noise = None if greedy else sampler.uniforms(exam.seed, keys, exam.decoding.max_tokens)
     sampled = sampler.sample(
@@ -66,9 +66,9 @@ def answer(
         batch_size=exam.batch_size,
         done=done,
     )
-    cases = [_case(model, prompt_format, row, response) for row, response in zip(asked, sampled, strict=True)]
+    cases = [_case(model, prompt_format, row, response) for row, response in zip(repeated, sampled, strict=True)]
     verdicts = verdicts_of(exam.verifier, cases, paid_by=exam.paid_by)
-    graded = zip(asked, indices, prompts, sampled, cases, verdicts, strict=True)
+    graded = zip(repeated, indices, prompts, sampled, cases, verdicts, strict=True)
     return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
 
 

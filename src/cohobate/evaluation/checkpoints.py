@@ -1,4 +1,4 @@
-"""Which checkpoint is meant: an artifact that holds a model, or a folder."""
+"""The checkpoint of a name: an artifact that holds a model, or a folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cohobate.store.artifacts import Artifact, Store
 
 
 def find(name: str, recipe: Recipe | None) -> tuple[Recipe, list[Artifact]]:
-    """(recipe to evaluate it by, students to measure beside its base) of an artifact's id or a model's folder.
+    """(recipe to evaluate it by, students to evaluate beside its base) of an artifact's id or a model's folder.
 
-    recipe: whose questions, evaluation and teacher; None: those it was trained with. A folder is measured as the base
-    of `recipe`. Raises ModelError where there is no model, StoreError where there is no such artifact.
+    recipe: gives questions, evaluation and teacher; None: those of the training. A folder is evaluated as the base of
+    `recipe`. Raises ModelError where there is no model, StoreError where there is no such artifact.
     """
     if (Path(name) / "config.json").is_file():
         if recipe is None:

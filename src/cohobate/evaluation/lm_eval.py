@@ -17,7 +17,7 @@ _HINT = "tasks of lm-evaluation-harness need the package lm-eval; install it wit
 
 
 def identity(config: Harness) -> dict[str, Any]:
-    """What changes the scores: tasks, settings, the harness's version, and the content of one's own task files."""
+    """The inputs of the scores: tasks, settings, the harness's version, and the content of the user's task files."""
     if config.include is not None and not Path(config.include).is_dir():
         raise RecipeError(f"harness.include = '{config.include}' is no folder; give the one with your task files")
     own = None if config.include is None else hash_folder(Path(config.include))
@@ -48,7 +48,7 @@ def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
             f"harness.tasks: the harness knows no task '{unknown[0]}'; `lm-eval ls tasks` lists them, and "
             "harness.include names a folder with your own"
         )
-    found = lm_eval.simple_evaluate(
+    output = lm_eval.simple_evaluate(
         model="hf",
         model_args={"pretrained": str(model), "dtype": "bfloat16" if target == "cuda" else "float32"},
         tasks=list(config.tasks),
@@ -60,9 +60,9 @@ def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
         apply_chat_template=config.chat,
         log_samples=False,
     )
-    counts = {task: int(n["effective"]) for task, n in found["n-samples"].items()}
-    results = {task: {name: _plain(value) for name, value in row.items()} for task, row in found["results"].items()}
-    return {"results": results, "versions": {k: str(v) for k, v in found["versions"].items()}, "n": counts}
+    counts = {task: int(n["effective"]) for task, n in output["n-samples"].items()}
+    results = {task: {name: _plain(value) for name, value in row.items()} for task, row in output["results"].items()}
+    return {"results": results, "versions": {k: str(v) for k, v in output["versions"].items()}, "n": counts}
 
 
 def scores(student: str, results: dict[str, Any]) -> list[Score]:
@@ -94,7 +94,7 @@ def scores(student: str, results: dict[str, Any]) -> list[Score]:
 
 
 def _needs_defaults(config: Harness) -> bool:
-    """Reading the harness's own thousands of task files takes seconds; a folder that has all of them is enough."""
+    """Whether a task is missing in the user's folder; reading the harness's thousands of task files takes seconds."""
     if config.include is None:
         return True
     own = " ".join(path.read_text(encoding="utf-8") for path in Path(config.include).rglob("*.yaml"))
@@ -102,5 +102,5 @@ def _needs_defaults(config: Harness) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of NumPy as Python's own."""
+    """A number of NumPy as one of Python."""
     return value.item() if hasattr(value, "item") else value

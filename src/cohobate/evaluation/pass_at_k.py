@@ -1,8 +1,8 @@
-"""Scores of questions that are answered k times: avg@k and pass@k, with intervals that know that answers cluster.
+"""avg@k and pass@k of questions that are answered k times, with intervals that account for clusters of answers.
 
-avg@k is the mean over all answers; those to one question are alike, so its interval is Wilson's with the number of
-answers that would say as much if they were independent (Korn and Graubard 1998): p (1 - p) / variance of the questions'
-means, at least the number of questions. pass@j is the unbiased estimate 1 - C(n - c, j) / C(n, j) (Chen et al. 2021).
+avg@k is the mean over all answers. Answers to one question are correlated, so its interval is Wilson's with the
+effective number of independent answers (Korn and Graubard 1998): p (1 - p) / variance of the questions' means, at least
+the number of questions. pass@j is the unbiased estimate 1 - C(n - c, j) / C(n, j) (Chen et al. 2021).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def questions(suite: Suite) -> Questions:
     return Questions(source="file", path=suite.path, columns=suite.columns, gold_after=suite.gold_after, split=_ALL)
 
 
-def asked(suite: Suite) -> pl.DataFrame:
-    """The questions. Raises QuestionsError for a file that cannot be read, or one without gold answers."""
+def read_suite(suite: Suite) -> pl.DataFrame:
+    """The questions of the suite. Raises QuestionsError for a file that cannot be read, or one without gold answers."""
     frame = read(questions(suite)).questions
     if missing := frame["gold_answer"].null_count():
         raise QuestionsError(
@@ -67,7 +67,7 @@ def average_interval(means: Sequence[float], answers: int) -> Interval:
     count = len(means)
     mean = sum(means) / count
     variance = sum((value - mean) ** 2 for value in means) / max(1, count - 1) / count
-    effective = float(count)  # all right or all wrong: nothing shows how alike the answers are
+    effective = float(count)  # all right or all wrong: the correlation of the answers cannot be measured
     if 0 < mean < 1:
         effective = mean * (1 - mean) / variance if variance > 0 else math.inf
     n = round(min(max(effective, count), answers))
@@ -75,21 +75,21 @@ def average_interval(means: Sequence[float], answers: int) -> Interval:
 
 
 def pass_at(n: int, correct: int, j: int) -> float:
-    """The probability that at least one of j answers, drawn from n of which so many are correct, is correct."""
+    """The probability that at least one of j answers is correct, drawn from n of which `correct` are."""
     return 1 - math.comb(n - correct, j) / math.comb(n, j)
 
 
 def _passed(correct: Sequence[int], samples: Sequence[int], j: int) -> Interval:
-    """The mean over questions, whose interval counts questions and not answers."""
+    """The mean of pass@j over questions; its interval counts questions, not answers."""
     mean = sum(pass_at(n, c, j) for c, n in zip(correct, samples, strict=True)) / len(samples)
     return _wilson(mean, len(samples))
 
 
 def _wilson(share: float, n: int) -> Interval:
-    """Wilson's interval of a share of n that need not be a whole number of successes."""
-    whole = round(share * n)
-    if abs(share * n - whole) < 1e-9:
-        return wilson(whole, n)
+    """Wilson's interval of a share of n, interpolated where share * n is no integer."""
+    successes = round(share * n)
+    if abs(share * n - successes) < 1e-9:
+        return wilson(successes, n)
     below, above = wilson(math.floor(share * n), n), wilson(math.ceil(share * n), n)
     part = share * n - math.floor(share * n)
     low, high = below.low + part * (above.low - below.low), below.high + part * (above.high - below.high)

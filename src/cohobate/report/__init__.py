@@ -1,1 +1,1 @@
-"""The report: what a run made and what it cost, as one HTML page, as Markdown, and as JSON."""
+"""Pages from facts: the report of a run, of a dataset, of a diff and of an experiment."""

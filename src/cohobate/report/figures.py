@@ -117,7 +117,7 @@ def _style() -> dict[str, Any]:
 
 
 def colour(name: str) -> str:
-    """The placeholder of a colour."""
+    """The placeholder of a named colour."""
     return _COLOURS[name][0]
 
 
@@ -126,14 +126,14 @@ def _colour(student: str) -> str:
 
 
 def percents(axis: Any) -> None:
-    """Shares as whole percents."""
+    """Ticks of shares as integer percents."""
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def thousands(axis: Any) -> None:
-    """Large numbers with SI prefixes instead of powers of ten in a corner."""
+    """Ticks of large numbers with SI prefixes instead of a power of ten in a corner."""
     from matplotlib.ticker import EngFormatter
 
     axis.set_major_formatter(EngFormatter(sep=" "))
@@ -150,13 +150,13 @@ def _accuracy(axes: Any, facts: Facts) -> bool:
     for row in scores:
         suite = row["split"], row["decoding"]
         spread = 0.5 * (0.5 - (suites.index(suite) + 0.5) / len(suites))
-        place = students.index(row["student"]) + spread
+        position = students.index(row["student"]) + spread
         errors = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
         colour = _colour(row["student"])
         hollow = {"markerfacecolor": "none"} if suite[1] == "sampled" else {}
         axes.errorbar(
             row["accuracy"],
-            place,
+            position,
             xerr=errors,
             fmt=marks[suite],
             color=colour,

@@ -88,7 +88,7 @@ class Bar:
 
 
 def bars(counted: Sequence[tuple[str, int]], most: int = 12) -> list[Bar]:
-    """The labels in the order given, what is beyond the first `most` as one."""
+    """The labels in order, those beyond the first `most` together as one."""
     shown = list(counted[:most])
     rest = counted[most:]
     if rest:

@@ -1,8 +1,8 @@
-"""Curation: triples artifacts -> another one, with what was taken out beside it.
+"""Curation: triples artifacts -> a curated one, with the rejected samples beside it.
 
 `cohobate curate` makes one on request, the sft stage where the recipe has a section [curation]; both ways the same
 settings give the same artifact. Files: those of a triples artifact, for the samples that stay, and rejects.parquet: the
-others, each with its verdict and its reason. Pass rates stay those of the whole generation: they say how hard a
+others, each with its verdict and its reason. Pass rates stay those of the complete generation: they measure how hard a
 question is for the teacher.
 """
 
@@ -34,38 +34,38 @@ def settings(recipe: str | None = None, **values: Any) -> Curation:
     base = Curation() if recipe is None else load_recipe(recipe).curation
     if base is None:
         raise CurationError(f"recipe {recipe} has no section [curation]; add one, or give its settings here")
-    given = {name: value for name, value in values.items() if value is not None}
-    if "mix" in given:
-        mix = {name: value for name, value in given["mix"].items() if value is not None}
-        given["mix"] = {**base.mix.model_dump(), **mix}
+    changes = {name: value for name, value in values.items() if value is not None}
+    if "mix" in changes:
+        mix = {name: value for name, value in changes["mix"].items() if value is not None}
+        changes["mix"] = {**base.mix.model_dump(), **mix}
     try:
-        return Curation.model_validate({**base.model_dump(), **given})
+        return Curation.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
         raise CurationError(f"curate: {sentence(error)}") from None
 
 
 def parts(texts: Sequence[str]) -> list[dict[str, Any]]:
     """Parts of a mix written as WEIGHT[:ARTIFACT[:SOURCE]]. Raises CurationError."""
-    found = []
+    values = []
     for text in texts:
         weight, *rest = text.split(":", 2)
         triples, source = [part or None for part in (*rest, "", "")][:2]
         try:
-            found.append({"weight": float(weight), "triples": triples, "source": source})
+            values.append({"weight": float(weight), "triples": triples, "source": source})
         except ValueError:
             raise CurationError(f"--mix {text}: write it as weight[:artifact[:source]], such as 30::handbook") from None
-    return found
+    return values
 
 
 def selected(recipe: Recipe, triples: Artifact) -> Artifact:
-    """What the recipe learns from: the curated triples, or without a section [curation] the triples themselves."""
+    """The triples that the recipe trains on: curated where it has a section [curation]."""
     return triples if recipe.curation is None else curate(triples, recipe.curation)
 
 
 def curate(triples: Artifact, config: Curation) -> Artifact:
-    """The artifact of what `config` keeps of `triples` and of what it mixes with them.
+    """The artifact of the samples that `config` keeps of `triples` and of those that it mixes with them.
 
-    It takes the place of `triples` wherever triples are read. Raises CurationError when an artifact holds no triples,
+    It can be read wherever triples can. Raises CurationError when an artifact holds no triples,
     when the questions are gone or when nothing would be left.
     """
     store = Store(triples.path.parents[1])
@@ -86,7 +86,7 @@ def curate(triples: Artifact, config: Curation) -> Artifact:
 
 
 def ingredients(store: Store, triples: Artifact, config: Curation) -> tuple[list[Artifact], list[int]]:
-    """The artifacts that are read, `triples` first, and of each part of the mix the number of its artifact."""
+    """The artifacts that are read, `triples` first, and the number of the artifact of each part of the mix."""
     sources, numbers = [triples], []
     for part in config.mix.parts:
         artifact = triples if part.triples is None else store.find(part.triples)
@@ -125,6 +125,7 @@ def _build(
 ) -> Outcome:
     import polars as pl
 
+    from cohobate.core.frequencies import counts
     from cohobate.datasets.curation import write
     from cohobate.datasets.curation.filters import reasons
 
@@ -136,26 +137,20 @@ def _build(
     )
     folders = [artifact.path for artifact in sources]
     try:
-        found = reasons(folders, evaluation, config, numbers)
-        kept = found["reason"].null_count()
-        if not kept:
-            counted = ", ".join(f"{reason}: {count}" for reason, count in _counted(found).items())
+        rows = reasons(folders, evaluation, config, numbers)
+        staying = rows["reason"].null_count()
+        if not staying:
+            counted = ", ".join(f"{reason}: {count}" for reason, count in counts(rows["reason"]).items())
             raise CurationError(f"nothing of {sources[0].id} would be left ({counted}); loosen the limits")
     except CurationError:
-        shutil.rmtree(workspace.path)  # what was begun has nothing to resume
+        shutil.rmtree(workspace.path)  # there is nothing to resume
         raise
-    verdicts = write.write(folders, found, workspace)
-    return Outcome(rows=kept, metrics=_metrics(found, verdicts, workspace))
+    verdicts = write.write(folders, rows, workspace)
+    return Outcome(rows=staying, metrics=_metrics(rows, verdicts, workspace))
 
 
-def _counted(found: pl.DataFrame) -> dict[str, int]:
-    from cohobate.core.frequencies import counts
-
-    return counts(found["reason"])
-
-
-def _metrics(found: pl.DataFrame, verdicts: pl.DataFrame, workspace: Workspace) -> dict[str, Any]:
-    """What the triples stage says of its samples, the sources where there are several, and the rejected by reason."""
+def _metrics(rows: pl.DataFrame, verdicts: pl.DataFrame, workspace: Workspace) -> dict[str, Any]:
+    """The metrics of the triples stage for the samples that stay, their sources, and the rejected by reason."""
     import polars as pl
 
     from cohobate.core.frequencies import counts
@@ -173,5 +168,5 @@ def _metrics(found: pl.DataFrame, verdicts: pl.DataFrame, workspace: Workspace) 
         **labels.summary(verdicts),
         "failures": pl.scan_parquet(workspace.path / "failures.parquet").select(pl.len()).collect().item(),
         "sources": counts(samples.select("source_name").collect()["source_name"]),
-        "rejected": _counted(found),
+        "rejected": counts(rows["reason"]),
     }

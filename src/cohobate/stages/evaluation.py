@@ -25,7 +25,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that is measured; `role` is whose prompt it is given."""
+    """A model to evaluate; `role` names the prompt that it is given."""
 
     name: str
     path: Path
@@ -33,9 +33,9 @@ class Candidate:
 
 
 def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], *, alone: bool = False) -> Artifact:
-    """Measure the base student, each of `students` and the teacher, unless that is behind an endpoint.
+    """Evaluate the base student, each of `students`, and the teacher unless it is behind an endpoint.
 
-    alone: neither base nor teacher, which the evaluation of another student has measured already.
+    alone: without base and teacher, which the evaluation of another student contains already.
     """
     outside = {} if alone else {"base": model_fingerprint(recipe.student.model)}
     prompts: dict[str, Any] = {
@@ -66,16 +66,16 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
 
     prepare_torch(recipe.runtime)
     suites = _suites(recipe, questions)
-    asked = sum(map(len, suites.values()))
+    questions_per_candidate = sum(map(len, suites.values()))
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}
-    responses = len(candidates) * asked * sum(samples[d] for d in recipe.evaluation.decodings)
+    responses = len(candidates) * questions_per_candidate * sum(samples[d] for d in recipe.evaluation.decodings)
     with progress.bar("evaluation", responses, "answers") as bar:
         frames = [frame for candidate in candidates for frame in _measure(recipe, candidate, suites, workspace, bar)]
     answers = pl.concat(frames)
     write_table(answers, schema.ANSWERS, workspace.path / "answers.parquet")
-    asked_of = pl.concat(suites.values())
-    judged = judge_ledger(recipe.triples.verifier, asked_of, answers, "evaluation", workspace.fingerprint)
-    ledger = [*_ledger(candidates, answers), *judged]
+    every_question = pl.concat(suites.values())
+    judging = judge_ledger(recipe.triples.verifier, every_question, answers, "evaluation", workspace.fingerprint)
+    ledger = [*_ledger(candidates, answers), *judging]
     return Outcome(len(answers), ledger=ledger, scores=_scores(recipe, answers))
 
 
@@ -84,7 +84,7 @@ def _candidates(recipe: Recipe, students: Sequence[Artifact], *, alone: bool) ->
     if alone:
         return trained
     base = Candidate("base", model_path(recipe.student.model), "student")
-    if not recipe.teacher.is_folder:  # paid by the token: its triples say how good it is
+    if not recipe.teacher.is_folder:  # paid by the token: its triples show its accuracy
         return [base, *trained]
     return [base, *trained, Candidate("teacher", model_path(recipe.teacher.model), "teacher")]
 
@@ -115,7 +115,7 @@ def _measure(
     workspace: Workspace,
     bar: Any,
 ) -> list[pl.DataFrame]:
-    """Answers of one candidate; a suite that an interrupted run has finished is read, not asked again."""
+    """The answers of one candidate; a suite that an interrupted run has finished is read, not answered again."""
     import polars as pl
 
     from cohobate.core.atomic_files import write_parquet_atomic
@@ -139,8 +139,8 @@ def _measure(
                 exam = Exam(
                     chosen, samples, config.seed, config.batch_size, recipe.triples.verifier, workspace.fingerprint
                 )
-                found = answer(model, _prompt_format(recipe, candidate), questions, exam, done=bar.advance)
-                write_parquet_atomic(found.to_arrow(), path)
+                answers = answer(model, _prompt_format(recipe, candidate), questions, exam, done=bar.advance)
+                write_parquet_atomic(answers.to_arrow(), path)
             bar.advance(0, f"{candidate.name} {split} {decoding}")
             labels = {"student": candidate.name, "split": split, "decoding": decoding}
             columns = {name: pl.lit(value) for name, value in labels.items()}

@@ -1,4 +1,4 @@
-"""The same questions asked of another teacher: which dataset is meant, and the recipe of the new one beside it."""
+"""Regeneration: the triples to replace, and the recipe that asks another teacher the same questions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cohobate.store.promotion import promoted
 
 
 class NewTeacher(TeacherAccess):
-    """The teacher of the new dataset; what is left empty is as the old one's, or as a recipe's default."""
+    """The teacher of the new dataset; an empty field keeps the old teacher's value, or a recipe's default."""
 
     kind: TeacherKind = "local"
     """local: through transformers. vllm: through a vLLM engine. endpoint: an OpenAI-compatible server."""
@@ -29,38 +29,38 @@ class NewTeacher(TeacherAccess):
 
 
 def dataset(name: str) -> Artifact:
-    """The triples meant by an id or its beginning, or by a recipe's name: the promoted ones, else the newest.
+    """The triples of an id or its beginning, or of a recipe's name: the promoted ones, else the newest.
 
-    Raises StoreError where there are none, or where they are curated and so were asked of nobody.
+    Raises StoreError where there are none, or where they are curated, so that no teacher wrote them directly.
     """
     store = Store()
     pointer = promoted(name)
     if pointer and "triples" in pointer.fingerprints:
-        found = store.find(pointer.fingerprints["triples"])
+        triples = store.find(pointer.fingerprints["triples"])
     else:
-        mine = [a for a in store.all() if a.stage == "triples" and a.manifest.recipe == name]
-        found = mine[-1] if mine else store.find(name)
-    if found.stage != "triples":
-        raise StoreError(f"{found.id} holds no triples; `cohobate ls` lists those that begin with triples/")
-    if found.manifest.recipe.endswith(".curated"):
-        origin = found.manifest.parents[0].id
-        raise StoreError(f"{found.id} is curated from {origin}; regenerate that, and curate what comes of it")
-    return found
+        of_recipe = [a for a in store.all() if a.stage == "triples" and a.manifest.recipe == name]
+        triples = of_recipe[-1] if of_recipe else store.find(name)
+    if triples.stage != "triples":
+        raise StoreError(f"{triples.id} holds no triples; `cohobate ls` lists those that begin with triples/")
+    if triples.manifest.recipe.endswith(".curated"):
+        origin = triples.manifest.parents[0].id
+        raise StoreError(f"{triples.id} is curated from {origin}; regenerate that, and curate what comes of it")
+    return triples
 
 
 def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
-    """The recipe of `old` with another teacher. Raises RecipeError for a teacher that cannot be."""
+    """The recipe of `old` with another teacher. Raises RecipeError for an invalid teacher."""
     values = old.manifest.config
-    given = {name: value for name, value in teacher.model_dump().items() if value is not None}
-    kept = {name: values["teacher"].get(name) for name in ("prompt", "system")}
-    values["teacher"] = {**kept, **given}
-    if teacher.is_endpoint:  # it scores no tokens, and only triples are wanted here
+    changes = {name: value for name, value in teacher.model_dump().items() if value is not None}
+    old_prompt = {name: values["teacher"].get(name) for name in ("prompt", "system")}
+    values["teacher"] = {**old_prompt, **changes}
+    if teacher.is_endpoint:  # it scores no tokens, and only triples are made here
         values["opd"] = {**values["opd"], "steps": 0}
         values["sft"] = {name: value for name, value in values["sft"].items() if name != "objective"}
     return make_recipe(values, f"the recipe of {old.id} with the new teacher")
 
 
 def questions_of(old: Artifact) -> Artifact | None:
-    """The questions that `old` was asked, if they are still stored."""
-    marks = {parent.fingerprint for parent in old.manifest.parents if parent.stage == "questions"}
-    return next((replace(each, cached=True) for each in Store().all() if each.fingerprint in marks), None)
+    """The questions artifact that `old` answers, if it is still stored."""
+    fingerprints = {parent.fingerprint for parent in old.manifest.parents if parent.stage == "questions"}
+    return next((replace(each, cached=True) for each in Store().all() if each.fingerprint in fingerprints), None)

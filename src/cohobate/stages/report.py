@@ -1,4 +1,4 @@
-"""Report: what was made and what it cost -> index.html, report.md, report.json, figures/."""
+"""Report: results and cost of a run -> index.html, report.md, report.json, figures/."""
 
 from __future__ import annotations
 

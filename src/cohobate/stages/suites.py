@@ -31,10 +31,10 @@ def measure(recipe: Recipe, name: str) -> Artifact:
 
     if not recipe.suites and recipe.harness is None:
         raise RecipeError(f"recipe {recipe.name} names no suite; add [[suites]] or [harness], as the recipe aime has")
-    place, artifact = _model(name)
+    folder, artifact = _model(name)
     suites = [{**suite.identity(), "content": questions_identity(questions(suite))} for suite in recipe.suites]
     identity: dict[str, Any] = {
-        "model": model_fingerprint(str(place)),
+        "model": model_fingerprint(str(folder)),
         "student": recipe.student.identity(),
         "suites": suites,
         "verifier": verify.identity(recipe.triples.verifier),
@@ -47,12 +47,12 @@ def measure(recipe: Recipe, name: str) -> Artifact:
         version=VERSION,
         identity=identity,
         parents=[artifact] if artifact else [],
-        build=lambda workspace: _build(recipe, place, artifact, workspace),
+        build=lambda workspace: _build(recipe, folder, artifact, workspace),
     )
 
 
 def _model(name: str) -> tuple[Path, Artifact | None]:
-    """The folder of the model, and the artifact that it belongs to, if it is one."""
+    """The folder of the model, and the artifact that it belongs to, if any."""
     if (Path(name) / "config.json").is_file() or name.startswith("world/"):
         return model_path(name), None
     artifact = Store().find(name)
@@ -61,7 +61,7 @@ def _model(name: str) -> tuple[Path, Artifact | None]:
     return artifact.path / "model", artifact
 
 
-def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Workspace) -> Outcome:
+def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: Workspace) -> Outcome:
     import polars as pl
 
     from cohobate.core import progress
@@ -71,12 +71,12 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
     from cohobate.models.torch_setup import prepare_torch
 
     prepare_torch(recipe.runtime)
-    student = artifact.stage if artifact else place.name
+    student = artifact.stage if artifact else folder.name
     scores: list[Score] = []
     ledger: list[LedgerEntry] = []
     frames = []
     if recipe.suites:
-        model = load(place, device=recipe.runtime.device)
+        model = load(folder, device=recipe.runtime.device)
         for suite in recipe.suites:
             frame, spent = _answer(recipe, suite, model, workspace)
             frames.append(frame.with_columns(suite=pl.lit(suite.name)))
@@ -85,7 +85,7 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
         write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
     if recipe.harness is not None:
         progress.say(f"harness: {', '.join(recipe.harness.tasks)}")
-        results = lm_eval.run(recipe.harness, place, recipe.runtime.device)
+        results = lm_eval.run(recipe.harness, folder, recipe.runtime.device)
         write_json_atomic(workspace.path / "harness.json", results)
         scores += lm_eval.scores(student, results)
     return Outcome(sum(map(len, frames)), ledger=ledger, scores=scores)
@@ -94,12 +94,12 @@ def _build(recipe: Recipe, place: Path, artifact: Artifact | None, workspace: Wo
 def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> tuple[Any, list[LedgerEntry]]:
     from cohobate.core import progress
     from cohobate.evaluation.accuracy import Exam, answer, judge_ledger
-    from cohobate.evaluation.pass_at_k import asked
+    from cohobate.evaluation.pass_at_k import read_suite
     from cohobate.models.chat_template import student_format
     from cohobate.models.sampling.sampler import Decoding
     from cohobate.store.ledger import ModelCost, entry
 
-    questions = asked(suite)
+    questions = read_suite(suite)
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)
     verifier = recipe.triples.verifier
     exam = Exam(decoding, suite.samples, suite.seed, recipe.evaluation.batch_size, verifier, workspace.fingerprint)

@@ -1,1 +1,1 @@
-"""Curation: labels for duplicates, contamination, length and difficulty; what is rejected is kept with its reason."""
+"""Curation: filters for duplicates, contamination, length and difficulty; rejects stay with their reasons."""

@@ -14,18 +14,18 @@ _CHUNK = 1 << 14
 def contaminated(texts: Sequence[str], evaluation: Sequence[str], n: int) -> dict[int, int]:
     """Each text with an n-gram of an evaluation text, by index, and the index of the first such evaluation text.
 
-    An evaluation text of fewer than n words is found only where it is the whole text.
+    An evaluation text of fewer than n words matches only a text that is equal to it.
     """
-    known, source = grams(hash_texts(evaluation), n)
-    order = np.lexsort((source, known))
-    known, source = known[order], source[order]
-    found: dict[int, int] = {}
-    if not len(known):
-        return found
+    exam_grams, exam_owner = grams(hash_texts(evaluation), n)
+    order = np.lexsort((exam_owner, exam_grams))
+    exam_grams, exam_owner = exam_grams[order], exam_owner[order]
+    sources: dict[int, int] = {}
+    if not len(exam_grams):
+        return sources
     for start in range(0, len(texts), _CHUNK):
         values, owner = grams(hash_texts(texts[start : start + _CHUNK]), n)
-        place = np.minimum(np.searchsorted(known, values), len(known) - 1)
-        hit = known[place] == values
-        for text, seen in zip((owner[hit] + start).tolist(), source[place[hit]].tolist(), strict=True):
-            found[text] = min(seen, found.get(text, seen))
-    return found
+        position = np.minimum(np.searchsorted(exam_grams, values), len(exam_grams) - 1)
+        hit = exam_grams[position] == values
+        for text, source in zip((owner[hit] + start).tolist(), exam_owner[position[hit]].tolist(), strict=True):
+            sources[text] = min(source, sources.get(text, source))
+    return sources

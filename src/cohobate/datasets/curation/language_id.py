@@ -1,6 +1,6 @@
-"""Texts in another language than wanted, by py3langid (character n-grams, naive Bayes): no network, one core.
+"""Texts in other languages than the allowed ones, by py3langid (character n-grams, naive Bayes): no network, one core.
 
-What is no language (figures, formulae, code, LaTeX) is taken out first; a text with little left is in none.
+Numbers, formulae, code and LaTeX are taken out first; a text with little left is in no language.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from typing import Any
 
 from cohobate.core.errors import CurationError
 
-# Below this probability of all wanted languages together, a text is in another one.
+# Below this probability of all allowed languages together, a text is in another one.
 _UNLIKELY = 0.05
-# Fewer bytes of letters (about four words, or seven Chinese characters) say too little.
+# Fewer bytes of letters (about four words, or seven Chinese characters) are too few to decide.
 _BYTES = 20
-# A language shows in few characters, and a response may change it on the way: its beginning and its end are read.
+# Few characters decide, and a response may change its language: its beginning and its end are read.
 _SPAN = 400
 _NO_LANGUAGE = re.compile(r"```.*?```|\$[^$]*\$|\\[a-zA-Z]+|<[^>]*>|https?://\S+|[\d\W_]+", re.DOTALL)
 
 
-def foreign(texts: Iterable[str | None], wanted: Sequence[str]) -> dict[int, str | None]:
-    """The texts in none of the `wanted` languages (ISO 639 codes), by index, with the language each seems to be in.
+def foreign(texts: Iterable[str | None], allowed: Sequence[str]) -> dict[int, str | None]:
+    """The texts in none of the `allowed` languages (ISO 639 codes), by index, with the likeliest language of each.
 
-    Raises CurationError when py3langid is missing or does not know a wanted language.
+    Raises CurationError when py3langid is missing or does not know an allowed language.
     """
-    check(wanted)
-    found: dict[int, str | None] = {}
-    for at, text in enumerate(texts):
+    check(allowed)
+    languages: dict[int, str | None] = {}
+    for index, text in enumerate(texts):
         for span in _spans(text or ""):
             ranked = dict(_identifier().rank(span))
-            if sum(ranked[language] for language in wanted) < _UNLIKELY:
-                found[at] = next(iter(ranked))
+            if sum(ranked[language] for language in allowed) < _UNLIKELY:
+                languages[index] = next(iter(ranked))
                 break
-    return found
+    return languages
 
 
-def check(wanted: Sequence[str]) -> None:
-    """Raise CurationError unless every wanted language can be told."""
-    known = _identifier().labels
-    unknown = [language for language in wanted if language not in known]
+def check(allowed: Sequence[str]) -> None:
+    """Raise CurationError unless every allowed language can be identified."""
+    codes = _identifier().labels
+    unknown = [language for language in allowed if language not in codes]
     if unknown:
-        raise CurationError(f"curation.languages: '{unknown[0]}' is not known; known are {', '.join(sorted(known))}")
+        raise CurationError(f"curation.languages: '{unknown[0]}' is not known; known are {', '.join(sorted(codes))}")
 
 
 def _spans(text: str) -> list[str]:
-    """The beginning and, of a long text, the end of what is language in it."""
+    """The beginning and, of a long text, the end of its words."""
     if len(text) > 8 * _SPAN:
         text = f"{text[: 4 * _SPAN]} {text[-4 * _SPAN :]}"
     letters = _NO_LANGUAGE.sub(" ", text).strip()

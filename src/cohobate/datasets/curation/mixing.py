@@ -12,11 +12,11 @@ from cohobate.core.errors import CurationError
 
 
 def mixed(samples: pl.DataFrame, mix: Mix, artifacts: Sequence[int]) -> pl.DataFrame:
-    """Column reason of `samples`: null for those that the mix takes, in their order.
+    """One column, reason, for `samples` in their order: null for those that the mix takes.
 
-    samples: columns artifact (number), source_name, completion_tokens. artifacts: of each part, the number of its
-    artifact. The largest total is taken at which every part has its share: by rows rounded down, by tokens up to the
-    last sample that fits. Raises CurationError when a part has nothing.
+    samples: columns artifact (number), source_name, completion_tokens. artifacts: the number of the artifact of each
+    part. The largest total is taken at which every part has its share: by rows rounded down, by tokens up to the last
+    sample that fits. Raises CurationError when a part has no sample.
     """
     parts = _parts(samples, mix, artifacts)
     size = samples["completion_tokens"].to_numpy() if mix.by == "tokens" else np.ones(len(samples), dtype=np.int64)
@@ -29,7 +29,7 @@ def mixed(samples: pl.DataFrame, mix: Mix, artifacts: Sequence[int]) -> pl.DataF
     reasons = np.where(parts < 0, "no part of the mix", "beyond its share of the mix").astype(object)
     for number, (rows, weight) in enumerate(zip(members, weights, strict=True)):
         order = rows[np.random.default_rng([mix.seed, number]).permutation(len(rows))]
-        # A rounding error must not cost the scarcest part its last sample.
+        # The scarcest part must not lose its last sample to a rounding error.
         reasons[order[np.cumsum(size[order]) <= weight * total * (1 + 1e-12)]] = None
     return pl.DataFrame({"reason": reasons.tolist()}, schema={"reason": pl.String})
 
@@ -41,7 +41,7 @@ def name(part: Part) -> str:
 
 
 def _parts(samples: pl.DataFrame, mix: Mix, artifacts: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The number of each sample's part; -1 for none. A part that names a source goes before one that takes the rest."""
+    """The number of each sample's part; -1 for none. A part with a source takes precedence over one of the rest."""
     chosen = pl.lit(-1)
     ordered = sorted(enumerate(mix.parts), key=lambda pair: pair[1].source is not None)
     for number, part in ordered:

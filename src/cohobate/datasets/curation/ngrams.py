@@ -1,8 +1,8 @@
-"""Texts as hashed word n-grams, in numpy: the ground of near-duplicates and of decontamination.
+"""Texts as hashed word n-grams, in numpy, for near-duplicates and for decontamination.
 
 Words are those of the casefolded NFC form. Symbols (+, =, <, currency) are words too, since they carry meaning;
-sentence punctuation is none. A Chinese, Japanese or Korean character is a word of its own. Hashes are stable: they
-depend on the words alone, not on the process, the platform or a library's version.
+sentence punctuation is none. Each Chinese, Japanese or Korean character is one word. Hashes are stable: they depend on
+the words alone, not on the process, the platform or a library's version.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _is_figure(word: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 18)
-def _known(word: str) -> tuple[int, bool]:
+def _hash_and_kind(word: str) -> tuple[int, bool]:
     return _hash(word), _is_figure(word)
 
 
@@ -74,11 +74,11 @@ def hash_texts(texts: Sequence[str]) -> Hashed:
         _hash_ascii([text for text, is_plain in zip(texts, plain, strict=True) if is_plain]),
         _hash_words([words(text) for text, is_plain in zip(texts, plain, strict=True) if not is_plain]),
     ]
-    places = [np.flatnonzero(plain), np.flatnonzero(~plain)]
+    indices = [np.flatnonzero(plain), np.flatnonzero(~plain)]
     lengths = np.empty(len(texts), dtype=np.int64)
-    for side, place in zip(sides, places, strict=True):
-        lengths[place] = side.lengths
-    owner = np.concatenate([np.repeat(place, side.lengths) for side, place in zip(sides, places, strict=True)])
+    for side, index in zip(sides, indices, strict=True):
+        lengths[index] = side.lengths
+    owner = np.concatenate([np.repeat(index, side.lengths) for side, index in zip(sides, indices, strict=True)])
     order = np.argsort(owner, kind="stable")
     hashes, figured = (np.concatenate([getattr(side, name) for side in sides])[order] for name in ("words", "figured"))
     return Hashed(hashes, lengths, figured)
@@ -87,17 +87,17 @@ def hash_texts(texts: Sequence[str]) -> Hashed:
 def _hash_ascii(texts: Sequence[str]) -> Hashed:
     import polars as pl
 
-    found = pl.Series(texts, dtype=pl.String).str.to_lowercase().str.extract_all(_ASCII_WORD)
+    word_lists = pl.Series(texts, dtype=pl.String).str.to_lowercase().str.extract_all(_ASCII_WORD)
     # A text without words would be exploded to a null.
-    coded = found.explode().drop_nulls().to_arrow().dictionary_encode()
-    facts = [_known(word) for word in coded.dictionary.to_pylist()]
+    coded = word_lists.explode().drop_nulls().to_arrow().dictionary_encode()
+    facts = [_hash_and_kind(word) for word in coded.dictionary.to_pylist()]
     codes = coded.indices.to_numpy()
     hashes, figured = np.array([h for h, _ in facts], dtype=np.uint64), np.array([f for _, f in facts], dtype=bool)
-    return Hashed(hashes[codes], found.list.len().to_numpy().astype(np.int64), figured[codes])
+    return Hashed(hashes[codes], word_lists.list.len().to_numpy().astype(np.int64), figured[codes])
 
 
 def _hash_words(texts: Sequence[list[str]]) -> Hashed:
-    facts = [_known(word) for text in texts for word in text]
+    facts = [_hash_and_kind(word) for text in texts for word in text]
     return Hashed(
         np.array([h for h, _ in facts], dtype=np.uint64),
         np.array([len(text) for text in texts], dtype=np.int64),
@@ -106,15 +106,15 @@ def _hash_words(texts: Sequence[list[str]]) -> Hashed:
 
 
 def figures(hashed: Hashed) -> NDArray[np.uint64]:
-    """One hash a text of the numbers and symbols among its words, in their order."""
+    """One hash per text, of the numbers and symbols among its words, in their order."""
     owner = np.repeat(np.arange(len(hashed.lengths)), hashed.lengths)[hashed.figured]
-    kept = hashed.words[hashed.figured]
+    figured = hashed.words[hashed.figured]
     counts = np.bincount(owner, minlength=len(hashed.lengths))
-    rank = np.arange(len(kept)) - (np.cumsum(counts) - counts)[owner]
+    rank = np.arange(len(figured)) - (np.cumsum(counts) - counts)[owner]
     total = mix(counts.astype(np.uint64))
     some = np.flatnonzero(counts)
     if len(some):
-        placed = mix(kept + mix(rank.astype(np.uint64) * _MULTIPLIER))
+        placed = mix(figured + mix(rank.astype(np.uint64) * _MULTIPLIER))
         total[some] += np.add.reduceat(placed, (np.cumsum(counts) - counts)[some])
     return total
 
@@ -122,7 +122,7 @@ def figures(hashed: Hashed) -> NDArray[np.uint64]:
 def grams(hashed: Hashed, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Hashes of all n-grams, and the index of the text of each, in the order of the texts.
 
-    A text of fewer than n words is one gram, equal only to a whole text; a text without words has none.
+    A text of fewer than n words is one gram, equal only to an equal text; a text without words has none.
     """
     lengths = hashed.lengths
     counts = np.where(lengths >= n, lengths - n + 1, np.minimum(lengths, 1))
@@ -131,9 +131,9 @@ def grams(hashed: Hashed, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]
     first = starts[owner] + np.arange(len(owner)) - first_gram[owner]
     width = np.minimum(lengths[owner], n)
     total = np.zeros(len(owner), dtype=np.uint64)
-    for place in range(n):
-        inside = place < width
-        word = hashed.words[np.where(inside, first + place, first)]
+    for offset in range(n):
+        inside = offset < width
+        word = hashed.words[np.where(inside, first + offset, first)]
         total = np.where(inside, mix(total * _MULTIPLIER + word), total)
     return total, owner
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _BATCH = 4096
 
 
-def write(triples: Sequence[Path], found: pl.DataFrame, workspace: Workspace) -> pl.DataFrame:
-    """Write every file; `found` is what `reasons` gives of the same folders. Returns the verdicts of what stays."""
-    verdicts = pl.concat(_split(triples, found, workspace))
-    kept = found.filter(pl.col("reason").is_null())
+def write(triples: Sequence[Path], labels: pl.DataFrame, workspace: Workspace) -> pl.DataFrame:
+    """Write every file; `labels` are the `filters.reasons` of the same folders. Returns the verdicts of what stays."""
+    verdicts = pl.concat(_split(triples, labels, workspace))
+    staying = labels.filter(pl.col("reason").is_null())
     aggregates = rates(triples).join(
-        kept.select("question_id").unique(), on="question_id", how="semi", maintain_order="left"
+        staying.select("question_id").unique(), on="question_id", how="semi", maintain_order="left"
     )
     tables = {
         "verdicts": (verdicts, schema.VERDICTS),
@@ -38,25 +38,28 @@ def write(triples: Sequence[Path], found: pl.DataFrame, workspace: Workspace) ->
     return verdicts
 
 
-def _split(triples: Sequence[Path], found: pl.DataFrame, workspace: Workspace) -> Iterator[pl.DataFrame]:
+def _split(triples: Sequence[Path], labels: pl.DataFrame, workspace: Workspace) -> Iterator[pl.DataFrame]:
     """triples.parquet and rejects.parquet, a batch at a time; yields each artifact's verdicts of what stays."""
     with ExitStack() as stack:
 
         def writer(name: str, declared: schema.Table) -> pq.ParquetWriter:
             return stack.enter_context(pq.ParquetWriter(workspace.path / name, declared.arrow, compression="zstd"))
 
-        kept, rejects = writer("triples.parquet", schema.TRIPLES), writer("rejects.parquet", schema.REJECTS)
+        triples_file, rejects_file = (
+            writer("triples.parquet", schema.TRIPLES),
+            writer("rejects.parquet", schema.REJECTS),
+        )
         for number, path in enumerate(triples):
             verdicts = pl.read_parquet(path / "verdicts.parquet")
             named = verdicts.select("sample_id", "verdict").unique("sample_id", keep="last")
             stays: list[pl.Series] = []
-            for batch, labels in _batches(path, found.filter(pl.col("artifact") == number)):
-                keep = labels["reason"].is_null()
+            for batch, rows in _batches(path, labels.filter(pl.col("artifact") == number)):
+                keep = rows["reason"].is_null()
                 stays.append(pl.Series(batch.column("sample_id")).filter(keep))
                 if keep.any():
-                    kept.write_table(batch.filter(keep.to_arrow()).cast(schema.TRIPLES.arrow))
+                    triples_file.write_table(batch.filter(keep.to_arrow()).cast(schema.TRIPLES.arrow))
                 if not keep.all():
-                    rejects.write_table(_rejected(batch, labels, named))
+                    rejects_file.write_table(_rejected(batch, rows, named))
             if stays:
                 yield verdicts.join(
                     pl.DataFrame({"sample_id": pl.concat(stays)}), on="sample_id", how="semi", maintain_order="left"
@@ -72,10 +75,10 @@ def _rejected(batch: pa.Table, labels: pl.DataFrame, verdicts: pl.DataFrame) -> 
     return out.filter(labels["reason"].is_not_null().to_arrow()).cast(schema.REJECTS.arrow)
 
 
-def _batches(triples: Path, found: pl.DataFrame) -> Iterator[tuple[pa.Table, pl.DataFrame]]:
-    """Batches of the triples with their reasons."""
+def _batches(triples: Path, labels: pl.DataFrame) -> Iterator[tuple[pa.Table, pl.DataFrame]]:
+    """Batches of the triples with their rows of `labels`."""
     start = 0
     with pq.ParquetFile(triples / "triples.parquet", pre_buffer=False) as file:
-        for read in file.iter_batches(batch_size=_BATCH):
-            yield pa.Table.from_batches([read]), found[start : start + read.num_rows]
-            start += read.num_rows
+        for batch in file.iter_batches(batch_size=_BATCH):
+            yield pa.Table.from_batches([batch]), labels[start : start + batch.num_rows]
+            start += batch.num_rows

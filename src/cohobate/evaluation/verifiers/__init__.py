@@ -1,1 +1,1 @@
-"""Verifiers: an answer and its gold answer give a verdict with a reason."""
+"""Verifiers: a verdict with a reason for an answer and its gold answer."""

@@ -38,7 +38,7 @@ _REFUSED = "Refused"
 
 
 def identity(judge: Judge) -> dict[str, Any]:
-    """What changes the verdicts of a judge: the model, its prompt, and how it is sampled."""
+    """The inputs of a judge's verdicts: the model, its prompt, and its sampling settings."""
     return {**judge.identity(), "model": teacher_fingerprint(judge)}
 
 

@@ -50,7 +50,7 @@ def labeller(
 ) -> Iterator[Labeller]:
     """A `label` for samples that come in pieces, `total` rows in all.
 
-    A piece holds all samples of its questions, since the majority answer is taken over them.
+    A piece contains all samples of its questions, since the majority answer is taken over them.
     """
     chosen = verifier(spec)
     named = {"verifier": pl.lit(chosen.name), "verifier_version": pl.lit(chosen.version, dtype=pl.Int32)}
@@ -159,7 +159,7 @@ def reasons(verdicts: pl.DataFrame) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often a judge agrees with the exact verifier, on samples whose question has a gold answer of its own.
+    """How often a judge agrees with the exact verifier, on samples whose question has its own gold answer.
 
     n: decided by both; share is of them. only_judge, only_exact: correct for that one alone. undecided: decided by the
     exact verifier only.

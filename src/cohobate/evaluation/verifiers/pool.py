@@ -1,8 +1,8 @@
 """A pool of verification workers that can be killed: a case that hangs or crashes costs its own verdict, no other.
 
-Workers are processes of their own session and program (no fork, no import of the caller's `__main__`), so they work
-from threads and Prefect tasks, and Ctrl+C reaches only the caller, who ends them. Each case has `seconds` of processor
-time, which do not run while the machine is busy with other things, and `_WALL` times as long on the clock.
+Workers are processes with their own session and program (no fork, no import of the caller's `__main__`), so that they
+work from threads and Prefect tasks, and Ctrl+C reaches only the caller, who ends them. Each case has `seconds` of
+processor time, which do not run while the machine is busy with other work, and `_WALL` times as long on the clock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cohobate.evaluation.verifiers.verdict import Verdict
 
 _WALL = 4.0
 _START_SECONDS = 120.0
-_STARTS = 3  # so many workers that die while they start are no accident
+_STARTS = 3  # so many workers that die in a row while they start
 _TIME_OUT = Verdict("undecided", "time-out")
 _DIED = "the worker died"
 _TIMERS = (-signal.SIGPROF, -signal.SIGALRM)
@@ -46,7 +46,7 @@ class Job:
 def run(job: Job, payloads: Sequence[Payload]) -> Iterator[tuple[int, Verdict]]:
     """(position, verdict) of each payload, in the order in which workers finish them.
 
-    A case whose worker dies is tried once more, since whoever killed it may have meant the worker; a time-out is not.
+    A case whose worker dies is tried once more, since the worker may have been killed from outside; a time-out is not.
     Raises VerifierError when the verifier cannot be loaded, CohobateError when workers die while they start.
     """
     team = _Team(job, min(job.workers or len(os.sched_getaffinity(0)), len(payloads)))
@@ -100,7 +100,7 @@ class _Worker:
         return self.process.stdout
 
     def give(self, position: int, payloads: Sequence[Payload], seconds: float) -> None:
-        """Send a case; a worker that is gone is noticed when its replies are read."""
+        """Send a case; a dead worker is noticed when its replies are read."""
         self.position, self.deadline = position, time.monotonic() + seconds
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
@@ -108,7 +108,7 @@ class _Worker:
             self.process.stdin.flush()
 
     def end(self, at_once: bool = True) -> int:
-        """Kill and reap; returns the exit status, negative for a signal. One whose replies ended may end by itself."""
+        """Kill and reap; the exit status, negative for a signal. at_once: without a second to end by itself."""
         if not at_once:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=1)
@@ -172,7 +172,7 @@ class _Team:
         return []
 
     def _lost(self, worker: _Worker, late: bool = False) -> list[tuple[int, Verdict]]:
-        """Forget a worker that died, or that has to; `fill` starts another one."""
+        """Remove a worker that died or is late; `fill` starts another one."""
         self.selector.unregister(worker.replies)
         self.workers.remove(worker)
         status = worker.end(at_once=late)
@@ -195,7 +195,7 @@ def _named(status: int) -> str:
 
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
-    """The worker finds modules where this process does, and in the working directory."""
+    """A worker, which imports modules from where this process does, and from the working directory."""
     environment: dict[str, Any] = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(part).absolute()) for part in sys.path if part]),

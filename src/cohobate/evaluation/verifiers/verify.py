@@ -33,7 +33,7 @@ def verifier(spec: Verification) -> Verifier:
 
 
 def identity(spec: Verification) -> dict[str, Any]:
-    """What changes the verdicts, without the settings that this verifier does not read.
+    """The inputs of the verdicts, as JSON values; settings that this verifier does not read are left out.
 
     Raises VerifierError for a user's function without its module, ModelError for a judge without its folder.
     """

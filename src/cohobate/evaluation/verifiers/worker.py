@@ -1,8 +1,8 @@
 """The program of one verification worker: `python -m cohobate.evaluation.verifiers.worker NAME SECONDS WALL_SECONDS`.
 
-A line of JSON in for each case, a line of JSON out: first `["ready", null]` or `["refused", sentence]`, then
-`[label, reason]` a case. Before each case the kernel is told to end this process when the case has used up its time;
-that works inside C code too, and when nobody is left to kill it.
+It reads one line of JSON per case and writes one line of JSON: first `["ready", null]` or `["refused", sentence]`, then
+`[label, reason]` per case. Before each case a timer is set with which the kernel ends this process when the case has
+used up its time; that works inside C code too, and when the pool is gone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _MATH_BYTES = 2 << 30
 
 
 def main(name: str, seconds: float, wall_seconds: float) -> None:
-    """Judge what stdin brings until it ends."""
-    # The real stdout speaks to the pool; what a function prints goes to stderr.
+    """Judge the cases of stdin until it ends."""
+    # Replies go to the original stdout; a function's own prints go to stderr.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for number in (signal.SIGPROF, signal.SIGALRM):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 
 import typer
 
@@ -24,13 +24,14 @@ def run(
     until: Annotated[str, typer.Option(metavar="STAGE", help="Stop after this stage.")] = "report",
 ) -> None:
     """Run a recipe's stages; what is in the store is not made again."""
+    from cohobate.config import StageName
     from cohobate.config.load import load_recipe
     from cohobate.core.errors import RecipeError
-    from cohobate.store.artifacts import STAGES
 
     load_recipe(recipe, overrides or [])
-    if until not in STAGES:
-        raise RecipeError(f"--until {until}: the stages are {', '.join(STAGES)}")
+    stages = get_args(StageName)
+    if until not in stages:
+        raise RecipeError(f"--until {until}: the stages are {', '.join(stages)}")
     become_flow("distill", [*recipe_arguments(recipe, overrides), "--until", until])
 
 

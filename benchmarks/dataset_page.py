@@ -31,7 +31,7 @@ _FILL: dict[str, Any] = {"text": "-", "int32": 0, "int64": 0, "float64": 1.0, "b
 
 
 def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Samples of made-up words, as often as in a language: the n-th word 1/n times as often as the first."""
+    """Samples of invented words with the frequencies of a language: the n-th word is 1/n as frequent as the first."""
     letters = "aeioubcdlmnprst"
     words = ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(8000)]
     weights = [1 / (n + 1) for n in range(len(words))]
@@ -141,9 +141,9 @@ def measure(path: Path, pictures: Path | None) -> None:
         memory = page.evaluate("performance.memory.usedJSHeapSize") / 1e6
         print(f"memory of the page {memory:.0f} MB")
         for text in ("a", "tion", "answer: 77", "no such text", ""):
-            taken = [until_still(page, typed(text)) for _ in range(5)]
+            times = [until_still(page, typed(text)) for _ in range(5)]
             shown = page.inner_text("#status")
-            print(f"search {text!r:15} {sorted(taken)[2]:5.0f} ms (slowest {max(taken):.0f})  {shown}")
+            print(f"search {text!r:15} {sorted(times)[2]:5.0f} ms (slowest {max(times):.0f})  {shown}")
         for name, value in (("sort", "completion_tokens-"), ("sort", "rate+"), ("sort", "")):
             action = f"$('{name}').value = '{value}'; $('{name}').dispatchEvent(new Event('input'))"
             print(f"{name} {value!r:20} {until_still(page, action):5.0f} ms")

@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2, help="seconds")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--longest", type=float, default=120.0, help="seconds after which a contender is given up")
+    parser.add_argument("--longest", type=float, default=120.0, help="seconds after which a contender is stopped")
     for peer in _PEERS:
         parser.add_argument(f"--{peer}", metavar="PYTHON")
     for hidden in ("--contender", "--url", "--folder"):

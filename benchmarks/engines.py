@@ -49,11 +49,11 @@ def measured(changes: list[str], steps: int) -> tuple[pl.DataFrame, float]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COHOBATE_DATA"] = folder
         recipe = load_recipe("tiny", [*small, *own, f"opd.group={GROUP}", "opd.snapshot_every=1000", *changes])
-        made = questions.write(recipe)
-        answers = triples.write(recipe, made)
-        start = sft.train(recipe, answers, made)
+        question_set = questions.write(recipe)
+        answers = triples.write(recipe, question_set)
+        start = sft.train(recipe, answers, question_set)
         began = time.perf_counter()
-        student = opd.train(recipe, start, made, answers)
+        student = opd.train(recipe, start, question_set, answers)
         wall = time.perf_counter() - began
         return pl.read_parquet(student.path / "metrics.parquet"), wall
 

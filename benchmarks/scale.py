@@ -70,7 +70,7 @@ def _fill(root: Path, rows: int) -> None:
     recipe, frame = _recipe(root, rows)
     keys = Requests(recipe, frame, teacher_fingerprint(recipe.teacher)).keys()
     texts = synthetic_triples.Texts(1)
-    with _responses(root).writer(paid_by="somebody", max_tokens=512, engine_version="none") as writer:
+    with _responses(root).writer(paid_by="benchmark", max_tokens=512, engine_version="none") as writer:
         for start in range(0, rows, 1000):
             thoughts = texts.many(len(keys[start : start + 1000]), 50, 150)
             pairs = zip(keys[start : start + 1000], thoughts, strict=True)
@@ -78,7 +78,7 @@ def _fill(root: Path, rows: int) -> None:
 
 
 def _recipe(root: Path, rows: int) -> Any:
-    """A recipe for an endpoint that nobody is behind, and its training questions."""
+    """A recipe for an endpoint without a server, and its training questions."""
     import polars as pl
 
     from cohobate.config import Recipe

@@ -40,9 +40,9 @@ def prepare(folder: Path) -> list[str]:
     from cohobate.stages import questions, sft, triples
 
     recipe = load_recipe("arithmetic", ["runtime.threads=1", "sft.evaluate_questions=16"])
-    made = questions.write(recipe)
-    answers = triples.write(recipe, made)
-    return [str(sft.train(recipe, answers, made).path), str(answers.path)]
+    question_set = questions.write(recipe)
+    answers = triples.write(recipe, question_set)
+    return [str(sft.train(recipe, answers, question_set).path), str(answers.path)]
 
 
 def task_of(sft: str, triples: str, sequences: int, steps: int, repeats: int = 1) -> Task:

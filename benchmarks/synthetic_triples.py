@@ -25,7 +25,7 @@ _EXACT, _NEAR, _LEAKED = 0.03, 0.05, 0.01
 
 
 def question_id(text: str) -> str:
-    """As the questions stage names a question that is NFC already."""
+    """The id that the questions stage gives a question in NFC."""
     return hashlib.sha256(text.strip().encode()).hexdigest()[:16]
 
 
@@ -43,7 +43,7 @@ class Texts:
         self.evaluation = [" ".join(words) for words in self.many(EVALUATION, 25, 60)]
 
     def many(self, count: int, shortest: int, longest: int) -> Iterator[list[str]]:
-        """`count` texts as lists of words, so many words long."""
+        """`count` texts as lists of words, `shortest` to `longest` words long."""
         sizes = self.draw.integers(shortest, longest, count)
         drawn = self.words[np.searchsorted(self.frequency, self.draw.random(int(sizes.sum())))].tolist()
         end = 0

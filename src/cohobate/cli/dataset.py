@@ -158,7 +158,7 @@ def export(
     ],
     policy: Annotated[str, typer.Option(help="all, correct, first_correct or shortest_correct.")] = "correct",
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to; else exports/ of the data.")] = None,
-    per_question: Annotated[int | None, typer.Option(min=1, help="At most so many rows a question.")] = None,
+    per_question: Annotated[int | None, typer.Option(min=1, help="At most so many rows per question.")] = None,
     pass_rate: PassRate = None,
     reasoning: Annotated[str, typer.Option(help="think: rationale in tags; field: in reasoning_content.")] = "think",
     separator: Annotated[str | None, typer.Option(help="text: between question, rationale and answer.")] = None,

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from cohobate.config.base import Experiment
 from cohobate.core.settings import EXECUTION, Positive, Section, Share
 
-# Where a method may begin, beside another method: the student of the recipe's own [sft], or the untaught one.
+# Where a method may begin, beside another method: the student of the recipe's own [sft], or the base student.
 START, BASE = "start", "base"
 Changes = dict[str, JsonValue]
 
@@ -26,7 +26,7 @@ class Method(Section):
     """The stage that trains it."""
     start: str = START
     """The student that it begins with. start: the recipe's own SFT student, the same for all methods and seeds. base:
-    the untaught student. Or another method, whose student of the same seed it is."""
+    the base student, as it is before any training. Or another method, whose student of the same seed it is."""
     triples: Changes = {}
     """Changes of [triples]: other triples than those of the start."""
     sft: Changes = {}
@@ -70,7 +70,7 @@ class Compare(Experiment):
             if method.start not in (START, BASE):
                 self._require(method.start, f"methods.{name}.start")
             if method.start == BASE and method.stage != "sft":
-                raise ValueError(f"methods.{name} begins with the untaught student, so its stage must be sft")
+                raise ValueError(f"methods.{name} begins with the base student, so its stage must be sft")
             self._refuse_circle(name)
         return self
 

@@ -20,7 +20,7 @@ Curves = dict[tuple[str, int], Curve]
 def cost_curves(trained: Sequence[TrainedStudent], start_triples: Artifact) -> Curves:
     """Evaluation points of each student, in order of their steps.
 
-    Costs and steps count from the untaught student for methods that begin there, else from the start, whose triples
+    Costs and steps count from the base student for methods that begin there, else from the start, whose triples
     are paid: the teacher's FLOPs for other triples are charged in proportion to the share learnt, each set once.
     `trained` is in the order of the plan. Raises QuestionsError for a student without evaluation points.
     """

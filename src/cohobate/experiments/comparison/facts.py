@@ -8,7 +8,7 @@ Decoding = Literal["greedy", "sampled"]
 Verdict = Literal["better", "worse", "unclear"]
 Cost = Literal["flops", "teacher_flops", "student_flops", "step"]
 COSTS: tuple[Cost, ...] = ("flops", "teacher_flops", "student_flops", "step")
-"""What training costs: FLOPs of both models, of each, and gradient steps; evaluation is left out."""
+"""Costs of training: FLOPs of both models, of each, and gradient steps; evaluation is left out."""
 
 
 class Score(TypedDict):
@@ -109,7 +109,7 @@ class MethodFacts(Spent):
 
 
 class TargetFacts(TypedDict):
-    """How many of a method's seeds reached an accuracy, and at which cost; paid is None unless all did."""
+    """Number of a method's seeds that reached an accuracy, and their cost; paid is None unless all did."""
 
     target: float
     cost: Cost

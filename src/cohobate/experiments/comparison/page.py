@@ -92,7 +92,7 @@ def html(facts: Facts, drawn: dict[str, str]) -> str:
     return template.render(
         **facts,
         tables=tables(facts),
-        begun=_start(facts),
+        start_sentence=_start(facts),
         figures=inline,
         costs=COST_NAMES,
         details=DETAILS,
@@ -138,8 +138,8 @@ def _from_base(facts: Facts) -> Table:
         ]
         for row in rows
     ]
-    about = "Compute and steps from the untaught student on."
-    title = "From the untaught student, each seed its own"
+    about = "Compute and steps from the base student on."
+    title = "From the base student, one student per seed"
     return Table("base", title, header, cells, [row["method"] for row in rows], about)
 
 

@@ -87,7 +87,7 @@ def from_start(compare: Compare) -> list[str]:
 
 
 def from_base(compare: Compare) -> list[str]:
-    """The other chosen methods, which begin with the untaught student, some by way of each other."""
+    """The other chosen methods, which begin with the base student, some by way of each other."""
     methods = chosen_methods(compare)
 
     def root(name: str) -> str:

@@ -9,17 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from cohobate.config import Recipe
-from cohobate.core.errors import RecipeError
-from cohobate.models.estimate import GPUS, Machine, estimate, sentences
+from cohobate.models.estimate import Machine, estimate, sentences
 
 
 def print_estimate(
     recipe: Recipe, gpu: str, utilisation: float, prompt_tokens: int, questions: int | None, *, as_json: bool = False
 ) -> None:
     """Work, FLOPs, hours and memory of each stage. Raises RecipeError for an unknown GPU, ModelError for a model."""
-    if gpu not in GPUS:
-        raise RecipeError(f"--gpu {gpu} is not known; known are {', '.join(GPUS)}")
-    machine = Machine(*GPUS[gpu], utilisation)
+    machine = Machine.with_gpu(gpu, utilisation)
     lines = estimate(recipe, machine, prompt_tokens, questions)
     summary = sentences(recipe, lines, machine)
     if as_json:

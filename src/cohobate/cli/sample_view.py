@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cohobate.core.sanitize import harmless, one_line
-from cohobate.report.sample_rows import RowFilter, contains, failed_requests, sample_rows
+from cohobate.report.sample_rows import RowFilter, failed_requests, sample_rows
 from cohobate.store.artifacts import Artifact
 
 _TEXTS = ("question", "rationale", "answer", "gold", "response")
@@ -44,11 +44,7 @@ def print_samples(
 
 def print_failures(artifact: Artifact, chosen: RowFilter, count: int, *, as_json: bool = False) -> None:
     """The first `count` failed requests, of the filter's question and with its text in their message."""
-    matching = failed_requests(artifact)
-    if chosen.question is not None:
-        matching = matching.filter(pl.col("question_id").str.starts_with(chosen.question))
-    if chosen.text is not None:
-        matching = matching.filter(contains("message", chosen.text))
+    matching = failed_requests(artifact, chosen)
     shown = matching.head(count)
     if as_json:
         print(json.dumps(shown.to_dicts(), indent=2, ensure_ascii=False, default=str))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cohobate.config import Recipe, Training
-from cohobate.core.errors import ModelError
+from cohobate.core.errors import ModelError, RecipeError
 from cohobate.models.published_configs import names, published_config
 from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.store.ledger import PASSES, ModelCost
@@ -42,6 +42,13 @@ class Machine:
     bandwidth: float
     memory: float
     utilisation: float = 0.35
+
+    @classmethod
+    def with_gpu(cls, name: str, utilisation: float) -> Machine:
+        """The machine of a name in GPUS. Raises RecipeError for another one."""
+        if name not in GPUS:
+            raise RecipeError(f"--gpu {name} is not known; known are {', '.join(GPUS)}")
+        return cls(*GPUS[name], utilisation)
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,11 @@ class RowFilter:
             ids = (pl.col(name).str.starts_with(self.question) for name in ("question_id", "sample_id"))
             fits &= pl.any_horizontal(*ids)
         if self.text is not None:
-            fits &= pl.any_horizontal(*(contains(name, self.text) for name in _SEARCHED))
+            fits &= pl.any_horizontal(*(_contains(name, self.text) for name in _SEARCHED))
         return fits.fill_null(False)
 
 
-def contains(column: str, text: str) -> pl.Expr:
+def _contains(column: str, text: str) -> pl.Expr:
     """Whether a text column contains `text`, in any case."""
     return pl.col(column).str.to_lowercase().str.contains(text.lower(), literal=True)
 
@@ -92,12 +92,20 @@ def sample_rows(artifact: Artifact) -> pl.LazyFrame:
     )
 
 
-def failed_requests(artifact: Artifact) -> pl.DataFrame:
-    """The failed requests of a triples artifact. Raises SelectionError for another kind of artifact."""
+def failed_requests(artifact: Artifact, chosen: RowFilter | None = None) -> pl.DataFrame:
+    """The failed requests of a triples artifact: of the filter's question, and with its text in their message.
+
+    Raises SelectionError for another kind of artifact.
+    """
     path = artifact.path / "failures.parquet"
     if not path.is_file():
         raise SelectionError(f"{artifact.id} has no table of failed requests; triples have")
-    return pl.read_parquet(path)
+    requests = pl.read_parquet(path)
+    if chosen is not None and chosen.question is not None:
+        requests = requests.filter(pl.col("question_id").str.starts_with(chosen.question))
+    if chosen is not None and chosen.text is not None:
+        requests = requests.filter(_contains("message", chosen.text))
+    return requests
 
 
 def _triples(artifact: Artifact) -> pl.LazyFrame:

@@ -25,6 +25,7 @@ settings.load_profile("unhurried")
 
 if TYPE_CHECKING:
     from tests.support.prefect_server import Up
+    from tests.support.wire_server import WireServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,6 +40,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "data"
     monkeypatch.setenv("COHOBATE_DATA", str(root))
     return root
+
+
+@pytest.fixture
+def server() -> Iterator["WireServer"]:
+    """A server of OpenAI's wire that listens while the test runs, and does what its `plan` says."""
+    from tests.support.wire_server import WireServer
+
+    with WireServer().running() as it:
+        yield it
 
 
 @pytest.fixture(scope="session")

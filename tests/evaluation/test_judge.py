@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,6 @@ def test_only_a_last_line_of_plus_or_minus_one_is_a_verdict(text: str, label: st
 
 def test_a_reply_that_was_cut_decides_nothing() -> None:
     assert read_verdict("Let us see: +1", truncated=True).label == "undecided"
-
-
-@pytest.fixture
-def server() -> Iterator[WireServer]:
-    with WireServer().running() as it:
-        yield it
 
 
 def spec(server: WireServer, **settings: Any) -> Verification:

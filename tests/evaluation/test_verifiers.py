@@ -1,6 +1,5 @@
 """The verifiers that run in workers: hard cases, hostile functions, kills; and that gold is accepted by all."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from cohobate.core.errors import VerifierError
 from cohobate.evaluation.verifiers import symbolic, verify
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
+from tests.support.processes import alive, children
 
 pytestmark = pytest.mark.serves
 
@@ -249,21 +249,6 @@ def test_no_worker_outlives_the_caller(number: signal.Signals) -> None:
     caller.send_signal(number)
     caller.wait(30)
     assert _wait_for(lambda: [pid for pid in workers if alive(pid)], 0) == []
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
 
 
 def _wait_for(look: Any, count: int) -> list[int]:

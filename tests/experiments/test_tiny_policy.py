@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +131,6 @@ def test_every_gold_answer_must_be_among_the_answers() -> None:
     assert verdicts.possible_answers(TinyPolicySettings(), FRAME, "helpdesk") == tuple(
         sorted(set(FRAME["gold_answer"]))
     )
-
-
-@pytest.fixture
-def server() -> Iterator[WireServer]:
-    with WireServer().running() as it:
-        yield it
 
 
 def asks(server: WireServer, **settings: Any) -> Recipe:

@@ -18,6 +18,7 @@ from cohobate.stages.preflight.checklist import CHECKS, Check, run
 from cohobate.stages.preflight.scope import BOTH, Loaded, Scope
 from cohobate.store.artifacts import Store
 from tests.support.pipeline import SMALL
+from tests.support.preflight import failed
 
 
 @pytest.fixture
@@ -35,10 +36,6 @@ def foreign(tmp_path: Path) -> Path:
     path.write_text(json.dumps(content))
     assert Tokenizer.from_file(str(path)).token_to_id(one) != vocabulary[other]
     return folder
-
-
-def failed(recipe: Recipe) -> dict[str, str]:
-    return {item.name: item.detail for item in check(recipe) if not item.passed}
 
 
 def test_the_shipped_recipes_pass(data: Path) -> None:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from cohobate.config import Recipe
 from cohobate.store.artifacts import Artifact, Store
 from tests.support.pipeline import SMALL, Finished
+from tests.support.processes import wait_while_running
 
 pytestmark = pytest.mark.kill
 STAGES = ["questions", "triples", "sft", "opd", "evaluation", "report"]
@@ -27,15 +27,6 @@ def start(root: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[byte
     environment = {**os.environ, "COHOBATE_DATA": str(root)}
     command = [sys.executable, "-m", "tests.support.pipeline", "tiny", *SMALL]
     return subprocess.Popen(command, env=environment, stderr=stderr)
-
-
-def wait_until(condition: Any, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    """Returns as soon as `condition` holds; a run that ends before is an error of the test."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the run ended before the moment to kill it came"
-        assert time.monotonic() < deadline, "the moment to kill the run never came"
-        time.sleep(0.005)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -78,7 +69,7 @@ def test_a_kill_in_each_stage_loses_nothing(tmp_path: Path, finished: Finished) 
     root = tmp_path / "data"
     for stage, moment in MOMENTS.items():
         process = start(root)
-        wait_until(lambda pattern=moment: any(file_or_folder_is_there(p) for p in root.glob(pattern)), process)
+        wait_while_running(process, lambda pattern=moment: any(file_or_folder_is_there(p) for p in root.glob(pattern)))
         kill(process)
         assert list(by_stage(root)) == STAGES[: STAGES.index(stage)]
     assert start(root).wait() == 0
@@ -96,7 +87,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path, finished: Finished
         process = start(root)
         begun = {path: path.stat().st_mtime_ns for path in root.glob("*/*")}
         # Importing takes seconds; the clock of the kill starts when the run has begun to work.
-        wait_until(lambda before=begun: changed(root, before), process)
+        wait_while_running(process, lambda before=begun: changed(root, before))
         time.sleep(draw.uniform(0, 3))
         kill(process)
         if "report" in by_stage(root):
@@ -120,11 +111,11 @@ def test_a_replay_samples_and_scores_nothing_again(tmp_path: Path, finished: Fin
     root = tmp_path / "data"
     process = start(root)
     log = "opd/*.partial/scratch/rollouts/step-*.parquet"
-    wait_until(lambda: len(list(root.glob(log))) >= 2, process)
+    wait_while_running(process, lambda: len(list(root.glob(log))) >= 2)
     kill(process)
     inodes = {path.name: path.stat().st_ino for path in root.glob(log)}
     process = start(root)
-    wait_until(lambda: len(list(root.glob(log))) > len(inodes), process)
+    wait_while_running(process, lambda: len(list(root.glob(log))) > len(inodes))
     assert all(path.stat().st_ino == inodes[path.name] for path in root.glob(log) if path.name in inodes)
     assert process.wait() == 0
     assert_same(root, finished)
@@ -134,7 +125,7 @@ def test_sigterm_and_ctrl_c_are_as_harmless_as_a_kill(tmp_path: Path, finished: 
     root = tmp_path / "data"
     for number, moment in ((signal.SIGTERM, MOMENTS["sft"]), (signal.SIGINT, MOMENTS["opd"])):
         process = start(root)
-        wait_until(lambda pattern=moment: list(root.glob(pattern)), process)
+        wait_while_running(process, lambda pattern=moment: list(root.glob(pattern)))
         process.send_signal(number)
         assert process.wait() != 0
     assert start(root).wait() == 0
@@ -174,7 +165,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_fills_up_is_one_sentence_and_nothing_is_lost(small_disk: Path, finished: Finished) -> None:
     process = start(small_disk, stderr=subprocess.PIPE)
-    wait_until(lambda: list(small_disk.glob("sft/*.partial/scratch/points/*")), process)
+    wait_while_running(process, lambda: list(small_disk.glob("sft/*.partial/scratch/points/*")))
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1_000_000))
     _, said = process.communicate()

@@ -1,14 +1,26 @@
-"""Processes of the system by their ids."""
+"""Processes of the system by their ids, and waiting for what a running one does."""
 
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def children(pid: int) -> list[int]:
+    """The processes that any thread of `pid` has started and that have not been waited for; [] once it is gone."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def wait_until_gone(pids: list[int]) -> None:
@@ -16,3 +28,14 @@ def wait_until_gone(pids: list[int]) -> None:
     while any(map(alive, pids)):
         assert time.monotonic() < deadline, f"{pids} still run"
         time.sleep(0.01)
+
+
+def wait_while_running(
+    process: "subprocess.Popen[Any]", condition: Callable[..., object], seconds: float = 120
+) -> None:
+    """Return as soon as `condition` holds; that `process` ends before, or that time runs out, fails the test."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"it ended before the awaited moment: {process.communicate()}"
+        assert time.monotonic() < deadline, "the awaited moment never came"
+        time.sleep(0.005)

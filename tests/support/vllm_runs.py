@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -65,14 +63,6 @@ def stored_keys(root: Path) -> list[str]:
     for path in sorted(root.glob("responses/part-*.parquet")):
         keys += pl.read_parquet(path)["key"].to_list()
     return keys
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def engines(root: Path) -> list[int]:

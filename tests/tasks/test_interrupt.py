@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cohobate.store.artifacts import STAGES, Store
 from tests.support.pipeline import SMALL
+from tests.support.processes import children, wait_while_running
 
 pytestmark = [pytest.mark.kill, pytest.mark.prefect, pytest.mark.timeout(420)]
 
@@ -37,19 +37,11 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()[1][-2000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_ctrl_c_in_each_stage_ends_with_130_and_resume_goes_on(tmp_path: Path) -> None:
     arguments = ["run", *RECIPE]
     for stage, moment in MOMENTS.items():
         process = start(tmp_path, *arguments)
-        wait_for(lambda pattern=moment: any((tmp_path / "data").glob(pattern)), process)  # type: ignore[misc]
+        wait_while_running(process, lambda pattern=moment: any((tmp_path / "data").glob(pattern)))
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130, (stage, said)
@@ -68,7 +60,7 @@ def test_ctrl_c_in_each_stage_ends_with_130_and_resume_goes_on(tmp_path: Path) -
 
 def test_a_killed_run_leaves_no_server_behind(tmp_path: Path) -> None:
     process = start(tmp_path, "run", *RECIPE)
-    wait_for(lambda: any((tmp_path / "data").glob(MOMENTS["questions"])), process)
+    wait_while_running(process, lambda: any((tmp_path / "data").glob(MOMENTS["questions"])))
     servers = [pid for pid in children(process.pid) if "uvicorn" in command_line(pid)]
     assert servers
     process.kill()
@@ -86,12 +78,6 @@ def test_two_runs_of_one_recipe_build_each_artifact_once(tmp_path: Path) -> None
     assert any("is being built by process" in text for text in said)
     assert len(Store(tmp_path / "data").all()) == 3
     assert not Store(tmp_path / "data").partial()
-
-
-def children(pid: int) -> list[int]:
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
 
 
 def command_line(pid: int) -> str:

@@ -20,6 +20,7 @@ from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Artifact, Store
 from tests.support.endpoint_recipe import number, recipe_of
 from tests.support.pipeline import run_stages
+from tests.support.processes import wait_while_running
 from tests.support.triples_stage import make, table
 from tests.support.wire_server import Act, Body, WireServer, completion
 
@@ -38,14 +39,6 @@ def start(recipe: Recipe, root: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.support.endpoint_recipe", recipe.model_dump_json()]
     environment = {**os.environ, "COHOBATE_DATA": str(root)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def wait_for(server: WireServer, count: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while len(server.seen) < count:
-        assert process.poll() is None, "the run ended before the moment to stop it came"
-        assert time.monotonic() < deadline, "the moment to stop the run never came"
-        time.sleep(0.005)
 
 
 def triples_of(root: Path) -> Artifact:
@@ -73,7 +66,8 @@ def test_kills_cost_what_is_in_flight_and_change_nothing(tmp_path: Path, monkeyp
         for _ in range(KILLS):
             process = start(recipe, root)
             before = len(server.seen)
-            wait_for(server, before + draw.randint(5, 3 * ROWS // (4 * KILLS)), process)
+            awaited = before + draw.randint(5, 3 * ROWS // (4 * KILLS))
+            wait_while_running(process, lambda count=awaited: len(server.seen) >= count)
             time.sleep(draw.uniform(0.0, 0.05))
             process.kill()
             process.wait()
@@ -95,7 +89,7 @@ def test_an_interrupt_keeps_all_that_was_received(tmp_path: Path) -> None:
     with server.running():
         recipe = recipe_of(tmp_path, server.url, ROWS, triples={"concurrency": CONCURRENCY})
         process = start(recipe, root)
-        wait_for(server, 100, process)
+        wait_while_running(process, lambda: len(server.seen) >= 100)
         stopped = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) != 0

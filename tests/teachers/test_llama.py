@@ -16,8 +16,9 @@ from cohobate.models.loading import load
 from cohobate.stages.preflight import Finding, check
 from cohobate.teachers.endpoint.scoring_checks import require_scores
 from tests.support.llama_runs import llama, needs_llama, write_gguf
+from tests.support.processes import wait_while_running
 from tests.support.triples_stage import make, table
-from tests.support.vllm_runs import QUESTIONS, recipe_of, start, stored_keys, wait_for
+from tests.support.vllm_runs import QUESTIONS, recipe_of, start, stored_keys
 from tests.support.wire_server import unused_port
 
 pytestmark = needs_llama
@@ -68,7 +69,7 @@ def test_killed_and_started_again_it_loses_nothing_and_answers_as_transformers_d
     recipe = asking(f"http://127.0.0.1:{port}/v1", AS_IT_IS)
     with llama(file, port, tmp_path / "first") as server:
         client = start(recipe, data)
-        wait_for(lambda: len(stored_keys(data)) >= 20, client)
+        wait_while_running(client, lambda: len(stored_keys(data)) >= 20, 240)
         server.kill()
     time.sleep(1)  # what had arrived is stored by now
     before = len(stored_keys(data))

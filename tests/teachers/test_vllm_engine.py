@@ -7,16 +7,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cohobate.config import Recipe
 from cohobate.core.errors import EngineError, TeacherError
 from cohobate.models.chat_template import messages
-from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Artifact
 from cohobate.teachers.base import Failure, Request, Response
 from cohobate.teachers.vllm.teacher import VllmTeacher
-from tests.support.processes import wait_until_gone
+from tests.support.preflight import failed
+from tests.support.processes import wait_until_gone, wait_while_running
 from tests.support.triples_stage import make, table
-from tests.support.vllm_runs import QUESTIONS, engines, needs_vllm, recipe_of, start, stored_keys, wait_for
+from tests.support.vllm_runs import QUESTIONS, engines, needs_vllm, recipe_of, start, stored_keys
 
 pytestmark = needs_vllm
 
@@ -35,7 +34,7 @@ def test_a_killed_run_asks_only_for_the_rest_and_the_answers_are_those_of_transf
 ) -> None:
     slow = recipe_of("teacher.kind=vllm", "triples.batch_size=4")
     process = start(slow, data)
-    wait_for(lambda: len(stored_keys(data)) >= 20, process)
+    wait_while_running(process, lambda: len(stored_keys(data)) >= 20, 240)
     running = engines(data)
     process.kill()
     process.wait()
@@ -125,10 +124,6 @@ def test_an_engine_that_dies_is_one_sentence_and_what_it_answered_is_kept(engine
     kept += engine.stop()
     assert "\n" not in str(caught.value) and 5 <= len(kept) < len(samples)
     assert len({item.key for item in kept if isinstance(item, Response)}) == len(kept)
-
-
-def failed(recipe: Recipe) -> dict[str, str]:
-    return {item.name: item.detail for item in check(recipe) if not item.passed}
 
 
 def test_preflight_starts_the_engine_and_says_which_setting_it_refuses(data: Path) -> None:

@@ -17,7 +17,7 @@ from cohobate.core.errors import EngineError, ModelError
 from cohobate.store.artifacts import Store
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.server import arguments, serving
-from tests.support.processes import wait_until_gone
+from tests.support.processes import wait_until_gone, wait_while_running
 from tests.support.triples_stage import make, table
 from tests.support.vllm_runs import (
     QUESTIONS,
@@ -27,7 +27,6 @@ from tests.support.vllm_runs import (
     recipe_of,
     start,
     stored_keys,
-    wait_for,
 )
 
 CONCURRENCY = 4
@@ -59,7 +58,7 @@ class TestARealServer:
         with serving(recipe_of()) as first:
             port = first.url.removesuffix("/v1").rpartition(":")[2]
             client = start(recipe_of(*endpoint(first.url)), data)
-            wait_for(lambda: len(stored_keys(data)) >= 20, client)
+            wait_while_running(client, lambda: len(stored_keys(data)) >= 20, 240)
             running = engines(data)
             first.group.kill()
             wait_until_gone(running)

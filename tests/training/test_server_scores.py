@@ -16,7 +16,6 @@ from cohobate.core.errors import EndpointError, RecipeError, TeacherError
 from cohobate.models.loading import load
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
-from cohobate.stages.preflight import check
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
@@ -25,6 +24,7 @@ from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.scoring.base import ScoringInput
 from cohobate.training.scoring.server import ServerScorer, in_requests
 from tests.support.pipeline import SMALL, train_stages
+from tests.support.preflight import failed
 from tests.support.wire_server import Act, Body, WireServer, completion, error, likeliest, logprob, scored
 
 pytestmark = pytest.mark.serves
@@ -260,10 +260,6 @@ def test_a_stage_that_the_teacher_left_in_the_lurch_asks_and_samples_only_for_th
     assert len(log) == 64 and {key: asked[key] for key in keys} == dict(keys)
     assert not list(data.glob("**/held-*.parquet"))
     assert len(Store(data).all()) == 4
-
-
-def failed(recipe: Recipe) -> dict[str, str]:
-    return {item.name: item.detail for item in check(recipe) if not item.passed}
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,15 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cohobate.config import Recipe
 from cohobate.core.answer_parsing import parse
-from cohobate.core.errors import DamagedArtifactError, ExportError, SelectionError
 from cohobate.datasets.export.export import Request, export
 from cohobate.datasets.export.formats import FORMATS
 from cohobate.datasets.selection import Selection
 from cohobate.store.artifacts import Artifact
+from tests.support.exports import ALL, BRIEF, lines
 from tests.support.made_triples import Row, sample, triples
 
 os.environ["HF_DATASETS_OFFLINE"] = "1"
-ALL = Selection("all")
-BRIEF = "Be brief."
 
 # Nothing here can spell an answer statement, a tag or the separator: those the test puts in itself.
 LETTERS = "abc de\n\t\"'\\{}$|`-<>&,:é漢🙂\u2028\u0301"
@@ -63,10 +60,6 @@ def solved(draw: st.DrawFn) -> list[Row]:
         response, reasoning = draw(st.sampled_from(STYLES))(rationale, answer)
         rows.append(sample(question, response, index=index, reasoning=reasoning, rationale=rationale, answer=answer))
     return rows
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "train.jsonl").read_text(encoding="utf-8").split("\n") if line]
 
 
 def text_of(row: dict[str, Any], name: str) -> tuple[str, str]:
@@ -141,22 +134,6 @@ def test_the_parquet_holds_every_column(tmp_path: Path) -> None:
     source = pl.read_parquet(artifact.path / "triples.parquet")
     assert read.drop("verdict", "pass_rate", "teacher_name").equals(source.drop("teacher_name"))
     assert read.select("verdict", "pass_rate", "teacher_name").row(0) == ("correct", 1.0, "big")
-
-
-@pytest.fixture
-def mixed(tmp_path: Path) -> Artifact:
-    """Right and wrong samples of three questions, some of which no format can express."""
-    rows = [
-        sample("one", "long way round\nAnswer: 1", index=0),
-        sample("one", "short\nAnswer: 1", index=1),
-        sample("one", "oops\nAnswer: 2", index=2, verdict="incorrect"),
-        sample("two", "never ending", index=0, truncated=True, verdict="undecided"),
-        sample("two", "hm\nAnswer: 7", index=1, verdict="incorrect"),
-        sample("three", "<think>\nonly thought\n</think>", index=0, verdict="incorrect"),
-        sample("three", "ah ### so\nAnswer: 3", index=1),
-    ]
-    recipe = Recipe.model_validate({"name": "made", "student": {"system": BRIEF, "prompt": "Q: {question} A:"}})
-    return triples(tmp_path / "data", rows, recipe)
 
 
 def test_samples_that_a_format_cannot_express_are_counted(mixed: Artifact, tmp_path: Path) -> None:
@@ -268,92 +245,3 @@ def test_the_snippets_name_what_the_rows_have(name: str, mixed: Artifact, tmp_pa
     for turn in row.get(source.get("field_messages"), []):
         assert set(source["message_property_mappings"].values()) == set(turn)
     assert axolotl.get("rl") == ("dpo" if name == "preference-text" else None)
-
-
-def test_the_card_says_what_the_data_are(mixed: Artifact, tmp_path: Path) -> None:
-    export(mixed, Request("messages", Selection("correct", 1, (0.5, 1.0))), tmp_path / "out")
-    _, front, text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").split("---\n", 2)
-    head = yaml.safe_load(front)
-    assert "license" not in head and head["size_categories"] == ["n<1K"]
-    assert head["configs"] == [{"config_name": "default", "data_files": [{"split": "train", "path": "train.jsonl"}]}]
-    for fact in [
-        "| rows here | 2 |",
-        "at most 1 a question, pass rate 0.5 to 1.0",
-        "7 samples of 3 questions",
-        "3 correct, 3 incorrect, 1 undecided",
-        "1 never right, 2 sometimes right",
-        mixed.fingerprint[:16],
-        Recipe().teacher.prompt,
-    ]:
-        assert fact in text
-
-
-def test_a_known_licence_stands_on_the_card(tmp_path: Path) -> None:
-    rows = [sample("a", "x\nAnswer: 1", licence="CC-BY-4.0"), sample("b", "y\nAnswer: 1", licence="MIT")]
-    export(triples(tmp_path, rows), Request("text", ALL), tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert yaml.safe_load(card.split("---\n")[1])["license"] == ["cc-by-4.0", "mit"]
-    assert "| licence | CC-BY-4.0, MIT |" in card
-
-
-def test_an_example_with_backticks_stays_in_its_block(tmp_path: Path) -> None:
-    export(triples(tmp_path, [sample("a", "```\nx\n```\nAnswer: 1")]), Request("messages", ALL), tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
-    # JSON writes the line breaks as \n, so the inner fences never begin a line.
-    assert not any(line.startswith("```\\n") for line in card.splitlines())
-    assert "````json" in card
-
-
-def test_an_export_is_not_replaced_unless_forced(mixed: Artifact, tmp_path: Path) -> None:
-    export(mixed, Request("messages", ALL), tmp_path / "out")
-    with pytest.raises(ExportError, match="--force"):
-        export(mixed, Request("alpaca", ALL), tmp_path / "out")
-    assert "messages" in lines(tmp_path / "out")[0]
-    export(mixed, Request("alpaca", ALL), tmp_path / "out", force=True)
-    assert "instruction" in lines(tmp_path / "out")[0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
-
-
-def test_a_folder_of_somebodys_own_is_never_replaced(mixed: Artifact, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(ExportError, match="other files"):
-        export(mixed, Request("messages", ALL), tmp_path / "out", force=True)
-    with pytest.raises(ExportError, match="is a file"):
-        export(mixed, Request("messages", ALL), tmp_path / "out" / "thesis.txt", force=True)
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
-
-
-def test_a_place_that_cannot_be_written_is_one_sentence(mixed: Artifact, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    for place in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
-        with pytest.raises(ExportError, match=f"{place} cannot be written") as caught:
-            export(mixed, Request("messages", ALL), place)
-        assert "\n" not in str(caught.value)
-
-
-def test_an_export_that_fails_leaves_nothing_and_keeps_the_old_one(mixed: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(SelectionError, match="--policy correct"):
-        export(mixed, Request("messages", Selection("correct", None, (0.0, 0.1))), tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    export(mixed, Request("messages", ALL), tmp_path / "out")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(SelectionError, match="preference pairs"):
-        export(mixed, Request("preference", Selection("all", None, (1.0, 1.0))), tmp_path / "out", force=True)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
-
-
-def test_damaged_triples_are_not_exported(mixed: Artifact, tmp_path: Path) -> None:
-    with (mixed.path / "triples.parquet").open("ab") as file:
-        file.write(b"!")
-    with pytest.raises(DamagedArtifactError, match=r"triples\.parquet"):
-        export(mixed, Request("messages", ALL), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_same_export_twice_is_the_same_bytes(mixed: Artifact, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        export(mixed, Request("messages", ALL), tmp_path / name / "out")
-    one, other = ({path.name: path.read_bytes() for path in (tmp_path / name / "out").iterdir()} for name in ("a", "b"))
-    assert one == other and len(one) > 1

@@ -1,7 +1,6 @@
-"""The dataset page: its counts against loops, its rows unpacked again, hostile texts, and a real browser."""
+"""The dataset page: its counts against loops, hostile texts, and a real browser."""
 
 import base64
-import gzip
 import hashlib
 import json
 import random
@@ -11,93 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from cohobate.core.errors import StoreError
 from cohobate.report.dataset import default_path, write_page
-from cohobate.report.histograms import bars, histogram
-from cohobate.report.payload import blocks, labels
-from cohobate.report.sample_rows import COLUMNS, sample_rows
+from cohobate.report.sample_rows import sample_rows
 from cohobate.stages.curation import curate, settings
 from cohobate.store.artifacts import verify
 from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
 from tests.support.command import cohobate
+from tests.support.dataset_pages import HOSTILE, unpacked
 from tests.support.made_triples import Row, questions, sample, triples
 from tests.support.pipeline import Finished
-
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>&lt;&amp;",
-    "]]><!-- -->{{ 7 * 7 }}{% raw %}",
-    "a\x00null \x1b[31m\u202eright to left\u202c \u2028 \ud7ff\ufffe 👩‍💻",
-    "مرحبا بالعالم, שלום, 日本語",
-    "\\u003c/script\\u003e ${alert(1)} `+alert(1)+`",
-]
-
-
-def unpacked(packed: list[str], known: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """The rows of a page, by another road than the page's own."""
-    for text in packed:
-        block = json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
-        for at, place in enumerate(block["q"]):
-            row = dict(zip(("question_id", "question", "gold", "pass_rate"), block["questions"][place], strict=True))
-            before, rationale, after = (block[name][at] for name in ("before", "rationale", "after"))
-            row |= {"rationale": rationale, "response": after if before is None else before + rationale + after}
-            row |= {"answer": block["answer"][at], "sample_id": block["id"][at]}
-            codes = {name: block[name][at] for name in known}
-            yield row | {name: None if code is None else known[name][code] for name, code in codes.items()}
-
-
-words = st.text(max_size=12)
-maybe = st.none() | words
-packable = st.fixed_dictionaries(
-    {"question": words, "question_id": words, "response": maybe, "rationale": maybe, "answer": maybe, "gold": maybe,
-     "verdict": st.none() | st.sampled_from(["correct", "incorrect"]), "reason": maybe, "sample_id": words}
-)  # fmt: skip
-
-
-@given(st.lists(packable, max_size=6))
-@example([dict.fromkeys(("question", "question_id", "sample_id"), "") | {"response": text} for text in HOSTILE])
-def test_every_text_comes_out_of_the_page_as_it_went_in(made: list[dict[str, Any]]) -> None:
-    frame = pl.DataFrame([dict.fromkeys(COLUMNS) | row for row in made], schema=COLUMNS)
-    known = labels(frame)
-    packed = list(blocks(frame, known))
-    found = list(unpacked(packed, known))
-    names = ["question", "response", "rationale", "answer", "gold", "verdict", "reason", "sample_id"]
-    expected = [{name: row.get(name) for name in names} for row in made]
-    assert [{name: row.get(name) for name in names} for row in found] == expected
-
-
-@given(st.lists(st.integers(-5, 400) | st.none(), min_size=1))
-def test_a_histogram_counts_every_value_once_between_its_edges(values: list[int | None]) -> None:
-    found = histogram("x", "y", pl.Series(values, dtype=pl.Int32))
-    known = [value for value in values if value is not None]
-    if found is None:
-        assert not known
-        return
-    assert found.n == len(known) == sum(each.count for each in found.bins)
-    assert len(found.bins) <= 60
-    for at, each in enumerate(found.bins):
-        last = at == len(found.bins) - 1
-        inside = [v for v in known if each.low <= v and (v < each.high or (last and (found.more or v == each.high)))]
-        assert each.count == len(inside)
-    assert max(each.height for each in found.bins) == 100
-
-
-def test_pass_rates_fall_into_twentieths() -> None:
-    rates = [k / 20 for k in range(21)]
-    found = histogram("x", "y", pl.Series([*rates, None]), width=0.05)
-    assert found is not None and [each.count for each in found.bins] == [1] * 19 + [2]
-
-
-def test_a_long_tail_is_one_bin_and_a_long_list_has_a_rest() -> None:
-    found = histogram("x", "y", pl.Series([*range(1000), 10**6]))
-    assert found is not None and found.more and len(found.bins) < 60 and found.bins[-1].low < 1100
-    listed = bars([(str(n), 1) for n in range(20)], most=12)
-    assert (len(listed), listed[-1].label, listed[-1].count) == (13, "8 others", 8)
 
 
 def made_rows(count: int = 300) -> list[Row]:

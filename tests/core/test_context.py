@@ -4,12 +4,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from cohobate.core import context
 from cohobate.core.context import Context, Slot
 from cohobate.core.progress import bar, say
+from tests.support.source_tree import modules
+
+ROOT = Path(__file__).parents[2]
+ALL = modules({ROOT / "src" / "cohobate": ROOT / "src", ROOT / "tasks": ROOT, ROOT / "flows": ROOT})
 
 
 class Listener:
@@ -73,6 +78,12 @@ def test_a_thread_works_in_the_context_of_its_maker() -> None:
     thread.start()
     thread.join()
     assert listener.calls == [("message", "from the thread")]
+
+
+@pytest.mark.parametrize("variable", ["COHOBATE_RUN_ID", "COHOBATE_FLOW_RUN_ID", "COHOBATE_DATA"])
+def test_a_variable_of_the_environment_is_read_in_one_place(variable: str) -> None:
+    naming = [name for name, module in ALL.items() if f'"{variable}"' in module.path.read_text(encoding="utf-8")]
+    assert len(naming) == 1
 
 
 @pytest.mark.serves

@@ -4,12 +4,17 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
 from cohobate.core import interrupts
 from cohobate.core.progress import bar
+from tests.support.source_tree import modules
+
+ROOT = Path(__file__).parents[2]
+ALL = modules({ROOT / "src" / "cohobate": ROOT / "src", ROOT / "tasks": ROOT, ROOT / "flows": ROOT})
 
 
 class Stopped(BaseException):
@@ -72,3 +77,9 @@ def test_a_clean_up_can_ignore_both_signals() -> None:
     interrupts.ignore()
     for number in interrupts.SIGNALS:
         os.kill(os.getpid(), number)
+
+
+def test_no_other_module_installs_a_handler() -> None:
+    """But for the timers of a worker that runs a verifier."""
+    installing = {name for name, module in ALL.items() if "signal.signal(" in module.path.read_text(encoding="utf-8")}
+    assert installing == {"cohobate.core.interrupts", "cohobate.evaluation.verifiers.worker"}

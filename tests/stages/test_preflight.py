@@ -1,4 +1,4 @@
-"""What is refused before anything is spent."""
+"""Preflight: mistakes that are refused before anything is spent, and the runner of its checks."""
 
 import json
 import shutil
@@ -64,8 +64,8 @@ def test_responses_longer_than_the_models_context_are_refused(data: Path) -> Non
 
 def test_a_model_that_is_none_is_one_sentence(data: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    found = failed(load_recipe("tiny", [f"teacher.model={tmp_path}"]))
-    assert list(found) == ["teacher loads"] and "\n" not in found["teacher loads"]
+    failures = failed(load_recipe("tiny", [f"teacher.model={tmp_path}"]))
+    assert list(failures) == ["teacher loads"] and "\n" not in failures["teacher loads"]
 
 
 def test_a_student_that_ends_responses_differently_is_refused(data: Path, tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_a_later_check_gets_what_an_earlier_one_loaded() -> None:
 
 
 def test_every_need_is_given_by_an_earlier_check() -> None:
-    given: set[str | None] = set()
-    assert len(CHECKS) > 10
-    for check_ in CHECKS:
-        assert given.issuperset(set(check_.needs) - {check_.gives}), check_.name
-        given.add(check_.gives)
+    needs: set[str | None] = set()
+    for each in CHECKS:
+        assert needs.issuperset(set(each.needs) - {each.gives}), each.name
+        needs.add(each.gives)
+    assert needs == {None, "folder", "teacher", "student", "address", "server"}

@@ -33,7 +33,7 @@ def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
 
     Raises UserError without the package, RecipeError for a task that it does not know.
     """
-    from cohobate.models.loading import resolve_device
+    from cohobate.models.precision import resolve_device, weight_dtype
 
     try:
         import lm_eval
@@ -50,7 +50,7 @@ def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
         )
     output = lm_eval.simple_evaluate(
         model="hf",
-        model_args={"pretrained": str(model), "dtype": "bfloat16" if target == "cuda" else "float32"},
+        model_args={"pretrained": str(model), "dtype": str(weight_dtype(target, train=False)).removeprefix("torch.")},
         tasks=list(config.tasks),
         task_manager=manager,
         num_fewshot=config.fewshot,

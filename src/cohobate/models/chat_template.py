@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cohobate.config import Recipe
+from cohobate.models.end_of_response import taught_end
 from cohobate.models.sequence import TrainingSequence
 
 PromptFormatName = Literal["chat", "plain"]
@@ -91,7 +92,7 @@ def training_sequence(
     student to stop anywhere.
     """
     prompt = question_ids(tokenizer, question, prompt_format)
-    end = [tokenizer.eos_token_id] if ended else []
+    end = [taught_end(tokenizer)] if ended else []
     # Plain text is learnt from its second token on: nothing comes before the first to predict it from.
     context = 1 if prompt_format.name == "plain" else len(prompt)
     return TrainingSequence([*prompt, *encode(tokenizer, completion), *end], context)

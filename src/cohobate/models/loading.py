@@ -10,6 +10,8 @@ from cohobate.config import Opd
 from cohobate.core.errors import ModelError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.shipped import shipped_path
+from cohobate.models.end_of_response import end_ids, refuse_different_ends
+from cohobate.models.precision import resolve_device, weight_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -72,21 +74,19 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False) -> Load
 
     Raises ModelError with one sentence when the folder is no model or its files are damaged.
     """
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would break the stage's own bars
     path = model_path(str(name))
     target = resolve_device(device)
-    dtype = torch.bfloat16 if target == "cuda" and not train else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(target)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=weight_dtype(target, train=train)).to(target)
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
-    return LoadedModel(model.eval(), tokenizer, path, _eos_ids(model.generation_config, model.config, tokenizer))
+    return LoadedModel(model.eval(), tokenizer, path, end_ids(model.generation_config, model.config, tokenizer))
 
 
 def outline(name: str | Path) -> ModelOutline:
@@ -101,7 +101,7 @@ def outline(name: str | Path) -> ModelOutline:
     except Exception as error:  # transformers raises OSError, ValueError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
-    return ModelOutline(config, tokenizer, path, _eos_ids(generation, config, tokenizer))
+    return ModelOutline(config, tokenizer, path, end_ids(generation, config, tokenizer))
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -121,30 +121,8 @@ def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | 
             f"{different} of the student's mean another id), so the teacher cannot score its rollouts; choose a "
             f"student of the teacher's family, let it score their text ({across}), or set opd.steps = 0"
         )
-    if not set(student.eos_ids) & set(teacher.eos_ids):
-        raise ModelError(
-            f"student and teacher end a response differently (ids {student.eos_ids} and {teacher.eos_ids}), so the "
-            "student would learn never to stop; set eos_token_id in the student's generation_config.json"
-        )
+    refuse_different_ends(student.eos_ids, teacher.eos_ids)
     if teacher.config.vocab_size < len(student_ids):
         raise ModelError(
             f"the teacher has logits for {teacher.config.vocab_size} of the tokenizer's {len(student_ids)} tokens"
         )
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is cuda where there is one, else cpu."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _eos_ids(*sources: Any) -> tuple[int, ...]:
-    """Every id that ends a response, by the generation config, the model config and the tokenizer."""
-    ids: list[Any] = []
-    for source in sources:
-        value = getattr(source, "eos_token_id", None)
-        ids += value if isinstance(value, list) else [value]
-    return tuple(dict.fromkeys(int(i) for i in ids if i is not None))

@@ -7,7 +7,7 @@ model, which loads anywhere, is published with the adapter beside it.
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from cohobate.config import Training
 from cohobate.core.errors import UserError
+from cohobate.models import precision
 from cohobate.models.loading import LoadedModel, save
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.learner import Learner, copy_full_weights, sharded
@@ -51,7 +52,7 @@ class Trainee:
 
     def precision(self) -> AbstractContextManager[Any]:
         """The context of rollouts and updates: bfloat16 products of float32 weights, or plain float32."""
-        return torch.autocast(self.student.device.type, dtype=torch.bfloat16) if self._half() else nullcontext()
+        return precision.products(self.config.precision, self.student.device)
 
     def publish(self, folder: Path) -> None:
         """Write model/ and, with LoRA, adapter/ below `folder`, in the precision of the products."""
@@ -61,11 +62,8 @@ class Trainee:
             self.peft.save_pretrained(folder / "adapter", save_embedding_layers=False)
             (folder / "adapter" / "README.md").unlink(missing_ok=True)  # an empty template
             model = self.peft.merge_and_unload()
-        save(model.bfloat16() if self._half() else model, self.student.tokenizer, folder / "model")
-
-    def _half(self) -> bool:
-        precision = self.config.precision
-        return precision == "bfloat16" or (precision == "auto" and self.student.device.type == "cuda")
+        half = precision.half_products(self.config.precision, self.student.device)
+        save(model.bfloat16() if half else model, self.student.tokenizer, folder / "model")
 
 
 @torch.no_grad()

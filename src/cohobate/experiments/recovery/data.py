@@ -11,6 +11,7 @@ from cohobate.config import Documents, Handbook, Questions, Recover
 from cohobate.core.errors import QuestionsError
 from cohobate.core.fingerprint import hash_file
 from cohobate.models.chat_template import PromptFormat, encode, training_sequence
+from cohobate.models.end_of_response import taught_end
 from cohobate.models.sequence import TrainingSequence
 from cohobate.sources import documents, files
 from cohobate.sources.files import find_tables
@@ -84,7 +85,7 @@ def document_sequences(
     rows = []
     for _, path in files.find_documents(book.documents).files:
         for passage in documents.read_passages(path, settings):
-            rows.append(TrainingSequence([*encode(tokenizer, passage.text), tokenizer.eos_token_id], 1))
+            rows.append(TrainingSequence([*encode(tokenizer, passage.text), taught_end(tokenizer)], 1))
     for question, gold in practice_questions(book, 1, "train").select("question", "gold_answer").iter_rows():
         rows.append(training_sequence(tokenizer, question, _ANSWER.format(answer=gold), prompt_format, ended=True))
     return rows

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cohobate.core.errors import EngineError
+from cohobate.models.precision import engine_dtype
 from cohobate.store.artifacts import data_root
 
 _VARIABLE = "COHOBATE_VLLM"
@@ -148,9 +149,8 @@ class EngineSettings(Protocol):
 
 def engine_arguments(settings: EngineSettings, vllm: Install) -> dict[str, Any]:
     """The arguments of the engine, whether it runs in a process of ours or behind a server; None is left to vLLM."""
-    default = "float32" if vllm.cpu else "bfloat16"
     return {
-        "dtype": default if settings.dtype == "auto" else settings.dtype,
+        "dtype": engine_dtype(settings.dtype, cpu=vllm.cpu),
         "max_model_len": settings.max_length,
         "tensor_parallel_size": settings.tensor_parallel,
         "gpu_memory_utilization": None if vllm.cpu else settings.gpu_memory,

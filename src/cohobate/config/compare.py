@@ -60,8 +60,8 @@ class Compare(Experiment):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        named = {"only": self.only, "reference": [self.reference] if self.reference else []}
-        for field, names in named.items():
+        references = {"only": self.only, "reference": [self.reference] if self.reference else []}
+        for field, names in references.items():
             for name in names:
                 self._require(name, field)
         for name, method in self.methods.items():
@@ -79,9 +79,9 @@ class Compare(Experiment):
             raise ValueError(f"{where}: there is no method '{name}'; there are {', '.join(self.methods)}")
 
     def _refuse_circle(self, name: str) -> None:
-        begun, at = [name], self.methods[name].start
+        path, at = [name], self.methods[name].start
         while at in self.methods:
-            if at in begun:
-                raise ValueError(f"methods.{name}: it begins with itself, by way of {' and '.join(begun)}")
-            begun.append(at)
+            if at in path:
+                raise ValueError(f"methods.{name}: it begins with itself, by way of {' and '.join(path)}")
+            path.append(at)
             at = self.methods[at].start

@@ -33,10 +33,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def find_recipe(name: str) -> Path:
     """The file meant by a path or a shipped name."""
-    given = Path(name)
-    if given.is_file():
-        return given
-    if given.is_dir():
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir():
         raise RecipeError(f"recipe '{name}' is a folder; give the path of a .toml file")
     shipped = shipped_path(f"recipes/{name}.toml")
     if shipped:
@@ -120,11 +120,11 @@ def sentence(error: ValidationError, kind: type[BaseModel] = Recipe) -> str:
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if first["type"] == "value_error":
         return f"{where + ': ' if where else ''}{message}{more}"
-    given = "not shown" if "key" in where else repr(first["input"])
-    return f"'{where}' is {given}, but {_wanted(first['type'], message, where)}{more}"
+    value = "not shown" if "key" in where else repr(first["input"])
+    return f"'{where}' is {value}, but {_requirement(first['type'], message, where)}{more}"
 
 
-def _wanted(problem: str, message: str, where: str) -> str:
+def _requirement(problem: str, message: str, where: str) -> str:
     """The requirement that was not met, in the words of a recipe."""
     if problem == "model_type":
         return f"it should be a section; write [{where}], or set its keys, such as {where}.KEY"

@@ -57,8 +57,8 @@ def _has_possible_port(parts: SplitResult) -> bool:
         return False
 
 
-def _addresses(given: str | list[str] | None) -> str | list[str] | None:
-    for url in [given] if isinstance(given, str) else given or []:
+def _addresses(urls: str | list[str] | None) -> str | list[str] | None:
+    for url in [urls] if isinstance(urls, str) else urls or []:
         parts = urlsplit(url)
         if "@" in url or parts.query or parts.fragment:
             raise ValueError("an address must not carry a key; name the key's environment variable in api_key_env")
@@ -66,7 +66,7 @@ def _addresses(given: str | list[str] | None) -> str | list[str] | None:
             raise ValueError(f"'{url}' is no address; write it as http://HOST:PORT/v1")
         if parts.path.rstrip("/").endswith("/completions"):
             raise ValueError(f"'{url}' is too long; end it before /chat/completions, usually with /v1")
-    return given
+    return urls
 
 
 class TeacherAccess(Section):
@@ -177,15 +177,15 @@ class Teacher(TeacherAccess):
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.is_endpoint and "model" not in self.model_fields_set:
             raise ValueError("kind = 'endpoint' needs model, the name that the server knows it by")
-        if taken := self._taken():
+        if reserved := self._reserved():
             raise ValueError(
-                f"extra.{taken[0]} is set by cohobate itself, from model, prompt and [{self.limits_section}]"
+                f"extra.{reserved[0]} is set by cohobate itself, from model, prompt and [{self.limits_section}]"
             )
         if (self.price_input is None) != (self.price_output is None):
             raise ValueError("price_input and price_output belong together; give both, 0 for what is free")
         return self
 
-    def _taken(self) -> list[str]:
+    def _reserved(self) -> list[str]:
         """Parameters in `extra` that are not its own to set."""
         reserved = (_OWN_PARAMETERS | self.recorded) & set(self.extra)
         allowed = _UNSENT if self.is_endpoint else {}

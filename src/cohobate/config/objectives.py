@@ -139,8 +139,8 @@ def with_objectives(stage: Literal["sft", "opd"]) -> Callable[[type[Stage]], typ
 
     def extend(plain: type[Stage]) -> type[Stage]:
         declarations = {kind.name: kind for kind in installed() if kind.stage == stage}
-        if taken := declarations.keys() & plain.model_fields.keys():
-            raise RecipeError(f"an objective cannot be called '{min(taken)}', which is a setting of [{stage}]")
+        if clashes := declarations.keys() & plain.model_fields.keys():
+            raise RecipeError(f"an objective cannot be called '{min(clashes)}', which is a setting of [{stage}]")
         summaries = (f"{name}: {_summary(kind)}" for name, kind in declarations.items())
         objective = Field(default=next(iter(declarations)), description=" ".join(summaries))
         fields: dict[str, Any] = {"objective": (Literal[tuple(declarations)], objective)}

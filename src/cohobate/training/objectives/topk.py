@@ -59,12 +59,12 @@ class TopKKL:
         """
         student, teacher = top_k_and_tail(logits, tokens)
         divergence = kl(student, teacher) if self.direction == "reverse" else kl(teacher, student)
-        seen = student.detach()
+        detached = student.detach()
         return {
             "loss": divergence.sum(),
-            "reverse_kl": kl(seen, teacher).sum(),
-            "forward_kl": kl(teacher, seen).sum(),
+            "reverse_kl": kl(detached, teacher).sum(),
+            "forward_kl": kl(teacher, detached).sum(),
             "teacher_tail": teacher[:, -1].exp().sum(),
-            "student_tail": seen[:, -1].exp().sum(),
+            "student_tail": detached[:, -1].exp().sum(),
             **diagnostics(logits.detach().log_softmax(-1), tokens),
         }

@@ -26,6 +26,7 @@ def _door(room: str, name: str) -> str:
 ROOMS = """
  0 core:        answer_parsing answer_text atomic_files context errors fingerprint formatting frequencies interrupts
                 locks markdown parquet processes progress sample_id sanitize schema settings shipped statistics
+                templates
  1 config:      (config) load
  2 store:       artifacts gc ledger listing manifest promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions

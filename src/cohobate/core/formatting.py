@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from cohobate.core.statistics import Interval
 
 
@@ -29,3 +32,16 @@ def percent_interval(share: Interval | None) -> str:
     if not share.bounded:
         return percent(share.mean)
     return f"{share.mean:.1%} [{max(0.0, share.low):.1%}, {min(1.0, share.high):.1%}]"
+
+
+def model_name(model: str) -> str:
+    """A model's name; of a path only the last part, since paths of a machine stay private."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def model_names(column: str) -> pl.Expr:
+    """The same of a column of models."""
+    import polars as pl
+
+    models = pl.col(column)
+    return pl.when(models.str.starts_with("/")).then(models.str.split("/").list.last()).otherwise(models).alias(column)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from cohobate.core.atomic_files import replacing
 from cohobate.core.errors import StoreError
+from cohobate.core.formatting import model_names
 from cohobate.core.frequencies import counts
 from cohobate.core.sanitize import one_line
 from cohobate.core.statistics import wilson
@@ -51,7 +52,7 @@ def write_page(artifact: Artifact, path: Path, limit: int = ROWS) -> tuple[int, 
 
     Raises SelectionError for an artifact without samples and StoreError where the page cannot be written.
     """
-    rows = sample_rows(artifact).with_columns(_model())
+    rows = sample_rows(artifact).with_columns(model_names("model"))
     if path.resolve().is_relative_to(artifact.path.resolve()):
         raise StoreError(f"{path} lies inside {artifact.id}, which a page must not change; give another place")
     outline = _outline(rows)
@@ -172,9 +173,3 @@ def _filters(shown: pl.DataFrame, values: dict[str, list[str]]) -> list[dict[str
             options = [(code, one_line(value), counted[value]) for code, value in enumerate(values[name])]
             menus.append({"name": name, "title": title, "options": options, "missing": missing})
     return menus
-
-
-def _model() -> pl.Expr:
-    """The model's name; of a folder only the last part, since paths stay private."""
-    name = pl.col("model")
-    return pl.when(name.str.starts_with("/")).then(name.str.split("/").list.last()).otherwise(name).alias("model")

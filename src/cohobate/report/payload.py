@@ -14,6 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from cohobate.core.frequencies import counts
+
 # Rows of a block: small enough that unpacking one does not hold up scrolling.
 BLOCK = 2000
 # Columns of few different values: the page filters by them, and a row holds a number.
@@ -25,7 +27,7 @@ _DIGITS = 6
 
 def labels(rows: pl.DataFrame) -> dict[str, list[str]]:
     """The different values of each label column that has any, the most frequent first."""
-    values = {name: _by_frequency(rows[name]) for name in LABELS}
+    values = {name: list(counts(rows[name])) for name in LABELS}
     return {name: different for name, different in values.items() if different}
 
 
@@ -80,8 +82,3 @@ def _rounded(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.{_DIGITS}g}") if abs(value) < float("inf") else None
-
-
-def _by_frequency(values: pl.Series) -> list[str]:
-    counted = values.drop_nulls().value_counts(name="n")
-    return counted.sort("n", values.name, descending=[True, False])[values.name].to_list()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 from markupsafe import Markup
 
+from cohobate.core import templates
 from cohobate.core.formatting import percent
 from cohobate.core.markdown import cell
 from cohobate.report import figures
@@ -41,14 +42,7 @@ def markdown(facts: Facts, drawn: dict[str, str]) -> str:
 
 def environment(package: str = "cohobate.report") -> Environment:
     """The template environment of the pages: filters, and the templates below `package`/templates."""
-    templates = Environment(
-        loader=PackageLoader(package),
-        autoescape=select_autoescape(["html.j2", "html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
         "interval": interval,
         "big": big,
@@ -57,7 +51,7 @@ def environment(package: str = "cohobate.report") -> Environment:
         "pieces": pieces,
         "cell": cell,
     }
-    return templates
+    return templates.environment(package, filters)
 
 
 def asset(name: str) -> str:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from cohobate.core import templates
 from cohobate.core.errors import StoreError
 from cohobate.core.markdown import cell, fenced
 from cohobate.store.artifacts import Artifact, Store
 
 
 def environment() -> Environment:
-    """The Markdown templates; a missing value is an error."""
-    templates = Environment(
-        loader=PackageLoader("cohobate.datasets.export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # it is Markdown, which is sanitised wherever it is served as HTML
-    )
-    templates.filters |= {"fenced": fenced, "cell": cell}
-    return templates
+    """The templates of the cards."""
+    filters: dict[str, Callable[..., str]] = {"fenced": fenced, "cell": cell}
+    return templates.environment("cohobate.datasets.export", filters, keep_trailing_newline=True)
 
 
 def lineage(artifact: Artifact) -> list[tuple[str, str, str]]:
@@ -39,8 +32,3 @@ def lineage(artifact: Artifact) -> list[tuple[str, str, str]]:
         rows.append((name, fingerprint, f"{manifest.created_at[:19]} UTC"))
         queue += [(p.id, p.fingerprint) for p in manifest.parents if p.fingerprint not in [row[1] for row in rows]]
     return list(dict.fromkeys(rows))
-
-
-def short(model: str) -> str:
-    """A model's name; of a path only the last part, which stays private."""
-    return Path(model).name if Path(model).is_absolute() else model

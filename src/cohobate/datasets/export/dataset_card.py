@@ -13,9 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from cohobate.core.formatting import model_name
 from cohobate.core.frequencies import counts
 from cohobate.core.markdown import Yaml, front_matter
-from cohobate.datasets.export.card_template import environment, lineage, short
+from cohobate.datasets.export.card_template import environment, lineage
 from cohobate.datasets.export.formats import Format, Style
 from cohobate.datasets.export.writer import Written
 from cohobate.datasets.selection import Selection
@@ -57,7 +58,7 @@ def dataset_card(export: Export, file: Path, llama_factory: dict[str, Any] | Non
             verdicts=counts(export.samples["verdict"]),
             questions=export.samples["question_id"].n_unique(),
             rates=_rates(export.samples),
-            teachers=_distinct(scan, _TEACHER, {"teacher_name": short}),
+            teachers=_distinct(scan, _TEACHER, {"teacher_name": model_name}),
             samplings=_distinct(scan, _SAMPLING),
             sources=_distinct(scan, ["source_name", "revision", "split"]),
             prompt=config["teacher"]["prompt"],

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import polars as pl
 
+from cohobate.core.formatting import model_names
 from cohobate.datasets.export import reasoning
 
 Reasoning = Literal["think", "field"]
@@ -156,9 +157,5 @@ FORMATS = {
 def rows(file_format: Format, batch: pl.DataFrame, style: Style) -> pl.DataFrame:
     """The rows of a batch of triples (with their verdict); of a format with pairs, one side of each row."""
     if file_format.name == "parquet":
-        # Paths of the machine that made the triples stay private.
-        path = pl.col("teacher_name").str.starts_with("/")
-        return batch.with_columns(
-            pl.when(path).then(pl.col("teacher_name").str.split("/").list.last()).otherwise("teacher_name")
-        )
+        return batch.with_columns(model_names("teacher_name"))
     return batch.select(*file_format.columns(style), *_IDS)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cohobate.core.errors import ExportError
+from cohobate.core.formatting import model_name
 from cohobate.core.markdown import Yaml, front_matter
-from cohobate.datasets.export.card_template import environment, lineage, short
+from cohobate.datasets.export.card_template import environment, lineage
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.store.manifest import Score
 
@@ -56,9 +57,9 @@ def write_model(artifact: Artifact, name: str, folder: Path, *, adapter: bool = 
 def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
     """README.md of the model: its origin, its training and its scores."""
     manifest, config = artifact.manifest, artifact.manifest.config
-    stage, base = config[artifact.stage], short(config["student"]["model"])
+    stage, base = config[artifact.stage], model_name(config["student"]["model"])
     by_teacher = artifact.stage == "sft" or any(row["model"] == "teacher" for row in manifest.ledger)
-    teacher = short(config["teacher"]["model"]) if by_teacher else None
+    teacher = model_name(config["teacher"]["model"]) if by_teacher else None
     scores, scored_by = _scores(artifact)
     objective = stage["objective"].replace("_", " ")
     return (

@@ -48,7 +48,7 @@ def opd(task: Task) -> Iterator[dict[str, float]]:
     from cohobate.config import Training
     from cohobate.models import logprobs
     from cohobate.models.loading import load
-    from cohobate.store.ledger import ModelCost
+    from cohobate.store.compute_ledger import ModelCost
     from cohobate.training.objectives.exact import ExactReverseKL
 
     student, teacher = load(task.student, device="cpu"), load(task.teacher, device="cpu")
@@ -72,7 +72,7 @@ def grpo(task: Task) -> Iterator[dict[str, float]]:
 
     from cohobate.models.chat_template import decode
     from cohobate.models.loading import load
-    from cohobate.store.ledger import ModelCost
+    from cohobate.store.compute_ledger import ModelCost
     from cohobate.training.objectives.grpo import GroupRelative
     from cohobate.training.objectives.policy_gradient import group_advantages
 
@@ -95,7 +95,7 @@ def sft(task: Task) -> Iterator[dict[str, float]]:
     """Supervised fine-tuning by the functions of the training loop; sequences are tokenized beforehand, as for TRL."""
     from cohobate.models.chat_template import PromptFormat, training_sequence
     from cohobate.models.loading import load
-    from cohobate.store.ledger import ModelCost
+    from cohobate.store.compute_ledger import ModelCost
     from cohobate.training.objectives.cross_entropy import cross_entropy
 
     student = load(task.student, device="cpu")

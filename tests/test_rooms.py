@@ -28,7 +28,7 @@ ROOMS = """
                 locks markdown parquet processes progress sample_id sanitize schema settings shipped statistics
                 templates
  1 config:      (config) load
- 2 store:       artifacts gc ledger listing manifest promotion runs
+ 2 store:       artifacts compute_ledger gc listing manifest promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
  3 models:      batching chat_template end_of_response estimate loading logprobs precision sampling.sampler sequence

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from cohobate.evaluation.verifiers.judge import read_verdict
+from cohobate.evaluation.verifiers.kinds import verifier
 from cohobate.evaluation.verifiers.verdict import Case
-from cohobate.evaluation.verifiers.verify import verdicts_of, verifier
+from cohobate.evaluation.verifiers.verify import verdicts_of
 from tests.support.judge_requests import prompt, spec
 from tests.support.wire_server import Act, WireServer, completion, error
 

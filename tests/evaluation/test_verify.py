@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from cohobate.config.triples import VERIFIERS as NAMES
 from cohobate.core.answer_text import exactly, normalise
 from cohobate.evaluation.verifiers.exact import EXACT
+from cohobate.evaluation.verifiers.kinds import VERIFIERS
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
-from cohobate.evaluation.verifiers.verify import VERIFIERS
 
 CORRECT = Verdict("correct")
 WRONG = Verdict("incorrect", "another answer")

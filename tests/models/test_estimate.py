@@ -25,7 +25,7 @@ from cohobate.models.estimate import (
 from cohobate.models.published_configs import names, published_config
 from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.stages import preflight
-from cohobate.store.ledger import ModelCost
+from cohobate.store.compute_ledger import ModelCost
 
 REAL = ("qwen3_0.6b_from_8b", "qwen3_1.7b_from_32b", "llama_1b_from_8b", "qwen3_0.6b_from_endpoint")
 H100 = Machine(*GPUS["h100"])

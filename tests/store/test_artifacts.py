@@ -14,7 +14,7 @@ from cohobate.config import Recipe
 from cohobate.core.atomic_files import read_json, replacing, write_json_atomic
 from cohobate.core.errors import CohobateError, StoreError
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace, verify
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry
 
 RECIPE = Recipe(name="demo")
 SPAWN = multiprocessing.get_context("spawn")

@@ -17,8 +17,9 @@ from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.loop import Run
+from cohobate.training.lora import full_weights
 from cohobate.training.objectives.cross_entropy import cross_entropy
-from cohobate.training.trainee import Trainee, full_weights
+from cohobate.training.trainee import Trainee
 from cohobate.training.triple_source import training_rows
 from cohobate.training.types import RunState
 from tests.support.training_runs import TRIPLES, Given, taken_gradients

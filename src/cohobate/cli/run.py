@@ -43,7 +43,7 @@ def resume(
 
     record = runs.to_resume(name)
     if record.flow_run_id or record.flow not in _FLOWS:
-        become("tasks.server.retry", ["retry", record.id])  # begun by a deployment, whose worker resumes it
+        become("tasks.server.repair_runs", ["retry", record.id])  # begun by a deployment, whose worker resumes it
     become_flow(record.flow, ["--resume", record.id])
 
 

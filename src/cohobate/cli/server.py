@@ -30,4 +30,4 @@ def free(
     force: Annotated[bool, typer.Option("--force", help="Even if its process is still there.")] = False,
 ) -> None:
     """Set a run that hangs without its process to Crashed, so that it can be retried and lets others start."""
-    become("tasks.server.retry", ["free", name, *(["--force"] if force else [])])
+    become("tasks.server.repair_runs", ["free", name, *(["--force"] if force else [])])

@@ -18,7 +18,7 @@ from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import PromptFormat, decode, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling import sampler
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry
 
 _LABELS = ("student", "split", "decoding")
 _SCHEMA = {name: kind for name, kind in schema.ANSWERS.polars.items() if name not in _LABELS}

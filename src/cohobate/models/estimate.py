@@ -17,7 +17,7 @@ from cohobate.config import Recipe, Training
 from cohobate.core.errors import ModelError, RecipeError
 from cohobate.models.published_configs import names, published_config
 from cohobate.models.token_loss import CHUNK_ELEMENTS
-from cohobate.store.ledger import PASSES, ModelCost
+from cohobate.store.compute_ledger import PASSES, ModelCost
 
 GIB = 2**30
 # bf16 peak of dense products in FLOP/s, memory bandwidth in bytes/s, memory in GiB: the vendors' data sheets.

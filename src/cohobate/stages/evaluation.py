@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from cohobate.models.loading import LoadedModel
-    from cohobate.store.ledger import LedgerEntry
+    from cohobate.store.compute_ledger import LedgerEntry
 
 VERSION = 1
 
@@ -179,7 +179,7 @@ def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[Score]:
 def _ledger(candidates: list[Candidate], answers: pl.DataFrame) -> list[LedgerEntry]:
     import polars as pl
 
-    from cohobate.store.ledger import ModelCost, entry, total
+    from cohobate.store.compute_ledger import ModelCost, entry, total
 
     entries = []
     for candidate in candidates:

@@ -14,7 +14,7 @@ from cohobate.store.manifest import Score
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.store.ledger import LedgerEntry
+    from cohobate.store.compute_ledger import LedgerEntry
 
 VERSION = 1
 
@@ -97,7 +97,7 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
     from cohobate.evaluation.pass_at_k import read_suite
     from cohobate.models.chat_template import student_format
     from cohobate.models.sampling.sampler import Decoding
-    from cohobate.store.ledger import ModelCost, entry
+    from cohobate.store.compute_ledger import ModelCost, entry
 
     questions = read_suite(suite)
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)

@@ -6,7 +6,7 @@ from cohobate.config import Recipe
 from cohobate.core import progress
 from cohobate.models.chat_template import student_format
 from cohobate.models.token_loss import TokenLoss
-from cohobate.store import ledger
+from cohobate.store import compute_ledger
 from cohobate.store.artifacts import Artifact, Outcome, Workspace
 from cohobate.training.loop import Run
 from cohobate.training.metrics import write_table
@@ -52,4 +52,4 @@ def train_and_publish(
         "validation": measured[-1] if measured else None,
         "alarm": done.alarm,
     }
-    return Outcome(done.step, metrics, ledger.total([*done.ledger, *measuring]))
+    return Outcome(done.step, metrics, compute_ledger.total([*done.ledger, *measuring]))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cohobate.core.schema import Table
     from cohobate.datasets.triples import TripleRows
-    from cohobate.store.ledger import LedgerEntry
+    from cohobate.store.compute_ledger import LedgerEntry
     from cohobate.teachers.base import Failure
 
 STAGE = "triples"
@@ -259,7 +259,7 @@ def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[F
 
 def _ledger(recipe: Recipe, samples: pl.DataFrame) -> list[LedgerEntry]:
     from cohobate.models.loading import model_path
-    from cohobate.store.ledger import UNKNOWN, ModelCost, Paid, entry
+    from cohobate.store.compute_ledger import UNKNOWN, ModelCost, Paid, entry
 
     cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if recipe.teacher.is_folder else UNKNOWN
     entries = []

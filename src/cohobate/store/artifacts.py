@@ -25,7 +25,7 @@ from cohobate.core.atomic_files import storage_errors, sweep, sync_folder, sync_
 from cohobate.core.errors import CohobateError, DamagedArtifactError, StoreError
 from cohobate.core.fingerprint import artifact_fingerprint, hash_file
 from cohobate.core.locks import exclusive
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.store.manifest import (
     MANIFEST,
     FileEntry,

@@ -20,8 +20,8 @@ from cohobate.core.progress import Bar
 from cohobate.models.batching import batches, can_share
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Terms, TokenLoss, Tokens, merge
-from cohobate.store import ledger
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store import compute_ledger
+from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.training import alarms, snapshots
 from cohobate.training.learner import full_tensor, shard_like
 from cohobate.training.metrics import averages, flops_by_model
@@ -101,7 +101,7 @@ class Run:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = {**batch.seconds, "update": time.perf_counter() - started}
-        state.ledger = ledger.total([*state.ledger, *batch.ledger, self._cost(batch.rows)])
+        state.ledger = compute_ledger.total([*state.ledger, *batch.ledger, self._cost(batch.rows)])
         state.metrics.append(
             {
                 "step": state.step,
@@ -150,10 +150,10 @@ class Run:
             (self.trainee.learner(batch, _any_loss)["loss"] * 0).backward()
 
     def _cost(self, rows: list[TrainingSequence]) -> LedgerEntry:
-        cost = ledger.ModelCost.of(self.student.model.config)
+        cost = compute_ledger.ModelCost.of(self.student.model.config)
         lengths = self.world.join([(row.context, len(row.response)) for row in rows])
-        work: ledger.Work = "adapter update" if self.config.lora else "update"
-        return ledger.entry(self.stage, "student", work, cost, [a for a, _ in lengths], [b for _, b in lengths])
+        work: compute_ledger.Work = "adapter update" if self.config.lora else "update"
+        return compute_ledger.entry(self.stage, "student", work, cost, [a for a, _ in lengths], [b for _, b in lengths])
 
     def _refuse_nonfinite(self, step: int, terms: Terms, norm: float) -> None:
         loss = float(terms["loss"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cohobate.models.token_loss import Terms
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.training.types import Metrics
 
 _NGRAM = 4

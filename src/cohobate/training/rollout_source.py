@@ -15,8 +15,8 @@ from cohobate.evaluation.verifiers.verdict import Case
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import decode, question_ids, student_format
 from cohobate.models.logprobs import TokenScores
-from cohobate.store import ledger
-from cohobate.store.ledger import LedgerEntry, ModelCost
+from cohobate.store import compute_ledger
+from cohobate.store.compute_ledger import LedgerEntry, ModelCost
 from cohobate.training.epochs import epoch_batch
 from cohobate.training.metrics import repetition
 from cohobate.training.objectives.base import on_policy
@@ -214,7 +214,7 @@ class RolloutSource(Source):
     def _ledger(self, rollouts: Sequence[ScoredRollout]) -> list[LedgerEntry]:
         prompts = [len(item.rollout.prompt_ids) for item in rollouts]
         responses = [len(item.rollout.response_ids) for item in rollouts]
-        entries = [ledger.entry("opd", "student", "rollout", self.cost, prompts, responses)]
+        entries = [compute_ledger.entry("opd", "student", "rollout", self.cost, prompts, responses)]
         if self.scorer is not None:
             scored = [len(self.scorer.teacher_ids(item.rollout.response_ids)) for item in rollouts]
             under = [item.teacher_prompt_tokens for item in rollouts if item.teacher_prompt_tokens is not None]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cohobate.core.atomic_files import sync_folder, write_json_atomic
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.training.types import Metrics
 
 

@@ -1,12 +1,7 @@
-"""The student in training: precision, activation checkpointing, and LoRA adapters (Hu et al. 2021).
-
-LoRA layers are put into the model in place, so rollouts, scoring and updates all use the adapted weights. The merged
-model, which loads anywhere, is published with the adapter beside it.
-"""
+"""The student in training: its precision, activation checkpointing, adapters, and the model that is published."""
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,11 +9,11 @@ from typing import Any
 import torch
 
 from cohobate.config import Training
-from cohobate.core.errors import UserError
 from cohobate.models import precision
 from cohobate.models.loading import LoadedModel, save
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.learner import Learner, copy_full_weights, sharded
+from cohobate.training.lora import with_lora
 
 
 class Trainee:
@@ -34,7 +29,7 @@ class Trainee:
         self, student: LoadedModel, config: Training, base: str, world: World = ALONE, *, shard: bool = False
     ) -> None:
         self.student, self.config, self.world, self.is_sharded = student, config, world, shard
-        self.peft: Any = _with_lora(student.model, config, base) if config.lora else None
+        self.peft: Any = with_lora(student.model, config, base) if config.lora else None
         if config.activation_checkpointing:
             # The older of the two names is deprecated in newer releases of transformers.
             enable = getattr(student.model, "activation_checkpointing_enable", None)
@@ -64,49 +59,3 @@ class Trainee:
             model = self.peft.merge_and_unload()
         half = precision.half_products(self.config.precision, self.student.device)
         save(model.bfloat16() if half else model, self.student.tokenizer, folder / "model")
-
-
-@torch.no_grad()
-def full_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Copies of the weights of `model` on the CPU in `dtype`, by the names that its checkpoint has.
-
-    LoRA adapters are merged into them; a tensor with two names, such as a tied output layer, has one.
-    """
-    weights: dict[str, torch.Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:
-            continue
-        value = parameter
-        if name.endswith(".base_layer.weight"):
-            layer = model.get_submodule(name.removesuffix(".base_layer.weight"))
-            value = parameter + layer.get_delta_weight("default").to(parameter.dtype)
-        weights[name.replace(".base_layer.", ".")] = value.detach().to("cpu", dtype, copy=True).contiguous()
-    return weights
-
-
-def _with_lora(model: Any, config: Training, base: str) -> Any:
-    try:
-        import peft
-    except ImportError:
-        raise UserError("LoRA needs the package peft; install it with `pip install 'cohobate[lora]'`") from None
-
-    lora = config.lora
-    assert lora is not None
-    torch.manual_seed(config.seed)
-    settings = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets) if lora.targets else "all-linear",
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=base,
-    )
-    try:
-        with warnings.catch_warnings():
-            # Of names that transformers deprecates, and of the base's name, which is set below.
-            warnings.simplefilter("ignore")
-            adapted = peft.get_peft_model(model, settings)
-    except ValueError as error:
-        raise UserError(f"LoRA does not fit the student: {str(error).splitlines()[0]}") from None
-    adapted.peft_config["default"].base_model_name_or_path = base
-    return adapted

@@ -12,7 +12,7 @@ import torch
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.sampling.sampler import FinishReason
 from cohobate.models.sequence import TrainingSequence
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry
 
 Metrics = dict[str, Any]
 

@@ -14,7 +14,7 @@ from cohobate.evaluation import accuracy
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling.sampler import Decoding
-from cohobate.store.ledger import LedgerEntry, ModelCost, entry
+from cohobate.store.compute_ledger import LedgerEntry, ModelCost, entry
 from cohobate.training.metrics import flops_by_model
 
 

@@ -27,7 +27,8 @@ from cohobate.models.sampling.sampler import Sampled
 from cohobate.models.torch_setup import threads
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.process import VllmProcess
-from cohobate.training.trainee import Trainee, full_weights
+from cohobate.training.lora import full_weights
+from cohobate.training.trainee import Trainee
 
 _SHARED = Path("/dev/shm")
 _RUNNING = 256  # responses that are generated at a time

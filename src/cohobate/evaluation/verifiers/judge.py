@@ -21,7 +21,7 @@ from cohobate.core.answer_text import usable
 from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
 from cohobate.evaluation.verifiers.verdict import TRUNCATED, Case, Label, Verdict
-from cohobate.store.ledger import UNKNOWN, LedgerEntry, ModelCost, Paid, Work, entry
+from cohobate.store.compute_ledger import UNKNOWN, LedgerEntry, ModelCost, Paid, Work, entry
 from cohobate.teachers.base import Batch, Failure, Request, teacher_fingerprint
 from cohobate.teachers.response_store import ResponseStore
 

@@ -19,9 +19,10 @@ from cohobate.core.fingerprint import hash_value
 from cohobate.core.statistics import Interval, as_json, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.exact import EXACT
+from cohobate.evaluation.verifiers.kinds import verifier
 from cohobate.evaluation.verifiers.verdict import NO_GOLD, Case
-from cohobate.evaluation.verifiers.verify import verdicts_of, verifier
-from cohobate.store.ledger import LedgerEntry
+from cohobate.evaluation.verifiers.verify import verdicts_of
+from cohobate.store.compute_ledger import LedgerEntry
 
 # Rows judged at a time: what a kill can lose.
 CHUNK_ROWS = 20_000

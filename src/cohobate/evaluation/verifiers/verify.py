@@ -2,34 +2,17 @@
 
 A verifier has a name and a version, so that a better one relabels the stored triples without asking the teacher again.
 
-To add a verifier, write one file beside this one with a function `Verification -> Verifier`, and enter it in VERIFIERS
-under the name that recipes give it; `cohobate.config.triples` documents that name among the values of
-`triples.verifier`. Whatever can hang or crash runs in worker processes (PooledVerifier).
+kinds.py says which verifiers there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cohobate.config import Verification
-from cohobate.evaluation.verifiers import exact, function, judge, numeric, symbolic
-from cohobate.evaluation.verifiers.verdict import Case, Verdict, Verifier
-
-VERIFIERS: Mapping[str, Callable[[Verification], Verifier]] = {
-    "exact": lambda spec: exact.EXACT,
-    "numeric": numeric.verifier,
-    "math": symbolic.verifier,
-    "judge": judge.verifier,
-}
-
-
-def verifier(spec: Verification) -> Verifier:
-    """The verifier of a recipe; a name that is none of VERIFIERS is the user's own module:function.
-
-    Raises VerifierError for a user's function without its module, ModelError for a judge without its folder.
-    """
-    return VERIFIERS.get(spec.name, function.verifier)(spec)
+from cohobate.evaluation.verifiers.kinds import verifier
+from cohobate.evaluation.verifiers.verdict import Case, Verdict
 
 
 def identity(spec: Verification) -> dict[str, Any]:

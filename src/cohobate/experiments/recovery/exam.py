@@ -14,7 +14,7 @@ from cohobate.models.loading import load
 from cohobate.models.sampling import sampler
 from cohobate.models.torch_setup import prepare_torch
 from cohobate.sources.world.chat import obeyed
-from cohobate.store.ledger import LedgerEntry, ModelCost, entry
+from cohobate.store.compute_ledger import LedgerEntry, ModelCost, entry
 
 # Suites of the table by kind of question: instruction following is all chat but plain sums.
 _SUITES = {"instruction": "instructions", "request": "instructions"}

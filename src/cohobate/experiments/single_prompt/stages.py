@@ -123,7 +123,7 @@ def _measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact, work
     from cohobate.models.loading import load
     from cohobate.models.sampling.sampler import Decoding
     from cohobate.models.torch_setup import prepare_torch
-    from cohobate.store.ledger import ModelCost, entry, total
+    from cohobate.store.compute_ledger import ModelCost, entry, total
 
     prepare_torch(recipe.runtime)
     config = recipe.evaluation

@@ -19,7 +19,7 @@ from cohobate.core.statistics import as_json, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
-from cohobate.store.ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry
 
 # The classic policy has no third reward: whatever is not +1 counts as -1.
 REWARDS = {"correct": 1.0, "incorrect": -1.0, "undecided": -1.0}

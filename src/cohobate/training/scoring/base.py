@@ -20,7 +20,7 @@ from cohobate.core.atomic_files import replacing
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
-from cohobate.store.ledger import LedgerEntry, ModelCost, entry
+from cohobate.store.compute_ledger import LedgerEntry, ModelCost, entry
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 

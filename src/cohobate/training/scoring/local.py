@@ -13,7 +13,7 @@ from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores, score
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import chunk_tokens
-from cohobate.store.ledger import ModelCost
+from cohobate.store.compute_ledger import ModelCost
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.objectives.distributions import most_probable

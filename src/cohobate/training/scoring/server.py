@@ -14,7 +14,7 @@ from cohobate.models.chat_template import teacher_format
 from cohobate.models.loading import LoadedModel, outline
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
-from cohobate.store.ledger import UNKNOWN, ModelCost
+from cohobate.store.compute_ledger import UNKNOWN, ModelCost
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
 from cohobate.teachers.endpoint.scoring_checks import scoring_tokenizer

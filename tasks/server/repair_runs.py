@@ -1,8 +1,8 @@
 """Repair runs of deployments: retry one as the UI's button does, or free one that hangs without its process.
 
-python -m tasks.server.retry retry RUN
+python -m tasks.server.repair_runs retry RUN
     `cohobate resume` of a worker's run
-python -m tasks.server.retry free RUN [--force]
+python -m tasks.server.repair_runs free RUN [--force]
     of a run that the automation does not see: it was lost before its first heartbeat,
     or it hangs in Cancelling
 """

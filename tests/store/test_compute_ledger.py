@@ -21,8 +21,8 @@ from cohobate.models import logprobs
 from cohobate.models.loading import LoadedModel, load, model_path
 from cohobate.models.sampling import sampler
 from cohobate.models.sequence import TrainingSequence
-from cohobate.store import ledger
-from cohobate.store.ledger import PASSES, LedgerEntry, ModelCost
+from cohobate.store import compute_ledger
+from cohobate.store.compute_ledger import PASSES, LedgerEntry, ModelCost
 from cohobate.training.loop import Run
 from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.trainee import Trainee
@@ -183,7 +183,7 @@ COST = ModelCost(params=7, linear=11, pair=5, head=13)
 lengths = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=6)
 works = st.sampled_from(["rollout", "scoring", "update"])
 entries = st.builds(
-    lambda work, pairs, paid: ledger.entry(
+    lambda work, pairs, paid: compute_ledger.entry(
         "opd", "student", work, COST, [p for p, _ in pairs], [r for _, r in pairs], paid
     ),
     works,
@@ -194,38 +194,38 @@ entries = st.builds(
 
 @given(works, lengths, lengths)
 def test_the_entries_of_two_batches_add_up_to_that_of_both(
-    work: ledger.Work, first: list[tuple[int, int]], second: list[tuple[int, int]]
+    work: compute_ledger.Work, first: list[tuple[int, int]], second: list[tuple[int, int]]
 ) -> None:
     def of(pairs: list[tuple[int, int]]) -> LedgerEntry:
-        return ledger.entry("opd", "student", work, COST, [p for p, _ in pairs], [r for _, r in pairs])
+        return compute_ledger.entry("opd", "student", work, COST, [p for p, _ in pairs], [r for _, r in pairs])
 
-    assert ledger.total([of(first), of(second)]) == [of(first + second)]
+    assert compute_ledger.total([of(first), of(second)]) == [of(first + second)]
 
 
 @given(st.lists(entries, max_size=8), st.lists(entries, max_size=8))
 def test_a_total_of_totals_is_the_total(first: list[LedgerEntry], second: list[LedgerEntry]) -> None:
-    whole = ledger.total([*first, *second])
-    assert ledger.total([*ledger.total(first), *ledger.total(second)]) == whole
+    whole = compute_ledger.total([*first, *second])
+    assert compute_ledger.total([*compute_ledger.total(first), *compute_ledger.total(second)]) == whole
     for name in ("sequences", "prompt_tokens", "tokens", "flops"):
         assert sum(getattr(e, name) for e in whole) == sum(getattr(e, name) for e in [*first, *second])
 
 
 def test_a_total_keeps_stage_model_work_and_payer_apart_in_order() -> None:
-    keys: list[tuple[str, str, ledger.Work, ledger.Paid]] = [
+    keys: list[tuple[str, str, compute_ledger.Work, compute_ledger.Paid]] = [
         ("triples", "teacher", "generation", "earlier"),
         ("opd", "student", "rollout", "here"),
         ("opd", "teacher", "scoring", "here"),
         ("opd", "teacher", "scoring", "earlier"),
         ("sft", "student", "update", "here"),
     ]
-    made = [ledger.entry(stage, model, work, COST, [3], [2], paid) for stage, model, work, paid in keys]
-    found = ledger.total([*made, *reversed(made)])
+    made = [compute_ledger.entry(stage, model, work, COST, [3], [2], paid) for stage, model, work, paid in keys]
+    found = compute_ledger.total([*made, *reversed(made)])
     assert [(e.stage, e.model, e.work, e.paid) for e in found] == keys
     assert {e.sequences for e in found} == {2}
 
 
 def test_an_entry_counts_an_update_as_three_forward_passes() -> None:
-    update = ledger.entry("sft", "student", "update", COST, [3, 5], [2, 4])
-    forward = ledger.entry("sft", "student", "scoring", COST, [3, 5], [2, 4])
+    update = compute_ledger.entry("sft", "student", "update", COST, [3, 5], [2, 4])
+    forward = compute_ledger.entry("sft", "student", "scoring", COST, [3, 5], [2, 4])
     assert update.flops == 3 * forward.flops == 3 * COST.forward([4, 8], 6)
     assert (update.sequences, update.prompt_tokens, update.tokens) == (2, 8, 6)

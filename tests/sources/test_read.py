@@ -5,12 +5,17 @@ import json
 import math
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 import pytest
 
+from cohobate.config import Questions
 from cohobate.core.errors import QuestionsError
+from cohobate.core.schema import QUESTIONS
+from cohobate.sources.base import Question
+from cohobate.sources.read import SOURCES
+from cohobate.sources.table import frame_of
 from cohobate.stages import questions as stage
 from tests.support.question_files import FORMATS, ROWS, Rows, many, read, recipe, refusal, save, unit
 
@@ -259,3 +264,13 @@ def test_a_refused_file_leaves_no_artifact(data: Path, tmp_path: Path) -> None:
     with pytest.raises(QuestionsError):
         stage.write(recipe(save([{"question": ""}], tmp_path / "q.jsonl")))
     assert not list(data.glob("questions/*/manifest.json"))
+
+
+def test_every_kind_of_source_of_a_recipe_can_be_read() -> None:
+    assert set(SOURCES) == set(get_args(Questions.model_fields["source"].annotation))
+
+
+def test_the_columns_of_a_question_are_its_fields_in_order() -> None:
+    question = Question("id", "a?", "1", "1 = 1", "train", "file", 2, "{}")
+    assert frame_of([question]).rows() == [("id", "a?", "1", "1 = 1", "train", "file", 2, "{}")]
+    assert frame_of([]).schema == frame_of([question]).schema == QUESTIONS.polars

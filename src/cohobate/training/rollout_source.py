@@ -65,11 +65,10 @@ class RolloutSource(Source):
     def batch(self, step: int) -> StepBatch:
         """The sequences of `step`: from the log if its rollouts were persisted, else sampled, scored and judged now."""
         number, update = divmod(step, self.config.updates)
-        seconds: dict[str, float] = {}
-        rollouts = self._replay(number)
+        rollouts, seconds = self._replay(number), dict[str, float]()
         # All ranks make it, or none does.
         if self.world.total(int(rollouts is None)) or rollouts is None:
-            rollouts = self._make(number, seconds)
+            rollouts, seconds = self._make(number)
         rows = self.world.share(self.objective.sequences(rollouts))
         rows = [row.first(self.config.train_tokens) for row in rows]
         if self.config.overlap:
@@ -97,19 +96,17 @@ class RolloutSource(Source):
             return None
         return self._scored(number, rollouts, lambda scorer, inputs: scorer.load(number, inputs))
 
-    def _make(self, number: int, seconds: dict[str, float]) -> list[ScoredRollout]:
-        """Make and log the batch; of other processes' rollouts it has the part that is logged."""
+    def _make(self, number: int) -> tuple[list[ScoredRollout], dict[str, float]]:
+        """Make and log the batch, and measure the seconds; other processes' rollouts have the part that is logged."""
         started = time.perf_counter()
         share = self.prefetch.take(number) or self._begin(number)()
-        seconds |= share.seconds
-        if self.config.overlap:
-            seconds["wait"] = time.perf_counter() - started
+        wait = {"wait": time.perf_counter() - started} if self.config.overlap else {}
         rollouts = self.world.join([item.logged() for item in share.rollouts])
         if self.world.first:
             self.log.append(number, rollouts)
         self.world.wait()
         own = {item.rollout.row: item for item in share.rollouts}
-        return [own.get(item.rollout.row, item) for item in rollouts]
+        return [own.get(item.rollout.row, item) for item in rollouts], {**share.seconds, **wait}
 
     def _look_ahead(self, number: int) -> None:
         """Begin to make this process's share of a batch to come, unless it is persisted."""

@@ -53,7 +53,7 @@ check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST)
+	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) --durations=30
 
 fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff check --fix .

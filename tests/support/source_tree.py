@@ -4,12 +4,19 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 _MODULE_NAME = re.compile(r"(?:cohobate|tasks|flows)(?:(?:\.[a-z_0-9]+)+|(?:\.[a-z_0-9]+)*\.)")
 
 _PRIVATE = re.compile(r"_[a-zA-Z]\w*")
+
+
+@cache
+def _parsed(path: Path) -> tuple[ast.Module, list[ast.AST]]:
+    """The syntax tree of a file and all of its nodes, once for all tests that look at it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tree, list(ast.walk(tree))
 
 
 @dataclass(frozen=True)
@@ -20,13 +27,13 @@ class Module:
     path: Path
     modules: frozenset[str] = field(repr=False)  # all names of the tree, to tell a module from what it defines
 
-    @cached_property
+    @property
     def tree(self) -> ast.Module:
-        return ast.parse(self.path.read_text(encoding="utf-8"))
+        return _parsed(self.path)[0]
 
-    @cached_property
+    @property
     def nodes(self) -> list[ast.AST]:
-        return list(ast.walk(self.tree))
+        return _parsed(self.path)[1]
 
     @property
     def imports(self) -> set[str]:

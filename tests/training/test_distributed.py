@@ -129,6 +129,17 @@ def test_killed_together_they_resume_where_they_were(alone: dict[str, Path], tmp
     assert_same_training(found, alone)
 
 
+@pytest.mark.kill
+def test_a_process_whose_starter_has_ended_meanwhile_ends(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    program = (
+        "import time\nfrom cohobate.training.distributed import die_with_parent\ndie_with_parent()\ntime.sleep(60)"
+    )
+    environment = {**os.environ, "COHOBATE_RANK_PARENT": str(gone.pid)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=30).returncode == 1
+
+
 def commands() -> list[str]:
     """The command lines of what runs."""
     found = []

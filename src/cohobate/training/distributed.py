@@ -32,6 +32,7 @@ from cohobate.store.artifacts import Artifact, Workspace
 
 T = TypeVar("T")
 _RANK, _PORT, _SIZE = "COHOBATE_RANK", "COHOBATE_RANK_PORT", "COHOBATE_RANKS"
+_PARENT = "COHOBATE_RANK_PARENT"
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _await(others: Sequence[subprocess.Popen[bytes]], folder: Path, stage: str) 
 
 
 def _start(module: str, rank: int, size: int, port: int, job: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, _RANK: str(rank), _SIZE: str(size), _PORT: str(port)}
+    environment = {**os.environ, _RANK: str(rank), _SIZE: str(size), _PORT: str(port), _PARENT: str(os.getpid())}
     _ready(job.parent, rank).unlink(missing_ok=True)
     with (job.parent / f"rank-{rank}.log").open("wb") as log:
         return subprocess.Popen([sys.executable, "-m", module, str(job)], env=environment, stdout=log, stderr=log)
@@ -201,8 +202,8 @@ def _last_words(others: Sequence[subprocess.Popen[bytes]], folder: Path, stage: 
 
 
 def die_with_parent() -> None:
-    """End this process when its parent has ended: nothing else would stop it after a SIGKILL of the run."""
-    parent = os.getppid()
+    """End this process when its starter has ended: nothing else would stop it after a SIGKILL of the run."""
+    parent = int(os.environ[_PARENT])  # getppid() names another where it ended while this process was starting
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -14,7 +14,7 @@ NumberedRow = tuple[int, Row]
 Unit = Literal["line", "row"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question: one row of questions.parquet, whose columns are these fields in order.
 

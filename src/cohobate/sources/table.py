@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -15,7 +15,7 @@ import polars as pl
 from cohobate.config import Questions, SplitName
 from cohobate.core.errors import QuestionsError
 from cohobate.core.schema import QUESTIONS
-from cohobate.sources.base import Part, Question, Row, question_id
+from cohobate.sources.base import NumberedRow, Part, Question, question_id
 from cohobate.sources.mapping import Mapping, RowError
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -46,8 +46,7 @@ def collect(parts: Sequence[Part], config: Questions, where: str) -> QuestionTab
     for index, part in enumerate(parts):
         mapping, rows, before = Mapping(config), part.read(), len(frames)
         while batch := list(islice(rows, _BATCH)):
-            questions = [_question(number, row, part, mapping) for number, row in batch]
-            frames.append(_located(questions, index, [number for number, _ in batch]))
+            frames.append(_located(_questions(batch, part, mapping), index, [number for number, _ in batch]))
         if len(frames) > before:
             _check_columns(mapping, part)
     frame = pl.concat(frames, rechunk=True)
@@ -58,11 +57,14 @@ def collect(parts: Sequence[Part], config: Questions, where: str) -> QuestionTab
     return QuestionTable(_in_splits(frame, config, where).select(QUESTIONS.names), repeated)
 
 
-def _question(number: int, row: Row, part: Part, mapping: Mapping) -> Question:
-    try:
-        return mapping.question(row, part.label)
-    except RowError as flaw:
-        raise QuestionsError(f"{part.name} {part.unit} {number}: {flaw}") from None
+def _questions(batch: Sequence[NumberedRow], part: Part, mapping: Mapping) -> list[Question]:
+    questions = []
+    for number, row in batch:
+        try:
+            questions.append(mapping.question(row, part.label))
+        except RowError as flaw:
+            raise QuestionsError(f"{part.name} {part.unit} {number}: {flaw}") from None
+    return questions
 
 
 def _located(questions: Sequence[Question], part: int, numbers: Sequence[int]) -> pl.DataFrame:
@@ -136,10 +138,11 @@ def _in_splits(frame: pl.DataFrame, config: Questions, where: str) -> pl.DataFra
                 "the column and the splits are drawn by questions.split"
             )
         return frame
-    return frame.with_columns(pl.Series("split", list(_drawn(frame["question"], config)), dtype=pl.String))
+    hashes = frame["question_id"] if config.columns.id is None else map(question_id, frame["question"])
+    return frame.with_columns(pl.Series("split", list(_drawn(hashes, config)), dtype=pl.String))
 
 
-def _drawn(questions: pl.Series, config: Questions) -> Iterator[str]:
+def _drawn(hashes: Iterable[str], config: Questions) -> Iterator[str]:
     """The split of each question, by the hash of its text: added rows move no other question."""
     shares = config.split
     bounds = [
@@ -148,7 +151,7 @@ def _drawn(questions: pl.Series, config: Questions) -> Iterator[str]:
         ("validation", shares.train + shares.fresh + shares.validation),
         ("test", 1.0),
     ]
-    for question in questions:
-        digest = hashlib.sha256(f"{config.seed}\0{question_id(question)}".encode()).digest()
+    for text_hash in hashes:
+        digest = hashlib.sha256(f"{config.seed}\0{text_hash}".encode()).digest()
         at = int.from_bytes(digest[:8], "big") / 2**64
         yield next(split for split, bound in bounds if at < bound or split == "test")

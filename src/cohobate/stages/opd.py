@@ -153,7 +153,7 @@ def _fresh(recipe: Recipe, questions: Artifact) -> pl.DataFrame:
         raise QuestionsError(
             f"{questions.id} has no fresh questions to roll out on; raise questions.fresh (or questions.split.fresh)"
         )
-    asked = -(-recipe.opd.steps // recipe.opd.updates) * recipe.opd.prompts
-    if asked > len(fresh):
-        progress.say(f"opd: {len(fresh)} fresh questions are asked {asked / len(fresh):.1f} times each")
+    prompts_needed = -(-recipe.opd.steps // recipe.opd.updates) * recipe.opd.prompts
+    if prompts_needed > len(fresh):
+        progress.say(f"opd: {len(fresh)} fresh questions are asked {prompts_needed / len(fresh):.1f} times each")
     return fresh

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 
 Yaml = str | Sequence["Yaml"] | Mapping[str, "Yaml"]
+# JSON's two escapes of one character beyond U+FFFF, which YAML does not join.
+_SURROGATES = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
 
 
 def cell(value: object) -> str:
@@ -26,8 +30,18 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
+def quoted(text: str) -> str:
+    """`text` as a double-quoted scalar of YAML: JSON's escapes, but one escape for a character beyond U+FFFF."""
+    return _SURROGATES.sub(_one_escape, json.dumps(text))
+
+
+def _one_escape(pair: re.Match[str]) -> str:
+    character: str = json.loads(f'"{pair[0]}"')
+    return f"\\U{ord(character):08x}"
+
+
 def front_matter(values: Mapping[str, Yaml]) -> str:
-    """`values` as the YAML between the dashes; strings are not quoted, which json.dumps does where it is needed."""
+    """`values` as the YAML between the dashes; strings are not quoted, which `quoted` does where it is needed."""
     return "\n".join(_yaml(values))
 
 

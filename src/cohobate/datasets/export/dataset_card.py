@@ -15,7 +15,7 @@ import polars as pl
 
 from cohobate.core.formatting import model_name
 from cohobate.core.frequencies import counts
-from cohobate.core.markdown import Yaml, front_matter
+from cohobate.core.markdown import Yaml, front_matter, quoted
 from cohobate.datasets.export.card_template import environment, lineage
 from cohobate.datasets.export.formats import Format, Style
 from cohobate.datasets.export.writer import Written
@@ -78,9 +78,9 @@ def dataset_card(export: Export, file: Path, llama_factory: dict[str, Any] | Non
 
 def _front_matter(export: Export, licences: list[str]) -> str:
     size = next((name for limit, name in _SIZES if export.written.rows < limit), "n>10M")
-    values: dict[str, Yaml] = {"pretty_name": json.dumps(export.name)}
+    values: dict[str, Yaml] = {"pretty_name": quoted(export.name)}
     if licences:
-        values["license"] = [json.dumps(licence.lower()) for licence in licences]
+        values["license"] = [quoted(licence.lower()) for licence in licences]
     pairs = ["dpo"] if export.format.pairs else []
     values |= {
         "task_categories": ["text-generation"],

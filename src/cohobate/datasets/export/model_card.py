@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cohobate.core.errors import ExportError
 from cohobate.core.formatting import model_name
-from cohobate.core.markdown import Yaml, front_matter
+from cohobate.core.markdown import Yaml, front_matter, quoted
 from cohobate.datasets.export.card_template import environment, lineage
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.store.manifest import Score
@@ -102,7 +102,7 @@ def _front_matter(base: str, *, adapter: bool) -> str:
         "pipeline_tag": "text-generation",
     }
     if "/" in base and not base.startswith("world/"):
-        values["base_model"] = json.dumps(base)
+        values["base_model"] = quoted(base)
     values["tags"] = ["distillation", *(["lora"] if adapter else [])]
     return front_matter(values)
 

@@ -38,18 +38,18 @@ def train_and_publish(
     )
     with progress.bar(stage, config.steps, "steps") as bar:
         run = Run(trainee, source, objective, workspace.scratch, stage, validation, bar)
-        done = run.train()
+        trained = run.train()
     if not trainee.world.first:
         return Outcome()
     trainee.publish(workspace.path)
-    measured, measuring = validation.points()
-    write_table(done.metrics, workspace.path / "metrics.parquet")
-    write_table(measured, workspace.path / "points.parquet")
-    last = done.metrics[-1] if done.metrics else {}
+    points, validation_work = validation.points()
+    write_table(trained.metrics, workspace.path / "metrics.parquet")
+    write_table(points, workspace.path / "points.parquet")
+    last = trained.metrics[-1] if trained.metrics else {}
     metrics = {
-        "steps": done.step,
+        "steps": trained.step,
         "final": {name: last[name] for name in ("loss", "reverse_kl", "entropy") if name in last},
-        "validation": measured[-1] if measured else None,
-        "alarm": done.alarm,
+        "validation": points[-1] if points else None,
+        "alarm": trained.alarm,
     }
-    return Outcome(done.step, metrics, compute_ledger.total([*done.ledger, *measuring]))
+    return Outcome(trained.step, metrics, compute_ledger.total([*trained.ledger, *validation_work]))

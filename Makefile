@@ -81,7 +81,7 @@ $(LLAMA_STAMP): requirements-llama.txt
 	@$(LLAMA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-lock:  ## write constraints.txt and the requirements-*.txt anew from the newest versions that fit
+lock:  ## write constraints.txt and the requirements-*.txt from the newest versions that fit
 	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	{ echo "# The versions that the tests pass with. Written by \`make lock\`."; \

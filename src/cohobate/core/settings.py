@@ -28,7 +28,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def identity(self) -> dict[str, Any]:
-        """What changes the data: all fields but those marked EXECUTION, as JSON values."""
+        """The fields that change the data: all but those marked EXECUTION, as JSON values."""
         values: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             if EXECUTION in field.metadata:

@@ -71,7 +71,7 @@ class Objective(ABC, Generic[Settings]):
 
     @property
     def needs(self) -> TeacherNeeds | None:
-        """What it needs of the teacher; None: no teacher scores."""
+        """Its needs of the teacher; None: no teacher scores."""
         return None
 
     def refusals(self) -> Iterator[str]:

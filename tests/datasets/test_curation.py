@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cohobate.core import schema
-from cohobate.core.errors import CurationError, DamagedArtifactError
+from cohobate.core.errors import CurationError, DamagedFileError
 from cohobate.datasets.curation.decontaminate import contaminated
 from cohobate.datasets.curation.dedup import exact, near, shape
 from cohobate.datasets.curation.ngrams import figures, hash_texts, words
@@ -291,5 +291,5 @@ def test_what_cannot_be_curated_is_one_sentence(made: Artifact, tmp_path: Path) 
 def test_damaged_triples_are_not_curated(made: Artifact) -> None:
     with (made.path / "triples.parquet").open("ab") as file:
         file.write(b"!")
-    with pytest.raises(DamagedArtifactError, match=r"triples\.parquet"):
+    with pytest.raises(DamagedFileError, match=r"triples\.parquet"):
         curate(made, limits())

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from cohobate.config import Recipe
-from cohobate.core.errors import DamagedArtifactError, ExportError, SelectionError
+from cohobate.core.errors import DamagedFileError, ExportError, SelectionError
 from cohobate.datasets.export.export import Request, export
 from cohobate.datasets.selection import Selection
 from cohobate.store.artifacts import Artifact
@@ -90,7 +90,7 @@ def test_an_export_that_fails_leaves_nothing_and_keeps_the_old_one(mixed: Artifa
 def test_damaged_triples_are_not_exported(mixed: Artifact, tmp_path: Path) -> None:
     with (mixed.path / "triples.parquet").open("ab") as file:
         file.write(b"!")
-    with pytest.raises(DamagedArtifactError, match=r"triples\.parquet"):
+    with pytest.raises(DamagedFileError, match=r"triples\.parquet"):
         export(mixed, Request("messages", ALL), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -74,7 +74,7 @@ def test_labels_and_curated_triples_go_with_what_they_were_made_of(data: Path) -
 def test_responses_and_fresh_builds_are_left_alone(data: Path) -> None:
     (data / "responses").mkdir(parents=True)
     (data / "responses" / "part-1.parquet").write_bytes(b"paid for")
-    fresh, stale, damaged = (data / "sft" / name for name in ("a-1.partial", "b-2.partial", "c-3.damaged-1"))
+    fresh, stale, damaged = (data / "sft" / name for name in ("a-1.partial", "b-2.partial", "c-0123abcd.damaged-1"))
     for folder in (fresh, stale, damaged):
         folder.mkdir(parents=True)
     os.utime(stale, (0, 0))

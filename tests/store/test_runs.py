@@ -18,10 +18,10 @@ def test_an_unreadable_record_is_named_and_passed_over(data: Path, capsys: pytes
 
 
 def test_a_record_of_an_earlier_version_is_read(data: Path) -> None:
-    """One from before runs knew their flow."""
+    """One from before runs knew their flow, and records had a seal."""
     record = runs.begin(Recipe(name="old"), "report")
     values = json.loads(record.path.read_text())
-    del values["flow"], values["flow_run_id"]
+    del values["flow"], values["flow_run_id"], values["seal"]
     record.path.write_text(json.dumps(values))
     assert runs.to_resume(None).flow == "distill"
 

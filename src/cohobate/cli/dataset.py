@@ -52,7 +52,7 @@ def verify(
     changes = {key: value for key, value in options.items() if value is not None}
     for override in overrides or []:
         apply(changes, override)
-    triples = Store().find(name)
+    triples = Store().open(name)
     labels = relabel(triples, changes)
     metrics, moved = labels.manifest.named_metrics, movements(triples, labels)
     if as_json:
@@ -82,7 +82,7 @@ def diff(
     from cohobate.store.artifacts import Store
 
     store = Store()
-    datasets = diff(read(store.find(first)), read(store.find(second)))
+    datasets = diff(read(store.open(first)), read(store.open(second)))
     result = gate_result(datasets, allow) if gate else None
     if page:
         write_page(datasets, page, result)
@@ -144,7 +144,7 @@ def curate(
         "near_duplicates": near_duplicates,
         "mix": {"parts": parts(mix) if mix else None, "by": mix_by},
     }
-    print_artifact(curate(Store().find(name), settings(recipe, **options)))
+    print_artifact(curate(Store().open(name), settings(recipe, **options)))
 
 
 def export(
@@ -170,7 +170,7 @@ def export(
     from cohobate.store.artifacts import Store
 
     request = Request(form, selection(policy, per_question, pass_rate), verifier, reasoning, separator)
-    artifact = Store().find(name)
+    artifact = Store().open(name)
     folder = default_folder(artifact, request) if out is None else out
     exported = export(artifact, request, folder, force=force)
     print(f"{folder}: {exported.written.rows:,} rows of {artifact.id}")
@@ -192,7 +192,7 @@ def publish(
     from cohobate.datasets.export.model_card import default_folder, push, write_model
     from cohobate.store.artifacts import Store
 
-    artifact = Store().find(name)
+    artifact = Store().open(name)
     folder = default_folder(artifact, adapter=adapter) if out is None else out
     model = write_model(artifact, to or folder.name, folder, adapter=adapter)
     print(f"{model.folder}: {model.size / 1e6:,.1f} MB of {artifact.id}")

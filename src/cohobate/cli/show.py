@@ -36,7 +36,7 @@ def show(
     """Show an artifact: its manifest in brief, or the rows asked for."""
     from cohobate.store.artifacts import Store
 
-    artifact = Store().find(name)
+    artifact = Store().open(name)
     if page is not None:
         _write_page(artifact, page, rows)
         return
@@ -64,7 +64,7 @@ def page(
     """Write a self-contained HTML page of an artifact's samples: counts, distributions, and a table to search."""
     from cohobate.store.artifacts import Store
 
-    _write_page(Store().find(name), out, rows)
+    _write_page(Store().open(name), out, rows)
 
 
 def _write_page(artifact: Artifact, out: Path | None, rows: int | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,6 +17,8 @@ from cohobate.core.errors import RecipeError
 from cohobate.core.settings import Section
 from cohobate.core.shipped import shipped_path, shipped_recipes
 
+# Characters of a name that a person gives: artifacts made of its artifacts have longer ones.
+_LONGEST_NAME = 100
 SomeSection = TypeVar("SomeSection", bound=Section)
 
 
@@ -25,10 +29,27 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(name)
     values = _parse(path)
-    values.setdefault("name", path.stem)
     for override in overrides:
         apply(values, override)
-    return make_recipe(values, f"recipe {path.name}")
+    if "name" not in values:
+        values["name"] = _name_of(path)
+    recipe = make_recipe(values, f"recipe {path.name}")
+    if len(recipe.name) > _LONGEST_NAME:
+        raise RecipeError(
+            f"recipe {path.name}: its name has {len(recipe.name)} characters, and {_LONGEST_NAME} are the most; set a "
+            "shorter name = ..."
+        )
+    return recipe
+
+
+def _name_of(path: Path) -> str:
+    """The file's name as that of a recipe: accents are left out, and other characters become hyphens."""
+    letters = unicodedata.normalize("NFKD", path.stem)
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")
+    if not name:
+        raise RecipeError(f"recipe {path.name}: no name can be made of the file's; set name = ... in it")
+    return name
 
 
 def find_recipe(name: str) -> Path:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from cohobate.config.base import Experiment, SplitName
+from cohobate.config.base import Experiment, RecipeName, SplitName
 from cohobate.config.compare import Compare
 from cohobate.config.curation import Curation
 from cohobate.config.models import Student, Teacher
@@ -71,8 +71,9 @@ class Runtime(Section):
 class Recipe(Section):
     """Everything that one distillation run is made from."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._]*$"), EXECUTION] = "distill"
-    """Names the artifacts' folders; the file's name unless set."""
+    name: Annotated[RecipeName, EXECUTION] = "distill"
+    """Names the artifacts' folders: at most 100 letters (a to z), digits, dots, hyphens and underscores. Unless set,
+    the name of the file, with hyphens in place of spaces and other characters."""
     description: Annotated[str, EXECUTION] = ""
     """For people."""
     questions: Questions = Questions()

@@ -10,8 +10,12 @@ class CohobateError(Exception):
     exit_code = 1
 
 
-class DamagedArtifactError(CohobateError):
-    """A file of a finished artifact is missing or altered."""
+class DamagedFileError(CohobateError):
+    """A file is missing, altered or unreadable; the message names it."""
+
+
+class OtherVersionError(DamagedFileError):
+    """A file was written by a version of the program whose files this one does not read."""
 
 
 class TeacherError(CohobateError):

@@ -154,7 +154,7 @@ def read(artifact: Artifact) -> Dataset:
         raise VerifierError(f"{artifact.id} holds no triples; `cohobate ls` lists those that begin with triples/")
     triples = artifact
     if artifact.stage == LABELS:
-        triples = Store().find(artifact.manifest.parents[0].fingerprint)
+        triples = Store().open(artifact.manifest.parents[0].fingerprint)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=_COLUMNS)
     verdicts = pl.read_parquet(artifact.path / "verdicts.parquet")
     return labelled(artifact.id, samples, verdicts)

@@ -22,7 +22,7 @@ def find(name: str, recipe: Recipe | None) -> tuple[Recipe, list[Artifact]]:
         return changed(recipe, {"student": {"model": name}}, f"recipe {recipe.name}, measured on {name}"), []
     if Path(name).is_dir():
         raise ModelError(f"{name} holds no model: there is no config.json in it")
-    artifact = Store().find(name)
+    artifact = Store().open(name)
     if not (artifact.path / "model").is_dir():
         raise ModelError(f"{artifact.id} holds no model; `cohobate ls` lists those of sft and opd")
     own = make_recipe(artifact.manifest.config, f"the recipe of {artifact.id}")

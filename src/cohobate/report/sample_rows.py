@@ -118,7 +118,7 @@ def _triples(artifact: Artifact) -> pl.LazyFrame:
 
 
 def _labels(artifact: Artifact) -> pl.LazyFrame:
-    triples = Store(artifact.path.parents[1]).find(artifact.manifest.parents[0].fingerprint)
+    triples = Store(artifact.path.parents[1]).open(artifact.manifest.parents[0].fingerprint)
     return _labelled(triples.path, artifact.path)
 
 

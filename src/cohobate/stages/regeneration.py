@@ -36,7 +36,7 @@ def dataset(name: str) -> Artifact:
     store = Store()
     pointer = promoted(name)
     if pointer and "triples" in pointer.fingerprints:
-        triples = store.find(pointer.fingerprints["triples"])
+        triples = store.open(pointer.fingerprints["triples"])
     else:
         of_recipe = [a for a in store.all() if a.stage == "triples" and a.manifest.recipe == name]
         triples = of_recipe[-1] if of_recipe else store.find(name)

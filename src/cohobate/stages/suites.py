@@ -55,7 +55,7 @@ def _model(name: str) -> tuple[Path, Artifact | None]:
     """The folder of the model, and the artifact that it belongs to, if any."""
     if (Path(name) / "config.json").is_file() or name.startswith("world/"):
         return model_path(name), None
-    artifact = Store().find(name)
+    artifact = Store().open(name)
     if not (artifact.path / "model").is_dir():
         raise RecipeError(f"{artifact.id} holds no model; sft, opd and midtrain artifacts do")
     return artifact.path / "model", artifact

@@ -2,7 +2,8 @@
 
     data/<stage>/<recipe>-<8 hex>/           the artifact: its files, and manifest.json, written last
     data/<stage>/<recipe>-<8 hex>.partial/   one being built; survives kills, so that its build can resume
-    data/<stage>/.<8 hex>.lock               held by the process that builds it
+    data/<stage>/<recipe>-<8 hex>.damaged-1/ one of which a file was altered; `cohobate gc` deletes it
+    data/<stage>/.<8 hex>.lock               held by the process that builds it, or moves it aside
 
 An artifact is done when its manifest stands and all of its files are there, byte for byte. Anything else is reported
 and rebuilt.
@@ -22,10 +23,11 @@ from typing import Any
 from cohobate.config import Recipe
 from cohobate.core import context, progress
 from cohobate.core.atomic_files import storage_errors, sweep, sync_folder, sync_tree
-from cohobate.core.errors import CohobateError, DamagedArtifactError, StoreError
+from cohobate.core.errors import CohobateError, DamagedFileError, OtherVersionError, StoreError
 from cohobate.core.fingerprint import artifact_fingerprint, hash_file
 from cohobate.core.locks import exclusive
 from cohobate.store.compute_ledger import LedgerEntry
+from cohobate.store.folders import is_artifact, is_damaged, move_aside
 from cohobate.store.manifest import (
     MANIFEST,
     FileEntry,
@@ -128,7 +130,8 @@ class Store:
         if context.current().lookup_only:
             raise NotInStoreError(f"{artifact_id} is not there yet")
         with storage_errors(self.root), exclusive(self.root / stage / f".{fingerprint[:8]}.lock", artifact_id):
-            artifact = self._lookup(stage, fingerprint)  # another process may have built it while we waited
+            # Another process may have built it while we waited, or have been at what seemed damaged.
+            artifact = self._lookup(stage, fingerprint, locked=True)
             if artifact:
                 return artifact
             job = _Job(self.root, artifact_id, stage, recipe, version, identity, fingerprint, tuple(parents))
@@ -143,6 +146,26 @@ class Store:
     def partial(self) -> list[Path]:
         """Folders of builds that were begun and not finished."""
         return sorted(self.root.glob("*/*.partial"))
+
+    def unreadable(self) -> list[Path]:
+        """Folders of artifacts whose manifest cannot be read."""
+        return [folder for stage in (*STAGES, *DERIVED) for folder in self._folders(stage) if not _readable(folder)]
+
+    def damaged(self) -> list[Path]:
+        """Folders of damaged artifacts that were moved aside."""
+        return [path for path in sorted(self.root.glob("*/*.damaged-*")) if is_damaged(path)]
+
+    def open(self, name: str) -> Artifact:
+        """The artifact that `find` finds, once all of its files are as its manifest says.
+
+        Raises DamagedFileError, which names the file, and StoreError as `find`.
+        """
+        artifact = self.find(name)
+        try:
+            verify(artifact)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}; run its recipe again, which rebuilds it") from None
+        return artifact
 
     def find(self, name: str) -> Artifact:
         """The artifact whose id, fingerprint or end of id is `name`, or begins with it.
@@ -164,41 +187,72 @@ class Store:
         raise StoreError(f"'{name}' fits {len(matches)} artifacts ({names} ...); give more of the id")
 
     def _finished(self, stage: str) -> Iterator[Artifact]:
-        for path in sorted((self.root / stage).glob(f"*/{MANIFEST}")):
-            if path.parent.suffix != ".partial" and ".damaged-" not in path.parent.name:
-                try:
-                    manifest = read_manifest(path.parent)
-                except DamagedArtifactError as error:
-                    progress.say(f"{error}; the next run that needs it rebuilds it")
-                    continue
-                yield Artifact(manifest.id, stage, path.parent, manifest.fingerprint)
-
-    def _lookup(self, stage: str, fingerprint: str) -> Artifact | None:
-        """The finished artifact of this fingerprint, under whatever recipe's name, if it is undamaged."""
-        for path in sorted((self.root / stage).glob(f"*-{fingerprint[:8]}/{MANIFEST}")):
+        for folder in self._folders(stage):
             try:
-                manifest = read_manifest(path.parent)
-                if manifest.fingerprint != fingerprint:
-                    continue
-                artifact = Artifact(manifest.id, stage, path.parent, fingerprint, cached=True)
-                verify(artifact)
-            except DamagedArtifactError as error:
-                progress.say(f"{error}; it is moved aside and rebuilt")
-                with storage_errors(self.root):
-                    _move_aside(path.parent)
-                return None
-            return artifact
+                manifest = read_manifest(folder)
+            except OtherVersionError as error:
+                progress.say(str(error))
+            except DamagedFileError as error:
+                progress.say(f"{error}; the next run that needs it rebuilds it")
+            else:
+                yield Artifact(manifest.id, stage, folder, manifest.fingerprint)
+
+    def _folders(self, stage: str, end: str = "") -> list[Path]:
+        """Folders with a manifest, readable or not, whose name ends with `end`."""
+        folders = [path.parent for path in sorted((self.root / stage).glob(f"*{end}/{MANIFEST}"))]
+        return [folder for folder in folders if is_artifact(folder)]
+
+    def _lookup(self, stage: str, fingerprint: str, *, locked: bool = False) -> Artifact | None:
+        """The finished artifact of this fingerprint, under whatever recipe's name, if it is undamaged.
+
+        A damaged one is moved aside where its lock is held. Raises OtherVersionError for one that another version of
+        the program wrote.
+        """
+        for folder in self._folders(stage, f"-{fingerprint[:8]}"):
+            try:
+                artifact = _whole(stage, folder, fingerprint)
+            except OtherVersionError:
+                raise
+            except DamagedFileError as error:
+                if locked:
+                    progress.say(f"{error}; it is moved aside and rebuilt")
+                    move_aside(folder)
+                continue
+            if artifact:
+                return artifact
         return None
 
 
+def _whole(stage: str, folder: Path, fingerprint: str) -> Artifact | None:
+    """The undamaged artifact in `folder`; None where it is another one. Raises DamagedFileError."""
+    manifest = read_manifest(folder)
+    if manifest.fingerprint != fingerprint:
+        return None
+    artifact = Artifact(manifest.id, stage, folder, fingerprint, cached=True)
+    verify(artifact)
+    return artifact
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except DamagedFileError:
+        return False
+    return True
+
+
 def verify(artifact: Artifact) -> None:
-    """Check every file of the manifest by size and sha256. Raises DamagedArtifactError, which names the file."""
+    """Check every file of the manifest by size and sha256. Raises DamagedFileError, which names the file."""
     for entry in artifact.manifest.files:
         path = artifact.path / entry.path
         if not path.is_file():
-            raise DamagedArtifactError(f"{path} is missing, though {artifact.id} was finished")
-        if path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256:
-            raise DamagedArtifactError(f"{path} was altered after {artifact.id} was finished")
+            raise DamagedFileError(f"{path} is missing, though {artifact.id} was finished")
+        try:
+            altered = path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256
+        except OSError as error:
+            raise DamagedFileError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        if altered:
+            raise DamagedFileError(f"{path} was altered after {artifact.id} was finished")
 
 
 @dataclass(frozen=True)
@@ -284,13 +338,6 @@ class _Job:
             created_at=_now(),
             seconds=round(seconds, 3),
         )
-
-
-def _move_aside(folder: Path) -> None:
-    number = 1
-    while (target := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
-        number += 1
-    folder.rename(target)
 
 
 def _now() -> str:

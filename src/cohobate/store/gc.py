@@ -124,8 +124,10 @@ def _leftovers(store: Store) -> Iterator[Garbage]:
     """Damaged artifacts that were moved aside, abandoned builds, and deletions that were interrupted."""
     for stage in (*STAGES, *DERIVED):
         folder = store.root / stage
-        for path in sorted([*folder.glob("*.damaged-*"), *folder.glob(f".*{_DELETED}")]):
-            yield Garbage(path, _size(path), "a damaged artifact" if _DELETED not in path.name else "half deleted")
+        for path in sorted(folder.glob(f".*{_DELETED}")):
+            yield Garbage(path, _size(path), "half deleted")
+    for path in store.damaged():
+        yield Garbage(path, _size(path), "a damaged artifact")
     for path in store.partial():
         if time.time() - _touched(path) > _ABANDONED_SECONDS:
             yield Garbage(path, _size(path), "a build that was given up")

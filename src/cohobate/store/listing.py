@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cohobate.core.errors import DamagedArtifactError
+from cohobate.core.errors import DamagedFileError
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, Store, verify
+from cohobate.store.folders import split
 
 Status = Literal["done", "damaged", "building"]
 
 
 @dataclass(frozen=True)
 class ListedArtifact:
-    """An artifact, or a build that was begun and not finished, whose fingerprint is the beginning of it.
+    """An artifact. Of one that is being built, or has no readable manifest, the fingerprint is the beginning of it.
 
     promoted: whether it is the promoted one of its recipe.
     """
@@ -33,11 +34,12 @@ class ListedArtifact:
 
 
 def list_artifacts() -> list[ListedArtifact]:
-    """Every artifact, oldest first, then every unfinished build. Raises StoreError for an unreadable promotion."""
+    """Every artifact, oldest first, then those without a readable manifest, then every unfinished build."""
     store = Store()
-    promoted = {fingerprint for each in promotion.all_promotions() for fingerprint in each.fingerprints.values()}
+    promoted = {fingerprint for each in promotion.readable() for fingerprint in each.fingerprints.values()}
     finished = [_finished(artifact, artifact.fingerprint in promoted) for artifact in store.all()]
-    return [*finished, *(_building(path) for path in store.partial())]
+    damaged = [_without_manifest(path, "damaged") for path in store.unreadable()]
+    return [*finished, *damaged, *(_without_manifest(path, "building") for path in store.partial())]
 
 
 def _finished(artifact: Artifact, promoted: bool) -> ListedArtifact:
@@ -45,7 +47,7 @@ def _finished(artifact: Artifact, promoted: bool) -> ListedArtifact:
     status: Status = "done"
     try:
         verify(artifact)
-    except DamagedArtifactError:
+    except DamagedFileError:
         status = "damaged"
     return ListedArtifact(
         id=manifest.id,
@@ -61,10 +63,12 @@ def _finished(artifact: Artifact, promoted: bool) -> ListedArtifact:
     )
 
 
-def _building(folder: Path) -> ListedArtifact:
-    recipe, _, fingerprint = folder.stem.rpartition("-")
+def _without_manifest(folder: Path, status: Status) -> ListedArtifact:
+    """A folder of which nothing but the name and the size is known."""
+    name = folder.name.removesuffix(".partial")
+    recipe, fingerprint = split(name)
     return ListedArtifact(
-        id=f"{folder.parent.name}/{folder.stem}",
+        id=f"{folder.parent.name}/{name}",
         stage=folder.parent.name,
         recipe=recipe,
         fingerprint=fingerprint,
@@ -72,6 +76,6 @@ def _building(folder: Path) -> ListedArtifact:
         rows=None,
         bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         created_at=None,
-        status="building",
+        status=status,
         promoted=False,
     )

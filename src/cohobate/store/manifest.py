@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -16,8 +14,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cohobate import __version__
-from cohobate.core.atomic_files import write_json_atomic
-from cohobate.core.errors import CohobateError, DamagedArtifactError, StoreError
+from cohobate.core.errors import DamagedFileError, OtherVersionError, StoreError
+from cohobate.core.sealed_json import read_json_object, read_sealed_json, write_sealed_json
 from cohobate.core.statistics import Interval
 
 MANIFEST = "manifest.json"
@@ -127,33 +125,25 @@ class Manifest(BaseModel):
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest` into `folder`, sealed by the sha256 of its content."""
-    values = manifest.model_dump(mode="json")
-    write_json_atomic(folder / MANIFEST, {**values, "seal": _seal(values)})
+    write_sealed_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`.
 
-    Raises DamagedArtifactError when it was altered or cannot be read, CohobateError for an unknown schema version.
+    Raises DamagedFileError when it was altered or cannot be read, OtherVersionError for an unknown schema version.
     """
     path = folder / MANIFEST
-    try:
-        values = json.loads(path.read_bytes())
-        schema_version, seal = values["schema_version"], values.pop("seal")
-        if schema_version == SCHEMA_VERSION and seal == _seal(values):
-            return Manifest.model_validate(values)
-    except (ValueError, TypeError, KeyError, AttributeError, ValidationError):
-        raise DamagedArtifactError(f"{path} cannot be read as a manifest") from None
-    if schema_version != SCHEMA_VERSION:
-        raise CohobateError(
+    schema_version = read_json_object(path).get("schema_version")
+    if type(schema_version) is int and schema_version != SCHEMA_VERSION:
+        raise OtherVersionError(
             f"{path} has schema version {schema_version}, and this cohobate reads {SCHEMA_VERSION}; "
             "use the cohobate that wrote it, or move the folder away to rebuild it"
         )
-    raise DamagedArtifactError(f"{path} was altered after it was written")
-
-
-def _seal(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    try:
+        return Manifest.model_validate(read_sealed_json(path))
+    except ValidationError:
+        raise DamagedFileError(f"{path} cannot be read as a manifest") from None
 
 
 @cache

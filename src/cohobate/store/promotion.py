@@ -1,6 +1,6 @@
 """The promotion pointer: the artifacts of a recipe that others should use. Never a copy.
 
-    data/promoted/<recipe>.json    written atomically
+    data/promoted/<recipe>.json    written atomically, with a checksum
 
 New artifacts replace the promoted ones only through the gate (datasets/gate), or by hand.
 """
@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cohobate.core.atomic_files import storage_errors, write_json_atomic
-from cohobate.core.errors import StoreError
-from cohobate.store.artifacts import Artifact, Store, data_root
+from cohobate.core import progress
+from cohobate.core.atomic_files import storage_errors
+from cohobate.core.errors import DamagedFileError, StoreError
+from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
+from cohobate.store.artifacts import Artifact, Store, data_root, verify
 
 _FOLDER = "promoted"
 
@@ -35,12 +37,23 @@ class Promotion(BaseModel):
 def promoted(recipe: str) -> Promotion | None:
     """The promotion of the recipe of that name, if any. Raises StoreError for a pointer that cannot be read."""
     path = _path(recipe)
-    return _read(path) if path.is_file() else None
+    return _read(path) if path.exists() else None
 
 
 def all_promotions() -> list[Promotion]:
     """All promotions, by recipe. Raises StoreError as `promoted`."""
     return [_read(path) for path in sorted((data_root() / _FOLDER).glob("*.json"))]
+
+
+def readable() -> list[Promotion]:
+    """All promotions that can be read, by recipe; the others are reported."""
+    promotions = []
+    for path in sorted((data_root() / _FOLDER).glob("*.json")):
+        try:
+            promotions.append(_read(path))
+        except StoreError as error:
+            progress.say(str(error))
+    return promotions
 
 
 def promote(recipe: str, artifacts: Sequence[Artifact], why: str) -> Promotion:
@@ -54,13 +67,18 @@ def promote(recipe: str, artifacts: Sequence[Artifact], why: str) -> Promotion:
         why=why,
     )
     with storage_errors(data_root()):
-        write_json_atomic(_path(recipe), pointer.model_dump(mode="json"))
+        write_sealed_json(_path(recipe), pointer.model_dump(mode="json"))
     return pointer
 
 
 def promote_lineage(store: Store, artifact: Artifact, why: str) -> Promotion:
-    """Point at `artifact` and its ancestors; of two ancestors of a stage, as of curated triples, at the nearer one."""
+    """Point at `artifact` and its ancestors; of two ancestors of a stage, as of curated triples, at the nearer one.
+
+    Raises DamagedFileError where one of them is not as its manifest says.
+    """
     nearest = {each.stage: each for each in reversed(lineage(store, artifact))}
+    for each in nearest.values():
+        verify(each)
     return promote(artifact.manifest.recipe, list(nearest.values()), why)
 
 
@@ -82,6 +100,6 @@ def _path(recipe: str) -> Path:
 
 def _read(path: Path) -> Promotion:
     try:
-        return Promotion.model_validate_json(path.read_bytes())
-    except ValueError:
+        return Promotion.model_validate(read_sealed_json(path, unsealed=True))
+    except (DamagedFileError, ValidationError):
         raise StoreError(f"{path} cannot be read as a promotion; delete it, and promote again") from None

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cohobate.config import Recipe
 from cohobate.core import progress
-from cohobate.core.atomic_files import storage_errors, write_json_atomic
-from cohobate.core.errors import UserError
+from cohobate.core.atomic_files import storage_errors
+from cohobate.core.errors import DamagedFileError, UserError
+from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.store.artifacts import data_root
 
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -25,6 +26,8 @@ Status = Literal["running", "done", "failed", "interrupted"]
 
 class RunRecord(BaseModel):
     """One run of a recipe; times are UTC. flow_run_id: Prefect's, of a run that a deployment started."""
+
+    model_config = ConfigDict(extra="forbid")
 
     id: str
     flow: str = "distill"
@@ -39,6 +42,13 @@ class RunRecord(BaseModel):
     error: str | None = None
     artifacts: list[str] = []
 
+    @field_validator("recipe")
+    @classmethod
+    def _has_a_name(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(recipe.get("name"), str):
+            raise ValueError("a recipe has a name")
+        return recipe
+
     @property
     def path(self) -> Path:
         return _folder() / f"{self.id}.json"
@@ -46,7 +56,7 @@ class RunRecord(BaseModel):
     def save(self) -> None:
         """Write the record; StoreError when the data folder cannot be written."""
         with storage_errors(data_root()):
-            write_json_atomic(self.path, self.model_dump(mode="json"))
+            write_sealed_json(self.path, self.model_dump(mode="json"))
 
 
 def begin(recipe: Recipe, until: str, *, flow: str = "distill", flow_run_id: str | None = None) -> RunRecord:
@@ -75,7 +85,11 @@ def add_artifact(run_id: str, artifact_id: str) -> None:
     """Note in the record of a run that it has this artifact: the artifacts of a killed run are recorded too."""
     path = _folder() / f"{run_id}.json"
     if path.is_file():
-        record = RunRecord.model_validate_json(path.read_bytes())
+        try:
+            record = _read(path)
+        except DamagedFileError as error:
+            progress.say(f"{error}; that the run has {artifact_id} is not noted")
+            return
         if artifact_id not in record.artifacts:
             record.model_copy(update={"artifacts": [*record.artifacts, artifact_id]}).save()
 
@@ -100,7 +114,10 @@ def is_alive(record: RunRecord) -> bool:
 
 def end(record: RunRecord, status: Status, error: str | None = None) -> None:
     """Save how the run ended; its artifacts are those of `add_artifact`."""
-    latest = RunRecord.model_validate_json(record.path.read_bytes()) if record.path.is_file() else record
+    try:
+        latest = _read(record.path)
+    except DamagedFileError:  # deleted, or damaged while the run lasted
+        latest = record
     ended = {
         "status": status,
         "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -114,11 +131,9 @@ def all_records() -> list[RunRecord]:
     records = []
     for path in sorted(_folder().glob("*.json")):
         try:
-            records.append(RunRecord.model_validate_json(path.read_bytes()))
-        except ValueError:  # damaged, or of another version
-            progress.say(
-                f"{path} cannot be read as the record of a run and is passed over; what it made is still there"
-            )
+            records.append(_read(path))
+        except DamagedFileError as error:
+            progress.say(f"{error}; the run is passed over, and what it made is still there")
     return sorted(records, key=lambda record: record.started_at)
 
 
@@ -139,6 +154,14 @@ def to_resume(name: str | None) -> RunRecord:
         if not any(r.status == "done" and r.until == record.until for r in later):
             return record
     raise UserError(f"there is no unfinished run in {data_root()}; start one with `cohobate run RECIPE`")
+
+
+def _read(path: Path) -> RunRecord:
+    """The record in a file. Raises DamagedFileError for one that is damaged, or of another version."""
+    try:
+        return RunRecord.model_validate(read_sealed_json(path, unsealed=True))
+    except ValidationError:
+        raise DamagedFileError(f"{path} cannot be read as the record of a run") from None
 
 
 def _folder() -> Path:

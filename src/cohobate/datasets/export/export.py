@@ -42,7 +42,7 @@ def export(artifact: Artifact, request: Request, out: Path, *, force: bool = Fal
     """Write `artifact`'s triples into the folder `out`: the rows, README.md, and what other trainers need to read it.
 
     An existing folder is replaced with `force`, and only if it is an export. Raises ExportError or SelectionError for
-    a mistake of the user, and DamagedArtifactError for an artifact that was altered.
+    a mistake of the user, and DamagedFileError for an artifact that was altered.
     """
     file_format, style = _format(artifact, request), _style(artifact, request)
     _check_folder(out, force)

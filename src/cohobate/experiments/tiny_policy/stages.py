@@ -126,7 +126,7 @@ def answer(name: str, texts: Sequence[str]) -> list[dict[str, float]]:
 
     path = Path(name)
     if path.suffix != ".safetensors":
-        artifact = Store().find(name)
+        artifact = Store().open(name)
         if artifact.stage != "policy":
             raise ModelError(f"{artifact.id} holds no tiny policy; `cohobate policy train RECIPE` makes one")
         path = artifact.path / NAME

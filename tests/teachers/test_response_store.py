@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cohobate.teachers import response_store
+from cohobate.teachers import response_journal, response_parts
 from cohobate.teachers.base import Request, Response
 from cohobate.teachers.response_store import ResponseStore
 
@@ -265,7 +265,8 @@ def test_a_row_is_found_while_it_is_being_compacted(tmp_path: Path, monkeypatch:
 def test_a_store_larger_than_what_is_read_at_a_time_gives_each_row_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(response_store, "READ_ROWS", 7)
+    for module in (response_journal, response_parts):
+        monkeypatch.setattr(module, "READ_ROWS", 7)
     store, keys = ResponseStore(tmp_path), [f"{number:03d}" for number in range(60)]
     for start, end in ((0, 40), (40, 60)):
         with store.writer(paid_by="me", max_tokens=64, engine_version="1") as writer:

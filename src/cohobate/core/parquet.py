@@ -23,12 +23,16 @@ def write_table(frame: pl.DataFrame, declared: Table, path: Path) -> None:
 
 
 @contextmanager
-def parquet_writer(path: Path, declared: Table) -> Iterator[Callable[[pl.DataFrame], None]]:
+def parquet_writer(
+    path: Path, declared: Table, group_rows: int = ROW_GROUP
+) -> Iterator[Callable[[pl.DataFrame], None]]:
     """A function that appends frames with the columns of `declared`; the file appears when the block ends.
+
+    group_rows: the most rows of a row group.
 
     The function raises ValueError for a null where none belongs.
     """
-    with replacing(path) as temporary, closing(_Pieces(temporary, declared)) as pieces:
+    with replacing(path) as temporary, closing(_Pieces(temporary, declared, group_rows)) as pieces:
         yield pieces.add
 
 
@@ -48,8 +52,8 @@ class _Pieces:
     does without.
     """
 
-    def __init__(self, path: Path, declared: Table) -> None:
-        self.path, self.declared = path, declared
+    def __init__(self, path: Path, declared: Table, group_rows: int) -> None:
+        self.path, self.declared, self.group_rows = path, declared, group_rows
         self._first = True
         self._more: pq.ParquetWriter | None = None
 
@@ -57,12 +61,12 @@ class _Pieces:
         """Append the columns of the declared table."""
         piece = _select(frame, self.declared)
         if self._first:
-            piece.write_parquet(self.path, row_group_size=ROW_GROUP)
+            piece.write_parquet(self.path, row_group_size=self.group_rows)
             self._first = False
             return
         if self._more is None:
             self._more = self._reopened()
-        self._more.write_table(piece.to_arrow(compat_level=pl.CompatLevel.oldest()), row_group_size=ROW_GROUP)
+        self._more.write_table(piece.to_arrow(compat_level=pl.CompatLevel.oldest()), row_group_size=self.group_rows)
 
     def close(self) -> None:
         """Finish the file; without any piece it is an empty table."""

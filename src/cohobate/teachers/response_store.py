@@ -1,10 +1,11 @@
 """The response store: every response of every teacher, for all runs, so that no response is paid twice.
 
     data/responses/journal-<unique>.jsonl   the responses to one writer: one line per batch, synced as it arrives
-    data/responses/part-<hash>.parquet      finished journals, compacted
+    data/responses/part-<hash>.parquet      finished journals, compacted, with checksums in part-<hash>.parquet.crc32
 
 A batch is a transaction: a line torn by a kill is dropped, complete lines are never lost. A journal belongs to one
-writer, which holds an flock on it; compaction takes only journals without a lock.
+writer, which holds an flock on it; compaction takes only journals without a lock. A byte that was altered costs the
+responses of its line or row group, is reported, and leaves the damaged file beside the others, named `.damaged-1`.
 
 A look-up reads no texts: it gives the positions of the responses, whose rows are read in pieces, so that a run over a
 million stored responses holds only a few thousand of them at a time.
@@ -13,31 +14,25 @@ million stored responses holds only a few thousand of them at a time.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from cohobate.core import progress
 from cohobate.core.atomic_files import storage_errors, sync_folder
-from cohobate.core.locks import exclusive
 from cohobate.core.schema import RESPONSES
 from cohobate.store.artifacts import data_root
-from cohobate.teachers.base import Response
+from cohobate.store.folders import move_aside
+from cohobate.teachers.response_journal import Writer, frames, is_damaged
+from cohobate.teachers.response_parts import GROUP_ROWS, Parts, is_whole, locked, publish
 
 if TYPE_CHECKING:
     import polars as pl
 
-_COLUMNS = [each.name for each in fields(Response)]
-_BATCH_COLUMNS = ["max_tokens", "paid_by", "engine_version", "created_at"]
-_values = attrgetter(*_COLUMNS)
-# Rows of a journal or a part that are in memory at a time; of long responses, some tens of megabytes.
-READ_ROWS = 1 << 14
 _LOOKUP = ["key", "finish_reason", "completion_tokens", "max_tokens", "created_at"]
 
 
@@ -60,7 +55,7 @@ class ResponseStore:
 
         # Journals first: one that is compacted meanwhile is a part by the time the parts are listed.
         journals = pl.concat([RESPONSES.polars.to_frame(), *self._journal_frames()])
-        parts = _Parts.of(sorted(self.folder.glob("part-*.parquet")))
+        parts = Parts.of(self.folder)
         sources = [journals.lazy().select(_LOOKUP).with_row_index("position", offset=parts.rows)]
         if parts.paths:
             scan = pl.scan_parquet(parts.paths, glob=False, row_index_name="position")
@@ -91,11 +86,11 @@ class ResponseStore:
             finally:
                 self.compact()
 
-    def _journal(self) -> IO[str]:
+    def _journal(self) -> IO[bytes]:
         """A new journal, locked against compaction."""
         while True:
             path = self.folder / f"journal-{secrets.token_hex(8)}.jsonl"
-            file = path.open("x", encoding="utf-8")
+            file = path.open("xb")
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
                 return file
@@ -103,70 +98,35 @@ class ResponseStore:
 
     def compact(self) -> None:
         """Turn the journals without a writer into Parquet parts."""
-        with exclusive(self.folder / ".compact.lock", "the response store"):
+        with locked(self.folder):
             for path in sorted(self.folder.glob("journal-*.jsonl")):
                 with path.open("rb+") as file:
                     if _is_free(file):
                         self._compact(path)
-                        path.unlink()
+                        if is_damaged(path):
+                            progress.say(f"{path} is moved aside to {move_aside(path).name}")
+                        else:
+                            path.unlink()
 
     def _compact(self, path: Path) -> None:
         from cohobate.core.parquet import parquet_writer
 
-        frames = _frames(path)
-        first = next(frames, None)
-        if first is None:
-            return
+        pieces = frames(path)
+        first = next(pieces, None)
         part = self.folder / f"part-{path.stem.removeprefix('journal-')}.parquet"
-        with parquet_writer(part, RESPONSES) as write:
+        if first is None or is_whole(part):  # a kill came between the part and the end of the journal
+            return
+        new = part.with_name(f".{part.stem}.new")
+        with parquet_writer(new, RESPONSES, GROUP_ROWS) as write:
             write(first)
-            for frame in frames:
+            for frame in pieces:
                 write(frame)
+        publish(new, part)
         sync_folder(self.folder)
 
     def _journal_frames(self) -> Iterator[pl.DataFrame]:
         for path in sorted(self.folder.glob("journal-*.jsonl")):
-            yield from _frames(path)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The Parquet parts. starts: the number of rows before each, and last the number of all rows."""
-
-    paths: list[Path]
-    starts: list[int]
-
-    @classmethod
-    def of(cls, paths: list[Path]) -> _Parts:
-        import polars as pl
-
-        starts = [0]
-        for path in paths:
-            starts.append(starts[-1] + pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
-        return cls(paths, starts)
-
-    @property
-    def rows(self) -> int:
-        return self.starts[-1]
-
-    def read(self, positions: pl.Series) -> Iterator[pl.DataFrame]:
-        """The rows at these ascending positions."""
-        for path, start, end in zip(self.paths, self.starts, self.starts[1:], strict=False):
-            within = positions[positions.search_sorted(start) : positions.search_sorted(end)]
-            if len(within):
-                yield from _read_part(path, within - start)
-
-
-def _read_part(path: Path, positions: pl.Series) -> Iterator[pl.DataFrame]:
-    """The rows at these positions of a part, some thousand at a time; longer gaps between them are not read."""
-    import polars as pl
-
-    part = pl.scan_parquet(path, glob=False)
-    while len(positions):
-        start = positions[0]
-        near = positions[: positions.search_sorted(start + READ_ROWS)]
-        yield part.slice(start, near[-1] - start + 1).collect()[near - start]
-        positions = positions[len(near) :]
+            yield from frames(path)
 
 
 @dataclass(frozen=True)
@@ -174,7 +134,7 @@ class StoredResponses:
     """The responses to a series of keys. positions: one per key, null where there is no response."""
 
     positions: pl.Series
-    parts: _Parts
+    parts: Parts
     journals: pl.DataFrame
 
     def __len__(self) -> int:
@@ -195,58 +155,6 @@ class StoredResponses:
         in_journals = positions.filter(positions >= self.parts.rows) - self.parts.rows
         rows = pl.concat([*in_parts, self.journals[in_journals]])
         return rows[positions.search_sorted(requested)]
-
-
-class Writer:
-    """Appends batches to one journal. same_for_all: the columns whose value every response shares."""
-
-    def __init__(self, file: IO[str], same_for_all: dict[str, object]) -> None:
-        self.file, self.same_for_all = file, same_for_all
-
-    def append(self, responses: Sequence[Response]) -> None:
-        """Store a batch; when this returns, no kill can take it away."""
-        if not responses:
-            return
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        batch = {**self.same_for_all, "created_at": now, "rows": list(map(_values, responses))}
-        self.file.write(json.dumps(batch, ensure_ascii=False) + "\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-
-def _frames(path: Path) -> Iterator[pl.DataFrame]:
-    """The rows of the journal's complete lines, some thousand at a time."""
-    rows: list[list[Any]] = []
-    for line in _lines(path):
-        batch = json.loads(line)
-        same_for_all = [batch[name] for name in _BATCH_COLUMNS]
-        rows += [[*row, *same_for_all] for row in batch["rows"]]
-        if len(rows) >= READ_ROWS:
-            yield _frame(rows)
-            rows = []
-    if rows:
-        yield _frame(rows)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:  # compacted since it was listed: its rows are in a part now
-        return
-    with file:
-        for line in file:
-            if line.endswith(b"\n"):  # else it was torn by a kill
-                yield line
-
-
-def _frame(rows: list[list[Any]]) -> pl.DataFrame:
-    import polars as pl
-
-    kinds = RESPONSES.polars
-    types = {name: kinds[name] for name in (*_COLUMNS, *_BATCH_COLUMNS)}
-    frame = pl.DataFrame(rows, schema={**types, "created_at": pl.String}, orient="row")
-    times = pl.col("created_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%.3f%z", time_unit="ms")
-    return frame.with_columns(times).select(pl.col(name).cast(kind) for name, kind in kinds.items())
 
 
 def _is_free(file: IO[bytes]) -> bool:

@@ -12,9 +12,9 @@ class Columns(Section):
     """The names that a source gives to its columns. `a.b` is the field b of the column a, `a.0` its first item."""
 
     question: str = "question"
-    """The question's text, or a list of chat messages, whose first user message is the question."""
+    """The question's text, or a list of chat messages (also as JSON text), whose first user message is the question."""
     gold_answer: str = "gold_answer"
-    """The right answer."""
+    r"""The right answer; of a text with a \boxed{}, what is in the last one."""
     gold_response: str | None = None
     """A good response, rationale and answer, that somebody wrote; an objective may learn from it."""
     id: str | None = None
@@ -104,9 +104,13 @@ class Questions(Section):
     hf: Hub = Hub()
     """file: what to take of an hf: dataset."""
     gold_after: str | None = None
-    """file: the gold answer is what stands after the last of these marks, such as "####" in GSM8K."""
+    r"""file: the gold answer is what stands after the last of these marks, such as "####" in GSM8K; "\\boxed": in the
+    last box of LaTeX."""
     repeated: Literal["refuse", "first"] = "refuse"
     """file: treatment of an id, or without ids a question, that comes again. first: keep the first."""
+    unsupported: Literal["refuse", "drop"] = "refuse"
+    """file: treatment of a question that is more than text, with an image, a sound, a file or tools in its messages.
+    drop: leave it out, and count it by kind."""
     licence: str | None = None
     """The licence of the questions or documents, in your words, for dataset cards."""
     documents: Documents = Documents()

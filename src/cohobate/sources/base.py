@@ -12,6 +12,8 @@ Row = dict[str, Any]
 # The row, and its number from 1 as its file counts: lines of text, or rows of a table.
 NumberedRow = tuple[int, Row]
 Unit = Literal["line", "row"]
+# Bytes of a row; a longer one is no question but a mistake, or an attack on the memory.
+LONGEST_ROW = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.core.errors import QuestionsError
-from cohobate.sources.base import NumberedRow
+from cohobate.sources.base import LONGEST_ROW, NumberedRow
 from cohobate.sources.text import refuse_encoding
-
-_LONGEST_CELL = 1 << 30
 
 
 def rows(path: Path) -> Iterator[NumberedRow]:
     """(row number, row) of each row that is not blank. Raises QuestionsError naming the line."""
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_ROW)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from _rows(csv.reader(file, strict=True), path)

@@ -29,9 +29,11 @@ def part(path: str, hub: Hub) -> Part:
     """The dataset as a source of rows. Raises QuestionsError when it cannot be loaded."""
 
     def read() -> Iterator[NumberedRow]:
-        from cohobate.sources.parquet import numbered
+        from cohobate.sources.parquet import numbered, say_left_out
 
-        return numbered(_batches(_load(path, hub)))
+        dataset = _load(path, hub)
+        say_left_out(dataset.features.arrow_schema, path)
+        return numbered(_batches(dataset), path)
 
     return Part(path, "row", read)
 
@@ -86,7 +88,7 @@ def _refusal(path: str, error: Exception) -> QuestionsError:
 
 
 def _batches(dataset: Any) -> Iterator[pa.Table]:
-    from cohobate.sources.parquet import BATCH, readable
+    from cohobate.sources.arrow_rows import BATCH, readable
 
     names = readable(dataset.features.arrow_schema)
     shown = dataset.select_columns(names).with_format("arrow")

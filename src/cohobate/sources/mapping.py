@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from cohobate.config import Questions
 from cohobate.sources.base import Question, Row, question_id
+from cohobate.sources.gold import gold_of
+from cohobate.sources.messages import first_user_text, messages_in, refuse_media, refuse_tools
+from cohobate.sources.values import RowError, integer, text_of
 
 _MISSING = object()
 _LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_USERS = ("user", "human")
-
-
-class RowError(Exception):
-    """A row that cannot be used; the message follows the row's place in a sentence."""
 
 
 class Mapping:
@@ -27,6 +24,7 @@ class Mapping:
 
     def __init__(self, config: Questions) -> None:
         self.columns, self.gold_after = config.columns, config.gold_after
+        self.drops_unsupported = config.unsupported == "drop"
         columns = self.columns
         self.used = {columns.question, columns.gold_response, columns.id, columns.choices, "split"}
         # With a mark, the rest of the text is a rationale worth keeping.
@@ -42,21 +40,24 @@ class Mapping:
         columns = self.columns
         if not self.names.keys() >= row.keys():
             self.names.update(dict.fromkeys(row))
-        text = self._question(self._value(row, columns.question))
-        gold = self._gold(self._value(row, columns.gold_answer))
+        text = self._question(row)
+        written = self._value(row, columns.gold_answer)
+        gold = self._gold(written)
         if columns.choices is not None:
             choices = self._value(row, columns.choices)
             if columns.choices in self.present:  # else the column is missing, which `table` reports at the end
                 text, gold = _with_choices(text, gold, choices, columns.choices)
         meta = {key: value for key, value in row.items() if key not in self.used}
+        if gold != written and self._holds_a_solution(written, row):
+            meta[columns.gold_answer] = written
         if label is not None:
             meta["source_file"] = label
         return Question(
-            id=question_id(text) if columns.id is None else _text(self._value(row, columns.id), columns.id),
+            id=question_id(text) if columns.id is None else text_of(self._value(row, columns.id), columns.id),
             text=text,
             gold_answer=None if gold is None else str(gold),
             gold_response=self._gold_response(row),
-            split=_text(row.get("split"), "split"),
+            split=text_of(row.get("split"), "split"),
             meta=_json(meta) if meta else None,
         )
 
@@ -77,51 +78,35 @@ class Mapping:
         self.present.add(name)
         return value
 
-    def _question(self, value: Any) -> str:
-        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            return _first_user_message(value, self.columns.question).strip()
-        return (_text(value, self.columns.question) or "").strip()
+    def _question(self, row: Row) -> str:
+        name = self.columns.question
+        value = self._value(row, name)
+        messages = messages_in(value, name)
+        if messages is None:
+            text = (text_of(value, name) or "").strip()
+        else:
+            text = first_user_text(messages, name).strip()
+            refuse_tools(row, name)
+        refuse_media(text, row, name)
+        return text
 
     def _gold(self, value: Any) -> str | int | None:
         """Text; an integer stays one, since it may be the position of a choice."""
-        if isinstance(value, int) and not isinstance(value, bool) and self.columns.choices is not None:
-            return value
-        gold, mark = _text(value, self.columns.gold_answer), self.gold_after
-        if gold is None or mark is None:
-            return gold
-        if mark not in gold:
-            raise RowError(f"'{self.columns.gold_answer}' holds no {mark!r}; correct questions.gold_after, or the row")
-        return gold.rpartition(mark)[2].strip()
+        if self.columns.choices is not None and (position := integer(value)) is not None:
+            return position
+        name = self.columns.gold_answer
+        return gold_of(text_of(value, name), self.gold_after, name)
+
+    def _holds_a_solution(self, written: Any, row: Row) -> bool:
+        """Whether the text around the gold answer would be lost."""
+        columns = self.columns
+        if self.gold_after or columns.choices is not None or columns.gold_answer == columns.gold_response:
+            return False
+        return isinstance(written, str) and columns.gold_answer in row
 
     def _gold_response(self, row: Row) -> str | None:
         column = self.columns.gold_response
-        return None if column is None else _text(self._value(row, column), column)
-
-
-def _text(value: Any, name: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list | dict):
-        kind = "a list" if isinstance(value, list) else f"an object with {', '.join(map(str, value))}"
-        raise RowError(f"'{name}' holds no text but {kind}; name what is in it as '{name}.{_inside(value)}'")
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, bool | int | float) else str(value)
-
-
-def _inside(value: Any) -> str:
-    return "0" if isinstance(value, list) else str(next(iter(value), "field"))
-
-
-def _first_user_message(messages: Sequence[dict[str, Any]], name: str) -> str:
-    """Of {role, content} messages, or {from, value} ones; a content may be a list of typed parts."""
-    for message in messages:
-        if (message.get("role") or message.get("from")) in _USERS:
-            content = message["content"] if message.get("content") is not None else message.get("value")
-            if isinstance(content, list):
-                content = "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-            return content if isinstance(content, str) else ""
-    raise RowError(f"'{name}' holds no message of a user; the roles must be user or human")
+        return None if column is None else text_of(self._value(row, column), column)
 
 
 def _with_choices(question: str, gold: str | int | None, choices: Any, name: str) -> tuple[str, str | None]:

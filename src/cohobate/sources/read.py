@@ -18,7 +18,9 @@ from cohobate.sources.hub import PREFIX
 if TYPE_CHECKING:
     from cohobate.sources.table import QuestionTable
 
-_FILE_SETTINGS = ("source", "columns", "split", "seed", "gold_after", "repeated", "licence")
+_FILE_SETTINGS = ("source", "columns", "split", "seed", "gold_after", "repeated", "unsupported", "licence")
+# Raise it when the same rows of files give other questions.
+_FILE_VERSION = 2
 _WORLD_SPLITS = ("train", "fresh", "validation", "test", "hard")
 _WORLD_SETTINGS = {"source", *_WORLD_SPLITS, "min_depth", "max_depth", "hard_depth", "story", "seed"}
 
@@ -61,7 +63,7 @@ def _world(config: Questions) -> QuestionTable:
 
 def _file_identity(config: Questions) -> dict[str, Any]:
     path, values = config.path or "", config.identity()
-    settings = {name: values[name] for name in _FILE_SETTINGS}
+    settings = {**{name: values[name] for name in _FILE_SETTINGS}, "version": _FILE_VERSION}
     if path.startswith(PREFIX):
         from cohobate.sources import hub
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping as Counts
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import get_args
 
 import polars as pl
 
 from cohobate.config import Questions, SplitName
+from cohobate.core import progress
 from cohobate.core.errors import QuestionsError
+from cohobate.core.memory import free_memory
 from cohobate.core.schema import QUESTIONS
-from cohobate.sources.base import NumberedRow, Part, Question, question_id
-from cohobate.sources.mapping import Mapping, RowError
+from cohobate.sources.base import LONGEST_ROW, Part, Question, question_id
+from cohobate.sources.mapping import Mapping
+from cohobate.sources.messages import UnsupportedError
+from cohobate.sources.values import RowError
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 _BATCH = 16_384
@@ -25,10 +30,14 @@ _fields = attrgetter(*Question.__dataclass_fields__)
 
 @dataclass(frozen=True)
 class QuestionTable:
-    """questions: the columns of schema.QUESTIONS. repeated: how many rows repeat an earlier one and are left out."""
+    """questions: the columns of schema.QUESTIONS. repeated: how many rows repeat an earlier one and are left out.
+
+    unsupported: how many rows are left out since they are more than text, by the kind of what is beyond it.
+    """
 
     questions: pl.DataFrame
     repeated: int = 0
+    unsupported: Counts[str, int] = field(default_factory=dict)
 
 
 def frame_of(questions: Sequence[Question]) -> pl.DataFrame:
@@ -37,34 +46,65 @@ def frame_of(questions: Sequence[Question]) -> pl.DataFrame:
     return pl.DataFrame(dict(zip(QUESTIONS.names, columns, strict=True)), schema=QUESTIONS.polars)
 
 
-def collect(parts: Sequence[Part], config: Questions, where: str) -> QuestionTable:
+def collect(parts: Sequence[Part], config: Questions, where: str, room: int | None = None) -> QuestionTable:
     """The questions of `parts`; `where` is the user's name of them.
 
-    Raises QuestionsError for parts that cannot be read, without the needed columns, or with rows that cannot be used.
+    room: bytes that they may take; None: half of the free memory. Raises QuestionsError for parts that cannot be read
+    or are larger, without the needed columns, or with rows that cannot be used.
     """
-    frames = [_located([], 0, [])]
+    frames, unsupported = [_located([], 0, [])], Counter[str]()
+    room = left = free_memory() // 2 if room is None else room
     for index, part in enumerate(parts):
-        mapping, rows, before = Mapping(config), part.read(), len(frames)
-        while batch := list(islice(rows, _BATCH)):
-            frames.append(_located(_questions(batch, part, mapping), index, [number for number, _ in batch]))
-        if len(frames) > before:
+        mapping, before = Mapping(config), len(frames)
+        for batch in _batches(part, mapping, unsupported):
+            frames.append(_located([question for _, question in batch], index, [number for number, _ in batch]))
+            left -= int(frames[-1].estimated_size())
+            if left < 0:
+                raise QuestionsError(
+                    f"the questions of {where} take more than {room >> 20:,} MiB, half of the free memory (up to "
+                    f"{part.name} {part.unit} {batch[-1][0]}); take fewer rows, or drop columns that nobody needs"
+                )
+        if mapping.names or len(frames) > before:
             _check_columns(mapping, part)
     frame = pl.concat(frames, rechunk=True)
     frames.clear()
+    if unsupported:
+        listed = ", ".join(f"{kind}: {count}" for kind, count in unsupported.most_common())
+        progress.say(f"{where}: {unsupported.total()} rows left out, since they are more than text ({listed})")
     if frame.is_empty():
-        raise QuestionsError(f"{where} holds no question")
-    frame, repeated = _checked(frame, parts, config, where)
-    return QuestionTable(_in_splits(frame, config, where).select(QUESTIONS.names), repeated)
+        raise QuestionsError(f"{where} holds no question" + (" of text alone" if unsupported else ""))
+    frame, repeated = _checked(_integers_with_gaps(frame), parts, config, where)
+    return QuestionTable(_in_splits(frame, config, where).select(QUESTIONS.names), repeated, unsupported)
 
 
-def _questions(batch: Sequence[NumberedRow], part: Part, mapping: Mapping) -> list[Question]:
-    questions = []
-    for number, row in batch:
+def _integers_with_gaps(frame: pl.DataFrame) -> pl.DataFrame:
+    """Gold answers without the .0 that tools write after every integer of a column with gaps."""
+    gold = pl.col("gold_answer")
+    integers = gold.str.contains(r"^-?\d{1,15}\.0$").all() & gold.is_null().any() & gold.is_not_null().any()
+    return frame.with_columns(pl.when(integers).then(gold.str.strip_suffix(".0")).otherwise(gold))
+
+
+def _batches(part: Part, mapping: Mapping, unsupported: Counter[str]) -> Iterator[list[tuple[int, Question]]]:
+    """The questions with the numbers of their rows, bounded in rows and bytes; `unsupported` counts the dropped."""
+    batch: list[tuple[int, Question]] = []
+    size = 0
+    for number, row in part.read():
         try:
-            questions.append(mapping.question(row, part.label))
+            question = mapping.question(row, part.label)
+        except UnsupportedError as flaw:
+            if not mapping.drops_unsupported:
+                raise QuestionsError(f"{part.name} {part.unit} {number}: {flaw}") from None
+            unsupported[flaw.kind] += 1
+            continue
         except RowError as flaw:
             raise QuestionsError(f"{part.name} {part.unit} {number}: {flaw}") from None
-    return questions
+        batch.append((number, question))
+        size += len(question.text) + len(question.gold_response or "") + len(question.meta or "")
+        if len(batch) == _BATCH or size > LONGEST_ROW:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _located(questions: Sequence[Question], part: int, numbers: Sequence[int]) -> pl.DataFrame:

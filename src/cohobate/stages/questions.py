@@ -30,4 +30,5 @@ def _build(recipe: Recipe, workspace: Workspace) -> Outcome:
     table = read(recipe.questions)
     write_table(table.questions, QUESTIONS, workspace.path / "questions.parquet")
     counts = dict(table.questions.group_by("split").len().sort("split").iter_rows())
-    return Outcome(rows=len(table.questions), metrics={"splits": counts, "repeated": table.repeated})
+    metrics = {"splits": counts, "repeated": table.repeated, "unsupported": dict(table.unsupported)}
+    return Outcome(rows=len(table.questions), metrics=metrics)

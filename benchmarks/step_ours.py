@@ -48,11 +48,12 @@ def opd(task: Task) -> Iterator[dict[str, float]]:
     from cohobate.config import Training
     from cohobate.models import logprobs
     from cohobate.models.loading import load
+    from cohobate.models.output_layer import OutputLayer
     from cohobate.store.compute_ledger import ModelCost
     from cohobate.training.objectives.exact import ExactReverseKL
 
     student, teacher = load(task.student, device="cpu"), load(task.teacher, device="cpu")
-    update = _Update(student, ExactReverseKL(teacher.model.get_output_embeddings()))
+    update = _Update(student, ExactReverseKL(OutputLayer(teacher.model)))
     own, theirs = ModelCost.of(student.model.config), ModelCost.of(teacher.model.config)
     for step, batch in enumerate(task.batches()):
         times = [time.perf_counter()]
@@ -129,15 +130,16 @@ class _Update:
         import torch
 
         from cohobate.models.batching import batches, can_share, hidden_states
+        from cohobate.models.output_layer import OutputLayer
         from cohobate.models.token_loss import evaluate_in_chunks
 
         model = self.student.model.train()
-        head = model.get_output_embeddings()
+        output = OutputLayer(model)
         total = sum(len(row.response) for row in rows)
         share = can_share(model)
         for batch in batches(rows, self.budget, self.student.pad_id, self.student.device, share=share):
             hidden = hidden_states(model, batch)
-            terms = evaluate_in_chunks(self.objective, head, hidden, batch.tokens, head.out_features)
+            terms = evaluate_in_chunks(self.objective, output, hidden, batch.tokens, output.vocabulary)
             (terms["loss"] / total).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         self.optimizer.step()

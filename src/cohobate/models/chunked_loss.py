@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from cohobate.models.output_layer import OutputLayer
+
 Terms = dict[str, torch.Tensor]
 # Terms of the logits [n, V] (float32) of the tokens from `start` to `stop`.
 Evaluate = Callable[[torch.Tensor, int, int], Terms]
@@ -24,7 +26,8 @@ def with_gradient(evaluate: Evaluate, head: Any, hidden: torch.Tensor, size: int
     This is right for a sum of the losses alone. Terms other than the loss are detached.
     """
     gradient: _LinearGradient | _AnyGradient
-    gradient = _LinearGradient(head, hidden) if type(head) is torch.nn.Linear else _AnyGradient(head, hidden)
+    linear = head.linear if isinstance(head, OutputLayer) else head
+    gradient = _LinearGradient(head, linear, hidden) if type(linear) is torch.nn.Linear else _AnyGradient(head, hidden)
     chunks = []
     for start in range(0, len(hidden), size):
         terms = gradient.add(evaluate, start, min(start + size, len(hidden)))
@@ -56,7 +59,7 @@ class _Gradient:
 
     def __init__(self, head: Any, hidden: torch.Tensor) -> None:
         self.head, self.hidden = head, hidden
-        parameters = list(head.parameters()) if isinstance(head, torch.nn.Module) else []
+        parameters = list(head.parameters()) if hasattr(head, "parameters") else []
         self.tensors = [tensor for tensor in (hidden, *parameters) if tensor.requires_grad]
         self.sums = [torch.zeros_like(tensor) for tensor in self.tensors]
 
@@ -82,26 +85,29 @@ class _AnyGradient(_Gradient):
 
 
 class _LinearGradient(_Gradient):
-    """Through a linear layer, by its formula, in the precision that autocast sets."""
+    """Through a linear layer by its formula, in the precision that autocast sets; what follows it by autograd."""
 
-    def __init__(self, head: torch.nn.Linear, hidden: torch.Tensor) -> None:
+    def __init__(self, head: Any, linear: torch.nn.Linear, hidden: torch.Tensor) -> None:
         super().__init__(head, hidden)
-        kind = hidden.device.type
-        self.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
-        self.weight = head.weight.detach().to(self.dtype)
-        self.bias = None if head.bias is None else head.bias.detach().to(self.dtype)
+        self.linear, kind = linear, hidden.device.type
+        self.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else linear.weight.dtype
+        self.weight = linear.weight.detach().to(self.dtype)
+        self.bias = None if linear.bias is None else linear.bias.detach().to(self.dtype)
+        self.is_whole = head is linear or head.is_linear
 
     def add(self, evaluate: Evaluate, start: int, stop: int) -> Terms:
         states = self.hidden[start:stop].detach().to(self.dtype)
-        logits = torch.nn.functional.linear(states, self.weight, self.bias).float().requires_grad_()
+        products = torch.nn.functional.linear(states, self.weight, self.bias)
+        products = (products.float() if self.is_whole else products).requires_grad_()
         with torch.enable_grad():
+            logits = products if self.is_whole else self.head.after_linear(products).float()
             terms = evaluate(logits, start, stop)
-        [gradient] = torch.autograd.grad(terms["loss"], [logits], materialize_grads=True)
+        [gradient] = torch.autograd.grad(terms["loss"], [products], materialize_grads=True)
         self._carry(gradient.to(self.dtype), states, start, stop)
         return terms
 
     def _carry(self, gradient: torch.Tensor, states: torch.Tensor, start: int, stop: int) -> None:
-        hidden, weight, bias = (self.of(t) for t in (self.hidden, self.head.weight, self.head.bias))
+        hidden, weight, bias = (self.of(t) for t in (self.hidden, self.linear.weight, self.linear.bias))
         if hidden is not None:
             hidden[start:stop] = gradient @ self.weight
         if weight is not None and weight.dtype == self.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,18 @@ def model_path(name: str) -> Path:
 def model_fingerprint(name: str) -> str:
     """sha256 over the files of the model's folder: its identity, independent of its path."""
     return hash_folder(model_path(name))
+
+
+def logits_revision(name: str) -> dict[str, int]:
+    """The part of an identity that says how logits are made of hidden states: empty where that never changed.
+
+    The first rule, which has no number, left out what a model does behind its head; what was trained by it is another
+    artifact.
+    """
+    config = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
+    names = {**config, **(config.get("text_config") or {})}
+    ruled = any("logit" in key and value not in (None, 0, 1) for key, value in names.items())
+    return {"logits": 2} if ruled else {}
 
 
 def load(name: str | Path, *, device: str = "auto", train: bool = False) -> LoadedModel:

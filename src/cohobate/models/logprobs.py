@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cohobate.models.batching import batches, can_share, hidden_states
+from cohobate.models.output_layer import OutputLayer
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Terms, Tokens, evaluate_in_chunks
 
@@ -57,11 +58,11 @@ def score(model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_i
     """
     was_training = model.training
     model.eval()
-    head = model.get_output_embeddings()
+    output = OutputLayer(model)
     scores: dict[int, TokenScores] = {}
     for batch in batches(rows, token_budget, pad_id, model.device, share=can_share(model)):
         hidden = hidden_states(model, batch)
-        logprobs = _logprobs(head, hidden, batch.tokens)
+        logprobs = _logprobs(output, hidden, batch.tokens)
         lengths = [len(rows[i].response) for i in batch.order]
         parts = zip(batch.order, logprobs.cpu().split(lengths), hidden.cpu().split(lengths), strict=True)
         # Clones, because a split view would keep the whole batch alive.
@@ -70,7 +71,7 @@ def score(model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_i
     return [scores[i] for i in range(len(rows))]
 
 
-def _logprobs(head: Any, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+def _logprobs(output: OutputLayer, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
     """Log-probabilities [N] of the response tokens, in float32."""
     parts: list[torch.Tensor] = []
 
@@ -78,5 +79,5 @@ def _logprobs(head: Any, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         parts.append(logits.log_softmax(-1).gather(-1, part.ids[:, None])[:, 0])
         return {}
 
-    evaluate_in_chunks(collect, head, hidden, tokens, head.out_features)
+    evaluate_in_chunks(collect, output, hidden, tokens, output.vocabulary)
     return torch.cat(parts)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from cohobate.models.loading import LoadedModel
     from cohobate.training.distributed import World
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import Sampler
@@ -46,11 +47,11 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    from cohobate.teachers.base import teacher_fingerprint
+    from cohobate.teachers.base import scoring_identity
 
     identity = {**recipe.opd.identity(), "student": recipe.student.identity()}
     if recipe.opd.asks_teacher:
-        identity["teacher"] = {**recipe.teacher.identity(), "model": teacher_fingerprint(recipe.teacher)}
+        identity["teacher"] = scoring_identity(recipe.teacher)
     if recipe.opd.is_rewarded:
         identity["verifier"] = verify.identity(recipe.triples.verifier)
     return identity
@@ -74,6 +75,7 @@ def _build(
     recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace, world: World
 ) -> Outcome:
     from cohobate.models.loading import load
+    from cohobate.models.output_layer import OutputLayer
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.training import train_and_publish
     from cohobate.training.objectives.base import on_policy
@@ -87,8 +89,10 @@ def _build(
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     asks = recipe.opd.asks_teacher and recipe.opd.steps
     teacher = scoring_teacher(recipe, recipe.opd, student, world) if asks else None
+    if world.first:
+        _require_own_logits(recipe, student, teacher)
     objective = on_policy(recipe.opd)
-    loss = objective.loss((teacher or student).model.get_output_embeddings())
+    loss = objective.loss(OutputLayer((teacher or student).model))
 
     def scorer(folder: str) -> TeacherScorer | None:
         if not asks or objective.needs is None:
@@ -102,6 +106,16 @@ def _build(
         outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
+
+
+def _require_own_logits(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None) -> None:
+    """Refuse models whose log-probabilities are not those of their own forward pass: both may be other than before."""
+    from cohobate.models.own_forward import require_own_logits
+
+    budget = recipe.opd.tokens_per_batch
+    require_own_logits(student, "student", budget, samples=recipe.opd.sampler == "local")
+    if teacher is not None:
+        require_own_logits(teacher, "teacher", budget, samples=False)
 
 
 def _source(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cohobate.config import Recipe
 from cohobate.config.load import changed
 from cohobate.core.errors import SelectionError
-from cohobate.models.loading import model_fingerprint
+from cohobate.models.loading import logits_revision, model_fingerprint
 from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
@@ -30,7 +30,8 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact, start: Artifac
     if start is not None:
         where = f"recipe {recipe.name}, from {start.id}"
         recipe = changed(recipe, {"student": {"model": str(start.path / "model")}}, where)
-    student = {**recipe.student.identity(), "model": model_fingerprint(recipe.student.model)}
+    name = recipe.student.model
+    student = {**recipe.student.identity(), "model": model_fingerprint(name), **logits_revision(name)}
     return Store().produce(
         "sft",
         recipe=recipe,
@@ -58,6 +59,7 @@ def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wor
 def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
     from cohobate.models.chat_template import student_format
     from cohobate.models.loading import load
+    from cohobate.models.output_layer import OutputLayer
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.preflight import require
     from cohobate.stages.training import train_and_publish
@@ -85,7 +87,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         teacher = scoring_teacher(recipe, config, student, world)
         scorer = build_scorer(recipe, config, teacher, student, objective.needs, workspace.scratch / "scores", world)
         source = ScoredTripleSource(rows, chosen["question"].to_list(), scorer, config.batch, config.seed, "sft")
-    loss = objective.loss((teacher or student).model.get_output_embeddings())
+    loss = objective.loss(OutputLayer((teacher or student).model))
     trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
     outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, workspace)
     return replace(outcome, metrics={**outcome.metrics, "triples": len(chosen)})
@@ -93,8 +95,8 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
 
 def _teacher_identity(recipe: Recipe) -> dict[str, Any]:
     """The teacher that scores the tokens, where one does."""
-    from cohobate.teachers.base import teacher_fingerprint
+    from cohobate.teachers.base import scoring_identity
 
     if not recipe.sft.asks_teacher:
         return {}
-    return {"teacher": {**recipe.teacher.identity(), "model": teacher_fingerprint(recipe.teacher)}}
+    return {"teacher": scoring_identity(recipe.teacher)}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from cohobate.config import Teacher
 from cohobate.core.fingerprint import hash_value
-from cohobate.models.loading import model_fingerprint
+from cohobate.models.loading import logits_revision, model_fingerprint
 
 
 @dataclass(frozen=True)
@@ -125,3 +125,10 @@ def teacher_fingerprint(teacher: Teacher) -> str:
     if teacher.is_folder:
         return model_fingerprint(teacher.model)
     return f"{teacher.provider or 'endpoint'}/{teacher.model}@{teacher.revision or 'unknown'}"
+
+
+def scoring_identity(teacher: Teacher) -> dict[str, Any]:
+    """The part of a training stage's identity that says which teacher scores, and how."""
+    here = teacher.is_folder and not teacher.scores_by_server
+    revision = logits_revision(teacher.model) if here else {}
+    return {**teacher.identity(), "model": teacher_fingerprint(teacher), **revision}

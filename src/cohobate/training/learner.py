@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cohobate.models.batching import Batch, hidden_states
+from cohobate.models.output_layer import OutputLayer
 from cohobate.models.token_loss import Terms, TokenLoss, evaluate_in_chunks
 
 
@@ -18,12 +19,12 @@ class Learner(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.output = OutputLayer(model)
 
     def forward(self, batch: Batch, objective: TokenLoss) -> Terms:
         """The terms of `objective` over the response tokens of `batch`."""
-        head = self.model.get_output_embeddings()
         hidden = hidden_states(self.model, batch)
-        return evaluate_in_chunks(objective, head, hidden, batch.tokens, head.out_features)
+        return evaluate_in_chunks(objective, self.output, hidden, batch.tokens, self.output.vocabulary)
 
 
 def sharded(model: Any) -> Learner:

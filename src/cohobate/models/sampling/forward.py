@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch.nn.functional import linear
 
 from cohobate.models.decoder.decoder import Decoder, causal
 from cohobate.models.last_layer import mlp_only_at
+from cohobate.models.output_layer import OutputLayer
 from cohobate.models.sampling.kv_cache import SlotCache
 
 
@@ -53,7 +53,7 @@ class _ByModule:
 class _ByDecoder:
     def __init__(self, model: Any, decoder: Decoder, cache: SlotCache, limit: int) -> None:
         self.decoder, self.cache = decoder, cache
-        self.head = model.get_output_embeddings()
+        self.output = OutputLayer(model)
         self.angles = decoder.angles(torch.arange(limit, device=model.device))
 
     def prefill(self, inputs: torch.Tensor) -> None:
@@ -81,5 +81,4 @@ class _ByDecoder:
 
         scale = self.decoder.width**-0.5
         cos, sin = (table[positions] for table in self.angles)
-        hidden = self.decoder.read(tokens, (cos, sin), attend)
-        return linear(hidden, self.head.weight, self.head.bias)
+        return self.output(self.decoder.read(tokens, (cos, sin), attend))

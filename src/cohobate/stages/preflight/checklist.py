@@ -54,6 +54,7 @@ CHECKS = (
     Check("disk", machine.disk, ("student",), when=Scope.has_student),
     Check("judge answers", teachers.judge_answers, _MODELS, when=Scope.asks_judge),
     Check("judge as asked", teachers.judge_defaults, _MODELS, when=Scope.asks_judge_endpoint),
+    Check("logits", models.logits, ("teacher", "student"), when=Scope.reads_a_model),
     Check("template", models.template, ("teacher", "student"), when=Scope.reads_a_model),
     Check("lengths", models.lengths, ("teacher", "student"), when=Scope.reads_a_model),
     Check("tokenizers", models.tokenizers, ("teacher", "student"), when=Scope.compares_tokenizers),

@@ -29,6 +29,24 @@ def _load(scope: Scope, path: str) -> Loaded:
     return Loaded(f"{path}: {model.model.num_parameters():,} parameters on {model.device}", model)
 
 
+def logits(scope: Scope) -> str:
+    """Scores and samples of this program are those of each model's own forward pass."""
+    from cohobate.models.loading import LoadedModel
+    from cohobate.models.own_forward import require_own_logits
+
+    recipe = scope.recipe
+    # What needs the local sampler: answers of a teacher in this process, and the student's in rollouts and evaluation.
+    samples = {"teacher": recipe.teacher.is_folder and not recipe.teacher.uses_engine, "student": True}
+    differences = [
+        require_own_logits(model, role, recipe.opd.tokens_per_batch, samples=samples[role])
+        for role, model in scope.models.items()
+        if isinstance(model, LoadedModel)
+    ]
+    if not differences:
+        return "no weights are here to be compared"
+    return f"log-probabilities differ from the model's own forward pass by {' and '.join(differences)} nats a token"
+
+
 def template(scope: Scope) -> str:
     """The rendered prompt decodes to itself: otherwise special tokens are lost on the way."""
     from cohobate.models.chat_template import encode, messages

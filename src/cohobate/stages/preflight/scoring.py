@@ -25,18 +25,19 @@ def self_kl(scope: Scope) -> str:
     """A model distilled into itself has nothing to learn: the KL must be 0."""
     import torch
 
+    from cohobate.models.output_layer import OutputLayer
     from cohobate.models.token_loss import Tokens
     from cohobate.training.objectives.distributions import FullVocabulary, kl
 
     student = scope.loaded["student"]
     score = _scores(scope, student)[0]
-    head = student.model.get_output_embeddings()
+    output = OutputLayer(student.model)
     assert score.hidden is not None
     hidden = score.hidden.to(student.device)
     ids = torch.zeros(len(hidden), dtype=torch.long, device=student.device)
     with torch.no_grad():
-        logits = head(hidden).float()
-        mean = float(kl(*FullVocabulary(head)(logits, Tokens(ids, teacher_hidden=hidden))).mean())
+        logits = output(hidden).float()
+        mean = float(kl(*FullVocabulary(output)(logits, Tokens(ids, teacher_hidden=hidden))).mean())
     if abs(mean) > 1e-5:
         raise CohobateError(f"the student's KL to itself is {mean:.2g} nats per token, not 0")
     return f"KL of the student to itself is {mean:.1g} nats per token"

@@ -11,6 +11,7 @@ import torch
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores, score
+from cohobate.models.output_layer import OutputLayer
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import chunk_tokens
 from cohobate.store.compute_ledger import ModelCost
@@ -34,6 +35,7 @@ class LocalScorer(TeacherScorer):
     ) -> None:
         super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, ModelCost.of(teacher.model.config))
         self.teacher, self.token_budget = teacher, token_budget
+        self.output = OutputLayer(teacher.model)
 
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:
         scores = score(self.teacher.model, list(rows.values()), self.token_budget, self.teacher.pad_id)
@@ -44,15 +46,14 @@ class LocalScorer(TeacherScorer):
         """The scores that `needs` names, from log-probabilities and hidden states."""
         hidden = scores.hidden
         assert hidden is not None
-        head, device = self.teacher.model.get_output_embeddings(), self.teacher.device
-        vocabulary = len(self.teacher.tokenizer)
+        device, vocabulary = self.teacher.device, len(self.teacher.tokenizer)
         if not self.needs.hidden:
             scores = replace(scores, hidden=None)
         if self.needs.ghosts:
-            scores = replace(scores, ghost_ids=most_probable(head, hidden.to(device), vocabulary).cpu())
+            scores = replace(scores, ghost_ids=most_probable(self.output, hidden.to(device), vocabulary).cpu())
         if self.needs.top_k is not None:
             k, chunks = min(self.needs.top_k, vocabulary), hidden.split(chunk_tokens(vocabulary))
-            logits = (head(part.to(device)).float()[:, :vocabulary] for part in chunks)
+            logits = (self.output(part.to(device)).float()[:, :vocabulary] for part in chunks)
             parts = [part.log_softmax(-1).topk(k) for part in logits]
             ids, logprobs = ([getattr(part, name) for part in parts] for name in ("indices", "values"))
             scores = replace(scores, top_ids=torch.cat(ids).cpu(), top_logprobs=torch.cat(logprobs).cpu())

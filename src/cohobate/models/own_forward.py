@@ -1,0 +1,106 @@
+"""Scores and samples of this program held against the model's own forward pass, one row at a time.
+
+It is the guard for families that nobody here has heard of: whatever a model does that scoring, training or the local
+sampler do not do, shows in the log-probabilities of a few lines of text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from cohobate.core.errors import ModelError
+from cohobate.models.chat_template import encode
+from cohobate.models.loading import LoadedModel
+from cohobate.models.logprobs import score
+from cohobate.models.sampling.sampler import Decoding, sample, uniforms
+from cohobate.models.sequence import TrainingSequence
+
+# In nats: of one token in float32, and of the mean over tokens in half precision, whose logits are rounded to 0.1.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
+# Contexts and responses of different lengths; the second context has two, since a context that several rows have is
+# computed apart.
+_TEXTS = (
+    ("What is 2 + 3?", "2 + 3 = 5.\nAnswer: 5"),
+    ("Anna has 12 apples and gives 5 of them to Ben, who had 7. How many has he now?", "Ben had 7, and 7 + 5 = 12."),
+    ("Anna has 12 apples and gives 5 of them to Ben, who had 7. How many has he now?", "12"),
+    ("Name a colour.", "One of them is red; others are green, blue, white, black and many more."),
+)
+_DRAWN = 6  # tokens that are sampled for each context
+
+
+def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samples: bool) -> str:
+    """A sentence on the difference between this program's log-probabilities and the model's own.
+
+    role: the model in the words of a message, such as "teacher"; samples: whether the local sampler is tried too.
+
+    Raises ModelError where they differ by more than the tolerance, or are not numbers.
+    """
+    if (damaged := _not_finite(model.model)) is not None:
+        raise ModelError(f"the {role}'s weights hold numbers that are not finite (NaN or infinity), as {damaged} does")
+    rows = [_row(model.tokenizer, *text) for text in _TEXTS]
+    difference = _difference(model, rows, token_budget)
+    if samples:
+        difference = max(difference, _sampled_difference(model, [list(row.ids[: row.context]) for row in rows]))
+    limit = TOLERANCE if model.model.dtype == torch.float32 else HALF_TOLERANCE
+    if math.isnan(difference):
+        raise ModelError(f"the {role} gives log-probabilities that are not numbers (NaN); its weights are damaged")
+    if not difference <= limit:
+        raise ModelError(
+            f"the {role}'s log-probabilities differ from those of its own forward pass by {difference:.2g} nats a "
+            f"token: {type(model.model).__name__} does something that is not supported here; choose another model"
+        )
+    return f"{difference:.1g} for the {role}"
+
+
+def _row(tokenizer: Any, context: str, response: str) -> TrainingSequence:
+    before = encode(tokenizer, context)
+    return TrainingSequence([*before, *encode(tokenizer, response)], len(before))
+
+
+def _difference(model: LoadedModel, rows: Sequence[TrainingSequence], token_budget: int) -> float:
+    """Of the scores of `rows`, all together and those of each context together."""
+    expected = {id(row): _own(model.model, row.ids, row.context) for row in rows}
+    # Once with a context that two rows have, and once without.
+    batches = [rows, [row for row in rows if row is not rows[2]]]
+    found = [item.logprobs for batch in batches for item in score(model.model, batch, token_budget, model.pad_id)]
+    return _apart(model, torch.cat(found), torch.cat([expected[id(row)] for batch in batches for row in batch]))
+
+
+def _sampled_difference(model: LoadedModel, prompts: list[list[int]]) -> float:
+    """Of the log-probabilities of tokens that the local sampler draws."""
+    noise = uniforms(0, [str(i) for i in range(len(prompts))], _DRAWN)
+    # No end, so that each row has all its tokens.
+    drawn = sample(model.model, prompts, Decoding(_DRAWN), noise, eos_ids=(), pad_id=model.pad_id)
+    expected = [_own(model.model, [*p, *r.response_ids], len(p)) for p, r in zip(prompts, drawn, strict=True)]
+    return _apart(model, torch.tensor([x for r in drawn for x in r.logprobs]), torch.cat(expected))
+
+
+def _apart(model: LoadedModel, found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference of a token, or in half precision the mean one; NaN if there is one."""
+    apart = (found - expected).abs()
+    return float(apart.max() if model.model.dtype == torch.float32 else apart.mean())
+
+
+@torch.no_grad()
+def _own(model: Any, ids: Sequence[int], context: int) -> torch.Tensor:
+    """Log-probabilities of the tokens behind `context`, by the model's own forward pass over this row alone."""
+    row = torch.tensor([list(ids)], device=model.device)
+    logits = model(input_ids=row, use_cache=False).logits[0, context - 1 : -1].float()
+    logprobs: torch.Tensor = logits.log_softmax(-1).gather(-1, row[0, context:, None])[:, 0].cpu()
+    return logprobs
+
+
+@torch.no_grad()
+def _not_finite(model: Any) -> str | None:
+    """The name of a parameter that holds NaN or infinity."""
+    names = (name for name, value in model.named_parameters() if value.is_floating_point() and not _finite(value))
+    return next(names, None)
+
+
+def _finite(value: torch.Tensor) -> bool:
+    # Of two numbers: a test of each would take as much memory as the parameter.
+    return not value.numel() or bool(torch.isfinite(torch.stack([value.amin(), value.amax()])).all())

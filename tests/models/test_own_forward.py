@@ -1,0 +1,77 @@
+"""The guard of families that nobody has heard of: models that do something else are refused, in one sentence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from cohobate.core.errors import ModelError
+from cohobate.models.loading import LoadedModel
+from cohobate.models.own_forward import require_own_logits
+
+
+def _changed_for_one_row(model: Any) -> None:
+    """Something that the length of the longest row of a batch changes, as some rotary embeddings do."""
+
+    def longest(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * (1 + 0.01 * output.shape[1])
+
+    model.model.embed_tokens.register_forward_hook(longest)
+
+
+def _changed_in_the_cache(model: Any) -> None:
+    def with_cache(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        if kwargs.get("past_key_values") is not None:
+            output.last_hidden_state.mul_(1.1)
+
+    model.model.register_forward_hook(with_cache, with_kwargs=True)
+
+
+def _nothing(model: Any) -> None:
+    pass
+
+
+def _nan(model: Any) -> None:
+    model.model.layers[1].mlp.up_proj.weight[0, 3] = float("nan")
+
+
+def _infinite(model: Any) -> None:
+    model.lm_head.weight[7, 1] = float("inf")
+
+
+def _overflow(model: Any) -> None:
+    model.model.norm.weight.fill_(3e38)
+
+
+@torch.no_grad()
+def altered(teacher: LoadedModel, change: Callable[[Any], None]) -> LoadedModel:
+    import copy
+    import dataclasses
+
+    model = copy.deepcopy(teacher.model)
+    change(model)
+    return dataclasses.replace(teacher, model=model)
+
+
+def test_a_model_that_is_computed_rightly_passes(teacher: LoadedModel) -> None:
+    sentence = require_own_logits(altered(teacher, _nothing), "teacher", 1000, samples=True)
+    assert sentence.endswith(" for the teacher")
+    assert float(sentence.split()[0]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_changed_for_one_row, "differ from those of its own forward pass by"),
+        (_changed_in_the_cache, "differ from those of its own forward pass by"),
+        (_nan, r"weights hold numbers that are not finite .*layers.1.mlp.up_proj"),
+        (_infinite, r"weights hold numbers that are not finite .*(lm_head|embed_tokens)"),
+        (_overflow, "not numbers"),
+    ],
+)
+def test_a_model_that_is_not_is_refused(teacher: LoadedModel, change: Callable[[Any], None], words: str) -> None:
+    with pytest.raises(ModelError, match=words) as refusal:
+        require_own_logits(altered(teacher, change), "student", 1000, samples=True)
+    assert str(refusal.value).startswith("the student")
+    assert "\n" not in str(refusal.value)

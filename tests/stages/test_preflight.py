@@ -2,10 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from cohobate.config import Recipe
@@ -129,3 +131,27 @@ def test_every_need_is_given_by_an_earlier_check() -> None:
         assert needs.issuperset(set(each.needs) - {each.gives}), each.name
         needs.add(each.gives)
     assert needs == {None, "folder", "teacher", "student", "address", "server"}
+
+
+def _altered(folder: Path, model: str, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    """A copy of a shipped model with other weights."""
+    shipped = shipped_path(model)
+    assert shipped is not None
+    shutil.copytree(shipped, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_a_teacher_with_a_weight_that_is_no_number_is_refused_before_its_first_answer(
+    data: Path, tmp_path: Path
+) -> None:
+    def damage(weights: dict[str, torch.Tensor]) -> None:
+        weights["model.layers.0.self_attn.k_proj.weight"][1, 2] = float("nan")
+
+    recipe = load_recipe("tiny", [*SMALL, f"teacher.model={_altered(tmp_path / 'it', 'world/teacher', damage)}"])
+    asked = questions.write(recipe)
+    with pytest.raises(UserError, match=r"teacher's weights hold numbers that are not finite .*k_proj"):
+        triples.write(recipe, asked)
+    assert [artifact.stage for artifact in Store().all()] == ["questions"]

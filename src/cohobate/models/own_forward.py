@@ -66,8 +66,8 @@ def _difference(model: LoadedModel, rows: Sequence[TrainingSequence], token_budg
     expected = {id(row): _own(model.model, row.ids, row.context) for row in rows}
     # Once with a context that two rows have, and once without.
     batches = [rows, [row for row in rows if row is not rows[2]]]
-    found = [item.logprobs for batch in batches for item in score(model.model, batch, token_budget, model.pad_id)]
-    return _apart(model, torch.cat(found), torch.cat([expected[id(row)] for batch in batches for row in batch]))
+    scored = [item.logprobs for batch in batches for item in score(model.model, batch, token_budget, model.pad_id)]
+    return _apart(model, torch.cat(scored), torch.cat([expected[id(row)] for batch in batches for row in batch]))
 
 
 def _sampled_difference(model: LoadedModel, prompts: list[list[int]]) -> float:
@@ -79,9 +79,9 @@ def _sampled_difference(model: LoadedModel, prompts: list[list[int]]) -> float:
     return _apart(model, torch.tensor([x for r in drawn for x in r.logprobs]), torch.cat(expected))
 
 
-def _apart(model: LoadedModel, found: torch.Tensor, expected: torch.Tensor) -> float:
+def _apart(model: LoadedModel, scored: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest difference of a token, or in half precision the mean one; NaN if there is one."""
-    apart = (found - expected).abs()
+    apart = (scored - expected).abs()
     return float(apart.max() if model.model.dtype == torch.float32 else apart.mean())
 
 

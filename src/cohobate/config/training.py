@@ -15,7 +15,7 @@ class Lora(Section):
     alpha: Positive = 64
     """The adapters' output is scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Of the adapters' input, in updates only."""
+    """Of the adapters' input, in updates of SFT only: on-policy updates have no dropout."""
     targets: tuple[str, ...] = ()
     """Names of the layers that get one, such as "q_proj"; empty: every linear layer but the output head."""
 

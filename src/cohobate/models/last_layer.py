@@ -46,7 +46,7 @@ def mlp_only_at(decoder: Any, rows: torch.Tensor, columns: torch.Tensor) -> Iter
 def _dense_mlp(decoder: Any) -> Any:
     """The MLP of the last layer, or None if it cannot be called on some positions alone."""
     layers = getattr(decoder, "layers", None)
-    if not layers or (decoder.training and _recomputes(decoder)):
+    if not layers or _recomputes(decoder):
         return None
     mlp = getattr(layers[-1], "mlp", None)
     return mlp if hasattr(mlp, "down_proj") and not hasattr(mlp, "experts") else None
@@ -54,4 +54,4 @@ def _dense_mlp(decoder: Any) -> Any:
 
 def _recomputes(decoder: Any) -> bool:
     """Whether activations are computed again in the backward pass, when the hooks are gone."""
-    return any(getattr(module, "gradient_checkpointing", False) for module in decoder.modules())
+    return any(module.training and getattr(module, "gradient_checkpointing", False) for module in decoder.modules())

@@ -11,6 +11,7 @@ from cohobate.config import Opd
 from cohobate.core.errors import ModelError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.shipped import shipped_path
+from cohobate.models import checkpoint
 from cohobate.models.end_of_response import end_ids, refuse_different_ends
 from cohobate.models.precision import resolve_device, weight_dtype
 
@@ -76,10 +77,18 @@ def logits_revision(name: str) -> dict[str, int]:
     The first rule, which has no number, left out what a model does behind its head; what was trained by it is another
     artifact.
     """
-    config = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
-    names = {**config, **(config.get("text_config") or {})}
-    ruled = any("logit" in key and value not in (None, 0, 1) for key, value in names.items())
+    ruled = any("logit" in key and value not in (None, 0, 1) for key, value in _config_values(name).items())
     return {"logits": 2} if ruled else {}
+
+
+def has_dropout(name: str) -> bool:
+    """Whether the model's config asks for dropout in training."""
+    return any("drop" in key and isinstance(value, float) and value > 0 for key, value in _config_values(name).items())
+
+
+def _config_values(name: str) -> dict[str, Any]:
+    config = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
+    return {**config, **(config.get("text_config") or {})}
 
 
 def load(name: str | Path, *, device: str = "auto", train: bool = False) -> LoadedModel:
@@ -87,28 +96,31 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False) -> Load
 
     Raises ModelError with one sentence when the folder is no model or its files are damaged.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would break the stage's own bars
     path = model_path(str(name))
     target = resolve_device(device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=weight_dtype(target, train=train)).to(target)
+        tokenizer = checkpoint.read_tokenizer(path)
+        model = checkpoint.read_model(path, weight_dtype(target, train=train)).to(target)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
+    checkpoint.refuse_tokens_without_embedding(path, tokenizer, len(model.get_input_embeddings().weight))
     return LoadedModel(model.eval(), tokenizer, path, end_ids(model.generation_config, model.config, tokenizer))
 
 
 def outline(name: str | Path) -> ModelOutline:
     """Configuration and tokenizer of a model's folder. Raises ModelError as `load` does."""
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     path = model_path(str(name))
+    checkpoint.refuse_pickles(path)
     try:
-        config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        config, tokenizer = AutoConfig.from_pretrained(path), checkpoint.read_tokenizer(path)
         described = (path / "generation_config.json").is_file()
         generation = GenerationConfig.from_pretrained(path) if described else None
     except Exception as error:  # transformers raises OSError, ValueError, ...

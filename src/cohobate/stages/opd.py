@@ -47,11 +47,14 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
+    from cohobate.models.loading import has_dropout
     from cohobate.teachers.base import scoring_identity
 
     identity = {**recipe.opd.identity(), "student": recipe.student.identity()}
     if recipe.opd.asks_teacher:
         identity["teacher"] = scoring_identity(recipe.teacher)
+    if has_dropout(recipe.student.model) or (recipe.opd.lora and recipe.opd.lora.dropout):
+        identity["dropout"] = "off"  # which updates before did not have
     if recipe.opd.is_rewarded:
         identity["verifier"] = verify.identity(recipe.triples.verifier)
     return identity

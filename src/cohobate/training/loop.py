@@ -120,8 +120,7 @@ class Run:
 
     def accumulate_gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
-        self.student.model.train()
-        learner = self.trainee.learner.train()
+        learner = self.trainee.begin_update()
         with self.trainee.precision():
             share = not self.trainee.is_sharded and can_share(self.student.model)
         budget, device = self.config.tokens_per_batch, self.student.device

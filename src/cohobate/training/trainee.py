@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cohobate.config import Training
+from cohobate.config import Opd, Training
 from cohobate.models import precision
 from cohobate.models.loading import LoadedModel, save
 from cohobate.training.distributed import ALONE, World
@@ -40,6 +40,18 @@ class Trainee:
         """The parameters that learn, by name."""
         return {name: p for name, p in self.learner.model.named_parameters() if p.requires_grad}
 
+    def begin_update(self) -> Learner:
+        """The learner, ready to compute gradients: with the dropout of an off-policy stage, without any on-policy.
+
+        The policy that sampled has no dropout. With it the update would be one of another policy.
+        """
+        drops = not isinstance(self.config, Opd)
+        for module in (self.student.model, self.learner):
+            module.train(drops)
+            if not drops:
+                _recompute_without_dropout(module)
+        return self.learner
+
     def sync(self) -> None:
         """Bring the student up to date with the learner."""
         if self.is_sharded:
@@ -59,3 +71,16 @@ class Trainee:
             model = self.peft.merge_and_unload()
         half = precision.half_products(self.config.precision, self.student.device)
         save(model.bfloat16() if half else model, self.student.tokenizer, folder / "model")
+
+
+def _recompute_without_dropout(model: Any) -> None:
+    """Put layers whose activations are recomputed, which they are in train mode alone, in that mode without dropout.
+
+    The modules within them stay in eval mode; what a layer drops by itself has its rate among its attributes.
+    """
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = True
+            for name, value in vars(module).items():
+                if isinstance(value, float) and ("drop" in name or "jitter" in name):
+                    setattr(module, name, 0.0)

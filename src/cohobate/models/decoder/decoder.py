@@ -166,19 +166,19 @@ def _is_supported(model: Any) -> bool:
         and not (model.training and getattr(config, "attention_dropout", 0))
         and not torch.is_autocast_enabled(model.device.type)
     )
-    return plain and all(_is_plain(module, model.training) for module in _modules(model.get_decoder()))
+    return plain and all(map(_is_plain, _modules(model.get_decoder())))
 
 
 def _modules(decoder: Any) -> Iterator[tuple[str, Any]]:
     return ((name.rpartition(".")[2], module) for name, module in decoder.named_modules())
 
 
-def _is_plain(named: tuple[str, Any], training: bool) -> bool:
+def _is_plain(named: tuple[str, Any]) -> bool:
     """Whether calling the module does only what its own class does, with unsharded weights."""
     name, module = named
     if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         return False
-    if training and getattr(module, "gradient_checkpointing", False):
+    if module.training and getattr(module, "gradient_checkpointing", False):
         return False
     if name.endswith("_proj"):
         joined = name in ("q_proj", "k_proj", "v_proj")

@@ -26,9 +26,9 @@ def _door(room: str, name: str) -> str:
 ROOMS = """
  0 core:        answer_parsing answer_text atomic_files block_checksums context errors fingerprint formatting
                 frequencies interrupts locks markdown memory parquet processes progress sample_id sanitize schema
-                sealed_json settings shipped statistics templates
+                sealed_files sealed_json settings shipped statistics templates
  1 config:      (config) load
- 2 store:       artifacts compute_ledger folders gc listing manifest promotion runs
+ 2 store:       artifacts compute_ledger gc listing manifest promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
  3 models:      batching chat_template end_of_response estimate loading logprobs output_layer own_forward

@@ -118,7 +118,7 @@ def _measure(
     """The answers of one candidate; a suite that an interrupted run has finished is read, not answered again."""
     import polars as pl
 
-    from cohobate.core.atomic_files import write_parquet_atomic
+    from cohobate.core.sealed_files import is_whole, write_parquet_sealed
     from cohobate.evaluation.accuracy import Exam, answer
     from cohobate.models.loading import load
     from cohobate.models.sampling.sampler import Decoding
@@ -130,7 +130,7 @@ def _measure(
         for decoding in config.decodings:
             path = workspace.scratch / f"{candidate.name}-{split}-{decoding}.parquet"
             greedy = decoding == "greedy"
-            if path.exists():
+            if is_whole(path):
                 bar.advance(len(questions) * (1 if greedy else config.samples))
             else:
                 model = model or load(candidate.path, device=recipe.runtime.device)
@@ -140,7 +140,7 @@ def _measure(
                     chosen, samples, config.seed, config.batch_size, recipe.triples.verifier, workspace.fingerprint
                 )
                 answers = answer(model, _prompt_format(recipe, candidate), questions, exam, done=bar.advance)
-                write_parquet_atomic(answers.to_arrow(), path)
+                write_parquet_sealed(answers.to_arrow(), path)
             bar.advance(0, f"{candidate.name} {split} {decoding}")
             labels = {"student": candidate.name, "split": split, "decoding": decoding}
             columns = {name: pl.lit(value) for name, value in labels.items()}

@@ -37,7 +37,7 @@ def train_and_publish(
         recipe.triples.verifier,
     )
     with progress.bar(stage, config.steps, "steps") as bar:
-        run = Run(trainee, source, objective, workspace.scratch, stage, validation, bar)
+        run = Run(trainee, source, objective, workspace.scratch, stage, validation, bar, validation.holds)
         trained = run.train()
     if not trainee.world.first:
         return Outcome()

@@ -26,8 +26,9 @@ from cohobate.core.atomic_files import storage_errors, sweep, sync_folder, sync_
 from cohobate.core.errors import CohobateError, DamagedFileError, OtherVersionError, StoreError
 from cohobate.core.fingerprint import artifact_fingerprint, hash_file
 from cohobate.core.locks import exclusive
+from cohobate.core.sealed_files import move_aside
 from cohobate.store.compute_ledger import LedgerEntry
-from cohobate.store.folders import is_artifact, is_damaged, move_aside
+from cohobate.store.folders import is_artifact, is_damaged
 from cohobate.store.manifest import (
     MANIFEST,
     FileEntry,

@@ -27,12 +27,3 @@ def split(name: str) -> tuple[str, str]:
     """The recipe's name, and the beginning of the fingerprint."""
     recipe, _, fingerprint = name.rpartition("-")
     return recipe, fingerprint
-
-
-def move_aside(path: Path) -> Path:
-    """Rename a damaged file or folder to its name with `.damaged-1`, or the next number that is free."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    path.rename(target)
-    return target

@@ -21,7 +21,7 @@ from cohobate.core.block_checksums import BLOCK, BlockChecksums, checksums_path,
 from cohobate.core.errors import DamagedFileError
 from cohobate.core.locks import exclusive
 from cohobate.core.schema import RESPONSES
-from cohobate.store.folders import move_aside
+from cohobate.core.sealed_files import move_aside
 from cohobate.teachers.response_journal import READ_ROWS
 
 if TYPE_CHECKING:

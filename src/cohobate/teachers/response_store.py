@@ -25,8 +25,8 @@ from typing import IO, TYPE_CHECKING
 from cohobate.core import progress
 from cohobate.core.atomic_files import storage_errors, sync_folder
 from cohobate.core.schema import RESPONSES
+from cohobate.core.sealed_files import move_aside
 from cohobate.store.artifacts import data_root
-from cohobate.store.folders import move_aside
 from cohobate.teachers.response_journal import Writer, frames, is_damaged
 from cohobate.teachers.response_parts import GROUP_ROWS, Parts, is_whole, locked, publish
 

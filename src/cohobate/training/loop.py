@@ -4,6 +4,8 @@
 
 A run that was killed resumes from its latest snapshot and replays the steps since: the source returns the batches that
 it persisted, all noise is seeded by the step, and on a CPU the weights are the same bit for bit as without the kill.
+Where a snapshot was altered, or what an earlier step persisted for good is gone, it resumes from an older one, and
+takes those steps once more.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from cohobate.training.metrics import averages, flops_by_model
 from cohobate.training.optimizer import full_state, load_full_state, make_optimizer
 from cohobate.training.snapshots import Snapshot
 from cohobate.training.trainee import Trainee
-from cohobate.training.types import EvaluateAt, Metrics, RunState, Source
+from cohobate.training.types import EvaluateAt, HasPoint, Metrics, RunState, Source
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Run:
     stage: str
     evaluate_at: EvaluateAt
     bar: Bar
+    has_point: HasPoint = lambda step: True
 
     def __post_init__(self) -> None:
         self.config = self.trainee.config
@@ -64,6 +67,10 @@ class Run:
         finally:
             self.source.close()
         self._evaluate(state)
+        if self.world.first and (lost := self._first_lost(state.step)) is not None:
+            raise CohobateError(
+                f"{self.stage}: what step {lost} made is gone or altered; run again, which takes it once more"
+            )
         return state
 
     def _take_remaining_steps(self, state: RunState) -> None:
@@ -164,6 +171,7 @@ class Run:
 
     def _roll_back(self, state: RunState, alarm: alarms.Alarm) -> None:
         """Load the weights of the latest snapshot before the alarm's first step."""
+        self._set_damaged_aside()
         snapshot = snapshots.load_latest(self.folder, up_to=alarm.first_step)
         advice = f"lower {self.stage}.lr (now {self.config.lr:g}), or change {self.stage}.alarms if this is meant"
         if snapshot is None:
@@ -175,7 +183,31 @@ class Run:
         state.step, state.alarm = snapshot.step, alarm.reason
         progress.say(f"{self.stage}: {alarm.reason}; stopped, and went back to step {state.step}; {advice}")
 
+    def _set_damaged_aside(self) -> None:
+        if self.world.first:
+            snapshots.set_damaged_aside(self.folder)
+        self.world.wait()
+
+    def _drop_what_lacks_steps(self) -> None:
+        """Delete the snapshots after the first step of which something that is published is gone."""
+        lost = self._first_lost(snapshots.latest_step(self.folder)) if self.world.first else None
+        if lost is not None:
+            snapshots.drop_after(self.folder, lost)
+            begin = snapshots.latest_step(self.folder)
+            progress.say(f"{self.stage}: what step {lost} made is gone; the steps from {begin} on are taken once more")
+        self.world.wait()
+
+    def _first_lost(self, steps: int) -> int | None:
+        """The first of so many steps whose batch or whose evaluation is not there as it was persisted."""
+        for step in range(steps):
+            measured = step % self.config.evaluate_every != 0 or self.has_point(step)
+            if not measured or not self.source.holds(step):
+                return step
+        return None
+
     def _restore(self) -> RunState:
+        self._set_damaged_aside()
+        self._drop_what_lacks_steps()
         snapshot = snapshots.load_latest(self.folder)
         if snapshot is None:
             return RunState()

@@ -3,7 +3,8 @@
 While a run lasts, the log is one Parquet file per step, written whole or not at all. At the end it becomes one file
 with one row group per step. A replay reads the rollouts here instead of sampling again; the teacher's columns are for
 the readers of the log, and a replay takes its scores from the scorer. Until a step is scored completely, its rollouts
-lie here without scores, one file per process, so that none is sampled twice.
+lie here without scores, one file per process, so that none is sampled twice. A file that was altered is moved aside,
+and counts as missing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cohobate.core.atomic_files import replacing, write_parquet_atomic
+from cohobate.core.atomic_files import replacing
 from cohobate.core.schema import ROLLOUTS
+from cohobate.core.sealed_files import is_whole, remove, write_parquet_sealed
 from cohobate.training.types import Rollout, ScoredRollout
 
 _SAMPLED = [field.name for field in fields(Rollout)]
@@ -32,14 +34,17 @@ class RolloutLog:
 
     def read(self, step: int) -> list[Rollout] | None:
         """The rollouts of `step`, or None if the step was never completed."""
-        path = self._path(step)
-        return _rollouts(path) if path.exists() else None
+        return _rollouts(self._path(step)) if self.holds(step) else None
+
+    def holds(self, step: int) -> bool:
+        """Whether the rollouts of `step` are there as they were written."""
+        return is_whole(self._path(step))
 
     def append(self, step: int, rollouts: Sequence[ScoredRollout]) -> None:
         """Persist the rollouts of `step`; they are on disk when this returns."""
         _write([_row(item) for item in rollouts], self._path(step))
         for path in self._unscored(step):
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def append_unscored(self, step: int, rank: int, rollouts: Sequence[Rollout]) -> None:
         """Persist the rollouts of `step` that process `rank` has sampled, before they are scored."""
@@ -47,7 +52,7 @@ class RolloutLog:
 
     def read_unscored(self, step: int) -> dict[int, Rollout]:
         """The rollouts of `step` that any process has sampled but not scored, by their rows."""
-        return {item.row: item for path in self._unscored(step) for item in _rollouts(path)}
+        return {item.row: item for path in self._unscored(step) if is_whole(path) for item in _rollouts(path)}
 
     def publish(self, path: Path) -> int:
         """Write every step as a row group of `path`; returns the number of rows."""
@@ -71,7 +76,7 @@ class RolloutLog:
 
 def _write(rows: list[dict[str, Any]], path: Path) -> None:
     """`rows` as a Parquet file of the columns of schema.ROLLOUTS; a column that they lack is null."""
-    write_parquet_atomic(pa.Table.from_pylist(rows, schema=ROLLOUTS.arrow), path)
+    write_parquet_sealed(pa.Table.from_pylist(rows, schema=ROLLOUTS.arrow), path)
 
 
 def _row(scored: ScoredRollout) -> dict[str, Any]:

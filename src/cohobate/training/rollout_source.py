@@ -77,6 +77,15 @@ class RolloutSource(Source):
             return StepBatch(rows)
         return StepBatch(rows, self._ledger(rollouts), self._statistics(rollouts), seconds)
 
+    def holds(self, step: int) -> bool:
+        """Whether the rollouts of `step` are logged, and with opd.overlap those that were begun in it persisted."""
+        number = step // self.config.updates
+        ahead = number + 1
+        if not self.config.overlap or ahead * self.config.updates >= self.config.steps:
+            return self.log.holds(number)
+        rows = set(range(self.config.prompts * self.config.group))
+        return self.log.holds(number) and (self.log.holds(ahead) or self.log.read_unscored(ahead).keys() >= rows)
+
     def forget(self, step: int) -> None:
         """Drop the teacher's scores of rollouts that no step from `step` on needs."""
         if self.scorer is not None:

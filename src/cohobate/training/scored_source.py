@@ -54,9 +54,15 @@ class MixedSource(Source):
         self.first, self.second, self.share, self.seed = first, second, share, seed
 
     def batch(self, step: int) -> StepBatch:
-        number = np.random.default_rng([self.seed, step]).random()
-        return (self.first if number < self.share else self.second).batch(step)
+        return self._chosen(step).batch(step)
+
+    def holds(self, step: int) -> bool:
+        return self._chosen(step).holds(step)
 
     def forget(self, step: int) -> None:
         self.first.forget(step)
         self.second.forget(step)
+
+    def _chosen(self, step: int) -> Source:
+        number = np.random.default_rng([self.seed, step]).random()
+        return self.first if number < self.share else self.second

@@ -90,6 +90,10 @@ class Source(ABC):
     def batch(self, step: int) -> StepBatch:
         """The sequences of `step`."""
 
+    def holds(self, step: int) -> bool:
+        """Whether what `step`, which was taken, has persisted for good is there as it was written."""
+        return True
+
     def settle(self) -> None:  # noqa: B027  most sources have nothing to settle, to forget or to end
         """Before a snapshot: persist batches that a resumed run could not make again, for want of older weights."""
 
@@ -112,3 +116,5 @@ class RunState:
 
 # Called before the first step, every evaluate_every steps and after the last.
 EvaluateAt = Callable[[int, list[LedgerEntry]], None]
+# Whether the result of such a call is there as it was written.
+HasPoint = Callable[[int], bool]

@@ -9,7 +9,10 @@ from typing import Any
 import polars as pl
 
 from cohobate.config import Training, Verification
-from cohobate.core.atomic_files import read_json, write_json_atomic
+from cohobate.core import progress
+from cohobate.core.errors import DamagedFileError
+from cohobate.core.sealed_files import move_aside
+from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.evaluation import accuracy
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
@@ -51,8 +54,8 @@ class Validation:
 
     def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
         """Measure the student at `step`, after the work in `spent`."""
-        path = self.folder / f"step-{step:06d}.json"
-        if path.exists() or self.questions.is_empty():
+        path = self._path(step)
+        if self.holds(step):
             return
         decoding = Decoding(self.max_tokens, self.temperature)
         exam = accuracy.Exam(decoding, 1, 0, 256, self.verifier, self._mark(step))
@@ -70,7 +73,26 @@ class Validation:
             **flops_by_model(spent),
         }
         judged = accuracy.judge_ledger(self.verifier, self.questions, answers, self.stage, self._mark(step))
-        write_json_atomic(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
+        write_sealed_json(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
+
+    def holds(self, step: int) -> bool:
+        """Whether the point of `step` is there as it was written, or nothing is measured at all.
+
+        One that was altered is reported, and moved aside.
+        """
+        path = self._path(step)
+        if not path.exists():
+            return self.questions.is_empty()
+        try:
+            _read(path)
+        except DamagedFileError as error:
+            progress.say(f"{error}; it is moved aside, and measured again")
+            move_aside(path)
+            return False
+        return True
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:06d}.json"
 
     def _mark(self, step: int) -> str:
         """The name under which this point of this build asks the judge."""
@@ -78,5 +100,13 @@ class Validation:
 
     def points(self) -> tuple[list[dict[str, Any]], list[LedgerEntry]]:
         """All points in order of steps, and the ledger's entries for measuring them."""
-        saved = [read_json(path) for path in sorted(self.folder.glob("step-*.json"))]
+        saved = [_read(path) for path in sorted(self.folder.glob("step-*.json"))]
         return [s["point"] for s in saved], [LedgerEntry(**item) for s in saved for item in s["ledger"]]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A point and its ledger. Raises DamagedFileError."""
+    values = read_sealed_json(path, unsealed=True)  # those of an earlier version have no seal
+    if values.keys() != {"point", "ledger"}:
+        raise DamagedFileError(f"{path} was altered after it was written")
+    return values

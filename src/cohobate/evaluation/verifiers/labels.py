@@ -14,8 +14,8 @@ import polars as pl
 from cohobate.config import Verification
 from cohobate.core import frequencies, progress, schema
 from cohobate.core.answer_text import GOLD_SENTINELS, normalise
-from cohobate.core.atomic_files import write_parquet_atomic
 from cohobate.core.fingerprint import hash_value
+from cohobate.core.sealed_files import is_whole, write_parquet_sealed
 from cohobate.core.statistics import Interval, as_json, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.exact import EXACT
@@ -74,12 +74,12 @@ def _resumed(
     if not scratch or not spec.takes_time:  # the others are quicker than reading the disk
         return _verdicts(rows, spec, bar, paid_by)
     path = scratch / f"verdicts-{_hash(rows)}.parquet"
-    if path.exists():
+    if is_whole(path):
         verdicts = pl.read_parquet(path)
         bar.advance(len(verdicts))
         return verdicts
     verdicts = _verdicts(rows, spec, bar, paid_by)
-    write_parquet_atomic(verdicts.to_arrow(), path)
+    write_parquet_sealed(verdicts.to_arrow(), path)
     return verdicts
 
 

@@ -1,8 +1,8 @@
 """The teacher's scores of a step's tokens: log-probabilities, hidden states, most probable tokens.
 
 Scores are saved as they arrive, in files of the step, until a snapshot makes a replay of that step impossible. A run
-that was killed has the teacher score only the rest, and a replay reads the scores here: the rollout log has a copy of
-the log-probabilities for its readers, and whole distributions are too large for it.
+that was killed, or of which a file was altered, has the teacher score only the rest, and a replay reads the scores
+here: the rollout log has a copy of the log-probabilities for its readers, and whole distributions are too large for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from cohobate.core.atomic_files import replacing
+from cohobate.core.sealed_files import is_whole, remove, replacing_sealed
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.sequence import TrainingSequence
@@ -70,12 +70,15 @@ class TeacherScorer(ABC):
             if item.row not in scores:
                 prompt = question_ids(self.tokenizer, item.question, self.prompt_format)
                 rows[item.row] = TrainingSequence([*prompt, *self.teacher_ids(item.response_ids)], len(prompt))
-        part = len(self._files(step, self.world.rank))
+        parts = [int(path.stem.split("-")[3]) for path in self._files(step, self.world.rank)]
+        part = max(parts, default=-1) + 1
         for arrived in self.score_rows(rows) if rows else ():
             tensors = {
                 f"{row}.{name}": value for row, item in arrived.items() for name, value in item.features().items()
             }
-            with replacing(self.folder / f"step-{step:06d}-{self.world.rank}-{part:05d}.safetensors") as temporary:
+            with replacing_sealed(
+                self.folder / f"step-{step:06d}-{self.world.rank}-{part:05d}.safetensors"
+            ) as temporary:
                 save_file(tensors, temporary)
             scores |= arrived
             part += 1
@@ -99,7 +102,7 @@ class TeacherScorer(ABC):
         """Drop what this process saved of the steps before `step`."""
         for path in self.folder.glob(f"step-*-{self.world.rank}-*.safetensors"):
             if int(path.stem.split("-")[1]) < step:
-                path.unlink()
+                remove(path)
 
     def entry(self, stage: str, prompts: Sequence[int], responses: Sequence[int]) -> LedgerEntry:
         """The ledger's entry for scoring sequences of these lengths."""
@@ -108,9 +111,10 @@ class TeacherScorer(ABC):
     def _saved(self, step: int) -> dict[int, TokenScores]:
         features: dict[int, dict[str, torch.Tensor]] = {}
         for path in self._files(step, "*"):
-            for key, value in load_file(path).items():
-                row, _, name = key.partition(".")
-                features.setdefault(int(row), {})[name] = value
+            if is_whole(path):
+                for key, value in load_file(path).items():
+                    row, _, name = key.partition(".")
+                    features.setdefault(int(row), {})[name] = value
         return {row: TokenScores.from_features(values) for row, values in features.items()}
 
     def _files(self, step: int, rank: int | str) -> list[Path]:

@@ -48,7 +48,7 @@ class Curation(Section):
     max_tokens: Positive | None = None
     """Longest response kept, in tokens; None: any."""
     min_words: Count = 0
-    """Shortest question kept, in words."""
+    """Shortest question kept, in words; two Chinese characters, three kana or four Thai letters count as one."""
     max_words: Positive | None = None
     """Longest question kept, in words; None: any."""
     languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = ()
@@ -57,11 +57,12 @@ class Curation(Section):
     pass_rate: tuple[Share, Share] | None = None
     """Keep only questions whose pass rate lies in this closed interval; None: any, also an unknown one."""
     ngrams: tuple[Positive, ...] = (13,)
-    """Drop questions that share so many words in a row with an evaluation question; empty: do not look."""
+    """Drop questions that share so many words in a row with an evaluation question, in their normal form; empty: do not
+    look."""
     against: tuple[SplitName, ...] = ("validation", "test", "hard")
     """The splits of the questions that are evaluated on."""
     duplicates: bool = True
-    """Drop questions that repeat an earlier one but for case and spaces."""
+    """Drop questions that repeat an earlier one but for case, spaces, invisible characters and emphasis."""
     near_duplicates: Share = 0.8
     """Drop questions that share this part of their word trigrams, and all figures, with an earlier one; 0: none."""
     mix: Mix = Mix()

@@ -22,7 +22,7 @@ from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace, verify
 if TYPE_CHECKING:
     import polars as pl
 
-VERSION = 2
+VERSION = 3
 _SUFFIX = ".curated"
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cohobate.datasets.curation.ngrams import figures, grams, hash_texts, mix, normal
+from cohobate.core.normal_form import normal
+from cohobate.datasets.curation.ngrams import figures, grams, hash_texts, mix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,7 +19,7 @@ from cohobate.datasets.curation.decontaminate import contaminated
 from cohobate.datasets.curation.dedup import exact, near
 from cohobate.datasets.curation.language_id import foreign
 from cohobate.datasets.curation.mixing import mixed
-from cohobate.datasets.curation.ngrams import words
+from cohobate.datasets.curation.ngrams import count_words
 
 # Takes the questions that are left; gives the indices of those to reject, each with a detail.
 Filter = Callable[[pl.DataFrame], dict[int, str | None]]
@@ -184,7 +184,7 @@ def _filters(evaluation: pl.DataFrame, config: Curation) -> Iterator[tuple[str, 
 
 
 def _length(left: pl.DataFrame, low: int, high: int | None) -> dict[int, str | None]:
-    counts = enumerate(len(words(text)) for text in left["question"])
+    counts = enumerate(count_words(left["question"].to_list()))
     return {index: f"{count} words" for index, count in counts if count < low or (high is not None and count > high)}
 
 

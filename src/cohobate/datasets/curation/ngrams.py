@@ -1,8 +1,9 @@
 """Texts as hashed word n-grams, in numpy, for near-duplicates and for decontamination.
 
-Words are those of the casefolded NFC form. Symbols (+, =, <, currency) are words too, since they carry meaning;
-sentence punctuation is none. Each Chinese, Japanese or Korean character is one word. Hashes are stable: they depend on
-the words alone, not on the process, the platform or a library's version.
+Words are those of the normal form (core/normal_form.py): letters, their marks and digits in a row. Symbols (+, =, <,
+currency) are words too, since they carry meaning; sentence punctuation is none. Scripts without spaces are taken apart
+into characters, of which several count as one word. Hashes are stable: they depend on the words alone, not on the
+process, the platform or a library's version.
 """
 
 from __future__ import annotations
@@ -17,92 +18,91 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cohobate.core.normal_form import CJK, is_plain, normal
+
 if TYPE_CHECKING:
+    import polars as pl
     from numpy.typing import NDArray
 
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+|[^\w\s.,;:!?'\"…’“”]")
-# The same for lower-case ASCII; Python takes its four separators for spaces too.
-_ASCII_WORD = r"""\w+|[^\w\s\x1c-\x1f.,;:!?'"]"""
+# Thai and Lao, Myanmar, Khmer: letters without spaces between words.
+_ABUGIDA = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f"
+_STOPS = ".,;:!?'\"…’‘“”„«»¿¡—、。「」『』《》〈〉【】・،؛؟।॥"
+# For Rust's regex, in which \w has the marks of letters. Python takes four separators of ASCII for spaces.
+_WORD = (
+    rf"[{CJK}]\p{{M}}*|[[{_ABUGIDA}]&&\p{{L}}]\p{{M}}*|"
+    rf"[\w--[{CJK}[[{_ABUGIDA}]&&\p{{L}}]]]+|[^\w\s\x1c-\x1f{_STOPS}]"
+)
+# A word is so many units. 13 English words have about 26 characters in Chinese, 30 of kanji and kana, 52 Thai letters;
+# brackets, such as those of a blank to fill, count nothing.
+UNIT = 12
+_UNITS = (
+    (re.compile("[\u3040-\u30ff\u31f0-\u31ff]"), 4),
+    (re.compile(f"[{CJK}]"), 6),
+    (re.compile(f"[{_ABUGIDA}]"), 3),
+    (re.compile(r"[()\[\]{}]"), 0),
+)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_INVERSE = np.uint64(pow(int(_MULTIPLIER), -1, 1 << 64))
 
 
 @dataclass(frozen=True)
 class Hashed:
     """Texts as numbers: the hashes of all words one after another, and the number of words of each text.
 
-    figured: whether a word is a number or a symbol.
+    figured: whether a word is a number or a symbol. units: how much it counts, UNIT for a whole word.
     """
 
     words: NDArray[np.uint64]
     lengths: NDArray[np.int64]
     figured: NDArray[np.bool_]
-
-
-def normal(text: str) -> str:
-    """The casefolded NFC form with single spaces: texts that only differ in these are the same.
-
-    The compatibility form would not do: it makes 22 of 2².
-    """
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    units: NDArray[np.int64]
 
 
 def words(text: str) -> list[str]:
-    """The words of a text."""
-    return _WORD.findall(normal(text))
+    """The words of a text, and the characters of scripts without spaces."""
+    listed: list[str] = _words([text]).to_list()[0]
+    return listed
 
 
-def _hash(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-
-
-def _is_figure(word: str) -> bool:
-    return not word.isalpha() and any(unicodedata.category(letter)[0] in "NSP" for letter in word)
-
-
-@lru_cache(maxsize=1 << 18)
-def _hash_and_kind(word: str) -> tuple[int, bool]:
-    return _hash(word), _is_figure(word)
+def count_words(texts: Sequence[str]) -> list[int]:
+    """Words of each text, rounded up; several characters of a script without spaces are one, brackets none."""
+    hashed = hash_texts(texts)
+    ends = np.cumsum(hashed.lengths)
+    total = np.concatenate([[0], np.cumsum(hashed.units)])
+    counts: list[int] = (-(-(total[ends] - total[ends - hashed.lengths]) // UNIT)).tolist()
+    return counts
 
 
 def hash_texts(texts: Sequence[str]) -> Hashed:
-    """The words of the texts, hashed; texts of plain ASCII, for which the rules are few, by native code."""
-    plain = np.array([text.isascii() for text in texts], dtype=bool)
-    if plain.all():
-        return _hash_ascii(texts)
-    sides = [
-        _hash_ascii([text for text, is_plain in zip(texts, plain, strict=True) if is_plain]),
-        _hash_words([words(text) for text, is_plain in zip(texts, plain, strict=True) if not is_plain]),
-    ]
-    indices = [np.flatnonzero(plain), np.flatnonzero(~plain)]
-    lengths = np.empty(len(texts), dtype=np.int64)
-    for side, index in zip(sides, indices, strict=True):
-        lengths[index] = side.lengths
-    owner = np.concatenate([np.repeat(index, side.lengths) for side, index in zip(sides, indices, strict=True)])
-    order = np.argsort(owner, kind="stable")
-    hashes, figured = (np.concatenate([getattr(side, name) for side in sides])[order] for name in ("words", "figured"))
-    return Hashed(hashes, lengths, figured)
+    """The words of the texts, hashed."""
+    lists = _words(texts)
+    # A text without words would be exploded to a null.
+    coded = lists.explode().drop_nulls().to_arrow().dictionary_encode()
+    facts = [_facts(word) for word in coded.dictionary.to_pylist()]
+    codes = coded.indices.to_numpy()
+    return Hashed(
+        np.array([fact[0] for fact in facts], dtype=np.uint64)[codes],
+        lists.list.len().to_numpy().astype(np.int64),
+        np.array([fact[1] for fact in facts], dtype=bool)[codes],
+        np.array([fact[2] for fact in facts], dtype=np.int64)[codes],
+    )
 
 
-def _hash_ascii(texts: Sequence[str]) -> Hashed:
+def _words(texts: Sequence[str]) -> pl.Series:
+    """Lists of words, by native code."""
     import polars as pl
 
-    word_lists = pl.Series(texts, dtype=pl.String).str.to_lowercase().str.extract_all(_ASCII_WORD)
-    # A text without words would be exploded to a null.
-    coded = word_lists.explode().drop_nulls().to_arrow().dictionary_encode()
-    facts = [_hash_and_kind(word) for word in coded.dictionary.to_pylist()]
-    codes = coded.indices.to_numpy()
-    hashes, figured = np.array([h for h, _ in facts], dtype=np.uint64), np.array([f for _, f in facts], dtype=bool)
-    return Hashed(hashes[codes], word_lists.list.len().to_numpy().astype(np.int64), figured[codes])
+    forms = [text if is_plain(text) else normal(text) for text in texts]
+    return pl.Series(forms, dtype=pl.String).str.to_lowercase().str.extract_all(_WORD)
 
 
-def _hash_words(texts: Sequence[list[str]]) -> Hashed:
-    facts = [_hash_and_kind(word) for text in texts for word in text]
-    return Hashed(
-        np.array([h for h, _ in facts], dtype=np.uint64),
-        np.array([len(text) for text in texts], dtype=np.int64),
-        np.array([f for _, f in facts], dtype=bool),
-    )
+@lru_cache(maxsize=1 << 18)
+def _facts(word: str) -> tuple[int, bool, int]:
+    """Hash, whether it is a number or a symbol, units."""
+    number = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+    figured = not word.isalpha() and any(unicodedata.category(letter)[0] in "NSP" for letter in word)
+    units = UNIT if word[0].isdecimal() else next((units for script, units in _UNITS if script.match(word)), UNIT)
+    return number, figured, units
 
 
 def figures(hashed: Hashed) -> NDArray[np.uint64]:
@@ -119,23 +119,30 @@ def figures(hashed: Hashed) -> NDArray[np.uint64]:
     return total
 
 
-def grams(hashed: Hashed, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def grams(hashed: Hashed, n: int, *, units: bool = False) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Hashes of all n-grams, and the index of the text of each, in the order of the texts.
 
-    A text of fewer than n words is one gram, equal only to an equal text; a text without words has none.
+    units: an n-gram is as many words as make n words by their units, instead of n words or characters. A shorter text
+    is one gram, equal only to an equal text; a text without words has none.
     """
     lengths = hashed.lengths
-    counts = np.where(lengths >= n, lengths - n + 1, np.minimum(lengths, 1))
-    owner = np.repeat(np.arange(len(lengths)), counts)
-    starts, first_gram = np.cumsum(lengths) - lengths, np.cumsum(counts) - counts
-    first = starts[owner] + np.arange(len(owner)) - first_gram[owner]
-    width = np.minimum(lengths[owner], n)
-    total = np.zeros(len(owner), dtype=np.uint64)
-    for offset in range(n):
-        inside = offset < width
-        word = hashed.words[np.where(inside, first + offset, first)]
-        total = np.where(inside, mix(total * _MULTIPLIER + word), total)
-    return total, owner
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    ends = np.cumsum(lengths)
+    first = np.arange(len(owner))
+    if units:
+        total = np.concatenate([[0], np.cumsum(hashed.units)])
+        last = np.searchsorted(total, total[:-1] + n * UNIT)
+    else:
+        last = first + n
+    # The first gram of a shorter text is all of it.
+    last = np.where(first == (ends - lengths)[owner], np.minimum(last, ends[owner]), last)
+    complete = last <= ends[owner]
+    first, last, owner = first[complete], last[complete], owner[complete]
+    powers = np.multiply.accumulate(np.concatenate([[np.uint64(1)], np.full(len(hashed.words), _MULTIPLIER)]))
+    inverses = np.multiply.accumulate(np.concatenate([[np.uint64(1)], np.full(len(hashed.words), _INVERSE)]))
+    # The polynomial of all words before each one: a gram's is a difference of two, moved to its place.
+    before = np.concatenate([[np.uint64(0)], np.cumsum(hashed.words * powers[:-1], dtype=np.uint64)])
+    return mix((before[last] - before[first]) * inverses[first]), owner
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -40,7 +40,7 @@ REPLIES: list[tuple[Any, str, str]] = [
     (lambda body: Act(hang=True), "undecided", "Timeout: no answer within 0.3 s"),
     (lambda body: error(400, "too long"), "undecided", "BadRequestError: too long"),
     (lambda body: Act(payload=completion(body, "Hm", finish_reason="length")), "undecided", "reply cut at the token"),
-    (lambda body: Act(payload=completion(body, "", reasoning="+1", finish_reason="stop")), "undecided", "unclear"),
+    (lambda body: Act(payload=completion(body, "", reasoning="+1", finish_reason="stop")), "undecided", "OnlyReas"),
 ]
 
 

@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ class Act:
 
     payload: Any = None  # None: a completion
     raw: str | None = None  # instead of JSON
+    content: Iterable[bytes] | None = None  # the body's pieces, instead of JSON
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
@@ -175,12 +176,14 @@ class WireServer:
     async def _send(self, request: web.Request, body: Body, act: Act) -> web.StreamResponse:
         usual = scored if "prompt_logprobs" in body else completion
         text = json.dumps(usual(body) if act.payload is None else act.payload) if act.raw is None else act.raw
-        if not (act.tear or act.halfway or act.trickle):
+        if not (act.tear or act.halfway or act.trickle or act.content):
             return web.Response(text=text, status=act.status, headers=act.headers, content_type="application/json")
         if act.tear:
             assert request.transport is not None
             request.transport.close()
             return web.Response()
+        if act.content is not None:
+            return await self._stream(request, act)
         response = web.StreamResponse(headers={"Content-Length": str(len(text.encode()))})
         await response.prepare(request)
         for at in range(0, len(text), 40):
@@ -190,6 +193,14 @@ class WireServer:
                 assert request.transport is not None
                 request.transport.close()
                 break
+        return response
+
+    async def _stream(self, request: web.Request, act: Act) -> web.StreamResponse:
+        response = web.StreamResponse(status=act.status, headers={"Content-Type": "application/json", **act.headers})
+        await response.prepare(request)
+        for piece in act.content or ():
+            await response.write(piece)
+        await response.write_eof()
         return response
 
 

@@ -8,7 +8,8 @@ import pytest
 from cohobate.config import Teacher
 from cohobate.core.answer_parsing import parse
 from cohobate.teachers.base import Request, Response
-from cohobate.teachers.endpoint.chat_completions import ChatWire, ReplyError, Timing
+from cohobate.teachers.endpoint.chat_completions import ChatWire
+from cohobate.teachers.endpoint.wire import ReplyError, Timing
 from tests.support.wire_server import completion
 
 TEACHER = Teacher(kind="endpoint", model="org/m", base_url="http://localhost:1/v1")

@@ -46,3 +46,6 @@ class Judge(Teacher):
     """endpoint: seconds until a request is given up and tried again."""
     attempts: Memory = 6
     """endpoint: how often a request that fails is tried."""
+    max_wait: Annotated[float, Field(ge=0), EXECUTION] = 3600.0
+    """endpoint: most seconds that a request waits because the server asks it to (a 429, or Retry-After); one that would
+    wait for longer becomes a failure."""

@@ -12,6 +12,8 @@ from cohobate.core.settings import EXECUTION, Memory, Positive, Section
 if TYPE_CHECKING:
     import polars as pl
 
+Omitted = Literal["seed", "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens"]
+"""Parameters that a request sends by itself, and can do without."""
 TeacherKind = Literal["local", "endpoint", "vllm"]
 """How a teacher is reached; teachers/kinds.py builds each."""
 Tokens = TypeVar("Tokens", float, "pl.Expr")
@@ -128,6 +130,9 @@ class Teacher(TeacherAccess):
     """endpoint: further parameters of each request, such as reasoning_effort, response_format, min_p; and top_p = 1.0,
     top_k = 0 (or -1) for a server that cuts by itself where it is told nothing. vllm: further sampling parameters, such
     as min_p, repetition_penalty."""
+    omit: list[Omitted] = []
+    """endpoint: parameters that are not sent, for a server that refuses them, such as ["seed"]. It then samples by its
+    own value, so that [triples] must leave temperature at 1.0 where it is left out."""
     limit_name: Annotated[Literal["max_tokens", "max_completion_tokens"], EXECUTION] = "max_tokens"
     """endpoint: what it calls the limit of a response."""
     price_input: Annotated[float | None, Field(ge=0), EXECUTION] = None
@@ -146,7 +151,10 @@ class Teacher(TeacherAccess):
 
     def identity(self) -> dict[str, Any]:
         """As of any section; but that vLLM computes what transformers would changes the data no more than a GPU."""
-        return {**super().identity(), "kind": "endpoint" if self.is_endpoint else "local"}
+        values = {**super().identity(), "kind": "endpoint" if self.is_endpoint else "local"}
+        if not self.omit:  # artifacts that are older than the setting stay the same
+            del values["omit"]
+        return values
 
     def cost_usd(self, prompt_tokens: Tokens, completion_tokens: Tokens) -> Tokens | None:
         """The price in USD of so many tokens, given as numbers or as columns; None without a price."""
@@ -173,6 +181,8 @@ class Teacher(TeacherAccess):
             )
         if self.is_folder and self.tokenizer:
             raise ValueError("tokenizer is for an endpoint; a folder has its own")
+        if self.omit and not self.is_endpoint:
+            raise ValueError("omit is for an endpoint; a model of your own is not sent any parameter")
         if self.is_endpoint and not self.base_urls:
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.is_endpoint and "model" not in self.model_fields_set:

@@ -119,6 +119,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _sampled_as_recorded(self) -> Self:
+        recorded = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+        for name in self.teacher.omit:
+            value = getattr(self.triples, name, None)
+            if name in recorded and value != recorded[name]:
+                raise ValueError(
+                    f"teacher.omit leaves out {name}, so the server would not know triples.{name} = {value}; leave "
+                    f"triples.{name} at {recorded[name]}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _fresh(self) -> Self:
         if self.questions.source == "documents" and self.opd.steps:
             raise ValueError("opd needs fresh questions, which documents do not give; set opd.steps = 0")

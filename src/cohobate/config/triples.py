@@ -95,6 +95,9 @@ class Triples(Section):
     away, as to be started again."""
     attempts: Memory = 6
     """endpoint: how often a request that fails is tried before it becomes a failure."""
+    max_wait: Annotated[float, Field(ge=0), EXECUTION] = 3600.0
+    """endpoint: most seconds that a request waits because the server asks it to (a 429, or Retry-After); one that would
+    wait for longer becomes a failure."""
     max_failures: Share = 0.1
     """endpoint: largest share of failed requests to publish with; they are recorded beside the triples."""
 

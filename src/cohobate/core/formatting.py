@@ -20,6 +20,15 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 2.5 h or 11.6 days."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 2 * 86400 else f"{seconds / 86400:.3g} days"
+
+
 def percent(share: float | None) -> str:
     """0.4213 -> 42.1%; None -> –."""
     return "–" if share is None else f"{share:.1%}"

@@ -1,4 +1,4 @@
-"""Texts of unknown origin, made harmless for a terminal."""
+"""Texts of unknown origin, made harmless for a terminal, or such that every later reader of a file takes them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import re
 import unicodedata
 
 # Controls (an escape sequence can rewrite what stands on the screen), marks that reverse the direction of what
-# follows, invisible characters, and line ends that only some programs take for one.
+# follows, invisible characters, line ends that only some programs take for one, and halves of characters beyond U+FFFF.
 _HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# Polars and Arrow refuse surrogates; XML and YAML refuse most controls and the two noncharacters; C ends at NUL.
+_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _JOINERS = "\u200c\u200d"  # needed inside words of some scripts, and inside emoji
 
 
@@ -21,6 +24,19 @@ def harmless(text: object) -> str:
 def one_line(text: object) -> str:
     """`harmless`, and in one line."""
     return " ".join(harmless(text).split())
+
+
+def storable(text: str) -> str:
+    """`text` as every reader of UTF-8, JSON, YAML and XML takes it.
+
+    Two surrogates that belong together are the character they mean; a lone one, NUL, and any other control character
+    but tab, line feed and carriage return are U+FFFD.
+    """
+    if _UNSTORABLE.search(text) is None:
+        return text
+    if _SURROGATES.search(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def _escape(match: re.Match[str]) -> str:

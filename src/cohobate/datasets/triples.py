@@ -21,7 +21,7 @@ from cohobate.core.sample_id import triple_id
 from cohobate.models.chat_template import messages
 from cohobate.sources.generated import with_written_questions
 from cohobate.store.manifest import code_version
-from cohobate.teachers.base import Request
+from cohobate.teachers.base import NATURAL_ENDS, Request
 from cohobate.teachers.response_store import StoredResponses
 
 # Rows of a piece: of responses of 8,000 tokens, about half a gigabyte.
@@ -85,6 +85,7 @@ class Requests(Sequence[Request]):
             seed=sampling.seed,
             sample_index=sample_index,
             extra=self.recipe.teacher.extra,
+            omit=tuple(self.recipe.teacher.omit),
         )
 
 
@@ -134,7 +135,7 @@ class TripleRows:
             pl.Series("answer_extracted", [p.answer and normalise(p.answer) for p in parsed], dtype=pl.String),
             pl.Series("rationale_source", [p.rationale_source for p in parsed], dtype=pl.String),
             pl.when(pl.col("gold_answer").is_not_null()).then(pl.lit("questions")).alias("gold_source"),
-            (pl.col("finish_reason") == "length").alias("truncated"),
+            (~pl.col("finish_reason").str.to_lowercase().is_in(NATURAL_ENDS)).alias("truncated"),
             (pl.col("paid_by") != self.payer).alias("cached"),
             **self.same_for_all,
         )
@@ -167,6 +168,7 @@ def _same_for_all(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """The columns whose value every row shares. fingerprint: of the teacher's model."""
     sampling, teacher = recipe.triples, recipe.teacher
     template = hash_value([teacher.prompt, teacher.system])
+    further = {**teacher.extra, **({"omit": sorted(teacher.omit)} if teacher.omit else {})}
     return {
         "source_name": recipe.questions.source,
         "revision": recipe.questions.hf.revision,
@@ -179,7 +181,7 @@ def _same_for_all(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "seed": sampling.seed,
-        "extra": json.dumps(teacher.extra, ensure_ascii=False) if teacher.extra else None,
+        "extra": json.dumps(further, ensure_ascii=False) if further else None,
         "run_id": context.current().run_id,
         "flow_run_id": context.current().flow_run_id,
         "code_version": code_version()["git"] or __version__,

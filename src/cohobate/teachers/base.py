@@ -12,13 +12,21 @@ from cohobate.config import Teacher
 from cohobate.core.fingerprint import hash_value
 from cohobate.models.loading import logits_revision, model_fingerprint
 
+# Words of a finish reason, in lower case, for a response that ended by itself; after any other it was cut.
+NATURAL_ENDS = frozenset(
+    {
+        *("stop", "eos", "eos_token", "endoftext", "end_turn", "stop_sequence", "stop_token", "stop_word"),
+        *("end", "complete", "completed", "done", "finish", "finished"),
+    }
+)
+
 
 @dataclass(frozen=True)
 class Request:
     """One sample of one conversation, sent to the model with the fingerprint `model`.
 
     `key` identifies the request in the response store. max_tokens is no part of it: a response that ended by itself
-    under one limit is valid under a larger one.
+    under one limit is valid under a larger one. omit: parameters that an endpoint is not sent.
     """
 
     question_id: str
@@ -31,6 +39,7 @@ class Request:
     seed: int
     sample_index: int
     extra: dict[str, Any] = field(default_factory=dict)
+    omit: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -43,7 +52,8 @@ class Request:
             "seed": self.seed,
             "sample_index": self.sample_index,
         }
-        return hash_value({**identity, "extra": self.extra} if self.extra else identity)
+        further = {"extra": self.extra, "omit": sorted(self.omit)}
+        return hash_value({**identity, **{name: value for name, value in further.items() if value}})
 
     @property
     def noise_seed(self) -> int:
@@ -55,9 +65,9 @@ class Request:
 class Response:
     """The response to the request `key`, from the wire to the response store.
 
-    reasoning: of a server that sends it in a field of its own. finish_reason: stop, length, or the server's word. Token
-    counts are measured, 0 where an endpoint sends none. latency_ms: of the last of `attempts`. served_model: the
-    model's name in an endpoint's reply.
+    reasoning: of a server that sends it in a field of its own. finish_reason: stop, length, or the server's word for
+    what cut it. Token counts are measured, 0 where an endpoint sends none. latency_ms: of the last of `attempts`.
+    served_model: the model's name in an endpoint's reply.
     """
 
     key: str
@@ -90,7 +100,8 @@ Batch = Sequence[Response | Failure]
 class Limits(Protocol):
     """How many requests are sent at a time, and how long and how often each is tried.
 
-    batch_size: of a model on this machine. concurrency, timeout in seconds, attempts: of an endpoint.
+    batch_size: of a model on this machine. concurrency, timeout in seconds, attempts: of an endpoint. max_wait: seconds
+    that a request waits at most because the endpoint asks it to.
     """
 
     @property
@@ -101,6 +112,8 @@ class Limits(Protocol):
     def timeout(self) -> float: ...
     @property
     def attempts(self) -> int: ...
+    @property
+    def max_wait(self) -> float: ...
 
 
 class TeacherBackend(Protocol):

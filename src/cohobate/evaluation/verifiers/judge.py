@@ -22,7 +22,7 @@ from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
 from cohobate.evaluation.verifiers.verdict import TRUNCATED, Case, Label, Verdict
 from cohobate.store.compute_ledger import UNKNOWN, LedgerEntry, ModelCost, Paid, Work, entry
-from cohobate.teachers.base import Batch, Failure, Request, teacher_fingerprint
+from cohobate.teachers.base import NATURAL_ENDS, Batch, Failure, Request, teacher_fingerprint
 from cohobate.teachers.response_store import ResponseStore
 
 if TYPE_CHECKING:
@@ -187,13 +187,14 @@ def _request(judge: Judge, model: str, case: Case) -> Request:
         seed=0,
         sample_index=0,
         extra=judge.extra,
+        omit=tuple(judge.omit),
     )
 
 
 def _replies(store: ResponseStore, keys: Iterable[str], judge: Judge) -> dict[str, tuple[str, bool]]:
     """Text of the stored reply, and whether it was truncated, by key."""
     replies = store.find(list(keys), judge.max_tokens).select("key", "text", "finish_reason")
-    return {key: (text, finish == "length") for key, text, finish in replies.iter_rows()}
+    return {key: (text, finish.lower() not in NATURAL_ENDS) for key, text, finish in replies.iter_rows()}
 
 
 def _ask(

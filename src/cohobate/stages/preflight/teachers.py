@@ -63,7 +63,9 @@ def _neutral_defaults(teacher: Teacher, temperature: float, top_p: float, top_k:
     from cohobate.teachers.base import Request
     from cohobate.teachers.endpoint.server_defaults import require_neutral_defaults
 
-    request = Request("preflight", [], teacher.model, temperature, top_p, top_k, 16, 0, 0, teacher.extra)
+    request = Request(
+        "preflight", [], teacher.model, temperature, top_p, top_k, 16, 0, 0, teacher.extra, tuple(teacher.omit)
+    )
     return require_neutral_defaults(teacher, request)
 
 
@@ -73,7 +75,7 @@ def _one_answer(teacher: Teacher, backend: TeacherBackend, where: str) -> str:
     from cohobate.teachers.base import Failure, Request
 
     question = messages("What is 2 + 3?", teacher.prompt, teacher.system)
-    request = Request("preflight", question, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra)
+    request = Request("preflight", question, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra, tuple(teacher.omit))
     try:
         outcomes = [item for batch in backend.answer([request]) for item in batch]
     finally:

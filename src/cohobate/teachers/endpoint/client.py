@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,13 +24,16 @@ from cohobate.config import Teacher
 from cohobate.core import context
 from cohobate.core.errors import EndpointError
 from cohobate.teachers.base import Failure, Limits, Request, Response
-from cohobate.teachers.endpoint.chat_completions import ChatWire, Wire
+from cohobate.teachers.endpoint.chat_completions import ChatWire
 from cohobate.teachers.endpoint.dispatch import Dispatch, Server
 from cohobate.teachers.endpoint.rate_limit import Pace
+from cohobate.teachers.endpoint.reply_body import BodyLimit
 from cohobate.teachers.endpoint.retry_policy import ServerWatch
+from cohobate.teachers.endpoint.wire import Wire
 
 _GATHER_SECONDS = 0.02  # a sync takes a few milliseconds; a kill loses the outcomes since the last one
 _CONNECT_SECONDS = 10.0
+_KEY = re.compile("[!-~]+")  # what may stand in a header
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -113,7 +117,8 @@ class Exchange(Generic[Q, A]):
         assert task is not None
         self._loop, self._task = asyncio.get_running_loop(), task
         self._running.set()
-        servers = [self._server(pace, watch) for pace, watch in self._replicas]
+        limit = BodyLimit()
+        servers = [self._server(pace, watch, limit) for pace, watch in self._replicas]
         # Servers that have replied before may be away for a while at the beginning too.
         last = time.monotonic() if any(watch.has_replied for _, watch in self._replicas) else None
         dispatch = Dispatch(
@@ -125,13 +130,15 @@ class Exchange(Generic[Q, A]):
             for server in servers:
                 await server.client.close()
 
-    def _server(self, pace: Pace, watch: ServerWatch) -> Server:
+    def _server(self, pace: Pace, watch: ServerWatch, limit: BodyLimit) -> Server:
         client = openai.AsyncOpenAI(
             base_url=watch.url,
             api_key=self._secret or "none",  # never that of another provider from the environment
             max_retries=0,  # retries are counted, paced and recorded here
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
-            http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=pace.ceiling)),
+            http_client=openai.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=pace.ceiling), event_hooks={"response": [limit]}
+            ),
         )
         return Server(client, pace, watch)
 
@@ -146,7 +153,7 @@ class EndpointTeacher(Exchange[Request, Response | Failure]):
 
 
 def secret(teacher: Teacher) -> str | None:
-    """The key of the endpoint, if it needs one. Raises EndpointError when its variable is not set."""
+    """The key of the endpoint, if it needs one. Raises EndpointError when its variable holds none."""
     name = teacher.api_key_env
     if name is None:
         return None
@@ -154,5 +161,10 @@ def secret(teacher: Teacher) -> str | None:
     if not value:
         raise EndpointError(
             f"{teacher.section}.api_key_env names {name}, which is not set; set it to the endpoint's key"
+        )
+    if not _KEY.fullmatch(value):  # the message does not show it
+        raise EndpointError(
+            f"{name} holds no key: there is a line end, a space or another character in it that no key has; set it to "
+            "the endpoint's key alone"
         )
     return value

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import httpx2
@@ -21,15 +21,23 @@ import openai
 
 from cohobate.config import Teacher
 from cohobate.core.errors import EndpointError, TeacherError
+from cohobate.core.formatting import duration
 from cohobate.core.progress import say
 from cohobate.teachers.base import Limits
-from cohobate.teachers.endpoint.chat_completions import FailureCause, Timing, Wire
+from cohobate.teachers.endpoint import reply_body
+from cohobate.teachers.endpoint.fault import Fault, ReplyWithError, fault_of
 from cohobate.teachers.endpoint.rate_limit import Pace, backoff
-from cohobate.teachers.endpoint.retry_policy import Fault, ServerWatch, fault_of
+from cohobate.teachers.endpoint.refused_parameter import setting_of
+from cohobate.teachers.endpoint.retry_policy import ServerWatch
+from cohobate.teachers.endpoint.server_error import error_in
+from cohobate.teachers.endpoint.wire import FailureCause, Timing, Wire
 
 _PATIENCE = 10  # refusals that a request endures for each attempt it has
 _WAITING = 8  # requests that wait for their next attempt, in multiples of the concurrency, before no new ones begin
-_HEADERS = {"Content-Type": "application/json"}
+_SILENT_SECONDS = 5.0  # shorter waits are not worth a line
+_QUIET_SECONDS = 60.0  # between two lines about waiting
+_DRAIN_SECONDS = 10.0  # for replies that are under way, and paid, when the account is spent
+_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": reply_body.ACCEPTED}
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -37,11 +45,12 @@ A = TypeVar("A")
 
 @dataclass
 class Job(Generic[Q]):
-    """A request on its way."""
+    """A request on its way. waited: seconds that it was asked to wait."""
 
     request: Q
     attempts: int = 0
     refusals: int = 0
+    waited: float = 0.0
 
 
 @dataclass
@@ -80,6 +89,8 @@ class Dispatch(Generic[Q, A]):
     running: set[asyncio.Task[None]] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     fatal: Exception | None = None
+    is_spent: bool = False
+    quiet_until: float = 0.0
     tickets: int = 0
     position: int = 0  # of the first request that has not begun
 
@@ -92,6 +103,8 @@ class Dispatch(Generic[Q, A]):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self.wake.wait()
+            if self.is_spent and self.running:
+                await asyncio.wait(self.running, timeout=_DRAIN_SECONDS)
         finally:
             for task in self.running:
                 task.cancel()
@@ -146,7 +159,8 @@ class Dispatch(Generic[Q, A]):
             self._failed(job, server, fault_of(error, self.secret, self.limits.timeout), sent)
         else:
             self.last_reply = time.monotonic()
-            server.watch.has_replied, server.outages = True, 0
+            server.outages = 0
+            server.watch.count_reply()
             server.pace.count_reply()
             self.deliver(outcome)
         finally:
@@ -155,6 +169,8 @@ class Dispatch(Generic[Q, A]):
     async def _post(self, job: Job[Q], server: Server, sent: float) -> A:
         # The client's own `post` skips the transformation of parameters and the models of responses, which would
         # cost more than all the rest and reject replies that are not quite OpenAI's.
+        limit = self.wire.longest_body(job.request)
+        reply_body.byte_limit.set(limit)
         response = await server.client.post(
             self.wire.path,
             cast_to=httpx2.Response,
@@ -162,7 +178,10 @@ class Dispatch(Generic[Q, A]):
             options={"headers": _HEADERS},
         )
         timing = Timing(job.attempts, (time.monotonic() - sent) * 1000)
-        return self.wire.outcome(job.request, json.loads(response.content), timing)
+        payload = reply_body.parsed(response.content, limit)
+        if (error := error_in(payload)) is not None:
+            raise ReplyWithError(error, response.headers)
+        return self.wire.outcome(job.request, payload, timing)
 
     def _failed(self, job: Job[Q], server: Server, fault: Fault, sent: float) -> None:
         now = time.monotonic()
@@ -172,7 +191,9 @@ class Dispatch(Generic[Q, A]):
             self._outage(server, fault, sent, now)
             return
         server.outages = 0
+        fault = replace(fault, advice=setting_of(fault, self.wire.parameters(job.request), self.teacher))
         self.fatal = self.fatal or server.watch.verdict(fault)
+        self.is_spent = self.is_spent or fault.spent
         if self.fatal is not None:
             return  # delivered, the failures of one moment would be reported as many bad requests
         if fault.congested or fault.refused:
@@ -180,13 +201,42 @@ class Dispatch(Generic[Q, A]):
         job.refusals += fault.refused
         faults, allowed = job.attempts - job.refusals, self.limits.attempts
         if not fault.retry or faults >= allowed or job.refusals >= _PATIENCE * allowed:
-            cause = FailureCause(fault.error_class, fault.status, fault.message, job.attempts)
-            self.deliver(self.wire.failure(job.request, cause))
+            self._give_up(job, fault, fault.message if fault.advice is None else f"{fault.message}; {fault.advice}")
             return
+        wait = backoff(job.attempts) if fault.wait is None else fault.wait
+        if fault.refused:
+            self._wait(job, server, fault, wait, now)
+        else:
+            self._later(job, now + wait)
+
+    def _wait(self, job: Job[Q], server: Server, fault: Fault, wait: float, now: float) -> None:
+        """Let a request wait as the server asks for, and say so; or give it up where that is too long."""
+        longest, setting = self.limits.max_wait, f"{self.teacher.limits_section}.max_wait"
+        job.waited += wait
+        if job.waited > longest:
+            reason = (
+                f"it was asked to wait {duration(job.waited)} ({fault.message}), longer than {setting} = {longest:g} s"
+            )
+            self._give_up(job, fault, reason)
+            self.fatal = self.fatal or server.watch.give_up_waiting(fault, wait)
+            return
+        # The jitter comes on top of what the server asks for: else all come back at the same moment.
+        self._later(job, now + wait if fault.wait is None else now + wait * (1 + 0.1 * backoff(1)))
+        if wait >= _SILENT_SECONDS and now >= self.quiet_until:
+            self.quiet_until = now + _QUIET_SECONDS
+            say(
+                f"{server.watch.url} asks to wait {duration(wait)} (status {fault.status}: {fault.message}); requests "
+                f"that wait: {len(self.later)}; the longest wait, by {setting}: {longest:g} s"
+            )
+
+    def _give_up(self, job: Job[Q], fault: Fault, message: str) -> None:
+        self.deliver(
+            self.wire.failure(job.request, FailureCause(fault.error_class, fault.status, message, job.attempts))
+        )
+
+    def _later(self, job: Job[Q], moment: float) -> None:
         self.tickets += 1
-        # The jitter comes on top of the wait that the server asks for: else all come back at the same moment.
-        wait = backoff(job.attempts) if fault.wait is None else fault.wait * (1 + 0.1 * backoff(1))
-        heapq.heappush(self.later, (now + wait, self.tickets, job))
+        heapq.heappush(self.later, (moment, self.tickets, job))
 
     def _outage(self, server: Server, fault: Fault, sent: float, now: float) -> None:
         """Nothing listens at `server`."""

@@ -12,12 +12,15 @@ from urllib.parse import urlsplit
 from cohobate.config import Teacher
 from cohobate.core.errors import EndpointError
 from cohobate.teachers.endpoint.client import secret
+from cohobate.teachers.endpoint.reply_body import parsed
+from cohobate.teachers.endpoint.wire import ReplyError
 
 _SECONDS = 120.0
+_LONGEST_BODY = 16 << 20
 
 
 def read_json(url: str, teacher: Teacher | None = None, body: Any = None) -> Any:
-    """The JSON at `url`, by POST of `body` if there is one, else by GET; None where there is no such route.
+    """The JSON at `url`, by POST of `body` if there is one, else by GET; None where there is no such route, or no JSON.
 
     teacher: its key is sent; None: no key. Raises EndpointError where nothing listens.
     """
@@ -29,8 +32,8 @@ def read_json(url: str, teacher: Teacher | None = None, body: Any = None) -> Any
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
     try:
         with opener.open(urllib.request.Request(url, data, headers), timeout=_SECONDS) as reply:
-            return json.loads(reply.read())
-    except (urllib.error.HTTPError, http.client.HTTPException, ValueError):
+            return parsed(reply.read(_LONGEST_BODY), _LONGEST_BODY)
+    except (urllib.error.HTTPError, http.client.HTTPException, ReplyError, ValueError):
         return None
     except OSError as error:
         section = teacher.section if teacher is not None else "teacher"

@@ -6,18 +6,22 @@ that is shifted by one, or of other tokens, would be plausible garbage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cohobate.config import Teacher
 from cohobate.models.sequence import TrainingSequence
-from cohobate.teachers.endpoint.chat_completions import FailureCause, ReplyError, Timing, refuse_other_model
+from cohobate.teachers.endpoint.chat_reply import short
+from cohobate.teachers.endpoint.served_model import served_name
+from cohobate.teachers.endpoint.wire import FailureCause, ReplyError, Timing
 
 _NO_LOGPROBS = (
     "returns no log-probabilities of given tokens (prompt_logprobs), as Ollama, llama.cpp and most providers do not, "
     "so it cannot score; serve the teacher with vLLM, or set opd.steps = 0"
 )
+_LEAST_BODY, _BYTES_AN_ENTRY = 1 << 20, 512
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,22 @@ class ScoreWire:
             "return_token_ids": True,
         }
 
+    def parameters(self, request: ScoreRequest) -> Collection[str]:
+        return ()
+
+    def longest_body(self, request: ScoreRequest) -> int:
+        tokens = sum(len(row.ids) for row in request.rows.values())
+        return _LEAST_BODY + tokens * (request.top_k + 2) * _BYTES_AN_ENTRY
+
     def outcome(self, request: ScoreRequest, payload: Any, timing: Timing) -> list[PromptLogprobs] | Unscored:
         try:
-            choices = sorted(payload["choices"], key=lambda choice: int(choice["index"]))
-            served = payload.get("model")
-        except (LookupError, TypeError, AttributeError, ValueError):
-            raise ReplyError("MalformedReply", f"no completion: {str(payload)[:200]}") from None
-        refuse_other_model(served, self.teacher)
+            return self._scores(request, payload)
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
+            raise ReplyError("MalformedReply", f"no completion with scores: {short(payload)}") from None
+
+    def _scores(self, request: ScoreRequest, payload: Any) -> list[PromptLogprobs]:
+        choices = sorted(payload["choices"], key=lambda choice: int(choice["index"]))
+        served_name(payload, self.teacher)
         if any(choice.get("prompt_logprobs") is None for choice in choices):
             raise ReplyError("NoLogprobs", _NO_LOGPROBS, hopeless=True)
         if len(choices) != len(request.rows):
@@ -95,11 +108,12 @@ def _score(number: int, row: TrainingSequence, choice: dict[str, Any], top_k: in
         own = position.get(str(token)) if position else None
         if own is None:
             raise _other_tokens(len(row.ids), len(positions))
-        score.logprobs.append(float(own["logprob"]))
-        score.decoded.append(own.get("decoded_token"))
+        score.logprobs.append(_logprob(own))
+        text = own.get("decoded_token")
+        score.decoded.append(text if isinstance(text, str) else None)
         # The token itself is there in addition where it is not among the likeliest.
         likeliest = [
-            (float(entry["logprob"]), int(id_))
+            (_logprob(entry), int(id_))
             for id_, entry in position.items()
             if len(position) <= top_k or id_ != str(token)
         ]
@@ -109,6 +123,14 @@ def _score(number: int, row: TrainingSequence, choice: dict[str, Any], top_k: in
         score.top_logprobs.append([logprob for logprob, _ in likeliest[:top_k]])
         score.top_ids.append([id_ for _, id_ in likeliest[:top_k]])
     return score
+
+
+def _logprob(entry: dict[str, Any]) -> float:
+    """Raises ValueError for what is no log-probability; rounding may leave one just above 0."""
+    value = float(entry["logprob"])
+    if not math.isfinite(value) or value > 1e-3:
+        raise ValueError(value)
+    return value
 
 
 def _other_tokens(sent: int, scored: int) -> ReplyError:

@@ -1,96 +1,14 @@
-"""Faults of requests to an endpoint, and the decision on each: try again, give up the request, or stop."""
+"""The decision on the faults of a server: go on, or stop with a reason."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-import aiohttp
-import openai
-
 from cohobate.config import Teacher
 from cohobate.core.errors import EndpointError, TeacherError
-from cohobate.teachers.endpoint.chat_completions import ReplyError
-from cohobate.teachers.endpoint.rate_limit import retry_after
+from cohobate.core.formatting import duration
+from cohobate.teachers.endpoint.fault import Fault
 
-_RETRIED = {408, 409, 425, 429}
-_OVERLOADED = {429, 503, 529}
 _WATCHED = 20  # as many faults of one kind at the beginning are no accident
-_LONGEST_MESSAGE = 300
-
-
-@dataclass(frozen=True)
-class Fault:
-    """The reason why one attempt failed.
-
-    congested: the server is overloaded. refused: the server asks for another attempt later; no fault of the request.
-    unreachable: nothing listens. spent: no credit is left. hopeless: no other request will do either. wait: seconds
-    that the server asks to wait, if it does.
-    """
-
-    error_class: str
-    message: str
-    status: int | None = None
-    retry: bool = True
-    congested: bool = False
-    refused: bool = False
-    unreachable: bool = False
-    spent: bool = False
-    hopeless: bool = False
-    wait: float | None = None
-
-
-def fault_of(error: Exception, secret: str | None, timeout: float) -> Fault:
-    """Classify `error`; the message is one line without the key."""
-    if isinstance(error, ReplyError):
-        return Fault(error.error_class, _line(str(error), secret), retry=error.retry, hopeless=error.hopeless)
-    if isinstance(error, openai.APIStatusError):
-        return _status(error, secret)
-    chain = list(_chain(error))
-    if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in chain):
-        return Fault("ConnectError", _line(str(chain[-1]) or "no connection", secret), unreachable=True)
-    if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError) for cause in chain):
-        return Fault("MalformedReply", _line(f"the body is no JSON: {error}", secret), status=200)
-    # The client calls a lost connection a time-out: aiohttp's own error counts.
-    lost = any(isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) for cause in chain)
-    if isinstance(error, TimeoutError | openai.APITimeoutError) and not lost:
-        return Fault("Timeout", f"no answer within {timeout:g} s", congested=True)
-    return Fault("ConnectionLost", _line(f"{type(chain[-1]).__name__}: {chain[-1]}", secret))
-
-
-def _status(error: openai.APIStatusError, secret: str | None) -> Fault:
-    status = error.status_code
-    wait = retry_after(error.response.headers)
-    return Fault(
-        error_class=type(error).__name__,
-        message=_line(_message(error), secret),
-        status=status,
-        retry=status in _RETRIED or status >= 500,
-        congested=status in _OVERLOADED,
-        refused=status == 429 or wait is not None,
-        spent=error.code == "insufficient_quota",
-        wait=wait,
-    )
-
-
-def _message(error: openai.APIStatusError) -> str:
-    body = error.body
-    if isinstance(body, dict):
-        return str(body.get("message") or body.get("detail") or body)
-    return str(body or error.response.text or f"status {error.status_code}")
-
-
-def _line(text: str, secret: str | None) -> str:
-    hidden = text.replace(secret, "***") if secret else text
-    return " ".join(hidden.split())[:_LONGEST_MESSAGE]
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
+_WATCHED_SETTINGS = 3  # the parameters of all requests are the same
 
 
 class ServerWatch:
@@ -100,7 +18,7 @@ class ServerWatch:
         self.url, self.teacher = url, teacher
         self.has_replied = False
         self._faults: list[Fault] = []
-        self._final = 0  # of these, faults that allow no other attempt
+        self._waits = 0  # since the last reply
 
     def verdict(self, fault: Fault) -> TeacherError | EndpointError | None:
         """The error to stop with, if it is no use to go on after `fault`."""
@@ -111,14 +29,31 @@ class ServerWatch:
         if self.has_replied:
             return None
         section = self.teacher.section
+        if fault.no_api:
+            return EndpointError(f"{self.url} is no interface of a model ({fault.message}); correct {section}.base_url")
         if fault.status == 404:
             return EndpointError(
                 f"{self.url} has no model '{self.teacher.model}' ({fault.message}); correct {section}.model, or "
                 f"{section}.base_url"
             )
         self._faults.append(fault)
-        self._final += not fault.retry
+        if sum(item.advice is not None for item in self._faults) >= _WATCHED_SETTINGS:
+            return self._rejects_all(fault)
         return self._systematic(fault) if len(self._faults) >= _WATCHED else None
+
+    def give_up_waiting(self, fault: Fault, wait: float) -> TeacherError | None:
+        """Count a request that the server asks to wait for too long; the error to stop with, if it is time to."""
+        self._waits += 1
+        if self._waits < _WATCHED:
+            return None
+        return TeacherError(
+            f"{self.url} asks to wait {duration(wait)} (status {fault.status}: {fault.message}); run again then, which "
+            f"asks only for the rest, or raise {self.teacher.limits_section}.max_wait"
+        )
+
+    def count_reply(self) -> None:
+        """Count a usable reply."""
+        self.has_replied, self._waits = True, 0
 
     def _denied(self, fault: Fault) -> str:
         if fault.spent:
@@ -142,9 +77,17 @@ class ServerWatch:
                 f"{self.url}: {fault.message}, {count} times in a row; correct {section}.model, or say in "
                 f"{section}.served_as which name the responses carry"
             )
-        if self._final == count:
+        if kinds == {"MalformedReply"}:
             return EndpointError(
-                f"{self.url} rejects all of the first {count} requests (status {fault.status}: {fault.message}); "
-                f"correct what it names in [{section}] or [{limits}]"
+                f"none of the first {count} replies of {self.url} is a completion ({fault.message}); correct "
+                f"{section}.base_url"
             )
-        return None
+        return None if any(item.retry for item in self._faults) else self._rejects_all(fault)
+
+    def _rejects_all(self, fault: Fault) -> EndpointError:
+        section, limits = self.teacher.section, self.teacher.limits_section
+        remedy = fault.advice or f"correct what it names in [{section}] or [{limits}]"
+        status = "" if fault.status is None else f"status {fault.status}: "
+        return EndpointError(
+            f"{self.url} rejects all of the first {len(self._faults)} requests ({status}{fault.message}); {remedy}"
+        )

@@ -110,10 +110,11 @@ class ScoringServer:
         body = {"model": self.teacher.model, "messages": self.conversation, "add_generation_prompt": True}
         for url in self.teacher.base_urls:
             reply = read_json(f"{url.rstrip('/').removesuffix('/v1')}/tokenize", self.teacher, body)
-            if reply is None or "tokens" not in reply:
+            ids = _ids(reply, "tokens")
+            if ids is None:
                 return "says nothing of its chat template, so it cannot be compared"
-            if reply["tokens"] != self.prompt:
-                theirs = self.own.decode(reply["tokens"])
+            if ids != self.prompt:
+                theirs = self.own.decode(ids)
                 raise CohobateError(
                     f"{url} writes another prompt than the tokenizer here: {theirs!r} instead of "
                     f"{self.own.decode(self.prompt)!r}; serve it with the same --chat-template, or name its tokenizer "
@@ -126,8 +127,9 @@ class ScoringServer:
         body = {"model": self.teacher.model, "prompt": self.prompt, "max_tokens": longest, "temperature": 0}
         for url in self.teacher.base_urls:
             reply = read_json(f"{url.rstrip('/')}/completions", self.teacher, {**body, "return_token_ids": True})
-            choice = (reply or {"choices": [{}]})["choices"][0]
-            ids = choice.get("token_ids")
+            choices = reply.get("choices") if isinstance(reply, dict) else None
+            choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+            ids = _ids(choice, "token_ids") or []
             if choice.get("finish_reason") != "stop" or not ids:
                 return f"did not end within {longest} tokens, so its end cannot be compared"
             if ids[-1] not in self.student.eos_ids:
@@ -182,9 +184,11 @@ class ScoringServer:
 
     def _limit(self, url: str) -> int | None:
         """The model's context in tokens, where the server publishes it."""
-        models = (read_json(f"{url.rstrip('/')}/models", self.teacher) or {}).get("data") or []
+        listing = read_json(f"{url.rstrip('/')}/models", self.teacher)
+        data = listing.get("data") if isinstance(listing, dict) else None
+        models = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
         limits = [model.get("max_model_len") for model in models if model.get("id") == self.teacher.model]
-        return limits[0] if limits else None
+        return limits[0] if limits and isinstance(limits[0], int) else None
 
 
 CHECKS: tuple[tuple[str, Callable[[ScoringServer], str]], ...] = (
@@ -206,6 +210,12 @@ def require_scores(recipe: Recipe, student: Student) -> None:
             check(server)
         except CohobateError as error:
             raise UserError(f"{error} (preflight: {name})") from error
+
+
+def _ids(reply: Any, name: str) -> list[int] | None:
+    """A field of token ids in a reply; None where it is none."""
+    ids = reply.get(name) if isinstance(reply, dict) else None
+    return ids if isinstance(ids, list) and all(type(each) is int and 0 <= each < 2**31 for each in ids) else None
 
 
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:

@@ -11,9 +11,11 @@ from typing import Any
 
 from cohobate.config import Teacher
 from cohobate.core.errors import EndpointError
+from cohobate.core.sanitize import one_line
 from cohobate.teachers.base import Request
-from cohobate.teachers.endpoint.chat_completions import ChatWire, ReplyError, refuse_other_model
+from cohobate.teachers.endpoint.chat_completions import ChatWire
 from cohobate.teachers.endpoint.http import read_json
+from cohobate.teachers.endpoint.served_model import is_same_model
 
 # Values that leave the model's distribution as it is; the first is proposed in messages.
 _CUTS: dict[str, tuple[float, ...]] = {"top_p": (1,), "top_k": (0, -1), "min_p": (0,)}
@@ -44,21 +46,13 @@ def require_neutral_defaults(teacher: Teacher, request: Request) -> str:
 def _require_model(teacher: Teacher, url: str) -> None:
     listing = read_json(f"{url.rstrip('/')}/models", teacher)
     models = listing.get("data") if isinstance(listing, dict) else None
-    any_name = [model for model in models or [] if isinstance(model, dict) and model.get("owned_by") in _ANY_NAME]
-    names = [str(model.get("id")) for model in any_name]
-    if names and not any(_is_same_model(name, teacher) for name in names):
+    listed = [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+    names = [one_line(model.get("id"))[:200] for model in listed if str(model.get("owned_by")) in _ANY_NAME]
+    if names and not any(is_same_model(name, teacher.served_as or teacher.model) for name in names):
         raise EndpointError(
             f"{url} serves '{', '.join(names)}' and answers to any name, '{teacher.model}' too; correct "
             f"{teacher.section}.model, or start it with that name"
         )
-
-
-def _is_same_model(name: str, teacher: Teacher) -> bool:
-    try:
-        refuse_other_model(name, teacher)
-    except ReplyError:
-        return False
-    return True
 
 
 def _require_neutral(teacher: Teacher, request: Request, url: str, defaults: dict[str, Any]) -> None:

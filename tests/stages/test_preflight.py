@@ -1,6 +1,7 @@
 """Preflight: mistakes that are refused before anything is spent, and the runner of its checks."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,18 +71,45 @@ def test_a_model_that_is_none_is_one_sentence(data: Path, tmp_path: Path) -> Non
     assert list(failures) == ["teacher loads"] and "\n" not in failures["teacher loads"]
 
 
-def test_a_student_that_ends_responses_differently_is_refused(data: Path, tmp_path: Path) -> None:
+def _with_another_end(folder: Path) -> Path:
+    """The shipped student, which the shipped teacher's end is none of."""
     shipped = shipped_path("world/base")
     assert shipped is not None
-    folder = tmp_path / "endless"
     shutil.copytree(shipped, folder)
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         values = json.loads((folder / name).read_text())
-        values = {key: 5 if key == "eos_token_id" else value for key, value in values.items()}
-        if "eos_token" in values:
-            values["eos_token"] = values["pad_token"]
+        values |= {"eos_token_id": 0} if "eos_token_id" in values else {}
+        values |= {"eos_token": values["pad_token"]} if "eos_token" in values else {}
         (folder / name).write_text(json.dumps(values))
-    assert "end a response differently" in failed(load_recipe("tiny", [f"student.model={folder}"]))["tokenizers"]
+    return folder
+
+
+@pytest.mark.trains
+def test_a_student_with_another_end_is_taught_the_teachers(data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("tiny", [*SMALL, f"student.model={_with_another_end(tmp_path / 'it')}"])
+    [finding] = [finding for finding in check(recipe) if finding.name == "ends"]
+    assert finding.passed and "the student ends with '<|im_end|>'" in finding.detail
+    asked = questions.write(recipe)
+    learnt = sft.train(recipe, triples.write(recipe, asked), asked)
+    published = json.loads((learnt.path / "model" / "generation_config.json").read_text())
+    assert published["eos_token_id"] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        (["sft.end=student"], r"set sft\.end = 'teacher'"),
+        (["sft.steps=0", "sft.warmup=0"], r"let SFT teach it the teacher's end \(sft\.steps\)"),
+    ],
+)
+def test_a_student_that_keeps_another_end_is_refused(
+    data: Path, tmp_path: Path, changes: list[str], advice: str
+) -> None:
+    recipe = load_recipe("tiny", [f"student.model={_with_another_end(tmp_path / 'it')}", *changes])
+    failures = failed(recipe)
+    assert list(failures) == ["ends"]
+    sentence = failures["ends"]
+    assert re.search(r"'<\|endoftext\|>' \(id 0\), to which the teacher gives -\d+\.\d nats .*" + advice, sentence)
 
 
 def passes(scope: Scope) -> str:

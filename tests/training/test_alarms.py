@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from cohobate.config import Alarms, Training
-from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
@@ -68,6 +67,15 @@ def test_one_good_step_resets_the_patience() -> None:
 
 def test_none_switches_an_alarm_off() -> None:
     assert check(history(reverse_kl=lambda _: 50.0), Alarms(reverse_kl=None)) is None
+
+
+def test_where_the_teacher_takes_the_ends_for_none_the_alarm_of_truncation_names_them() -> None:
+    cut = history(truncated=lambda _: 0.9)
+    own = check([{**step, "end_logprob": -0.2} for step in cut], SETTINGS)
+    other = check([{**step, **({"end_logprob": -24.7} if step["step"] < 8 else {})} for step in cut], SETTINGS)
+    assert own is not None and own.advice is None
+    assert other is not None and other.reason == own.reason and other.first_step == own.first_step
+    assert other.advice is not None and "-24.7 nats" in other.advice and "eos_token_id" in other.advice
 
 
 def test_a_run_without_these_metrics_rings_nothing() -> None:
@@ -145,9 +153,9 @@ def test_a_run_killed_before_its_alarm_hears_it_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.trains
-def test_an_alarm_before_the_first_snapshot_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CohobateError, match=r"before there was a good snapshot.*lower opd\.lr"):
-        run(tmp_path / "a", snapshot_every=50).train()
+def test_an_alarm_before_the_first_snapshot_goes_back_to_the_end_of_the_normal_steps(tmp_path: Path) -> None:
+    ended = run(tmp_path / "a", wrong_from=6, snapshot_every=50).train()
+    assert ended.step == 5 and len(ended.metrics) == 11
 
 
 @pytest.mark.trains

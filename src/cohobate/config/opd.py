@@ -1,6 +1,6 @@
 """The two stages that train the student; the settings of an objective stand in the objective's own file."""
 
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,13 @@ class Sft(ObjectiveStage):
     """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
     batch: Positive = 64
     """Sequences per step."""
+    end: Literal["teacher", "student"] = "teacher"
+    """The token that is taught behind a response: the one that the teacher uses there (or the student's template, where
+    the teacher's tokens are not the student's or not known), or that of the student's tokenizer."""
+
+    def identity(self) -> dict[str, Any]:
+        values = super().identity()
+        return values if self.end != "teacher" else {name: value for name, value in values.items() if name != "end"}
 
 
 class StudentEngine(Section):

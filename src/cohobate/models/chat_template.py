@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cohobate.config import Recipe
-from cohobate.models.end_of_response import taught_end
+from cohobate.models.end_of_response import taught_end, turn_end
 from cohobate.models.sequence import TrainingSequence
 
 PromptFormatName = Literal["chat", "plain"]
@@ -84,15 +84,22 @@ def completion_text(response: str, rationale: str | None, answer: str, prompt_fo
 
 
 def training_sequence(
-    tokenizer: Any, question: str, completion: str, prompt_format: PromptFormat, *, ended: bool
+    tokenizer: Any,
+    question: str,
+    completion: str,
+    prompt_format: PromptFormat,
+    *,
+    ended: bool,
+    end: int | None = None,
 ) -> TrainingSequence:
     """Prompt and completion of a triple.
 
-    The end token is appended only when the teacher's response `ended` by itself: a truncated one must not teach the
-    student to stop anywhere.
+    end: the id behind the completion, None for the student's own. It is appended only when the teacher's response
+    `ended` by itself: a truncated one must not teach the student to stop anywhere.
     """
     prompt = question_ids(tokenizer, question, prompt_format)
-    end = [taught_end(tokenizer)] if ended else []
+    if end is None:
+        end = (turn_end(tokenizer) if prompt_format.name == "chat" else None) or taught_end(tokenizer)
     # Plain text is learnt from its second token on: nothing comes before the first to predict it from.
     context = 1 if prompt_format.name == "plain" else len(prompt)
-    return TrainingSequence([*prompt, *encode(tokenizer, completion), *end], context)
+    return TrainingSequence([*prompt, *encode(tokenizer, completion), *([end] if ended else [])], context)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Opd
+from cohobate.config import Opd, Recipe
 from cohobate.core.errors import ModelError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.shipped import shipped_path
 from cohobate.models import checkpoint
-from cohobate.models.end_of_response import end_ids, refuse_different_ends
+from cohobate.models.end_of_response import end_ids, ends_revision, response_ends
 from cohobate.models.precision import resolve_device, weight_dtype
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model ready to run, in eval mode."""
+    """A causal language model ready to run, in eval mode; end: the id that it is taught behind a response."""
 
     model: Any
     tokenizer: Any
     path: Path
     eos_ids: tuple[int, ...]
+    end: int | None = None
 
     @property
     def pad_id(self) -> int:
@@ -136,7 +137,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | ModelOutline) -> None:
-    """Raise ModelError unless both models have the same token ids and a common end of response: scoring is by ids."""
+    """Raise ModelError unless both models have the same token ids: scoring is by ids."""
     student_ids, teacher_ids = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     if student_ids != teacher_ids:
         different = sum(teacher_ids.get(token) != i for token, i in student_ids.items())
@@ -146,8 +147,31 @@ def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | 
             f"{different} of the student's mean another id), so the teacher cannot score its rollouts; choose a "
             f"student of the teacher's family, let it score their text ({across}), or set opd.steps = 0"
         )
-    refuse_different_ends(student.eos_ids, teacher.eos_ids)
     if teacher.config.vocab_size < len(student_ids):
         raise ModelError(
             f"the teacher has logits for {teacher.config.vocab_size} of the tokenizer's {len(student_ids)} tokens"
         )
+
+
+def with_ends(student: LoadedModel, recipe: Recipe) -> LoadedModel:
+    """`student` with the ends of the recipe's pair of models, which its generation config says when it is saved."""
+    folder = _teacher_folder(recipe)
+    teacher = None if folder is None else outline(folder)
+    chat, teach = recipe.sft.format == "chat", recipe.sft.end == "teacher"
+    ends = response_ends(student, teacher, teach=teach, chat=chat)
+    if ends.taught not in student.eos_ids or set(ends.stops) != set(student.eos_ids):
+        student.model.generation_config.eos_token_id = list(ends.stops)
+    return replace(student, eos_ids=ends.stops, end=ends.taught)
+
+
+def pair_revision(recipe: Recipe) -> dict[str, int]:
+    """The part of SFT's identity that says how the ends of the recipe's pair are chosen; see `ends_revision`."""
+    return ends_revision(model_path(recipe.student.model), _teacher_folder(recipe))
+
+
+def _teacher_folder(recipe: Recipe) -> Path | None:
+    """The folder of a teacher that is here; one that only answered once may be elsewhere by now."""
+    try:
+        return model_path(recipe.teacher.model) if recipe.teacher.is_folder else None
+    except ModelError:
+        return None

@@ -85,12 +85,22 @@ def _apart(model: LoadedModel, scored: torch.Tensor, expected: torch.Tensor) -> 
     return float(apart.max() if model.model.dtype == torch.float32 else apart.mean())
 
 
-@torch.no_grad()
+def next_logprobs(model: Any, ids: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities [V] of the token behind `ids`, by the model's own forward pass."""
+    return _every(model, ids)[-1].cpu()
+
+
 def _own(model: Any, ids: Sequence[int], context: int) -> torch.Tensor:
     """Log-probabilities of the tokens behind `context`, by the model's own forward pass over this row alone."""
+    logprobs = _every(model, ids)[context - 1 : -1]
+    return logprobs.gather(-1, torch.tensor(list(ids[context:]), device=logprobs.device)[:, None])[:, 0].cpu()
+
+
+@torch.no_grad()
+def _every(model: Any, ids: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities [T, V] behind each of `ids`."""
     row = torch.tensor([list(ids)], device=model.device)
-    logits = model(input_ids=row, use_cache=False).logits[0, context - 1 : -1].float()
-    logprobs: torch.Tensor = logits.log_softmax(-1).gather(-1, row[0, context:, None])[:, 0].cpu()
+    logprobs: torch.Tensor = model(input_ids=row, use_cache=False).logits[0].float().log_softmax(-1)
     return logprobs
 
 

@@ -77,7 +77,7 @@ def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 def _build(
     recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace, world: World
 ) -> Outcome:
-    from cohobate.models.loading import load
+    from cohobate.models.loading import load, with_ends
     from cohobate.models.output_layer import OutputLayer
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.training import train_and_publish
@@ -88,7 +88,7 @@ def _build(
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)
-    student = load(start.path / "model", device=recipe.runtime.device, train=True)
+    student = with_ends(load(start.path / "model", device=recipe.runtime.device, train=True), recipe)
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     asks = recipe.opd.asks_teacher and recipe.opd.steps
     teacher = scoring_teacher(recipe, recipe.opd, student, world) if asks else None
@@ -138,13 +138,13 @@ def _source(
     from cohobate.training.triple_source import TripleSource, select, training_rows, with_ghosts, with_gold_ghosts
 
     config, objective = recipe.opd, on_policy(recipe.opd)
-    prompt_format, tokenizer = student_format(recipe), trainee.student.tokenizer
+    prompt_format, tokenizer, end = student_format(recipe), trainee.student.tokenizer, trainee.student.end
     if objective.references == "triples":
-        prompts = with_ghosts(tokenizer, select(triples.path, recipe.sft.select), prompt_format)
+        prompts = with_ghosts(tokenizer, select(triples.path, recipe.sft.select), prompt_format, end)
     else:
         prompts = _fresh(recipe, questions)
     if objective.references == "gold":
-        prompts = with_gold_ghosts(tokenizer, prompts, prompt_format)
+        prompts = with_gold_ghosts(tokenizer, prompts, prompt_format, end)
         if prompts.is_empty():
             raise QuestionsError(
                 f"no fresh question of {questions.id} has a gold response; name its column in "
@@ -154,7 +154,7 @@ def _source(
     if objective.on_policy_share == 1:
         return rollouts
     chosen = select(triples.path, recipe.sft.select)
-    rows, size = training_rows(tokenizer, chosen, prompt_format), config.prompts * config.group
+    rows, size = training_rows(tokenizer, chosen, prompt_format, end), config.prompts * config.group
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
         text = ScoredTripleSource(rows, chosen["question"].to_list(), of_triples, size, config.seed, "opd")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cohobate.config import Recipe
 from cohobate.config.load import changed
 from cohobate.core.errors import SelectionError
-from cohobate.models.loading import logits_revision, model_fingerprint
+from cohobate.models.loading import logits_revision, model_fingerprint, pair_revision
 from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
@@ -31,7 +31,12 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact, start: Artifac
         where = f"recipe {recipe.name}, from {start.id}"
         recipe = changed(recipe, {"student": {"model": str(start.path / "model")}}, where)
     name = recipe.student.model
-    student = {**recipe.student.identity(), "model": model_fingerprint(name), **logits_revision(name)}
+    student = {
+        **recipe.student.identity(),
+        "model": model_fingerprint(name),
+        **logits_revision(name),
+        **pair_revision(recipe),
+    }
     return Store().produce(
         "sft",
         recipe=recipe,
@@ -58,7 +63,7 @@ def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wor
 
 def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
     from cohobate.models.chat_template import student_format
-    from cohobate.models.loading import load
+    from cohobate.models.loading import load, with_ends
     from cohobate.models.output_layer import OutputLayer
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.preflight import require
@@ -73,14 +78,14 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     prepare_torch(recipe.runtime)
     if world.first:
         require(recipe)
-    student = load(recipe.student.model, device=recipe.runtime.device, train=True)
+    student = with_ends(load(recipe.student.model, device=recipe.runtime.device, train=True), recipe)
     chosen = select(triples.path, config.select)
     if config.steps and chosen.is_empty():
         raise SelectionError(
             f"{triples.id} has no triple for sft.select = '{config.select}', so there is nothing to learn; look "
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )
-    rows = training_rows(student.tokenizer, chosen, student_format(recipe))
+    rows = training_rows(student.tokenizer, chosen, student_format(recipe), student.end)
     source: Source = TripleSource(rows, config.batch, config.seed, world)
     objective, teacher = off_policy(config), None
     if objective.needs is not None and config.steps:

@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from cohobate.config import Alarms
 from cohobate.training.types import Metrics
 
-_FIRST = 5  # steps whose means are the normal values
+FIRST = 5  # steps whose means are the normal values, so that no alarm goes back to before them
+# Nats of the teacher, in the mean over a step's responses: ends that it often takes, however early, are above.
+_NO_END = -8.0
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """The reason, in a sentence, and the first of the steps that crossed the limit."""
+    """The reason, in a sentence, and the first of the steps that crossed the limit.
+
+    advice: what to do about it, where it is known; None: what helps against most alarms.
+    """
 
     reason: str
     first_step: int
+    advice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,27 @@ class _Limit:
 def check(metrics: Sequence[Metrics], settings: Alarms) -> Alarm | None:
     """The alarm that the newest step completes, or None; `metrics` has those of all steps from 0 on."""
     recent = metrics[-settings.patience :]
-    if len(metrics) < _FIRST + settings.patience:
+    if len(metrics) < FIRST + settings.patience:
         return None
-    for limit in _limits(metrics[:_FIRST], settings):
+    for limit in _limits(metrics[:FIRST], settings):
         values = [step.get(limit.metric) for step in recent]
         if all(value is not None and limit.crossed(value) for value in values):
             side = "below" if limit.below else "above"
             reason = f"{limit.words} has been {side} {limit.bound:.3g} for {len(recent)} steps (now {values[-1]:.3g})"
-            return Alarm(reason, int(recent[0]["step"]))
+            advice = _on_ends(metrics) if limit.metric == "truncated" else None
+            return Alarm(reason, int(recent[0]["step"]), advice)
     return None
+
+
+def _on_ends(metrics: Sequence[Metrics]) -> str | None:
+    """The advice where the teacher takes the student's ends for something else; None where it does not."""
+    given = [float(step["end_logprob"]) for step in metrics if step.get("end_logprob") is not None]
+    if not given or min(given) > _NO_END:
+        return None
+    return (
+        f"the teacher gives the student's ends of responses {min(given):.3g} nats, so the two end with other tokens: "
+        "see sft.end and eos_token_id in both generation_config.json; a lower learning rate does not help"
+    )
 
 
 def _limits(first: Sequence[Metrics], settings: Alarms) -> Iterator[_Limit]:

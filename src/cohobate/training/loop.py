@@ -83,7 +83,11 @@ class Run:
             if alarm is not None:
                 self._roll_back(state, alarm)
                 break
-            if state.step % self.config.snapshot_every == 0 and state.step < self.config.steps:
+            # The second is for alarms that ring before the first.
+            due = (
+                state.step % self.config.snapshot_every == 0 or state.step == alarms.FIRST < self.config.snapshot_every
+            )
+            if due and state.step < self.config.steps:
                 self._snapshot(state)
 
     def _evaluate(self, state: RunState) -> None:
@@ -173,7 +177,8 @@ class Run:
         """Load the weights of the latest snapshot before the alarm's first step."""
         self._set_damaged_aside()
         snapshot = snapshots.load_latest(self.folder, up_to=alarm.first_step)
-        advice = f"lower {self.stage}.lr (now {self.config.lr:g}), or change {self.stage}.alarms if this is meant"
+        usual = f"lower {self.stage}.lr (now {self.config.lr:g}), or change {self.stage}.alarms if this is meant"
+        advice = alarm.advice or usual
         if snapshot is None:
             raise CohobateError(
                 f"{self.stage}: {alarm.reason} at step {state.step}, before there was a good snapshot to go back to; "

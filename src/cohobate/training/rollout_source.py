@@ -228,12 +228,16 @@ class RolloutSource(Source):
         return entries
 
     def _statistics(self, scored: Sequence[ScoredRollout]) -> dict[str, float]:
-        """Mean response length in tokens, shares that were cut and repeated, and the mean reward where there is one."""
+        """Mean response length in tokens, shares that were cut and repeated, and where there are such: the teacher's
+        log-probability of the ends, and the reward, as means.
+        """
         rollouts = [item.rollout for item in scored]
         rewards = [item.reward for item in rollouts if item.reward is not None]
+        ends = [float(item.teacher.logprobs[-1]) for item in scored if item.teacher and not item.rollout.truncated]
         return {
             "mean_length": sum(len(item.response_ids) for item in rollouts) / len(rollouts),
             "truncated": sum(item.truncated for item in rollouts) / len(rollouts),
             "repetition": repetition([item.response_ids for item in rollouts]),
+            **({"end_logprob": sum(ends) / len(ends)} if ends else {}),
             **({"mean_reward": sum(rewards) / len(rewards)} if rewards else {}),
         }

@@ -23,25 +23,32 @@ def select(triples: Path, rule: SelectionRule) -> pl.DataFrame:
     return samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
 
 
-def training_rows(tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat) -> list[TrainingSequence]:
-    """One training sequence per triple."""
+def training_rows(
+    tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat, end: int | None = None
+) -> list[TrainingSequence]:
+    """One training sequence per triple; end: the id behind a whole response, None for the student's own."""
     columns = triples.select("question", "response", "rationale", pl.col("answer").fill_null(""), "truncated")
     rows = []
     for question, response, rationale, answer, truncated in columns.iter_rows():
         completion = completion_text(response, rationale, answer, prompt_format)
-        rows.append(training_sequence(tokenizer, question, completion, prompt_format, ended=not truncated))
+        ended = not truncated
+        rows.append(training_sequence(tokenizer, question, completion, prompt_format, ended=ended, end=end))
     return rows
 
 
-def with_ghosts(tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat) -> pl.DataFrame:
+def with_ghosts(
+    tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat, end: int | None = None
+) -> pl.DataFrame:
     """The questions of `triples`, each with the token ids of its response as the ghost of a rollout."""
-    rows = training_rows(tokenizer, triples, prompt_format)
+    rows = training_rows(tokenizer, triples, prompt_format, end)
     return triples.select("question_id", "question", "gold_answer").with_columns(
         pl.Series("ghost_ids", [list(row.response) for row in rows])
     )
 
 
-def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, prompt_format: PromptFormat) -> pl.DataFrame:
+def with_gold_ghosts(
+    tokenizer: Any, questions: pl.DataFrame, prompt_format: PromptFormat, end: int | None = None
+) -> pl.DataFrame:
     """Those of `questions` that have a gold response, each with its token ids as the ghost of a rollout."""
     written = questions.filter(pl.col("gold_response").str.strip_chars() != "").with_columns(response="gold_response")
     parts = [parse(text) for text in written["response"]]
@@ -50,7 +57,7 @@ def with_gold_ghosts(tokenizer: Any, questions: pl.DataFrame, prompt_format: Pro
         pl.Series("answer", [part.answer for part in parts], dtype=pl.String),
         truncated=False,
     )
-    return with_ghosts(tokenizer, parsed, prompt_format)
+    return with_ghosts(tokenizer, parsed, prompt_format, end)
 
 
 class TripleSource(Source):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cohobate.config import Recipe
 from cohobate.core.errors import CohobateError, UserError
-from cohobate.stages.preflight import machine, models, scoring, teachers
+from cohobate.stages.preflight import ends, machine, models, scoring, teachers
 from cohobate.stages.preflight.scope import BOTH, Loaded, Role, Scope
 
 
@@ -58,6 +58,7 @@ CHECKS = (
     Check("template", models.template, ("teacher", "student"), when=Scope.reads_a_model),
     Check("lengths", models.lengths, ("teacher", "student"), when=Scope.reads_a_model),
     Check("tokenizers", models.tokenizers, ("teacher", "student"), when=Scope.compares_tokenizers),
+    Check("ends", ends.ends, ("teacher", "student"), when=Scope.compares_ends),
     Check("scores repeat", scoring.teacher_repeats, ("teacher", "student"), when=Scope.scores_here),
     Check("self-distillation", scoring.self_kl, ("student",), when=Scope.trains_on_scores),
     Check("server starts", scoring.server_starts, ("student",), "address", Scope.starts_server),

@@ -19,7 +19,10 @@ def teacher(scope: Scope) -> Loaded:
 
 def student(scope: Scope) -> Loaded:
     """The student's folder loads."""
-    return _load(scope, scope.recipe.student.model)
+    from cohobate.models.loading import with_ends
+
+    loaded = _load(scope, scope.recipe.student.model)
+    return Loaded(loaded.detail, with_ends(loaded.value, scope.recipe))
 
 
 def _load(scope: Scope, path: str) -> Loaded:

@@ -96,6 +96,11 @@ class Scope:
     def scores_here(self) -> bool:
         return self.compares_tokenizers() and not self.has_served_scores()
 
+    def compares_ends(self) -> bool:
+        """Whether the student learns on its own text from a teacher here that reads the same tokens."""
+        opd = self.recipe.opd
+        return self.scores_here() and bool(opd.steps) and opd.asks_teacher and not opd.by_spans
+
     def starts_server(self) -> bool:
         return self.asks_server() and self.needs_server()
 

@@ -12,7 +12,6 @@ from cohobate.config import Recipe, Teacher
 from cohobate.config.load import changed
 from cohobate.core.errors import CohobateError, TeacherError, UserError
 from cohobate.models.chat_template import conversation_ids, encode, messages
-from cohobate.models.end_of_response import REMEDY
 from cohobate.models.loading import LoadedModel, ModelOutline, outline
 from cohobate.models.sequence import TrainingSequence
 from cohobate.teachers.endpoint.client import Exchange
@@ -134,7 +133,8 @@ class ScoringServer:
                 return f"did not end within {longest} tokens, so its end cannot be compared"
             if ids[-1] not in self.student.eos_ids:
                 raise CohobateError(
-                    f"{url} ends a response with id {ids[-1]}, the student with {self.student.eos_ids}, {REMEDY}"
+                    f"{url} ends a response with id {ids[-1]}, the student with {self.student.eos_ids}, so the student "
+                    "would learn never to stop; set eos_token_id in the student's generation_config.json"
                 )
         return f"ends a response with id {ids[-1]}, as the student does"
 

@@ -220,15 +220,3 @@ def test_settings_that_contradict_each_other_are_refused(data: Path) -> None:
     with pytest.raises(RecipeError, match=r"opd\.steps = 0"):
         make_recipe({"questions": {"source": "documents", "path": "d"}}, "r")
     assert not Store().all()
-
-
-def test_copies_in_another_form_are_one_question_and_never_in_two_splits(tmp_path: Path) -> None:
-    rows = many(40)
-    forms = [{"question": f"**{row['question']}**\u200b", "name": f"copy {at}"} for at, row in enumerate(rows)]
-    path = save(
-        [{"question": row["question"], "name": str(at)} for at, row in enumerate(rows)] + forms, tmp_path / "q.jsonl"
-    )
-    assert "twice" in refusal(path)
-    assert texts(path, repeated="first") == [row["question"] for row in rows]
-    splits = read(path, columns={"id": "name"})["split"].to_list()
-    assert splits[:40] == splits[40:] and len(set(splits)) > 1

@@ -18,7 +18,7 @@ class Columns(Section):
     gold_response: str | None = None
     """A good response, rationale and answer, that somebody wrote; an objective may learn from it."""
     id: str | None = None
-    """A unique name of the question; None: the hash of its text, in its normal form."""
+    """A unique name of the question; None: the hash of its text."""
     choices: str | None = None
     """A list of choices, or {text, label} lists: they are written below the question as A., B., ..., and the gold
     answer - a label, a choice's text, or as a number its position from 0 - becomes the label."""

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cohobate.core.normal_form import plain
-
 Row = dict[str, Any]
 # The row, and its number from 1 as its file counts: lines of text, or rows of a table.
 NumberedRow = tuple[int, Row]
@@ -40,14 +38,6 @@ def question_id(text: str) -> str:
     """The id of a question without one of its own: 16 hex digits of the hash of its NFC-normalised, stripped text."""
     normalised = unicodedata.normalize("NFC", text.strip())
     return hashlib.sha256(normalised.encode()).hexdigest()[:16]
-
-
-def file_question_id(text: str) -> str:
-    """The id of a question of a file, and what its split is drawn by: of its normal form.
-
-    A copy with other emphasis or invisible characters has the same, so that the two are never in train and test.
-    """
-    return question_id(plain(text))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from cohobate.config import Questions
-from cohobate.sources.base import Question, Row, file_question_id
+from cohobate.sources.base import Question, Row, question_id
 from cohobate.sources.gold import gold_of
 from cohobate.sources.messages import first_user_text, messages_in, refuse_media, refuse_tools
 from cohobate.sources.values import RowError, integer, text_of
@@ -53,7 +53,7 @@ class Mapping:
         if label is not None:
             meta["source_file"] = label
         return Question(
-            id=file_question_id(text) if columns.id is None else text_of(self._value(row, columns.id), columns.id),
+            id=question_id(text) if columns.id is None else text_of(self._value(row, columns.id), columns.id),
             text=text,
             gold_answer=None if gold is None else str(gold),
             gold_response=self._gold_response(row),

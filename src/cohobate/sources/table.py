@@ -18,7 +18,7 @@ from cohobate.core import progress
 from cohobate.core.errors import QuestionsError
 from cohobate.core.memory import free_memory
 from cohobate.core.schema import QUESTIONS
-from cohobate.sources.base import LONGEST_ROW, Part, Question, file_question_id
+from cohobate.sources.base import LONGEST_ROW, Part, Question, question_id
 from cohobate.sources.mapping import Mapping
 from cohobate.sources.messages import UnsupportedError
 from cohobate.sources.values import RowError
@@ -178,7 +178,7 @@ def _in_splits(frame: pl.DataFrame, config: Questions, where: str) -> pl.DataFra
                 "the column and the splits are drawn by questions.split"
             )
         return frame
-    hashes = frame["question_id"] if config.columns.id is None else map(file_question_id, frame["question"])
+    hashes = frame["question_id"] if config.columns.id is None else map(question_id, frame["question"])
     return frame.with_columns(pl.Series("split", list(_drawn(hashes, config)), dtype=pl.String))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from cohobate.config import Verification
 from cohobate.core.errors import VerifierError
+from cohobate.core.fingerprint import hash_file
 from cohobate.core.statistics import as_json
 from cohobate.datasets.diff import Dataset, diff, labelled, totals
 from cohobate.datasets.gate import gate
@@ -22,7 +23,7 @@ from cohobate.evaluation.verifiers import labels
 from cohobate.report.diff import print_diff, write_page
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Store
-from cohobate.store.manifest import read_manifest, write_manifest
+from cohobate.store.manifest import FileEntry, read_manifest, write_manifest
 from tests.support.command import answer, cohobate, refusal
 from tests.support.pipeline import Finished
 
@@ -239,7 +240,11 @@ def test_a_worse_data_set_exits_with_3_and_says_why(finished: Finished, tmp_path
     shutil.copytree(old, new)
     verdicts = pl.read_parquet(new / "verdicts.parquet").with_columns(verdict=pl.lit("incorrect"))
     verdicts.write_parquet(new / "verdicts.parquet")
-    changed = {"id": "triples/worse-00000000", "fingerprint": "0" * 64}
+    files = [
+        FileEntry(path=entry.path, bytes=(new / entry.path).stat().st_size, sha256=hash_file(new / entry.path))
+        for entry in read_manifest(new).files
+    ]
+    changed = {"id": "triples/worse-00000000", "fingerprint": "0" * 64, "files": files}
     write_manifest(new, read_manifest(new).model_copy(update=changed))
     for json_flag, allowed, code in itertools.product(([], ["--json"]), ("0", "1"), (3,)):
         expected = code if allowed == "0" else 0

@@ -186,7 +186,7 @@ def test_scores_are_kept_as_they_come_and_only_the_rest_is_asked_again(tmp_path:
             TeacherError, match=r"does not score .*rollouts of up to \d+ tokens.*not this one.*run again"
         ):
             scorer().score(7, inputs)
-        before = {number(key) for path in tmp_path.iterdir() for key in load_file(path)}
+        before = {number(key) for path in tmp_path.glob("*.safetensors") for key in load_file(path)}
         refused[0] = False
         found = scorer().score(7, inputs)
         sent = rows_sent(server)

@@ -29,10 +29,10 @@ recover: $(STAMP)  ## learn a handbook, and recover the instruction following th
 single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it (a quarter of an hour)
 	@$(BIN)/cohobate single-prompt oneprompt
 
-fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: half a minute
+fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: forty seconds
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@echo "the fast tests: about half a minute on two cores"
+	@echo "the fast tests: about forty seconds on two cores"
 	@$(PYTEST) -m fast
 
 test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: a quarter of an hour

@@ -58,8 +58,8 @@ def stored_keys(root: Path) -> list[str]:
     """The key of each response that no kill can take away, once for each time that it was stored."""
     keys: list[str] = []
     for path in sorted(root.glob("responses/journal-*.jsonl")):
-        whole = path.read_bytes().split(b"\n")[:-1]
-        keys += [row[0] for line in whole for row in json.loads(line)["rows"]]
+        lines = path.read_bytes().split(b"\n")[:-1]
+        keys += [row[0] for line in lines for row in json.loads(line[line.index(b"{") :])["rows"]]  # behind a checksum
     for path in sorted(root.glob("responses/part-*.parquet")):
         keys += pl.read_parquet(path)["key"].to_list()
     return keys

@@ -164,7 +164,8 @@ def test_preflight_catches_another_end(served: Recipe, data: Path, tmp_path: Pat
         if "eos_token" in values:
             values["eos_token"] = values["pad_token"]
         (folder / name).write_text(json.dumps(values))
-    found = failed(endpoint(served, f"student.model={folder}"))
+    assert not failed(endpoint(served, f"student.model={folder}"))  # SFT teaches the end of its chat template
+    found = failed(endpoint(served, f"student.model={folder}", "sft.end=student"))
     assert re.search(r"ends a response with id 2, the student with \(.*never to stop; set eos", found["server end"])
 
 

@@ -135,6 +135,16 @@ def test_a_parameter_that_is_refused_can_be_left_out(server: WireServer, tmp_pat
     assert not with_seed.cached and not set(table(with_seed)["request_key"]) & set(table(made)["request_key"])
 
 
+def test_a_limit_that_is_left_out_costs_no_response(server: WireServer, tmp_path: Path, data: Path) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 500}
+    server.plan = lambda body, time: Act(payload=completion(body, usage=usage))
+    made = make(recipe_of(tmp_path, server.url, 5, teacher={"omit": ["max_tokens"]}))
+    assert not any("max_tokens" in seen.body for seen in server.seen)
+    assert table(made).select("completion_tokens", "truncated").unique().rows() == [(500, False)]
+    again = recipe_of(tmp_path, server.url, 5, teacher={"omit": ["max_tokens"]}, triples={"verifier": "numeric"})
+    assert len(table(make(again))) == len(server.seen) == 5
+
+
 def test_a_failure_among_few_names_the_setting_too(server: WireServer, tmp_path: Path, data: Path) -> None:
     server.plan = strict
     with pytest.raises(CohobateError, match=r'teacher.omit = \["seed"\]'):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import math
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -44,9 +45,18 @@ class BodyLimit:
         encodings = [name for name in encodings if name not in ("", "identity")]
         if len(encodings) > 1 or not set(encodings) <= {"gzip", "x-gzip", "deflate"}:
             raise ReplyError("MalformedReply", f"its encoding is {one_line(', '.join(encodings))[:80]}, not {ACCEPTED}")
+        if not encodings and _announced(response.headers) <= min(_AT_ONCE, byte_limit.get()):
+            return  # the connection reads no more than that
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.headers.pop("content-encoding", None)
         response.stream = _Bounded(response.stream, byte_limit.get(), bool(encodings), self._long_bodies)
+
+
+def _announced(headers: httpx2.Headers) -> float:
+    """The length of a body in bytes; infinite where it is not said."""
+    length = headers.get("content-length", "")
+    is_said = "transfer-encoding" not in headers and re.fullmatch("[0-9]{1,12}", length)
+    return int(length) if is_said else math.inf
 
 
 class _Bounded(httpx2.AsyncByteStream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from cohobate.config import Teacher
@@ -36,6 +37,7 @@ def refuse_other_model(served: str, teacher: Teacher) -> None:
         raise ReplyError("WrongModel", f"asked for '{teacher.model}', but '{one_line(served)}' answered")
 
 
+@lru_cache
 def is_same_model(served: str, expected: str) -> bool:
     """Whether the names differ by upper case, leading folders, or the suffix of a snapshot alone."""
     name, own = served.lower(), expected.lower()

@@ -199,6 +199,10 @@ def test_an_address_is_fetched_once_and_again_when_it_has_changed(
     assert first.fingerprint == stage.write(recipe(path)).fingerprint
     gets = asked.count("GET")
     assert stage.write(remote).cached and asked.count("GET") == gets
+    [copy] = (data / "downloads").glob("*/q.jsonl")
+    content = copy.read_bytes()
+    copy.write_bytes(content.replace(b"3", b"4", 1))
+    assert stage.write(remote).cached and copy.read_bytes() == content, "an altered copy is fetched again"
     save(many(5), path)
     assert stage.write(remote).manifest.rows == 5
     with pytest.raises(QuestionsError, match=r"nowhere.jsonl cannot be fetched .*correct questions.path"):

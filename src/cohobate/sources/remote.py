@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from cohobate.core.atomic_files import read_json, replacing, write_json_atomic
-from cohobate.core.errors import QuestionsError
-from cohobate.core.fingerprint import hash_value
+from cohobate.core import progress
+from cohobate.core.atomic_files import replacing
+from cohobate.core.errors import DamagedFileError, QuestionsError
+from cohobate.core.fingerprint import hash_file, hash_value
+from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.store.artifacts import data_root
 
 _BLOCK = 1 << 20
 # The fields in which file systems give the version of a file.
 _VERSION_FIELDS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "md5Hash", "checksum", "size", "name")
+_CONTENT = "sha256 of the copy"
 _DECISIVE = set(_VERSION_FIELDS) - {"size", "name"}
 
 
@@ -42,9 +44,8 @@ def fetch(address: str) -> Path:
 def _copy(system: Any, inside: str, address: str, version: dict[str, str]) -> Path:
     folder = data_root() / "downloads" / hash_value(address)[:16]
     target, note = folder / PurePosixPath(urlsplit(address).path).name, folder / "marks.json"
-    with suppress(OSError, ValueError):
-        if _DECISIVE & version.keys() and target.is_file() and read_json(note) == version:
-            return target
+    if _DECISIVE & version.keys() and target.is_file() and _is_whole(target, note, version):
+        return target
     note.unlink(missing_ok=True)
     try:
         with replacing(target) as temporary, system.open(inside, "rb") as source, temporary.open("wb") as copy:
@@ -52,8 +53,23 @@ def _copy(system: Any, inside: str, address: str, version: dict[str, str]) -> Pa
                 copy.write(block)
     except Exception as error:
         raise _unreachable(address, error) from None
-    write_json_atomic(note, version)
+    write_sealed_json(note, {**version, _CONTENT: hash_file(target)})
     return target
+
+
+def _is_whole(target: Path, note: Path, version: dict[str, str]) -> bool:
+    """Whether the copy is of this version, and as it was fetched; an altered one is reported, and fetched again."""
+    try:
+        noted = read_sealed_json(note, unsealed=True)
+    except DamagedFileError:
+        return False
+    content = noted.pop(_CONTENT, None)
+    if noted != version:
+        return False
+    if content is not None and content != hash_file(target):  # notes of earlier versions have none
+        progress.say(f"{target} was altered after it was fetched, and is fetched again")
+        return False
+    return True
 
 
 def _unreachable(address: str, error: Exception) -> QuestionsError:

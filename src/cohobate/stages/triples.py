@@ -74,9 +74,10 @@ def generate_shard(recipe: Recipe, questions: Artifact, number: int, of: int) ->
     payer = artifact_fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
     chosen = _chosen_questions(recipe, pl.read_parquet(questions.path / "questions.parquet"))
     requests, store = Requests(recipe, chosen, teacher), ResponseStore()
-    missing = store.locate(requests.keys(), recipe.triples.max_tokens).missing
-    shard = requests.at(missing.filter(missing % of == number))
-    return len(generate(recipe, shard, store, payer, int(recipe.triples.max_failures * len(shard))))
+    with store.claims() as claims:
+        missing = store.locate(requests.keys(), recipe.triples.max_tokens).missing
+        shard = requests.at(missing.filter(missing % of == number))
+        return len(generate(recipe, shard, store, claims, payer, int(recipe.triples.max_failures * len(shard))))
 
 
 def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
@@ -96,10 +97,11 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
         progress.say(line)
     requests, store = Requests(recipe, _chosen_questions(recipe, every), teacher), ResponseStore()
     keys = requests.keys()
-    responses = store.locate(keys, recipe.triples.max_tokens)
-    missing = requests.at(responses.missing)
     allowed = int(recipe.triples.max_failures * len(requests))
-    failures = generate(recipe, missing, store, workspace.fingerprint, allowed)
+    with store.claims() as claims:
+        responses = store.locate(keys, recipe.triples.max_tokens)
+        missing = requests.at(responses.missing)
+        failures = generate(recipe, missing, store, claims, workspace.fingerprint, allowed)
     if len(missing):
         responses = store.locate(keys, recipe.triples.max_tokens)
     rows = TripleRows(recipe, requests, keys, responses, workspace.fingerprint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -121,8 +121,10 @@ class TeacherBackend(Protocol):
 
     engine_version: str
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """Yields batches as they finish; ends when each request has its response or failure.
+
+        A request is taken from `requests`, in any thread, when its turn has come.
 
         Raises TeacherError when it is no use to go on.
         """

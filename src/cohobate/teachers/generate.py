@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from cohobate.config import Recipe
@@ -11,6 +12,7 @@ from cohobate.core import interrupts, progress
 from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import TeacherError
 from cohobate.teachers.base import Batch, Failure, Request, Response, TeacherBackend
+from cohobate.teachers.claims import Claims
 from cohobate.teachers.kinds import open_backend
 from cohobate.teachers.response_store import ResponseStore
 
@@ -19,12 +21,16 @@ if TYPE_CHECKING:
 
 # As many first responses without any rationale are no accident.
 _WITHOUT_RATIONALE = 20
+_CLAIMED = 64  # requests that are claimed together, when the first of them is sent
+_AWAITED = 1 << 14  # requests of others whose end is awaited together
 
 
 def generate(
-    recipe: Recipe, requests: Sequence[Request], store: ResponseStore, paid_by: str, allowed: int
+    recipe: Recipe, requests: Sequence[Request], store: ResponseStore, claims: Claims, paid_by: str, allowed: int
 ) -> list[Failure]:
     """Store the teacher's response to each of `requests`; returns the failures.
+
+    What another run is at is waited for instead. claims: opened before the look-up that found `requests` missing.
 
     Raises TeacherError when more than `allowed` fail, or when the first responses show that none will be of use; what
     has arrived is stored all the same.
@@ -40,7 +46,11 @@ def generate(
             bar.advance(len(batch), tally.note())
             tally.check()
 
-        store_responses(backend, requests, store, watch, paid_by=paid_by, max_tokens=recipe.triples.max_tokens)
+        store_responses(
+            *(backend, requests, store, claims, watch, lambda keys: bar.advance(len(keys))),
+            paid_by=paid_by,
+            max_tokens=recipe.triples.max_tokens,
+        )
     return tally.failures
 
 
@@ -48,23 +58,81 @@ def store_responses(
     backend: TeacherBackend,
     requests: Sequence[Request],
     store: ResponseStore,
+    claims: Claims,
     watch: Callable[[Batch], None],
+    elsewhere: Callable[[Sequence[str]], None],
     *,
     paid_by: str,
     max_tokens: int,
 ) -> None:
     """Send `requests`; the responses of each batch are stored before `watch` is called with it.
 
-    However this ends, by an error of `watch` too, the backend is stopped and what it had received is stored.
+    Those that another run has claimed are waited for at the end, and sent only if it has stored no response;
+    `elsewhere` is called with the keys of those that it has stored. However this ends, by an error of `watch` too, the
+    backend is stopped and what it had received is stored.
     """
     with store.writer(paid_by=paid_by, max_tokens=max_tokens, engine_version=backend.engine_version) as writer:
-        try:
-            for batch in backend.answer(requests):
+
+        def send(some: Iterable[Request]) -> None:
+            first = next(turn := iter(some), None)
+            if first is None:  # nothing to start an engine for
+                return
+            for batch in backend.answer(chain([first], turn)):
                 writer.append([item for item in batch if isinstance(item, Response)])
+                claims.release([_key(item) for item in batch])
                 watch(batch)
                 interrupts.check()
+
+        try:
+            turns = _Turns(requests, claims)
+            send(turns.unclaimed())
+            while turns.postponed:
+                missing, keys = turns.await_others(store, max_tokens)
+                elsewhere(keys)
+                send(missing)
         finally:
             writer.append([item for item in backend.stop() if isinstance(item, Response)])
+
+
+class _Turns:
+    """Which of `requests` this run sends, and when; postponed: the indices of those that another run has claimed."""
+
+    def __init__(self, requests: Sequence[Request], claims: Claims) -> None:
+        self.requests, self.claims = requests, claims
+        self.postponed: list[int] = []
+
+    def unclaimed(self) -> Iterator[Request]:
+        """The requests that no other run has claimed, some claimed ahead of their turn."""
+        for start in range(0, len(self.requests), _CLAIMED):
+            some = [*self.requests[start : start + _CLAIMED]]
+            own = self.claims.take([request.key for request in some])
+            for place, (request, free) in enumerate(zip(some, own, strict=True), start):
+                if free:
+                    yield request
+                else:
+                    self.postponed.append(place)
+
+    def await_others(self, store: ResponseStore, max_tokens: int) -> tuple[list[Request], list[str]]:
+        """Wait until others are done with a piece of what is postponed.
+
+        Returns the requests of it that they have stored no response to, and the keys of those that they have.
+        """
+        piece, self.postponed = self.postponed[:_AWAITED], self.postponed[_AWAITED:]
+        requests = [self.requests[place] for place in piece]
+        keys = [request.key for request in requests]
+        self.claims.wait(keys)
+        own = self.claims.take(keys, again=True)  # before the look-up: nobody stores a response in between
+        missing = set(store.locate(keys, max_tokens).missing)
+        self.claims.release([key for place, key in enumerate(keys) if own[place] and place not in missing])
+        self.postponed += [piece[place] for place in sorted(missing) if not own[place]]
+        return (
+            [requests[place] for place in sorted(missing) if own[place]],
+            [key for place, key in enumerate(keys) if place not in missing],
+        )
+
+
+def _key(outcome: Response | Failure) -> str:
+    return outcome.key if isinstance(outcome, Response) else outcome.request.key
 
 
 class _Tally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import transformers
@@ -27,7 +27,7 @@ class LocalTeacher:
     def __init__(self, model: LoadedModel, batch_size: int) -> None:
         self.model, self.batch_size = model, batch_size
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[Response]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[Response]]:
         requests = list(requests)  # each is built when it is accessed
         prompts = {request.key: self._prompt(request) for request in requests}
         order = sorted(requests, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))

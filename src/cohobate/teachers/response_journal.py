@@ -19,7 +19,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cohobate.core import progress
+from cohobate.core import progress, sanitize
 from cohobate.core.schema import RESPONSES
 from cohobate.teachers.base import Response
 
@@ -55,17 +55,17 @@ class Writer:
 
 
 def storable(response: Response) -> Response:
-    """`response` as every reader of the store takes it: half characters replaced, counts that are none left out."""
+    """`response` as every reader of the store takes it: odd characters replaced, counts that are none left out."""
     thought, model = response.reasoning, response.served_model
     return replace(
         response,
-        text=_text(response.text),
-        reasoning=None if thought is None else _text(thought),
-        finish_reason=_text(response.finish_reason),
+        text=sanitize.storable(response.text),
+        reasoning=None if thought is None else sanitize.storable(thought),
+        finish_reason=sanitize.storable(response.finish_reason),
         prompt_tokens=_count(response.prompt_tokens) or 0,
         completion_tokens=_count(response.completion_tokens) or 0,
         reasoning_tokens=_count(response.reasoning_tokens),
-        served_model=_text(model) if isinstance(model, str) else None,
+        served_model=sanitize.storable(model) if isinstance(model, str) else None,
     )
 
 
@@ -147,13 +147,6 @@ def _typed(rows: list[list[Any]]) -> pl.DataFrame:
     if any(frame[name].null_count() for name in RESPONSES.required):
         raise ValueError("a value is missing")
     return frame
-
-
-def _text(text: str) -> str:
-    """`text` with U+FFFD in place of each half of a surrogate pair, which no UTF-8 can hold."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _count(value: object) -> int | None:

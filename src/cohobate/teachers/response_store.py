@@ -17,7 +17,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -27,6 +27,7 @@ from cohobate.core.atomic_files import storage_errors, sync_folder
 from cohobate.core.schema import RESPONSES
 from cohobate.core.sealed_files import move_aside
 from cohobate.store.artifacts import data_root
+from cohobate.teachers.claims import Claims, claims
 from cohobate.teachers.response_journal import Writer, frames, is_damaged
 from cohobate.teachers.response_parts import GROUP_ROWS, Parts, is_whole, locked, publish
 
@@ -73,6 +74,10 @@ class ResponseStore:
         first = candidates.sort("created_at", "position").unique("key", keep="first", maintain_order=True)
         positions = requested.join(first, on="key", how="left", maintain_order="left")["position"]
         return StoredResponses(positions, parts, journals)
+
+    def claims(self) -> AbstractContextManager[Claims]:
+        """The requests that this run is at; opened before the look-up that says what is missing."""
+        return claims(self.folder)
 
     @contextmanager
     def writer(self, *, paid_by: str, max_tokens: int, engine_version: str) -> Iterator[Writer]:

@@ -85,9 +85,9 @@ class JudgeVerifier:
         store = ResponseStore()
         replies = _replies(store, by_key, self.judge)
         done(len(cases) - sum(repeats[key] for key in by_key if key not in replies))
-        missing = [request for key, request in by_key.items() if key not in replies]
         failures: dict[str, Failure] = {}
-        if missing:
+        if len(replies) < len(by_key):
+            missing = [request for key, request in by_key.items() if key not in replies]
             failures = _ask(self.judge, missing, store, paid_by, lambda key: done(repeats[key]))
             _refuse_failures(self.judge, failures, len(by_key))
             replies = _replies(store, by_key, self.judge)
@@ -211,7 +211,20 @@ def _ask(
         for item in batch:
             done(item.request.key if isinstance(item, Failure) else item.key)
 
-    store_responses(open_backend(judge, judge), missing, store, watch, paid_by=paid_by, max_tokens=judge.max_tokens)
+    def note_stored(keys: Sequence[str]) -> None:
+        for key in keys:
+            done(key)
+
+    with store.claims() as claims:
+        stored = _replies(store, [request.key for request in missing], judge)  # by another run, meanwhile
+        note_stored([*stored])
+        rest = [request for request in missing if request.key not in stored]
+        if rest:
+            store_responses(
+                *(open_backend(judge, judge), rest, store, claims, watch, note_stored),
+                paid_by=paid_by,
+                max_tokens=judge.max_tokens,
+            )
     return failures
 
 

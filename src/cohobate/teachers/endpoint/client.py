@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
@@ -56,7 +56,7 @@ class Exchange(Generic[Q, A]):
         ceiling = max(1, limits.concurrency // len(teacher.base_urls))
         self._replicas = [(Pace(ceiling), ServerWatch(url, teacher)) for url in teacher.base_urls]
 
-    def answer(self, requests: Sequence[Q]) -> Iterator[list[A]]:
+    def answer(self, requests: Iterable[Q]) -> Iterator[list[A]]:
         """The outcome of each request, in batches as they arrive. Raises EndpointError and TeacherError of Dispatch."""
         self._running.clear()
         self._thread = context.thread(partial(self._work, requests), "endpoint")
@@ -102,7 +102,7 @@ class Exchange(Generic[Q, A]):
             return True
         return False
 
-    def _work(self, requests: Sequence[Q]) -> None:
+    def _work(self, requests: Iterable[Q]) -> None:
         try:
             asyncio.run(self._main(requests))
         except asyncio.CancelledError:
@@ -112,7 +112,7 @@ class Exchange(Generic[Q, A]):
         finally:
             self._arrivals.put(None)
 
-    async def _main(self, requests: Sequence[Q]) -> None:
+    async def _main(self, requests: Iterable[Q]) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._loop, self._task = asyncio.get_running_loop(), task

@@ -11,7 +11,7 @@ import heapq
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -92,14 +92,17 @@ class Dispatch(Generic[Q, A]):
     is_spent: bool = False
     quiet_until: float = 0.0
     tickets: int = 0
-    position: int = 0  # of the first request that has not begun
+    are_all_begun: bool = False
 
-    async def run(self, requests: Sequence[Q]) -> None:
+    async def run(self, requests: Iterable[Q]) -> None:
         """Raises EndpointError or TeacherError when it is no use to go on."""
+        unread = iter(requests)
         try:
-            while self.fatal is None and (self.position < len(requests) or self.again or self.later or self.running):
+            while self.fatal is None:
                 self.wake.clear()
-                wait = self._send_ready(requests)
+                wait = self._send_ready(unread)
+                if self.are_all_begun and not (self.again or self.later or self.running):
+                    break
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self.wake.wait()
@@ -112,11 +115,11 @@ class Dispatch(Generic[Q, A]):
         if self.fatal is not None:
             raise self.fatal
 
-    def _send_ready(self, requests: Sequence[Q]) -> float | None:
+    def _send_ready(self, unread: Iterator[Q]) -> float | None:
         """Start what there is room for; returns the seconds after which there may be more to start."""
         now = time.monotonic()
         while server := self._free(now):
-            job = self._next(requests, now)
+            job = self._next(unread, now)
             if job is None:
                 break
             server.in_flight += 1
@@ -133,14 +136,15 @@ class Dispatch(Generic[Q, A]):
         free = [server for server in self.servers if server.room(now)]
         return min(free, key=lambda server: server.in_flight, default=None)
 
-    def _next(self, requests: Sequence[Q], now: float) -> Job[Q] | None:
+    def _next(self, unread: Iterator[Q], now: float) -> Job[Q] | None:
         if self.again:
             return self.again.popleft()
         if self.later and self.later[0][0] <= now:
             return heapq.heappop(self.later)[2]
-        if self.position < len(requests) and len(self.later) < _WAITING * self.limits.concurrency:
-            self.position += 1
-            return Job(requests[self.position - 1])
+        if not self.are_all_begun and len(self.later) < _WAITING * self.limits.concurrency:
+            for request in unread:
+                return Job(request)
+            self.are_all_begun = True
         return None
 
     def _done(self, task: asyncio.Task[None]) -> None:

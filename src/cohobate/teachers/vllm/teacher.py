@@ -6,7 +6,7 @@ teacher; only token ids go to the engine and come back. A request that is finish
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -40,7 +40,7 @@ class VllmTeacher:
         self._in_flight: dict[str, tuple[Request, int]] = {}
         self._batch: list[Response | Failure] = []
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[Batch]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[Batch]:
         process = self.process = self.process or self._start()
         unsent = iter(requests)
         while True:

@@ -101,6 +101,24 @@ def test_what_a_killed_run_had_claimed_is_sent_by_the_one_that_waits(start: Star
     assert said.split() == ["12", "0"]
 
 
+@pytest.mark.kill
+def test_a_run_that_is_paused_keeps_its_claims(start: Start, tmp_path: Path, server: WireServer) -> None:
+    """The other says what it waits for, and nothing is paid twice, though the pause outlasts every reply."""
+    server.plan = lambda body, _: Act(completion(body), delay=0.2)
+    first = start(0, 12)
+    wait_while_running(first, lambda: len(server.seen) >= 3)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = start(0, 16)
+    wait_while_running(second, lambda: {12, 13, 14, 15} <= numbers(server).keys())
+    time.sleep(1.5)
+    assert second.poll() is None
+    os.kill(first.pid, signal.SIGCONT)
+    outcomes = [process.communicate(timeout=120) for process in (first, second)]
+    assert numbers(server) == Counter(range(16)), outcomes
+    assert f"process {first.pid} is at" in outcomes[1][1]
+    assert len(ResponseStore(tmp_path).find([request(n).key for n in range(16)], 64)) == 16
+
+
 @pytest.mark.serves
 def test_what_another_run_failed_to_get_is_asked_for(start: Start, tmp_path: Path, server: WireServer) -> None:
     failed: set[int] = set()

@@ -180,6 +180,18 @@ def test_a_larger_limit_asks_again_only_for_what_was_cut(tmp_path: Path) -> None
     assert set(texts(store, ["ended", "cut"], 10)) == {"ended"}
 
 
+def test_what_a_server_broke_off_is_no_response(tmp_path: Path) -> None:
+    """Earlier versions stored such responses as they came, in the words of their servers."""
+    store = ResponseStore(tmp_path)
+    words = {"a": "error", "b": "ABORT", "c": "cancelled", "d": "content_filter", "e": "MAX_TOKENS", "f": "end_turn"}
+    write(store, [response(key, "2 +", tokens=64, finish_reason=word) for key, word in words.items()])
+    assert set(texts(store, [*words], 64)) == {"d", "e", "f"}
+    assert set(texts(store, [*words], 128)) == {"d", "f"}
+    assert store.locate([*words], 64).missing.to_list() == [0, 1, 2]
+    write(store, [response("a", "2 + 3 = 5", tokens=64)])
+    assert texts(store, ["a"], 64) == {"a": "2 + 3 = 5"}
+
+
 def test_the_same_keys_under_another_limit_replace_nothing(tmp_path: Path) -> None:
     store = ResponseStore(tmp_path)
     write(store, [response(key, "2 +", tokens=64, finish_reason="length") for key in "ab"], max_tokens=64)

@@ -19,6 +19,18 @@ NATURAL_ENDS = frozenset(
         *("end", "complete", "completed", "done", "finish", "finished"),
     }
 )
+# The limit of the response was reached, in the words of several interfaces.
+AT_THE_LIMIT = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "token_limit"}
+)
+# The server gave up: another attempt may end well, and what came is no response.
+INTERRUPTIONS = frozenset(
+    {
+        *("error", "abort", "aborted", "cancel", "cancelled", "canceled", "failed", "incomplete", "in_progress"),
+        *("insufficient_system_resource", "overloaded", "timeout", "time_limit", "network_error", "server_error"),
+        *("internal_error", "exception", "unknown"),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from cohobate.core.atomic_files import storage_errors
 
 _RECORD = struct.Struct("<Q?")
 _POLL_SECONDS = 0.2
+_REMIND_SECONDS = 300.0  # between two lines about one that lasts
 
 
 class Claims:
@@ -48,7 +49,7 @@ class Claims:
         hashes = [_hash(key) for key in keys]
         with _locked(self.folder):
             self._read_others()
-            taken = [other.held if again else other.claimed for other in self._others.values()]
+            taken = [other.in_flight if again else other.claimed for other in self._others.values()]
             free = [not any(number in numbers for numbers in taken) for number in hashes]
             self._append([number for number, own in zip(hashes, free, strict=True) if own], claimed=True)
         return free
@@ -58,19 +59,25 @@ class Claims:
         self._append([_hash(key) for key in keys], claimed=False)
 
     def wait(self, keys: Sequence[str]) -> None:
-        """Block until no other run is at one of these requests. Raises what an interrupt raises."""
-        hashes, announced = {_hash(key) for key in keys}, False
+        """Block until no other run is at one of these requests. Raises what an interrupt raises.
+
+        A process that is paused keeps its claims: it may go on, and the reply may be under way.
+        """
+        hashes, next_line = {_hash(key) for key in keys}, 0.0
         while True:
             with _locked(self.folder):
                 self._read_others()
-            at_work = {path: len(hashes & other.held) for path, other in self._others.items()}
+            at_work = {path: len(hashes & other.in_flight) for path, other in self._others.items()}
             at_work = {path: count for path, count in at_work.items() if count}
             if not at_work:
                 return
-            if not announced:
+            if time.monotonic() >= next_line:
                 processes = ", ".join(path.name.split("-")[1] for path in at_work)
-                progress.say(f"process {processes} is at {sum(at_work.values())} of the same requests; waiting for it")
-                announced = True
+                progress.say(
+                    f"process {processes} is at {sum(at_work.values())} of the same requests; waiting for it "
+                    "(were it ended, this run would send them)"
+                )
+                next_line = time.monotonic() + _REMIND_SECONDS
             time.sleep(_POLL_SECONDS)
             interrupts.check()
 
@@ -90,7 +97,7 @@ class _Other:
 
     offset: int = 0
     claimed: set[int] = field(default_factory=set)
-    held: set[int] = field(default_factory=set)
+    in_flight: set[int] = field(default_factory=set)
     ended: bool = False
 
     def read(self, path: Path) -> None:
@@ -104,11 +111,11 @@ class _Other:
         content = content[: len(content) // _RECORD.size * _RECORD.size]
         self.offset += len(content)
         for number, claimed in _RECORD.iter_unpack(content):
-            (self.held.add if claimed else self.held.discard)(number)
+            (self.in_flight.add if claimed else self.in_flight.discard)(number)
             if claimed:
                 self.claimed.add(number)
         if self.ended:
-            self.held.clear()
+            self.in_flight.clear()
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from cohobate.core.atomic_files import storage_errors, sync_folder
 from cohobate.core.schema import RESPONSES
 from cohobate.core.sealed_files import move_aside
 from cohobate.store.artifacts import data_root
+from cohobate.teachers.base import AT_THE_LIMIT, INTERRUPTIONS
 from cohobate.teachers.claims import Claims, claims
 from cohobate.teachers.response_journal import Writer, frames, is_damaged
 from cohobate.teachers.response_parts import GROUP_ROWS, Parts, is_whole, locked, publish
@@ -50,7 +51,8 @@ class ResponseStore:
     def locate(self, keys: Sequence[str] | pl.Series, max_tokens: int) -> StoredResponses:
         """The positions of the responses to `keys`; of several to one key, of the first that was received.
 
-        A response that ended by itself within the limit is valid; a truncated one only under the same limit.
+        A response that ended by itself within the limit is valid; a truncated one only under the same limit; one that
+        the server broke off, as earlier versions stored it, never.
         """
         import polars as pl
 
@@ -62,8 +64,9 @@ class ResponseStore:
             scan = pl.scan_parquet(parts.paths, glob=False, row_index_name="position")
             sources.append(scan.select("position", *_LOOKUP))
         requested = pl.DataFrame({"key": keys}, schema={"key": pl.String})
-        ended = (pl.col("finish_reason") != "length") & (pl.col("completion_tokens") <= max_tokens)
-        valid = ended | (pl.col("max_tokens") == max_tokens)
+        end = pl.col("finish_reason").str.to_lowercase()
+        ended = ~end.is_in(AT_THE_LIMIT) & (pl.col("completion_tokens") <= max_tokens)
+        valid = (ended | (pl.col("max_tokens") == max_tokens)) & ~end.is_in(INTERRUPTIONS)
         candidates = (
             pl.concat(sources)
             .filter(valid)

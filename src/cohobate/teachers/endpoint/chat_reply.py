@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cohobate.core.sanitize import one_line, storable
-from cohobate.teachers.base import NATURAL_ENDS
+from cohobate.teachers.base import AT_THE_LIMIT, INTERRUPTIONS, NATURAL_ENDS
 from cohobate.teachers.endpoint.wire import ReplyError
 
 _REASONING = ("reasoning_content", "reasoning", "thinking", "thinking_blocks", "reasoning_details")
@@ -33,15 +33,6 @@ MOST_TOKENS = 2**24 - 1  # no model reads or writes as many; sums of them stay f
 _LONGEST_WORD = 40
 _SHORT = reprlib.Repr()  # of a reply of any size
 _SHORT.maxstring = _SHORT.maxother = 120
-
-# The limit of the response was reached, in the words of other interfaces.
-_AT_THE_LIMIT = {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "token_limit"}
-# The server gave up: another attempt may end well.
-_INTERRUPTED = {
-    *("error", "abort", "aborted", "cancel", "cancelled", "canceled", "failed", "incomplete", "in_progress", "unknown"),
-    *("insufficient_system_resource", "overloaded", "timeout", "time_limit", "network_error", "server_error"),
-    *("internal_error", "exception"),
-}
 
 
 @dataclass(frozen=True)
@@ -176,9 +167,9 @@ def _finish_reason(value: Any, at_the_limit: bool) -> str:
     if not isinstance(value, str):
         raise ReplyError("MalformedReply", f"its finish_reason is no word: {short(value)}")
     word = one_line(value)[:_LONGEST_WORD].lower()
-    if word in _INTERRUPTED:
+    if word in INTERRUPTIONS:
         raise ReplyError("Interrupted", f"the server broke off the response (finish_reason {word})")
-    return "stop" if word in NATURAL_ENDS else "length" if word in _AT_THE_LIMIT else word
+    return "stop" if word in NATURAL_ENDS else "length" if word in AT_THE_LIMIT else word
 
 
 def _count(value: Any) -> int | None:

@@ -15,7 +15,7 @@ from cohobate.core.errors import EngineError, TeacherError
 from cohobate.core.progress import say
 from cohobate.models.chat_template import conversation_ids, decode
 from cohobate.models.loading import outline
-from cohobate.teachers.base import Batch, Failure, Request, Response
+from cohobate.teachers.base import INTERRUPTIONS, Batch, Failure, Request, Response
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.process import VllmProcess
 
@@ -98,8 +98,10 @@ class VllmTeacher:
         self._batch += [self._response(row) for row in message["done"]]
         self._batch += [self._failure(row) for row in message["failed"]]
 
-    def _response(self, row: dict[str, Any]) -> Response:
+    def _response(self, row: dict[str, Any]) -> Response | Failure:
         request, prompt_tokens = self._in_flight.pop(row["key"])
+        if row["finish_reason"] in INTERRUPTIONS:
+            return Failure(request, "Interrupted", None, f"vLLM broke off the response ({row['finish_reason']})", 1)
         return Response(
             key=request.key,
             text=decode(self.model.tokenizer, row["ids"]),

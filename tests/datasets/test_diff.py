@@ -74,8 +74,8 @@ def draw(seed: int, questions: range, right: float) -> list[Sample]:
 
 
 def judged(row: Sample) -> str:
-    _, said, gold, _, finish, _ = row
-    if gold is None or (said is None and finish == "length"):
+    _, said, gold, _, _, _ = row
+    if gold is None or said is None:
         return "undecided"
     return "correct" if said == gold else "incorrect"
 

@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from cohobate.config.base import Prompt
+from cohobate.core.answer_forms import check_form
 from cohobate.core.settings import EXECUTION, Memory, Positive, Section
 
 if TYPE_CHECKING:
@@ -110,6 +111,10 @@ class Teacher(TeacherAccess):
     """The user message; {question} is replaced."""
     system: str | None = None
     """A system message, if any."""
+    answer: Annotated[str | None, AfterValidator(check_form), EXECUTION] = None
+    """A further form of final answers, of the teacher and of students: a regular expression with one group, which holds
+    the answer; module:function, called with the text after the thoughts, which returns the answer or None; or
+    `response`, where all of that text is the answer. Part of the identity of what is parsed (see form_identity)."""
     scoring: Annotated[Literal["local", "server"], EXECUTION] = "local"
     """Where given tokens are scored, for the objectives that need the teacher. local: this process, through
     transformers. server: `vllm serve` with the same model, which the stage starts where no `base_url` is given; so it

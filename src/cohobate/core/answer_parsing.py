@@ -1,19 +1,17 @@
 """The parts of a response: the rationale, the final answer, and where each stands.
 
-Servers and models write the rationale in several places: in a field of its own, between <think> tags (sometimes
-without the opening one), or plainly before the final answer. All are accepted; which one it was is recorded.
+Servers and models write the rationale in several places: in a field of its own, between the marks of a thought, or
+plainly before the final answer. All are accepted; which one it was is recorded. docs/answers.md lists the forms of a
+final answer.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-# Only the last statement of an answer counts: models restate and correct themselves.
-_ANSWER_LINE = re.compile(
-    r"^[ \t]*(?:the )?(?:final )?answer\b(?: is\b)?[ \t]*[:=]?[ \t]*([^\s:=].*)", re.IGNORECASE | re.MULTILINE
-)
-_HASHES = re.compile(r"####[ \t]*(.+)")
+from cohobate.core.answer_forms import find_answer
+from cohobate.core.reasoning import split
+
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 
@@ -26,14 +24,27 @@ class Parsed:
     rationale_source: str | None
 
 
-def parse(text: str, reasoning: str | None = None) -> Parsed:
-    """Rationale and final answer of a response; `reasoning` is what the server sent in a field of its own."""
-    source, thought, rest = _thought(text, reasoning)
-    before, answer = _final_answer(rest)
-    if thought is not None:
-        return Parsed(thought or None, answer, source if thought else None)
-    rationale = before.strip() or None if answer is not None else rest.strip() or None
+def parse(text: str, reasoning: str | None = None, *, form: str | None = None) -> Parsed:
+    """Rationale and final answer of a response.
+
+    reasoning: what the server sent in a field of its own. form: how the recipe's answers may be stated besides (see
+    core/answer_forms). Raises RecipeError for a form that is a function and cannot be loaded.
+    """
+    parts = split(text)
+    thought, source = parts.thought, "think"
+    if reasoning and reasoning.strip():
+        thought, source = "\n\n".join(filter(None, (reasoning.strip(), thought))), "field"
+    statement = find_answer(parts.visible, form)
+    answer = statement.answer if statement else None
+    if thought:
+        return Parsed(thought, answer, source)
+    rationale = (parts.visible[: statement.start] if statement else parts.visible).strip() or None
     return Parsed(rationale, answer, "content" if rationale else None)
+
+
+def after_thinking(text: str) -> str:
+    """A response without its thoughts and without the marks around them."""
+    return split(text).visible
 
 
 def parse_plain(text: str, separator: str) -> Parsed:
@@ -43,42 +54,3 @@ def parse_plain(text: str, separator: str) -> Parsed:
         return Parsed(text.strip() or None, None, "content" if text.strip() else None)
     rationale = before.strip() or None
     return Parsed(rationale, after.strip() or None, "content" if rationale else None)
-
-
-def after_thinking(text: str) -> str:
-    """A response without the rationale between its tags."""
-    return text.rpartition(THINK_CLOSE)[2]
-
-
-def _thought(text: str, reasoning: str | None) -> tuple[str | None, str | None, str]:
-    if reasoning and reasoning.strip():
-        return "field", reasoning.strip(), text
-    before, end, after = text.rpartition(THINK_CLOSE)
-    if end:
-        return "think", before.replace(THINK_OPEN, "").strip(), after
-    return None, None, text.replace(THINK_OPEN, "")
-
-
-def _final_answer(text: str) -> tuple[str, str | None]:
-    """The text before the last final answer, and the answer."""
-    boxed = _last_boxed(text)
-    if boxed:
-        return boxed
-    lines = list(_ANSWER_LINE.finditer(text)) or list(_HASHES.finditer(text))
-    if not lines:
-        return text, None
-    answer = lines[-1].group(1).strip()
-    return text[: lines[-1].start()], answer or None
-
-
-def _last_boxed(text: str) -> tuple[str, str | None] | None:
-    r"""`\\boxed{...}` with balanced braces."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth = 0
-    for at in range(start + len("\\boxed"), len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return text[:start], text[start + len("\\boxed{") : at].strip() or None
-    return None

@@ -123,7 +123,10 @@ class TripleRows:
         frame = frame.with_columns(pl.col("question_id").alias("row_id"))
         if self.recipe.questions.source == "documents":
             frame = self._with_written_questions(frame)
-        parsed = [parse(text, reasoning) for text, reasoning in frame.select("text", "reasoning").iter_rows()]
+        form = self.recipe.teacher.answer
+        parsed = [
+            parse(text, reasoning, form=form) for text, reasoning in frame.select("text", "reasoning").iter_rows()
+        ]
         return frame.with_columns(
             triple_id().alias("sample_id"),
             pl.Series("rationale", [p.rationale for p in parsed], dtype=pl.String),

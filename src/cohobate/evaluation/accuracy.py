@@ -74,7 +74,8 @@ def answer(
 
 def _case(model: LoadedModel, prompt_format: PromptFormat, row: dict[str, Any], response: sampler.Sampled) -> Case:
     text = decode(model.tokenizer, response.response_ids)
-    parsed = parse_plain(text, prompt_format.separator) if prompt_format.name == "plain" else parse(text)
+    plain = prompt_format.name == "plain"
+    parsed = parse_plain(text, prompt_format.separator) if plain else parse(text, form=prompt_format.answer)
     truncated = response.finish_reason == "length"
     return Case(parsed.answer, row["gold_answer"], truncated, row["question"], text)
 

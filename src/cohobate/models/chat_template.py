@@ -22,23 +22,25 @@ class PromptFormat:
     """The form of a model's prompt and completion.
 
     chat: the model's chat template, loss on the completion. plain: `question<sep>rationale<sep>answer`, loss on all.
+    answer: a further form of final answers (`teacher.answer`).
     """
 
     template: str = "{question}"
     system: str | None = None
     name: PromptFormatName = "chat"
     separator: str = " ### "
+    answer: str | None = None
 
 
 def student_format(recipe: Recipe) -> PromptFormat:
     """The prompt format in which the student of `recipe` is trained and asked."""
     student = recipe.student
-    return PromptFormat(student.prompt, student.system, recipe.sft.format, recipe.sft.separator)
+    return PromptFormat(student.prompt, student.system, recipe.sft.format, recipe.sft.separator, recipe.teacher.answer)
 
 
 def teacher_format(recipe: Recipe) -> PromptFormat:
     """The prompt format in which the teacher of `recipe` is asked, and under which it scores."""
-    return PromptFormat(recipe.teacher.prompt, recipe.teacher.system)
+    return PromptFormat(recipe.teacher.prompt, recipe.teacher.system, answer=recipe.teacher.answer)
 
 
 def messages(question: str, template: str, system: str | None) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
+from cohobate.core.answer_forms import form_identity
 from cohobate.core.errors import QuestionsError
 from cohobate.evaluation.verifiers import verify
 from cohobate.models.loading import model_fingerprint, model_path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cohobate.models.loading import LoadedModel
     from cohobate.store.compute_ledger import LedgerEntry
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], 
         "student": recipe.student.identity(),
         "format": [recipe.sft.format, recipe.sft.separator],
     }
-    verifier = verify.identity(recipe.triples.verifier)
+    verifier = {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)}
     if recipe.teacher.is_folder and not alone:
         outside["teacher"] = model_fingerprint(recipe.teacher.model)
         prompts["teacher"] = recipe.teacher.identity()

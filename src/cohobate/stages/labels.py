@@ -65,13 +65,15 @@ def _changed(triples: Artifact, changes: dict[str, Any]) -> Recipe:
 def _build(triples: Artifact, spec: Verification, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.core import schema
+    from cohobate.core import progress, schema
     from cohobate.core.parquet import write_table
     from cohobate.evaluation.verifiers import labels
 
     verify.check(spec)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=COLUMNS)
     verdicts = labels.label(samples, spec, workspace.scratch, workspace.fingerprint)
+    if sentence := labels.missing_answers(verdicts):
+        progress.say(sentence)
     ledger, judge_metrics = labels.judge_usage(samples, verdicts, spec, LABELS, workspace.fingerprint)
     tables = {
         "verdicts": (verdicts, schema.VERDICTS),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
 from cohobate.core import progress
+from cohobate.core.answer_forms import form_identity
 from cohobate.core.errors import QuestionsError
 from cohobate.evaluation.verifiers import verify
 from cohobate.stages.curation import selected
@@ -56,7 +57,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     if has_dropout(recipe.student.model) or (recipe.opd.lora and recipe.opd.lora.dropout):
         identity["dropout"] = "off"  # which updates before did not have
     if recipe.opd.is_rewarded:
-        identity["verifier"] = verify.identity(recipe.triples.verifier)
+        identity["verifier"] = {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)}
     return identity
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Suite
+from cohobate.core.answer_forms import form_identity
 from cohobate.core.errors import RecipeError
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from cohobate.store.compute_ledger import LedgerEntry
 
-VERSION = 1
+VERSION = 2
 
 
 def measure(recipe: Recipe, name: str) -> Artifact:
@@ -37,7 +38,7 @@ def measure(recipe: Recipe, name: str) -> Artifact:
         "model": model_fingerprint(str(folder)),
         "student": recipe.student.identity(),
         "suites": suites,
-        "verifier": verify.identity(recipe.triples.verifier),
+        "verifier": {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)},
     }
     if recipe.harness is not None:
         identity["harness"] = lm_eval.identity(recipe.harness)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
+from cohobate.core.answer_forms import check_loads, form_identity
 from cohobate.evaluation.verifiers import verify
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cohobate.teachers.base import Failure
 
 STAGE = "triples"
-VERSION = 1
+VERSION = 2
 # The columns of all samples that stay in memory, for metrics and the ledger.
 _MEASURED = ("question_id", "cached", "cost_usd", "prompt_tokens", "completion_tokens", "truncated")
 _LABELLED = ("verifier", "verdict", "reason")
@@ -53,7 +54,7 @@ def _identity(recipe: Recipe, teacher: str) -> dict[str, Any]:
     return {
         **recipe.triples.identity(),
         "verifier": verify.identity(recipe.triples.verifier),
-        "teacher": {**recipe.teacher.identity(), "model": teacher},
+        "teacher": {**recipe.teacher.identity(), **form_identity(recipe.teacher.answer), "model": teacher},
     }
 
 
@@ -86,12 +87,14 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     from cohobate.core import progress, schema
     from cohobate.core.parquet import write_table
     from cohobate.datasets.triples import Requests, TripleRows
+    from cohobate.evaluation.verifiers import labels
     from cohobate.stages.preflight import require
     from cohobate.teachers.generate import failure_rows, generate
     from cohobate.teachers.response_store import ResponseStore
 
     require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
+    check_loads(recipe.teacher.answer)
     every = pl.read_parquet(questions.path / "questions.parquet")
     for line in lacking_splits(recipe, set(every["split"].unique())):
         progress.say(line)
@@ -106,6 +109,8 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
         responses = store.locate(keys, recipe.triples.max_tokens)
     rows = TripleRows(recipe, requests, keys, responses, workspace.fingerprint)
     samples, verdicts = _write_tables(recipe, rows, workspace)
+    if sentence := labels.missing_answers(verdicts):
+        progress.say(sentence)
     failures += _without_question(rows, allowed)
     write_table(failure_rows(failures), schema.FAILURES, workspace.path / "failures.parquet")
     judge_entries, judge_metrics = _judge_usage(recipe, samples, verdicts, workspace.fingerprint)

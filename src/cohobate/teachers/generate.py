@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cohobate.config import Recipe
 from cohobate.core import interrupts, progress
+from cohobate.core.answer_forms import WHOLE
 from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import TeacherError
 from cohobate.teachers.base import Batch, Failure, Request, Response, TeacherBackend
@@ -174,7 +175,10 @@ class _Tally:
             )
 
     def _require_rationale(self) -> None:
-        if any(parse(response.text, response.reasoning).rationale for response in self.first):
+        form = self.recipe.teacher.answer
+        if form == WHOLE:  # free answers, whose whole text is the answer
+            return
+        if any(parse(response.text, response.reasoning, form=form).rationale for response in self.first):
             return
         raise TeacherError(
             f"the teacher's first {len(self.first)} responses hold no rationale (the first is "

@@ -11,7 +11,7 @@ import polars as pl
 
 from cohobate.config import Recipe
 from cohobate.core.answer_parsing import parse
-from cohobate.evaluation.verifiers.verdict import Case
+from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import decode, question_ids, student_format
 from cohobate.models.logprobs import TokenScores
@@ -191,14 +191,13 @@ class RolloutSource(Source):
         return roll_out
 
     def _rewarded(self, number: int, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """`rollouts` with their rewards: 1 for a right answer, 0 for a wrong one, None where there is no verdict."""
+        """`rollouts` with their rewards."""
         questions, cases = self._questions_of(number), []
         for item in rollouts:
-            question, answer = questions[item.row], parse(item.text).answer
+            question, answer = questions[item.row], parse(item.text, form=self.prompt_format.answer).answer
             cases.append(Case(answer, question["gold_answer"], item.truncated, question["question"], item.text))
         verdicts = verdicts_of(self.verifier, cases)
-        rewards = [{"correct": 1.0, "incorrect": 0.0}.get(verdict.label) for verdict in verdicts]
-        return [replace(item, reward=reward) for item, reward in zip(rollouts, rewards, strict=True)]
+        return [replace(item, reward=reward_of(verdict)) for item, verdict in zip(rollouts, verdicts, strict=True)]
 
     def _scored(
         self,
@@ -241,3 +240,10 @@ class RolloutSource(Source):
             **({"end_logprob": sum(ends) / len(ends)} if ends else {}),
             **({"mean_reward": sum(rewards) / len(rewards)} if rewards else {}),
         }
+
+
+def reward_of(verdict: Verdict) -> float | None:
+    """1 for a right answer, 0 for a wrong one and for a response that ended without one, else None: no verdict."""
+    if verdict == NO_FINAL_ANSWER:
+        return 0.0
+    return {"correct": 1.0, "incorrect": 0.0}.get(verdict.label)

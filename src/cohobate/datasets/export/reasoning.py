@@ -1,14 +1,15 @@
 """Rationale and answer of a response: polars expressions over the columns of triples.parquet.
 
 A response is split at the end of its rationale. A rationale comes from a separate field of the server's reply
-(`field`), from think tags (`think`), or from the text before the final answer (`content`): the column rationale_source.
+(`field`), from the marks of a thought (`think`), or from the text before the final answer (`content`): the column
+rationale_source.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN
+from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN, after_thinking
 
 COLUMNS = ("question", "response", "rationale", "answer", "rationale_source")
 _BOX = "\\boxed{"
@@ -28,12 +29,11 @@ def visible() -> pl.Expr:
 
     A boxed answer in the middle of a sentence is written as a box alone.
     """
-    after_tags = pl.col("response").str.split(THINK_CLOSE).list.last().str.replace_all(THINK_OPEN, "", literal=True)
-    plain = pl.col("response").str.replace_all(THINK_OPEN, "", literal=True)
-    statement = plain.str.splitn(pl.col("rationale"), 2).struct.field("field_1")
+    after_thoughts = pl.col("response").map_elements(after_thinking, return_dtype=pl.String)
+    statement = after_thoughts.str.splitn(pl.col("rationale"), 2).struct.field("field_1")
     boxed = pl.concat_str(pl.lit(_BOX), pl.col("answer"), pl.lit("}"))
     tail = pl.when(statement.str.contains(_BOX, literal=True)).then(boxed).otherwise(statement)
-    text = pl.when(_before_an_answer()).then(tail).otherwise(after_tags)
+    text = pl.when(_before_an_answer()).then(tail).otherwise(after_thoughts)
     return text.fill_null("").str.strip_chars()
 
 

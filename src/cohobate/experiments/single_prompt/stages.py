@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Single
+from cohobate.core.answer_forms import form_identity
 from cohobate.core.errors import QuestionsError
 from cohobate.experiments.single_prompt.arms import START, ArmExam
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
@@ -102,7 +103,7 @@ def measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact) -> Ar
         "seed": config.seed,
         "student": recipe.student.identity(),
         "format": [recipe.sft.format, recipe.sft.separator],
-        "verifier": verify.identity(recipe.triples.verifier),
+        "verifier": {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)},
     }
     return Store().produce(
         "exam",

@@ -1,0 +1,99 @@
+"""Forms of a final answer that a recipe adds (`teacher.answer`): a pattern, a function, or the whole response."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cohobate.core.answer_statements import Statement, last_statement
+from cohobate.core.errors import RecipeError
+from cohobate.core.user_code import is_function_name, source_hash
+
+# The value that makes an answer of all that a response says after its thoughts.
+WHOLE = "response"
+_SETTING = "teacher.answer"
+
+
+def check_form(form: str | None) -> str | None:
+    """The form, if it can be one. Raises ValueError for a pattern without exactly one group."""
+    if form is None or form == WHOLE or is_function_name(form):
+        return form
+    try:
+        groups = re.compile(form).groups
+    except re.error as error:
+        raise ValueError(f"'{form}' is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(
+            f"'{form}' has {groups} groups; give a regular expression with one group, which holds the answer, a "
+            f"module:function, or '{WHOLE}'"
+        )
+    return form
+
+
+def form_identity(form: str | None) -> dict[str, Any]:
+    """What of a form changes the answers that are found; nothing without one. Raises RecipeError."""
+    if form is None:
+        return {}
+    return {"answer_form": [form, source_hash(form, _SETTING, RecipeError)] if is_function_name(form) else form}
+
+
+def find_answer(text: str, form: str | None = None) -> Statement | None:
+    """The last statement of an answer in what a response says; `form` is one more way to state it.
+
+    Raises RecipeError for a function that cannot be loaded.
+    """
+    if form is None:
+        return last_statement(text)
+    if form == WHOLE:
+        return Statement(0, text.strip()) if text.strip() else None
+    if is_function_name(form):
+        answer = _called(form, text)
+        return last_statement(text) if answer is None else Statement(max(0, text.rfind(answer)), answer)
+    own = None
+    for match in re.compile(form).finditer(text):
+        if match[1] is not None and match[1].strip():
+            own = Statement(match.start(), match[1].strip())
+    other = last_statement(text)
+    return own if other is None or (own is not None and own.start >= other.start) else other
+
+
+def check_loads(form: str | None) -> None:
+    """Refuse before spending. Raises RecipeError for a function that cannot be loaded."""
+    if form is not None and is_function_name(form):
+        _function(form)
+
+
+def _called(form: str, text: str) -> str | None:
+    """The stripped answer that the user's function gives; None where it gives none."""
+    try:
+        answer = _function(form)(text)
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(f"{_SETTING}: {form} fails on a response: {type(error).__name__}: {error}") from None
+    if answer is not None and not isinstance(answer, str):
+        raise RecipeError(f"{_SETTING}: {form} gives {answer!r:.80}, not a text or None")
+    return (answer or "").strip() or None
+
+
+@lru_cache(maxsize=8)
+def _function(name: str) -> Callable[[str], Any]:
+    """The function that a recipe names, of a file in the working directory or of an installed package."""
+    module, _, attribute = name.partition(":")
+    before = list(sys.path)
+    try:
+        sys.path.insert(0, str(Path.cwd()))
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise RecipeError(f"{_SETTING}: {name} cannot be loaded: {type(error).__name__}: {error}") from None
+    finally:
+        sys.path[:] = before
+    if not callable(function):
+        raise RecipeError(f"{_SETTING}: {name} is no function")
+    checked: Callable[[str], Any] = function
+    return checked

@@ -61,7 +61,7 @@ def test_another_answer_is_not_correct(answer: str, gold: str) -> None:
         ("5", "5", True, CORRECT),  # cut after the answer: it stands
         ("6", "5", False, WRONG),
         ("6", "5", True, WRONG),
-        (None, "5", False, Verdict("incorrect", "no final answer")),
+        (None, "5", False, Verdict("undecided", "no final answer")),
         (None, "5", True, Verdict("undecided", "truncated")),
         ("5", None, False, Verdict("undecided", "no gold answer")),
         (None, None, True, Verdict("undecided", "no gold answer")),

@@ -6,14 +6,11 @@ in a pair with the reason.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 
 from cohobate.config import Verification
 from cohobate.core.errors import VerifierError
-from cohobate.core.fingerprint import hash_file
+from cohobate.core.user_code import source_hash
 from cohobate.evaluation.verifiers.pool import Job, Payload, try_start
 from cohobate.evaluation.verifiers.pooled import PooledVerifier
 from cohobate.evaluation.verifiers.verdict import FAILED, TRUNCATED, Case, Verdict
@@ -53,24 +50,5 @@ def verifier(spec: Verification) -> FunctionVerifier:
 
     The hash of the module's source is part of the name, so that two versions of a function give two labels.
     """
-    name = f"{spec.name}@{_source_hash(spec.name)[:8]}"
+    name = f"{spec.name}@{source_hash(spec.name, 'triples.verifier', VerifierError)[:8]}"
     return FunctionVerifier(name, 1, {"seconds": spec.seconds}, Job(spec.name, spec.seconds, spec.workers))
-
-
-def _source_hash(name: str) -> str:
-    """sha256 of the source of the module in `module:function`; the module is located, not run."""
-    module = name.partition(":")[0]
-    before = list(sys.path)
-    try:
-        sys.path.insert(0, str(Path.cwd()))  # where workers look first
-        source = find_spec(module)
-    except (ImportError, ValueError, AttributeError):
-        source = None
-    finally:
-        sys.path[:] = before
-    if source is None or not source.origin or not Path(source.origin).is_file():
-        raise VerifierError(
-            f"triples.verifier: there is no module '{module}' with a source file for '{name}'; give "
-            "module:function of a file in the working directory or of an installed package"
-        )
-    return hash_file(Path(source.origin))

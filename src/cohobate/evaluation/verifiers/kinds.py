@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cohobate.config import Verification
-from cohobate.evaluation.verifiers import exact, function, judge, numeric, symbolic
+from cohobate.evaluation.verifiers import exact, function, judge, numeric, phrase, symbolic
 from cohobate.evaluation.verifiers.verdict import Verifier
 
 VERIFIERS: Mapping[str, Callable[[Verification], Verifier]] = {
     "exact": lambda spec: exact.EXACT,
     "numeric": numeric.verifier,
     "math": symbolic.verifier,
+    "phrase": lambda spec: phrase.PhraseVerifier(),
     "judge": judge.verifier,
 }
 

@@ -20,13 +20,15 @@ from cohobate.core.statistics import Interval, as_json, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.exact import EXACT
 from cohobate.evaluation.verifiers.kinds import verifier
-from cohobate.evaluation.verifiers.verdict import NO_GOLD, Case
+from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, NO_GOLD, Case
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.store.compute_ledger import LedgerEntry
 
 # Rows judged at a time: what a kill can lose.
 CHUNK_ROWS = 20_000
 _GOLDS_TRIED = 200
+# Fewer responses without an answer are not worth a sentence.
+_FEW_MISSING = 0.1
 _ANY_NUMBER = "7919"
 
 Labeller = Callable[[pl.DataFrame], pl.DataFrame]
@@ -144,6 +146,20 @@ def summary(verdicts: pl.DataFrame) -> dict[str, Any]:
         "reasons": reasons(verdicts),
         "pass_rate": labels.get("correct", 0) / decided if decided else None,
     }
+
+
+def missing_answers(verdicts: pl.DataFrame) -> str | None:
+    """A sentence where more than a tenth of the responses have no final answer; None where fewer have none.
+
+    verdicts: column reason.
+    """
+    count = int((verdicts["reason"] == NO_FINAL_ANSWER.reason).sum())
+    if count <= _FEW_MISSING * len(verdicts):
+        return None
+    return (
+        f"{count} of {len(verdicts)} responses have no final answer in a form that is read, and stay undecided: ask "
+        "for one in teacher.prompt, add their form with teacher.answer, or judge sentences by the verifier phrase"
+    )
 
 
 def reasons(verdicts: pl.DataFrame) -> dict[str, int]:

@@ -26,6 +26,7 @@ ANOTHER = Verdict("incorrect", "another answer")
 NO_ANSWER = Verdict("undecided", "unparseable answer")
 NO_GOLD = Verdict("undecided", "unparseable gold answer")
 TRUNCATED = Verdict("undecided", "truncated")
+NO_FINAL_ANSWER = Verdict("undecided", "no final answer")
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,19 @@ class Verifier(Protocol):
         """
 
 
-def without_comparison(case: Case) -> Verdict | None:
-    """The verdict on a case without a usable gold answer or without an answer; None where there are both."""
+def without_gold(case: Case) -> Verdict | None:
+    """The verdict on a case without a usable gold answer; None where there is one."""
     if case.gold is None:
         return Verdict("undecided", "no gold answer")
-    if not usable(case.gold):
-        return Verdict("undecided", "unusable gold answer")
+    return None if usable(case.gold) else Verdict("undecided", "unusable gold answer")
+
+
+def without_comparison(case: Case) -> Verdict | None:
+    """The verdict on a case without a usable gold answer or without an answer; None where there are both."""
+    if (verdict := without_gold(case)) is not None:
+        return verdict
     if case.answer is None:
-        return TRUNCATED if case.cut_before_answer else Verdict("incorrect", "no final answer")
+        return TRUNCATED if case.cut_before_answer else NO_FINAL_ANSWER
     return None
 
 

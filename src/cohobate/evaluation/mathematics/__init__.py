@@ -1,0 +1,1 @@
+"""Mathematics in answers: read wholly, or not at all, and compared exactly."""

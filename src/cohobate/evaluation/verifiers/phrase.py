@@ -1,0 +1,223 @@
+"""The verifier `phrase`: short facts, answered in a sentence.
+
+Correct where the gold answer stands as whole words in the final statement: the stated answer, or where the response
+states none, its last sentence. Undecided where the sentence denies something, or another candidate stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cohobate.core.answer_parsing import after_thinking
+from cohobate.core.answer_text import exactly
+from cohobate.evaluation.verifiers.exact import compare
+from cohobate.evaluation.verifiers.phrases import holds, last_sentence, place, words
+from cohobate.evaluation.verifiers.verdict import (
+    ANOTHER,
+    CORRECT,
+    NO_FINAL_ANSWER,
+    TRUNCATED,
+    Case,
+    Verdict,
+    without_gold,
+)
+
+DENIED = Verdict("undecided", "a denial beside the gold answer")
+CANDIDATES = Verdict("undecided", "two candidates")
+ELSEWHERE = Verdict("undecided", "the gold answer in another sentence than the last")
+IN_PART = Verdict("undecided", "a part of the gold answer")
+_DENIALS = frozenset(
+    [
+        "not",
+        "never",
+        "no",
+        "nor",
+        "neither",
+        "without",
+        "except",
+        "instead",
+        "rather",
+        "isn't",
+        "wasn't",
+        "aren't",
+        "weren't",
+        "doesn't",
+        "didn't",
+        "don't",
+        "can't",
+        "cannot",
+        "nicht",
+        "kein",
+        "keine",
+        "pas",
+        "ne",
+        "non",
+        "no",
+        "не",
+        "не́т",
+        "không",
+        "不",
+        "没",
+        "没有",
+        "ない",
+        "bukan",
+    ]
+)
+_OR = frozenset(["or", "either", "oder", "ou", "или", "hoặc", "atau", "lub", "eller", "或", "或者", "还是", "または"])
+_UNKNOWN = re.compile(
+    r"\b(?:(?:do|does|did)(?: not|n't) (?:know|have)|not sure|unsure|unable to|cannot|can't|unknown|no information|"
+    r"weiß (?:es )?nicht|ne sais pas|no sé|не знаю)\b|不知道|わかりません|모르",
+    re.IGNORECASE,
+)
+_CAPITALISED = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_OPENINGS = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "in",
+        "on",
+        "at",
+        "he",
+        "she",
+        "they",
+        "there",
+        "yes",
+        "no",
+        "i",
+        "we",
+        "you",
+        "my",
+        "our",
+        "his",
+        "her",
+        "their",
+        "as",
+        "according",
+        "based",
+        "sure",
+        "certainly",
+        "of",
+        "for",
+        "by",
+        "from",
+        "to",
+        "with",
+        "when",
+        "while",
+        "since",
+        "so",
+        "therefore",
+        "thus",
+        "and",
+        "but",
+        "actually",
+        "der",
+        "die",
+        "das",
+        "es",
+        "er",
+        "sie",
+        "le",
+        "la",
+        "les",
+        "el",
+        "il",
+        "un",
+        "une",
+        "in",
+        "im",
+        "am",
+        "o",
+        "a",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PhraseVerifier:
+    """Compares words; needs no worker."""
+
+    name: str = "phrase"
+    version: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
+
+    def verdicts(self, cases: Sequence[Case], done: Callable[[int], None], paid_by: str) -> list[Verdict]:
+        """A verdict for each case, in order."""
+        verdicts = [verdict(case) for case in cases]
+        done(len(verdicts))
+        return verdicts
+
+
+def verdict(case: Case) -> Verdict:
+    """The verdict on the final statement of a response."""
+    if (undecidable := without_gold(case)) is not None:
+        return undecidable
+    gold = case.gold or ""
+    if case.cut_before_answer:
+        return TRUNCATED
+    visible = after_thinking(case.response)
+    statement = case.answer or last_sentence(visible)
+    if not words(statement):
+        return NO_FINAL_ANSWER
+    if compare(statement, gold) == CORRECT:
+        return CORRECT
+    if case.answer is None and _UNKNOWN.search(statement):
+        return NO_FINAL_ANSWER
+    if place(words(statement), words(gold)) is None:
+        return _absent(statement, gold, "" if case.answer else visible)
+    return _present(statement, gold, case.question)
+
+
+def _absent(statement: str, gold: str, visible: str) -> Verdict:
+    """The verdict where the gold answer does not stand in the statement."""
+    if holds(visible, gold):
+        return ELSEWHERE
+    shared = {word for word in set(words(statement)) & set(words(gold)) if len(word) > 3 or word.isdigit()}
+    return IN_PART if shared and not exactly(statement, gold) else ANOTHER
+
+
+def _present(statement: str, gold: str, question: str) -> Verdict:
+    """The verdict where it does."""
+    spoken, expected = words(statement), words(gold)
+    if expected in (["yes"], ["no"]):
+        return CORRECT if spoken[0] == expected[0] else DENIED
+    if (_DENIALS - {*expected}) & {*spoken}:
+        return DENIED
+    if statement.rstrip(" *_\"'").endswith(("?", "？")) or (_OR - {*expected}) & {*spoken}:
+        return CANDIDATES
+    expected_words = {*expected, *words(question)}
+    if _numbers(expected) and _numbers(spoken) - _numbers([*expected, *words(question)]):
+        return CANDIDATES
+    if gold[:1].isupper() and _other_names(statement, gold, expected_words):
+        return CANDIDATES
+    return CORRECT
+
+
+def _other_names(statement: str, gold: str, expected_words: set[str]) -> bool:
+    """Whether a capitalised word stands there that is neither of the gold answer or its name, nor of the question."""
+    name = re.compile(r"(?:[A-Z][\w.'’-]* )*" + re.escape(gold) + r"(?: [A-Z][\w'’-]*)*")
+    rest = name.sub(" ", statement, count=1)
+    for number, match in enumerate(_CAPITALISED.finditer(rest)):
+        word = match[0].casefold()
+        at_start = number == 0 and not rest[: match.start()].strip(" *_\"'“")
+        if match[0][0].isupper() and word not in expected_words and not (at_start and word in _OPENINGS):
+            return True
+    return False
+
+
+def _numbers(spoken: Sequence[str]) -> set[str]:
+    """The words that are numbers."""
+    return {word for word in spoken if word[0].isdigit()}

@@ -1,0 +1,67 @@
+"""Short facts, answered in a sentence: the gold answer as whole words in the final statement."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohobate.config import Verification
+from cohobate.core.answer_parsing import parse
+from cohobate.evaluation.verifiers.phrases import last_sentence, words
+from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, Case, Verdict
+from cohobate.evaluation.verifiers.verify import verdicts_of
+from tests.support.tables import read_table
+
+FACTS = [row for row in read_table("endings") if "phrase" in row]
+
+
+def verdict(text: str, gold: str | None, question: str = "", *, truncated: bool = False) -> Verdict:
+    [result] = verdicts_of(Verification(name="phrase"), [Case(parse(text).answer, gold, truncated, question, text)])
+    return result
+
+
+@pytest.mark.parametrize("row", FACTS, ids=lambda row: row["id"])
+def test_a_fact_of_the_table_is_judged_as_its_label_says(row: dict[str, Any]) -> None:
+    assert verdict(row["text"], row["gold"], row["question"]).label == row["phrase"]
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "question", "expected"),
+    [
+        ("Mount Everest is the highest mountain.", "Mount Everest", "Which mountain is the highest?", "correct"),
+        ("The highest mountain is Everest.", "Mount Everest", "Which mountain is the highest?", "undecided"),
+        ("I would say either Everest or K2.", "Everest", "Which mountain is the highest?", "undecided"),
+        ("The answer is not Everest but K2.", "Everest", "Which mountain is the highest?", "undecided"),
+        ("It has 8 legs.", "8", "How many legs has a spider?", "correct"),
+        ("It has 8 legs and 6 eyes.", "8", "How many legs has a spider?", "undecided"),
+        ("A spider has eight legs.", "8", "How many legs has a spider?", "correct"),
+        ("A spider has eighteen legs.", "8", "How many legs has a spider?", "incorrect"),
+        ("No, a whale is a mammal.", "no", "Is a whale a fish?", "correct"),
+        ("Yes, a whale is a fish.", "no", "Is a whale a fish?", "incorrect"),
+        ("**Au**", "Au", "What is the symbol of gold?", "correct"),
+        ("Its symbol is Aurum.", "Au", "What is the symbol of gold?", "incorrect"),
+        ("東京は日本の首都です。", "東京", "日本の首都はどこですか？", "correct"),
+        ("The author is J. R. R. Tolkien. He was born in Bloemfontein.", "J. R. R. Tolkien", "Who is it?", "correct"),
+        ("Is it Paris?", "Paris", "What is the capital?", "undecided"),
+        ("I am not sure.", "Paris", "What is the capital?", "undecided"),
+        ("", "Paris", "What is the capital?", "undecided"),
+    ],
+)
+def test_sentences(text: str, gold: str, question: str, expected: str) -> None:
+    assert verdict(text, gold, question).label == expected
+
+
+def test_a_response_without_a_statement_or_a_gold_answer_is_undecided_with_its_reason() -> None:
+    assert verdict("<think>Paris</think>", "Paris") == NO_FINAL_ANSWER
+    assert verdict("The capital is", "Paris", truncated=True) == Verdict("undecided", "truncated")
+    assert verdict("Paris", None) == Verdict("undecided", "no gold answer")
+    assert verdict("Paris", "unknown") == Verdict("undecided", "unusable gold answer")
+
+
+@given(st.text(min_size=1), st.text(max_size=40))
+def test_any_text_gets_a_verdict_and_a_gold_answer_is_never_wrong(gold: str, text: str) -> None:
+    assert verdict(gold, gold).label != "incorrect"
+    assert verdict(text, gold).label in ("correct", "incorrect", "undecided")
+    assert last_sentence(text) in text or "\n" in text
+    assert all(word == word.casefold() for word in words(text))

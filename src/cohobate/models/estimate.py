@@ -15,6 +15,7 @@ from typing import Any
 
 from cohobate.config import Recipe, Training
 from cohobate.core.errors import ModelError, RecipeError
+from cohobate.core.model_shape import ModelShape
 from cohobate.models.published_configs import names, published_config
 from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.store.compute_ledger import PASSES, ModelCost
@@ -178,7 +179,7 @@ def training_gib(config: Training, student: dict[str, Any], tokens: int) -> floa
     else:
         states = _FROZEN * weights + _TRAINED * adapter_weights(student, config.lora.rank)
     # A chunk of float32 logits, its probabilities and their gradient.
-    logits = 3 * 4 * max(CHUNK_ELEMENTS, student["vocab_size"])
+    logits = 3 * 4 * max(CHUNK_ELEMENTS, ModelShape.of(student).vocabulary)
     return (
         float(states + tokens * activation_bytes(student, checkpointing=config.activation_checkpointing) + logits) / GIB
     )
@@ -186,10 +187,10 @@ def training_gib(config: Training, student: dict[str, Any], tokens: int) -> floa
 
 def adapter_weights(config: dict[str, Any], rank: int) -> int:
     """Number of adapter weights on every linear layer but the output head: rank * (inputs + outputs) of each."""
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    heads, kv, dim = (config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
-    attention = 2 * (width + heads * dim) + 2 * (width + kv * dim)
-    return int(config["num_hidden_layers"] * rank * (attention + 3 * (width + inner)))
+    shape = ModelShape.of(config)
+    width, dim = shape.width, shape.head_dim
+    attention = 2 * (width + shape.heads * dim) + 2 * (width + shape.kv_heads * dim)
+    return shape.layers * rank * (attention + 3 * (width + shape.inner))
 
 
 def activation_bytes(config: dict[str, Any], *, checkpointing: bool) -> int:
@@ -198,17 +199,15 @@ def activation_bytes(config: dict[str, Any], *, checkpointing: bool) -> int:
     A layer saves its input twice (norm and residual), queries, keys, values and the attention's output, the input of
     the gated MLP and three vectors inside it. Attention itself is recomputed (FlashAttention).
     """
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    heads, kv, dim = (config[name] for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
-    layer = 4 * width + 2 * heads * dim + 2 * kv * dim + 3 * inner
-    layers = config["num_hidden_layers"]
-    return _HALF * int(layers * width + layer if checkpointing else layers * layer)
+    shape = ModelShape.of(config)
+    layer = 4 * shape.width + 2 * (shape.heads + shape.kv_heads) * shape.head_dim + 3 * shape.inner
+    return _HALF * (shape.layers * shape.width + layer if checkpointing else shape.layers * layer)
 
 
 def cache_bytes(config: dict[str, Any]) -> int:
     """Bytes of keys and values per token, in bfloat16."""
-    size = config["num_key_value_heads"] * config["head_dim"] * config["num_hidden_layers"]
-    return int(_HALF * 2 * size)
+    shape = ModelShape.of(config)
+    return _HALF * 2 * shape.kv_heads * shape.head_dim * shape.layers
 
 
 def _advice(line: Line) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cohobate.config import Opd, Recipe
 from cohobate.core.errors import ModelError
 from cohobate.core.fingerprint import hash_folder
+from cohobate.core.model_shape import ModelShape, text_config
 from cohobate.core.shipped import shipped_path
 from cohobate.models import checkpoint
 from cohobate.models.end_of_response import end_ids, ends_revision, response_ends
@@ -89,7 +90,7 @@ def has_dropout(name: str) -> bool:
 
 def _config_values(name: str) -> dict[str, Any]:
     config = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
-    return {**config, **(config.get("text_config") or {})}
+    return {**config, **text_config(config)}
 
 
 def load(name: str | Path, *, device: str = "auto", train: bool = False) -> LoadedModel:
@@ -147,10 +148,9 @@ def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | 
             f"{different} of the student's mean another id), so the teacher cannot score its rollouts; choose a "
             f"student of the teacher's family, let it score their text ({across}), or set opd.steps = 0"
         )
-    if teacher.config.vocab_size < len(student_ids):
-        raise ModelError(
-            f"the teacher has logits for {teacher.config.vocab_size} of the tokenizer's {len(student_ids)} tokens"
-        )
+    logits = ModelShape.of(teacher.config).vocabulary
+    if logits < len(student_ids):
+        raise ModelError(f"the teacher has logits for {logits} of the tokenizer's {len(student_ids)} tokens")
 
 
 def with_ends(student: LoadedModel, recipe: Recipe) -> LoadedModel:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cohobate.core.model_shape import ModelShape
+
 Work = Literal["generation", "rollout", "scoring", "update", "adapter update", "evaluation", "judging"]
 Paid = Literal["here", "earlier"]
 
@@ -36,21 +38,15 @@ class ModelCost:
     @classmethod
     def of(cls, config: Any) -> ModelCost:
         """From a Hugging Face config (an object or its dict) of a gated-MLP decoder: Llama, Qwen, Mistral, ..."""
-
-        def get(name: str) -> Any:
-            return config.get(name) if isinstance(config, dict) else getattr(config, name, None)
-
-        width, heads, layers = get("hidden_size"), get("num_attention_heads"), get("num_hidden_layers")
-        kv_heads = get("num_key_value_heads") or heads
-        head_dim = get("head_dim") or width // heads
-        attention = width * head_dim * (2 * heads + 2 * kv_heads)
-        weights = layers * (attention + 3 * width * get("intermediate_size"))
-        vocabulary = get("vocab_size") * width
-        embeddings = vocabulary if get("tie_word_embeddings") else 2 * vocabulary
+        shape = ModelShape.of(config)
+        attention = shape.width * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
+        weights = shape.layers * (attention + 3 * shape.width * shape.inner)
+        vocabulary = shape.vocabulary * shape.width
+        embeddings = vocabulary if shape.tied else 2 * vocabulary
         return cls(
             params=weights + embeddings,
             linear=2 * weights,
-            pair=4 * heads * head_dim * layers,
+            pair=4 * shape.heads * shape.head_dim * shape.layers,
             head=2 * vocabulary,
         )
 

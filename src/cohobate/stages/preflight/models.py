@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cohobate.core.errors import CohobateError
+from cohobate.core.model_shape import context_of, rope_limit
 from cohobate.stages.preflight.scope import Loaded, Scope
 
 
@@ -71,7 +72,8 @@ def template(scope: Scope) -> str:
 def lengths(scope: Scope) -> str:
     """The longest responses leave room for the prompt, in the models and in the engines."""
     recipe = scope.recipe
-    context = min(model.config.max_position_embeddings for model in scope.models.values())
+    contexts = {role: context_of(model.config) for role, model in scope.models.items()}
+    context = min((limit for limit in contexts.values() if limit is not None), default=None)
     engine, response = recipe.teacher.max_length, recipe.triples.max_tokens * recipe.teacher.is_folder
     if recipe.teacher.uses_engine and engine is not None and response >= engine:
         raise CohobateError(
@@ -85,9 +87,23 @@ def lengths(scope: Scope) -> str:
             "response together; raise opd.vllm.max_length"
         )
     longest = max(response, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
+    if context is None:
+        return f"responses of {longest} tokens; the models' configs give no limit to the context"
     if longest >= context:
-        raise CohobateError(f"max_tokens is {longest}, but the models' context is {context}; lower max_tokens")
+        raise CohobateError(f"max_tokens is {longest}, but the models' context is {_context(scope, context)}; lower it")
     return f"responses of {longest} tokens leave {context - longest} of {context} for the prompt"
+
+
+def _context(scope: Scope, context: int) -> str:
+    """The context, and where it comes from if not from the number of positions."""
+    ropes = {role: rope_limit(model.config) for role, model in scope.models.items()}
+    by_rope = [role for role, limit in ropes.items() if limit == context]
+    if not by_rope:
+        return str(context)
+    return (
+        f"{context} (beyond it the rotary embedding of the {by_rope[0]} depends on the longest row of a batch, so that "
+        "a row's probabilities would depend on the rows beside it)"
+    )
 
 
 def tokenizers(scope: Scope) -> str:

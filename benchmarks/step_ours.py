@@ -48,13 +48,13 @@ def opd(task: Task) -> Iterator[dict[str, float]]:
     from cohobate.config import Training
     from cohobate.models import logprobs
     from cohobate.models.loading import load
+    from cohobate.models.model_cost import cost_of
     from cohobate.models.output_layer import OutputLayer
-    from cohobate.store.compute_ledger import ModelCost
     from cohobate.training.objectives.exact import ExactReverseKL
 
     student, teacher = load(task.student, device="cpu"), load(task.teacher, device="cpu")
     update = _Update(student, ExactReverseKL(OutputLayer(teacher.model)))
-    own, theirs = ModelCost.of(student.model.config), ModelCost.of(teacher.model.config)
+    own, theirs = cost_of(student.model.config), cost_of(teacher.model.config)
     for step, batch in enumerate(task.batches()):
         times = [time.perf_counter()]
         rows = _sample(student, batch, step)
@@ -73,12 +73,12 @@ def grpo(task: Task) -> Iterator[dict[str, float]]:
 
     from cohobate.models.chat_template import decode
     from cohobate.models.loading import load
-    from cohobate.store.compute_ledger import ModelCost
+    from cohobate.models.model_cost import cost_of
     from cohobate.training.objectives.grpo import GroupRelative
     from cohobate.training.objectives.policy_gradient import group_advantages
 
     student = load(task.student, device="cpu")
-    update, own = _Update(student, GroupRelative()), ModelCost.of(student.model.config)
+    update, own = _Update(student, GroupRelative()), cost_of(student.model.config)
     for step, batch in enumerate(task.batches()):
         repeated = [row for row in batch[: task.sequences // GROUP] for _ in range(GROUP)]
         times = [time.perf_counter()]
@@ -96,11 +96,11 @@ def sft(task: Task) -> Iterator[dict[str, float]]:
     """Supervised fine-tuning by the functions of the training loop; sequences are tokenized beforehand, as for TRL."""
     from cohobate.models.chat_template import PromptFormat, training_sequence
     from cohobate.models.loading import load
-    from cohobate.store.compute_ledger import ModelCost
+    from cohobate.models.model_cost import cost_of
     from cohobate.training.objectives.cross_entropy import cross_entropy
 
     student = load(task.student, device="cpu")
-    update, own = _Update(student, cross_entropy), ModelCost.of(student.model.config)
+    update, own = _Update(student, cross_entropy), cost_of(student.model.config)
     sequences = {
         row["question"]: training_sequence(
             student.tokenizer, row["question"], row["response"], PromptFormat(), ended=True

@@ -6,7 +6,7 @@ import pytest
 
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape, context_of, rope_limit
-from cohobate.store.compute_ledger import ModelCost
+from cohobate.models.model_cost import cost_of
 
 _BY_NAME: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 96, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 64},
@@ -40,7 +40,7 @@ def test_sizes_are_those_of_the_tensors(name: str) -> None:
     assert (shape.vocabulary, shape.width) == tuple(model.get_input_embeddings().weight.shape)
     assert shape.layers == len(layers) == 3
     assert ModelShape.of(config.to_dict()) == shape
-    assert ModelCost.of(config).params > 0
+    assert cost_of(config).params > 0
 
 
 def test_heads_of_keys_and_values_are_those_of_the_cache() -> None:
@@ -65,7 +65,7 @@ def test_the_text_of_a_checkpoint_of_images_and_text() -> None:
 def test_without_attention_there_are_no_heads_and_no_limit() -> None:
     shape = ModelShape.of(_config("mamba", _BY_NAME["mamba"]))
     assert (shape.heads, shape.head_dim, shape.context) == (0, 0, None)
-    assert ModelCost.of(_config("mamba", _BY_NAME["mamba"])).pair == 0
+    assert cost_of(_config("mamba", _BY_NAME["mamba"])).pair == 0
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from cohobate.models.estimate import (
     shape,
     training_gib,
 )
+from cohobate.models.model_cost import cost_of
 from cohobate.models.published_configs import names, published_config
 from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.stages import preflight
-from cohobate.store.compute_ledger import ModelCost
 
 REAL = ("qwen3_0.6b_from_8b", "qwen3_1.7b_from_32b", "llama_1b_from_8b", "qwen3_0.6b_from_endpoint")
 H100 = Machine(*GPUS["h100"])
@@ -37,6 +37,10 @@ STATED = {
     "Qwen3-8B": 8.191,
     "Qwen3-14B": 14.768,
     "Qwen3-32B": 32.762,
+    "Qwen3-30B-A3B": 30.532,
+    "Qwen3-235B-A22B": 235.094,
+    "gpt-oss-20b": 20.915,
+    "gpt-oss-120b": 116.829,
     "Llama-3.2-1B": 1.236,
     "Llama-3.2-3B": 3.213,
     "Llama-3.1-8B": 8.030,
@@ -49,13 +53,23 @@ def test_the_published_shapes_give_the_stated_numbers_of_weights() -> None:
     for name, billions in STATED.items():
         config = published_config(f"models/{name}")
         assert config is not None
-        assert ModelCost.of(config).params / 1e9 == pytest.approx(billions, rel=2e-3)  # norms are left out
+        assert cost_of(config).params / 1e9 == pytest.approx(billions, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"), [("Qwen3-30B-A3B", 3.3), ("Qwen3-235B-A22B", 22), ("gpt-oss-20b", 3.6), ("gpt-oss-120b", 5.1)]
+)
+def test_a_mixture_counts_all_experts_in_memory_and_those_of_a_token_in_flops(name: str, billions: float) -> None:
+    """As the models' cards state their active parameters; the head is among them, the embedding is not."""
+    cost = cost_of(published_config(name))
+    assert (cost.linear + cost.head) / 2 / 1e9 == pytest.approx(billions, rel=0.08)
 
 
 def test_a_name_is_found_with_its_ending_and_an_unknown_one_is_refused() -> None:
-    assert published_config("models/Qwen3-0.6B-Base") == published_config("Qwen3-0.6B")
+    based, plain = published_config("models/Qwen3-0.6B-Base"), published_config("Qwen3-0.6B")
+    assert based.to_dict() == plain.to_dict()
     assert published_config("models/Llama-3.2-1B-Instruct") is not None
-    assert shape("world/teacher")["hidden_size"] == 192
+    assert shape("world/teacher").hidden_size == 192
     with pytest.raises(ModelError, match="is not known"):
         shape("models/Nobody-7B")
 
@@ -76,17 +90,17 @@ def test_adapters_and_cache_are_those_of_a_real_model() -> None:
     with torch.no_grad():
         cache = model(torch.zeros(1, 5, dtype=torch.long), use_cache=True).past_key_values
     held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
-    assert cache_bytes(config.to_dict()) == 2 * held // 5  # bfloat16
+    assert cache_bytes(config) == 2 * held // 5  # bfloat16
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    assert adapter_weights(config.to_dict(), 3) == trained
+    assert adapter_weights(config, 3) == trained
 
 
 def test_memory_of_training_is_16_bytes_a_weight_and_less_with_adapters() -> None:
     config = published_config("Qwen3-0.6B")
     assert config is not None
     full, less = Training(), Training(lora=Lora(rank=32))
-    weights = ModelCost.of(config).params
+    weights = cost_of(config).params
     none = training_gib(full, config, 0)
     assert none == pytest.approx((16 * weights + 12 * CHUNK_ELEMENTS) / 2**30)
     assert training_gib(less, config, 0) < 0.4 * none
@@ -97,7 +111,7 @@ def test_memory_of_training_is_16_bytes_a_weight_and_less_with_adapters() -> Non
 def test_flops_are_the_ledgers() -> None:
     recipe = load_recipe("arithmetic")
     lines = {(line.stage, line.work): line for line in estimate(recipe, H100, 40)}
-    teacher, student = (ModelCost.of(shape(name)) for name in ("world/teacher", "world/base"))
+    teacher, student = (cost_of(shape(name)) for name in ("world/teacher", "world/base"))
     assert lines["triples", "generation"].flops == 1500 * teacher.respond([40], [112])
     assert lines["sft", "update"].flops == 3 * 300 * 64 * student.respond([40], [112])
     assert lines["opd", "scoring"].flops == 160 * 128 * teacher.respond([40], [96])

@@ -19,6 +19,7 @@ from cohobate.config import Training
 from cohobate.core.progress import Bar
 from cohobate.models import logprobs
 from cohobate.models.loading import LoadedModel, load, model_path
+from cohobate.models.model_cost import cost_of, cost_of_folder
 from cohobate.models.sampling import sampler
 from cohobate.models.sequence import TrainingSequence
 from cohobate.store import compute_ledger
@@ -68,16 +69,13 @@ def rows(prompt: int, response: int, count: int) -> list[TrainingSequence]:
     return [TrainingSequence([(7 * i + t) % 50 for t in range(prompt + response)], prompt) for i in range(count)]
 
 
-def test_parameters_are_those_of_the_model_without_its_norms(model: Any) -> None:
-    weights = sum(p.numel() for p in model.parameters())
-    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
-    assert norms > 0
-    assert ModelCost.of(model.config).params == weights - norms
+def test_parameters_are_those_of_the_model(model: Any) -> None:
+    assert cost_of(model.config).params == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize(("count", "length"), [(1, 1), (1, 17), (3, 9)])
 def test_a_forward_pass_costs_what_torch_counts(model: Any, count: int, length: int) -> None:
-    cost = ModelCost.of(model.config)
+    cost = cost_of(model.config)
     ids = torch.zeros(count, length, dtype=torch.long)
     found = counted(lambda: model(input_ids=ids, use_cache=False))
     exact = cost.forward([length] * count, count * length)
@@ -94,7 +92,7 @@ def unread_mlp(model: Any, positions: int) -> int:
 
 def test_generation_costs_what_torch_counts(model: Any) -> None:
     """All but the last token of a prompt is read at once, then a token a row and step, in blocks of the cache."""
-    cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 8
+    cost, prompt, response, count = cost_of(model.config), 9, 6, 8
     with FlopCounterMode(display=False) as counter:
         sampler.sample(
             model,
@@ -113,7 +111,7 @@ def test_generation_costs_what_torch_counts(model: Any) -> None:
 
 
 def test_scoring_costs_what_torch_counts(model: Any) -> None:
-    cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
+    cost, prompt, response, count = cost_of(model.config), 9, 6, 3
     found = counted(lambda: logprobs.score(model, rows(prompt, response, count), 1000, 0))
     exact = cost.respond([prompt] * count, [response] * count)
     unread = unread_mlp(model, count * (prompt - 1))
@@ -137,7 +135,7 @@ def tokenizer() -> Any:
 
 @pytest.mark.trains
 def test_an_update_costs_what_torch_counts_and_the_metrics_say(model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    cost, prompt, response, count = ModelCost.of(model.config), 9, 6, 3
+    cost, prompt, response, count = cost_of(model.config), 9, 6, 3
     config = Training(steps=1, warmup=0, tokens_per_batch=1000)
     student = LoadedModel(model, tokenizer, tmp_path, ())
     source = Given(rows(prompt, response, count))
@@ -169,14 +167,13 @@ def configs() -> Iterator[Any]:
 @pytest.mark.parametrize("config", configs(), ids=["llama", "llama grouped tied", "qwen3"])
 def test_a_folder_costs_what_its_model_does(config: Any, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
-    assert ModelCost.of_folder(tmp_path) == ModelCost.of(config)
+    assert cost_of_folder(tmp_path) == cost_of(config)
 
 
 @pytest.mark.parametrize("name", ["world/base", "world/teacher"])
 def test_a_shipped_folder_has_the_parameters_of_its_weights(name: str) -> None:
     model = load(name, device="cpu").model
-    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
-    assert ModelCost.of_folder(model_path(name)).params == matrices
+    assert cost_of_folder(model_path(name)).params == sum(p.numel() for p in model.parameters())
 
 
 COST = ModelCost(params=7, linear=11, pair=5, head=13)

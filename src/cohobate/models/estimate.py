@@ -8,7 +8,6 @@ of `tokens_per_batch` in bfloat16, and the weights of models beside the student.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 from cohobate.config import Recipe, Training
 from cohobate.core.errors import ModelError, RecipeError
 from cohobate.core.model_shape import ModelShape
+from cohobate.models.model_cost import attention_layers, cost_of, skeleton
 from cohobate.models.published_configs import names, published_config
 from cohobate.models.token_loss import CHUNK_ELEMENTS
-from cohobate.store.compute_ledger import PASSES, ModelCost
+from cohobate.store.compute_ledger import PASSES
 
 GIB = 2**30
 # bf16 peak of dense products in FLOP/s, memory bandwidth in bytes/s, memory in GiB: the vendors' data sheets.
@@ -66,21 +66,21 @@ class Line:
     memory: float
 
 
-def shape(name: str) -> dict[str, Any]:
-    """The config of a model: its folder's, or the published one. Raises ModelError when there is neither."""
-    from cohobate.models.loading import model_path
+def shape(name: str) -> Any:
+    """The configuration of a model: its folder's, or the published one. Raises ModelError when there is neither."""
+    from cohobate.models.loading import model_path, read_config
 
     published = published_config(name)
     if published is not None:
         return published
     try:
-        config: dict[str, Any] = json.loads((model_path(name) / "config.json").read_text(encoding="utf-8"))
+        folder = model_path(name)
     except ModelError:
         raise ModelError(
             f"the shape of '{name}' is not known: it is no folder here, and none of {', '.join(names())}; give a "
             "folder with its config.json"
         ) from None
-    return config
+    return read_config(folder)
 
 
 def estimate(recipe: Recipe, machine: Machine, prompt_tokens: int = 200, questions: int | None = None) -> list[Line]:
@@ -100,26 +100,22 @@ def estimate(recipe: Recipe, machine: Machine, prompt_tokens: int = 200, questio
     return lines
 
 
-def _generation(
-    recipe: Recipe, machine: Machine, teacher: dict[str, Any] | None, prompt_tokens: int, count: int
-) -> Line:
+def _generation(recipe: Recipe, machine: Machine, teacher: Any | None, prompt_tokens: int, count: int) -> Line:
     rows, length = count * recipe.triples.samples, recipe.triples.max_tokens
     if teacher is None:
         return Line("triples", "teacher", "generation", rows, rows * length, 0.0, 0.0, 0.0)
     gpus = recipe.teacher.tensor_parallel if recipe.teacher.uses_engine else 1
     batch = min(recipe.triples.batch_size, rows)
     if recipe.teacher.uses_engine:  # it serves as many at a time as there is room for
-        room = gpus * machine.memory * GIB * recipe.teacher.gpu_memory - ModelCost.of(teacher).params * _HALF
+        room = gpus * machine.memory * GIB * recipe.teacher.gpu_memory - cost_of(teacher).params * _HALF
         batch = max(1, min(batch, int(room / (cache_bytes(teacher) * (prompt_tokens + length)))))
     return _generated("triples", "teacher", "generation", machine, teacher, rows, prompt_tokens, length, batch, gpus)
 
 
-def _on_policy(
-    recipe: Recipe, machine: Machine, student: dict[str, Any], teacher: dict[str, Any] | None, prompt_tokens: int
-) -> list[Line]:
+def _on_policy(recipe: Recipe, machine: Machine, student: Any, teacher: Any | None, prompt_tokens: int) -> list[Line]:
     config = recipe.opd
     rows, length = config.steps // config.updates * config.prompts * config.group, config.max_tokens
-    beside = ModelCost.of(teacher).params * _HALF / GIB if teacher and config.asks_teacher else 0.0
+    beside = cost_of(teacher).params * _HALF / GIB if teacher and config.asks_teacher else 0.0
     batch = min(_GENERATED, config.prompts * config.group)
     rollout = _generated("opd", "student", "rollout", machine, student, rows, prompt_tokens, length, batch)
     lines = [rollout]
@@ -137,7 +133,7 @@ def _generated(
     model: str,
     work: str,
     machine: Machine,
-    config: dict[str, Any],
+    config: Any,
     rows: int,
     prompt: int,
     length: int,
@@ -145,7 +141,7 @@ def _generated(
     gpus: int = 1,
 ) -> Line:
     flops = _forward(config, rows, prompt, length)
-    weights = ModelCost.of(config).params * _HALF
+    weights = cost_of(config).params * _HALF
     arithmetic = flops / (machine.flops * machine.utilisation)
     reading = (
         rows / batch * length * (weights + batch * cache_bytes(config) * (prompt + length / 2)) / machine.bandwidth
@@ -158,7 +154,7 @@ def _training(
     config: Training,
     stage: str,
     machine: Machine,
-    student: dict[str, Any],
+    student: Any,
     rows: int,
     prompt: int,
     length: int,
@@ -171,9 +167,9 @@ def _training(
     return [Line(stage, "student", work, rows, rows * length, flops, hours, memory)]
 
 
-def training_gib(config: Training, student: dict[str, Any], tokens: int) -> float:
+def training_gib(config: Training, student: Any, tokens: int) -> float:
     """GiB of weights, gradients, moments and activations while `tokens` tokens pass through."""
-    weights = ModelCost.of(student).params
+    weights = cost_of(student).params
     if config.lora is None:
         states = float(_TRAINED * weights)
     else:
@@ -185,15 +181,17 @@ def training_gib(config: Training, student: dict[str, Any], tokens: int) -> floa
     )
 
 
-def adapter_weights(config: dict[str, Any], rank: int) -> int:
+def adapter_weights(config: Any, rank: int) -> int:
     """Number of adapter weights on every linear layer but the output head: rank * (inputs + outputs) of each."""
-    shape = ModelShape.of(config)
-    width, dim = shape.width, shape.head_dim
-    attention = 2 * (width + shape.heads * dim) + 2 * (width + shape.kv_heads * dim)
-    return shape.layers * rank * (attention + 3 * (width + shape.inner))
+    from torch.nn import Linear
+
+    model = skeleton(config)
+    head = model.get_output_embeddings()
+    layers = [each for each in model.modules() if isinstance(each, Linear) and each is not head]
+    return rank * sum(each.in_features + each.out_features for each in layers)
 
 
-def activation_bytes(config: dict[str, Any], *, checkpointing: bool) -> int:
+def activation_bytes(config: Any, *, checkpointing: bool) -> int:
     """Bytes saved per token for the backward pass: bfloat16 inputs of every product, or of every layer only.
 
     A layer saves its input twice (norm and residual), queries, keys, values and the attention's output, the input of
@@ -204,10 +202,10 @@ def activation_bytes(config: dict[str, Any], *, checkpointing: bool) -> int:
     return _HALF * (shape.layers * shape.width + layer if checkpointing else shape.layers * layer)
 
 
-def cache_bytes(config: dict[str, Any]) -> int:
+def cache_bytes(config: Any) -> int:
     """Bytes of keys and values per token, in bfloat16."""
-    shape = ModelShape.of(config)
-    return _HALF * 2 * shape.kv_heads * shape.head_dim * shape.layers
+    layers = attention_layers(skeleton(config))
+    return _HALF * sum(layer.cached_heads * (layer.key_width + layer.value_width) for layer in layers)
 
 
 def _advice(line: Line) -> str:
@@ -220,9 +218,9 @@ def _advice(line: Line) -> str:
     )
 
 
-def _forward(config: dict[str, Any], rows: int, prompt: int, length: int) -> float:
+def _forward(config: Any, rows: int, prompt: int, length: int) -> float:
     """FLOPs of a forward pass over `rows` equal rows: those of one row, multiplied."""
-    return float(rows * ModelCost.of(config).respond([prompt], [length]))
+    return float(rows * cost_of(config).respond([prompt], [length]))
 
 
 def sentences(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> list[str]:

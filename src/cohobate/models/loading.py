@@ -115,6 +115,17 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False) -> Load
     return LoadedModel(model.eval(), tokenizer, path, end_ids(model.generation_config, model.config, tokenizer))
 
 
+def read_config(folder: Path) -> Any:
+    """The configuration of a model's folder. Raises ModelError with one sentence for a damaged one."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(f"{folder}/config.json cannot be read: {first_line}") from error
+
+
 def outline(name: str | Path) -> ModelOutline:
     """Configuration and tokenizer of a model's folder. Raises ModelError as `load` does."""
     from transformers import AutoConfig, GenerationConfig

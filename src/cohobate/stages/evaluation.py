@@ -180,12 +180,13 @@ def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[Score]:
 def _ledger(candidates: list[Candidate], answers: pl.DataFrame) -> list[LedgerEntry]:
     import polars as pl
 
-    from cohobate.store.compute_ledger import ModelCost, entry, total
+    from cohobate.models.model_cost import cost_of_folder
+    from cohobate.store.compute_ledger import entry, total
 
     entries = []
     for candidate in candidates:
         rows = answers.filter(pl.col("student") == candidate.name)
         lengths = rows["prompt_tokens"].to_list(), rows["tokens"].to_list()
-        cost = ModelCost.of_folder(candidate.path)
+        cost = cost_of_folder(candidate.path)
         entries.append(entry("evaluation", candidate.role, "evaluation", cost, *lengths))
     return total(entries)

@@ -97,8 +97,9 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
     from cohobate.evaluation.accuracy import Exam, answer, judge_ledger
     from cohobate.evaluation.pass_at_k import read_suite
     from cohobate.models.chat_template import student_format
+    from cohobate.models.model_cost import cost_of
     from cohobate.models.sampling.sampler import Decoding
-    from cohobate.store.compute_ledger import ModelCost, entry
+    from cohobate.store.compute_ledger import entry
 
     questions = read_suite(suite)
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)
@@ -107,7 +108,7 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
     with progress.bar(suite.name, len(questions) * suite.samples, "answers") as bar:
         frame = answer(model, student_format(recipe), questions, exam, done=bar.advance)
     lengths = frame["prompt_tokens"].to_list(), frame["tokens"].to_list()
-    spent = entry("suites", "student", "evaluation", ModelCost.of(model.model.config), *lengths)
+    spent = entry("suites", "student", "evaluation", cost_of(model.model.config), *lengths)
     return frame, [spent, *judge_ledger(verifier, questions, frame, "suites", workspace.fingerprint)]
 
 

@@ -266,9 +266,10 @@ def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[F
 
 def _ledger(recipe: Recipe, samples: pl.DataFrame) -> list[LedgerEntry]:
     from cohobate.models.loading import model_path
-    from cohobate.store.compute_ledger import UNKNOWN, ModelCost, Paid, entry
+    from cohobate.models.model_cost import cost_of_folder
+    from cohobate.store.compute_ledger import UNKNOWN, Paid, entry
 
-    cost = ModelCost.of_folder(model_path(recipe.teacher.model)) if recipe.teacher.is_folder else UNKNOWN
+    cost = cost_of_folder(model_path(recipe.teacher.model)) if recipe.teacher.is_folder else UNKNOWN
     entries = []
     payers: tuple[tuple[Paid, bool], ...] = (("here", False), ("earlier", True))
     for paid, cached in payers:

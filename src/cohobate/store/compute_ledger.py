@@ -1,8 +1,9 @@
 """The compute ledger: FLOPs and tokens by stage, model and kind of work, from measured lengths.
 
-Forward pass of a dense decoder: 2 FLOPs per weight and token in the matrix products, 4 * heads * head_dim FLOPs
-per layer and (query, key) pair in causal attention, 2 * width * vocabulary for each position whose logits are read
-(Kaplan et al. 2020, section 2.1; Hoffmann et al. 2022, appendix F). Backward costs twice the forward. Norms,
+Forward pass of a decoder: 2 FLOPs per weight and token in the matrix products (of a mixture of experts, the experts
+that a token goes through), 4 * heads * head_dim FLOPs per layer and (query, key) pair in causal attention, 2 * width *
+vocabulary for each position whose logits are read (Kaplan et al. 2020, section 2.1; Hoffmann et al. 2022, appendix F);
+models/model_cost.py counts them in a model. Backward costs twice the forward. Norms,
 activations and sampling are left out (under 1% of the rest), and so is what checkpointing computes a second time, or
 what is saved where sequences have the same prompt: these are the FLOPs that the method needs for sequences that stand
 alone, not those that the hardware spends.
@@ -10,13 +11,9 @@ alone, not those that the hardware spends.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
-
-from cohobate.core.model_shape import ModelShape
 
 Work = Literal["generation", "rollout", "scoring", "update", "adapter update", "evaluation", "judging"]
 Paid = Literal["here", "earlier"]
@@ -32,34 +29,16 @@ class ModelCost:
 
     params: int
     linear: int  # per token, all layers, without the output head
-    pair: int  # per (query, key) pair, all layers
+    pair: int  # per (query, key) pair, all layers that attend to everything
     head: int  # per position whose logits are read
-
-    @classmethod
-    def of(cls, config: Any) -> ModelCost:
-        """From a Hugging Face config (an object or its dict) of a gated-MLP decoder: Llama, Qwen, Mistral, ..."""
-        shape = ModelShape.of(config)
-        attention = shape.width * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
-        weights = shape.layers * (attention + 3 * shape.width * shape.inner)
-        vocabulary = shape.vocabulary * shape.width
-        embeddings = vocabulary if shape.tied else 2 * vocabulary
-        return cls(
-            params=weights + embeddings,
-            linear=2 * weights,
-            pair=4 * shape.heads * shape.head_dim * shape.layers,
-            head=2 * vocabulary,
-        )
-
-    @classmethod
-    def of_folder(cls, folder: Path) -> ModelCost:
-        """From the config.json of a model folder."""
-        return cls.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    near_pair: int = 0  # per (query, key) pair, all layers that reach back `window` tokens
+    window: int = 0
 
     def forward(self, lengths: Iterable[int], logits: int) -> int:
         """One pass over sequences of `lengths` tokens, reading `logits` positions in all."""
         lengths = list(lengths)
-        pairs = sum(n * (n + 1) // 2 for n in lengths)
-        return self.linear * sum(lengths) + self.pair * pairs + self.head * logits
+        attention = sum(self.pair * _pairs(n, n) + self.near_pair * _pairs(n, self.window) for n in lengths)
+        return self.linear * sum(lengths) + attention + self.head * logits
 
     def respond(self, prompts: Sequence[int], responses: Sequence[int]) -> int:
         """Generate `responses` after `prompts` (lengths), or score them in one pass: the same products.
@@ -68,6 +47,12 @@ class ModelCost:
         """
         lengths = [p + r - 1 for p, r in zip(prompts, responses, strict=True)]
         return self.forward(lengths, sum(responses))
+
+
+def _pairs(length: int, window: int) -> int:
+    """(query, key) pairs of a sequence in which each token attends to itself and the window - 1 before it."""
+    reach = min(length, window)
+    return reach * (reach + 1) // 2 + (length - reach) * reach
 
 
 # A model behind an endpoint: its tokens are counted; its size and FLOPs are unknown.

@@ -20,6 +20,7 @@ from cohobate.core import interrupts, progress
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
 from cohobate.models.batching import batches, can_share
+from cohobate.models.model_cost import cost_of
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Terms, TokenLoss, Tokens, merge
 from cohobate.store import compute_ledger
@@ -160,7 +161,7 @@ class Run:
             (self.trainee.learner(batch, _any_loss)["loss"] * 0).backward()
 
     def _cost(self, rows: list[TrainingSequence]) -> LedgerEntry:
-        cost = compute_ledger.ModelCost.of(self.student.model.config)
+        cost = cost_of(self.student.model.config)
         lengths = self.world.join([(row.context, len(row.response)) for row in rows])
         work: compute_ledger.Work = "adapter update" if self.config.lora else "update"
         return compute_ledger.entry(self.stage, "student", work, cost, [a for a, _ in lengths], [b for _, b in lengths])

@@ -15,8 +15,9 @@ from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import decode, question_ids, student_format
 from cohobate.models.logprobs import TokenScores
+from cohobate.models.model_cost import cost_of
 from cohobate.store import compute_ledger
-from cohobate.store.compute_ledger import LedgerEntry, ModelCost
+from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.training.epochs import epoch_batch
 from cohobate.training.metrics import repetition
 from cohobate.training.objectives.base import on_policy
@@ -60,7 +61,7 @@ class RolloutSource(Source):
         self.objective, self.scorer, self.log, self.sampler = on_policy(recipe.opd), scorer, log, sampler
         self.prefetch: Prefetch[_Share] = Prefetch(self._stop)
         self.questions = questions.to_dicts()
-        self.cost = ModelCost.of(self.student.model.config)
+        self.cost = cost_of(self.student.model.config)
 
     def batch(self, step: int) -> StepBatch:
         """The sequences of `step`: from the log if its rollouts were persisted, else sampled, scored and judged now."""

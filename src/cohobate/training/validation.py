@@ -16,8 +16,9 @@ from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.evaluation import accuracy
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
+from cohobate.models.model_cost import cost_of
 from cohobate.models.sampling.sampler import Decoding
-from cohobate.store.compute_ledger import LedgerEntry, ModelCost, entry
+from cohobate.store.compute_ledger import LedgerEntry, entry
 from cohobate.training.metrics import flops_by_model
 
 
@@ -61,7 +62,7 @@ class Validation:
         exam = accuracy.Exam(decoding, 1, 0, 256, self.verifier, self._mark(step))
         answers = accuracy.answer(self.student, self.prompt_format, self.questions, exam)
         summary = accuracy.summarise(answers)
-        cost = ModelCost.of(self.student.model.config)
+        cost = cost_of(self.student.model.config)
         lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
         paid = entry(self.stage, "student", "evaluation", cost, *lengths)
         point = {

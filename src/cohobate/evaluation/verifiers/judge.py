@@ -21,7 +21,8 @@ from cohobate.core.answer_text import usable
 from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
 from cohobate.evaluation.verifiers.verdict import TRUNCATED, Case, Label, Verdict
-from cohobate.store.compute_ledger import UNKNOWN, LedgerEntry, ModelCost, Paid, Work, entry
+from cohobate.models.model_cost import cost_of_folder
+from cohobate.store.compute_ledger import UNKNOWN, LedgerEntry, Paid, Work, entry
 from cohobate.teachers.base import NATURAL_ENDS, Batch, Failure, Request, teacher_fingerprint
 from cohobate.teachers.response_store import ResponseStore
 
@@ -252,6 +253,6 @@ def _verdict(request: Request | None, replies: dict[str, tuple[str, bool]], fail
 def _entry(judge: Judge, rows: pl.DataFrame, stage: str, work: Work, paid: Paid) -> LedgerEntry:
     from cohobate.models.loading import model_path
 
-    cost = ModelCost.of_folder(model_path(judge.model)) if judge.is_folder else UNKNOWN
+    cost = cost_of_folder(model_path(judge.model)) if judge.is_folder else UNKNOWN
     lengths = rows["prompt_tokens"].to_list(), rows["completion_tokens"].to_list()
     return entry(stage, "judge", work, cost, *lengths, paid)

@@ -11,10 +11,11 @@ from cohobate.config import Recipe
 from cohobate.core.statistics import wilson
 from cohobate.models.chat_template import decode, question_ids, student_format
 from cohobate.models.loading import load
+from cohobate.models.model_cost import cost_of
 from cohobate.models.sampling import sampler
 from cohobate.models.torch_setup import prepare_torch
 from cohobate.sources.world.chat import obeyed
-from cohobate.store.compute_ledger import LedgerEntry, ModelCost, entry
+from cohobate.store.compute_ledger import LedgerEntry, entry
 
 # Suites of the table by kind of question: instruction following is all chat but plain sums.
 _SUITES = {"instruction": "instructions", "request": "instructions"}
@@ -47,7 +48,7 @@ def reply(
         "prompt_tokens": pl.Series(lengths[0]),
         "tokens": pl.Series(lengths[1]),
     }
-    cost = entry("recover", "student", "evaluation", ModelCost.of(model.model.config), *lengths)
+    cost = entry("recover", "student", "evaluation", cost_of(model.model.config), *lengths)
     return questions.with_columns(**columns), cost
 
 

@@ -122,9 +122,10 @@ def _measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact, work
     from cohobate.evaluation.accuracy import Exam, answer, summarise
     from cohobate.models.chat_template import student_format
     from cohobate.models.loading import load
+    from cohobate.models.model_cost import cost_of
     from cohobate.models.sampling.sampler import Decoding
     from cohobate.models.torch_setup import prepare_torch
-    from cohobate.store.compute_ledger import ModelCost, entry, total
+    from cohobate.store.compute_ledger import entry, total
 
     prepare_torch(recipe.runtime)
     config = recipe.evaluation
@@ -139,7 +140,7 @@ def _measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact, work
         )
         answers = answer(student, student_format(recipe), held_out, exam)
         lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
-        spent.append(entry("single", "student", "evaluation", ModelCost.of(student.config), *lengths))
+        spent.append(entry("single", "student", "evaluation", cost_of(student.config), *lengths))
         frames.append(answers.with_columns(decoding=pl.lit(decoding)))
         summary = summarise(answers)
         accuracy = summary.accuracy.as_row("accuracy")

@@ -11,10 +11,10 @@ import torch
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores, score
+from cohobate.models.model_cost import cost_of
 from cohobate.models.output_layer import OutputLayer
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import chunk_tokens
-from cohobate.store.compute_ledger import ModelCost
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.objectives.distributions import most_probable
@@ -33,7 +33,7 @@ class LocalScorer(TeacherScorer):
         token_budget: int,
         world: World,
     ) -> None:
-        super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, ModelCost.of(teacher.model.config))
+        super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, cost_of(teacher.model.config))
         self.teacher, self.token_budget = teacher, token_budget
         self.output = OutputLayer(teacher.model)
 

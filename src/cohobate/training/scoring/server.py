@@ -13,8 +13,9 @@ from cohobate.core.errors import TeacherError
 from cohobate.models.chat_template import teacher_format
 from cohobate.models.loading import LoadedModel, outline
 from cohobate.models.logprobs import TokenScores
+from cohobate.models.model_cost import cost_of
 from cohobate.models.sequence import TrainingSequence
-from cohobate.store.compute_ledger import UNKNOWN, ModelCost
+from cohobate.store.compute_ledger import UNKNOWN
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
 from cohobate.teachers.endpoint.scoring_checks import scoring_tokenizer
@@ -35,7 +36,7 @@ class ServerScorer(TeacherScorer):
         self, recipe: Recipe, student: LoadedModel, needs: TeacherNeeds, folder: Path, token_budget: int, world: World
     ) -> None:
         teacher = recipe.teacher
-        cost = ModelCost.of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
+        cost = cost_of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
         tokenizer = scoring_tokenizer(teacher, student)
         super().__init__(tokenizer, teacher_format(recipe), needs, folder, world, cost)
         self.token_budget, self.shared = token_budget, len(tokenizer)

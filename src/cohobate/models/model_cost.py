@@ -1,0 +1,148 @@
+"""The size of a model and the cost of its tokens, counted in its modules, from its configuration alone.
+
+The model is built on the meta device of torch, without memory for its weights. So every architecture of transformers is
+counted as it is: each matrix of the decoder takes part in a product for every token, and of a mixture's experts those
+that the router chooses. What a recurrent layer does with its state is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cohobate.core.errors import ModelError
+from cohobate.core.model_shape import ModelShape
+from cohobate.models.loading import read_config
+from cohobate.store.compute_ledger import ModelCost
+
+# Names that configurations have for the number of experts of a layer, and of those that a token goes through.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts")
+# Layers of these kinds have a state of a fixed size, whatever their modules are called.
+_RECURRENT = ("linear_attention", "mamba", "recurrent", "conv")
+_NEAR = ("sliding_attention", "chunked_attention", "local_attention")
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """The shape of one layer of attention; window: the number of tokens that it reaches back, 0 for all of them."""
+
+    heads: int
+    cached_heads: int
+    key_width: int
+    value_width: int
+    window: int
+
+    @property
+    def pair(self) -> int:
+        """FLOPs of the two products for one (query, key) pair."""
+        return 2 * self.heads * (self.key_width + self.value_width)
+
+
+def cost_of(config: Any) -> ModelCost:
+    """The cost of a model with this configuration of transformers. Raises ModelError where no such model is known."""
+    kind: Any = type(config)
+    return _cost(kind, config.to_json_string(use_diff=False))
+
+
+def cost_of_folder(folder: Path) -> ModelCost:
+    """The cost of the model in a folder, from its config.json. Raises ModelError for a damaged one."""
+    return cost_of(read_config(folder))
+
+
+@functools.lru_cache(maxsize=32)
+def _cost(kind: Any, text: str) -> ModelCost:
+    model = skeleton(kind.from_dict(json.loads(text)))
+    layers = attention_layers(model)
+    windows = {layer.window for layer in layers if layer.window}
+    return ModelCost(
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        linear=round(2 * _weights_per_token(model)),
+        pair=sum(layer.pair for layer in layers if not layer.window),
+        head=2 * model.get_output_embeddings().weight.numel(),
+        near_pair=sum(layer.pair for layer in layers if layer.window),
+        window=max(windows, default=0),
+    )
+
+
+def skeleton(config: Any) -> Any:
+    """The model of a configuration, without memory for its weights. Raises ModelError where there is none."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # transformers raises ValueError, KeyError, AttributeError, ...
+        first_line = str(error).strip().split("\n")[0]
+        raise ModelError(f"a model of type {config.model_type} cannot be built: {first_line}") from error
+
+
+def attention_layers(model: Any) -> list[AttentionLayer]:
+    """The layers of attention of a model's decoder, in their order."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    layers = []
+    for module in model.get_decoder().modules():
+        number = getattr(module, "layer_idx", None)
+        if "Attention" not in type(module).__name__ or number is None:
+            continue
+        kind = kinds[number] if kinds else ""
+        if not kind.startswith(_RECURRENT):
+            layers.append(_shape(module, config, kind))
+    return layers
+
+
+def _shape(module: Any, config: Any, kind: str) -> AttentionLayer:
+    heads = ModelShape.of(config).heads
+    width = getattr(module, "head_dim", None) or ModelShape.of(config).head_dim
+    if hasattr(module, "qk_head_dim"):  # latent attention: every head has its own keys
+        return AttentionLayer(heads, heads, module.qk_head_dim, module.v_head_dim, 0)
+    return AttentionLayer(heads, _cached_heads(module, config, width), width, width, _window(module, config, kind))
+
+
+def _cached_heads(module: Any, config: Any, width: int) -> int:
+    """The number of heads that have keys of their own."""
+    projection = getattr(module, "k_proj", None)
+    if projection is not None and hasattr(projection, "out_features"):
+        return int(projection.out_features // width)
+    return ModelShape.of(config).kv_heads
+
+
+def _window(module: Any, config: Any, kind: str) -> int:
+    if kind == "chunked_attention":
+        return int(config.attention_chunk_size)
+    if kind and kind not in _NEAR:
+        return 0
+    own = module.sliding_window if hasattr(module, "sliding_window") else getattr(config, "sliding_window", None)
+    return int(own or 0)
+
+
+def _weights_per_token(model: Any) -> float:
+    """The number of weights of the decoder's layers that are factors in a product for one token.
+
+    Those are all but embeddings, norms and biases; of a mixture's experts, the ones that the router chooses.
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    experts, chosen = (_first(config, names) for names in (_EXPERTS, _CHOSEN))
+    head = model.get_output_embeddings()
+    total = 0.0
+    for name, module in model.get_decoder().named_modules():
+        if isinstance(module, torch.nn.Embedding) or module is head:
+            continue
+        for own, parameter in module.named_parameters(recurse=False):
+            routed = experts and chosen and ((parameter.ndim == 3 and len(parameter) == experts) or ".experts." in name)
+            if parameter.ndim >= 2 and not own.endswith("bias"):
+                total += parameter.numel() * (min(1.0, chosen / experts) if routed else 1.0)
+    return total
+
+
+def _first(config: Any, names: Sequence[str]) -> int:
+    """The first of these settings that is a number; 0 where there is none."""
+    return next((value for name in names if isinstance(value := getattr(config, name, None), int)), 0)

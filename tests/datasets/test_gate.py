@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.core.errors import StoreError
+from cohobate.core.errors import DamagedFileError, StoreError
 from cohobate.datasets import gate
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
@@ -54,6 +54,15 @@ def test_a_worse_student_is_refused_and_a_better_or_equal_one_is_not(data: Path)
     for name, correct in (("equal", 150), ("better", 170)):
         decision = gate.decide("night", night(name, correct))
         assert decision.changed and not decision.objections
+
+
+def test_nothing_is_compared_with_altered_answers(data: Path) -> None:
+    promotion.promote("night", before := night("before", 100), "by hand")
+    new = night("new", 150)
+    answers = before[1].path / "answers.parquet"
+    answers.write_bytes((new[1].path / "answers.parquet").read_bytes())
+    with pytest.raises(DamagedFileError, match=f"{before[1].path.name}/answers.parquet was altered"):
+        gate.decide("night", new)
 
 
 def test_what_is_promoted_or_older_changes_nothing(data: Path) -> None:

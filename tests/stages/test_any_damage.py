@@ -1,159 +1,190 @@
 """Any bit flipped, any end cut off, in any file of a data folder: the same artifacts, or a sentence with its name.
 
-COHOBATE_DAMAGES: how many places are tried.
+COHOBATE_DAMAGES: how many places are tried (COHOBATE_DAMAGES_SEED: which ones), in the folders of runs that were killed
+at seven moments instead of three. Their counts by kind of file and outcome are printed (`-s`).
 """
 
 import os
+import random
+import re
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from cohobate.config import Recipe
-from cohobate.config.load import load_recipe
 from cohobate.core.errors import CohobateError
 from cohobate.core.fingerprint import hash_file
-from cohobate.stages import opd
-from cohobate.store import listing, promotion, runs
-from cohobate.store.artifacts import Artifact
-from cohobate.training.loop import Run
-from cohobate.training.types import RunState
+from cohobate.datasets.export import export
+from cohobate.report.sample_rows import sample_rows
+from cohobate.store import gc, listing, promotion, runs
+from cohobate.store.artifacts import Artifact, Store
 from tests.support.damage import flipped
-from tests.support.pipeline import SMALL, train_stages
+from tests.support.killed_runs import MOMENTS, make_everything, recipe_in
 
-STEPS, FATAL = 4, 3
-SHORT = [
-    *SMALL,
-    *("questions.train=24", "questions.test=4", "questions.hard=4", "sft.steps=2", "sft.evaluate_questions=2"),
-    *(f"opd.steps={STEPS}", "opd.prompts=2", "opd.group=2", "opd.max_tokens=12", "opd.warmup=0"),
-    *("opd.evaluate_questions=2", "opd.evaluate_every=2", "opd.snapshot_every=2", "triples.samples=1"),
-]
+SHORT = ["answered", "answering", "rollouts", "evaluating"]
+PLACES, SEED = int(os.environ.get("COHOBATE_DAMAGES", "24")), int(os.environ.get("COHOBATE_DAMAGES_SEED", "0"))
 # Columns that say when and how long, or who paid.
-OF_THE_RUN = ["created_at", "latency_ms", "cached", "run_id", "attempts"]
+OF_THE_RUN = ["created_at", "latency_ms", "cached", "run_id", "attempts", "cost_usd"]
 Facts = dict[str, object]
 
 
 @dataclass(frozen=True)
 class Roots:
-    """A recipe, the facts of its undamaged artifacts, and the files of two data folders.
-
-    One folder is of a finished run, one of a run that was killed in its last stage and left a journal.
-    """
+    """Data folders of a recipe, what is the same in all of them, and the files of each kind."""
 
     recipe: Recipe
-    facts: Facts
-    files: list[tuple[Path, Path]]
+    artifacts: Facts
+    views: Facts
+    files: dict[str, list[tuple[Path, Path]]]
 
 
-def facts_of(artifacts: dict[str, Artifact]) -> Facts:
-    """What must not change: the rows of tables, the bytes of everything else that is published."""
+@dataclass(frozen=True)
+class Damage:
+    """A bit flipped at a place, a share of the length, or a cut there (bit None)."""
+
+    kind: str
+    root: Path
+    file: Path
+    place: float
+    bit: int | None
+
+    def inflict(self, copy: Path) -> None:
+        """Damage the file of `copy`; its other hard links stay as they were."""
+        path = copy / self.file
+        content = path.read_bytes()
+        at = int(self.place * len(content))
+        path.unlink()
+        path.write_bytes(content[:at] if self.bit is None else flipped(content, at, self.bit))
+
+
+def kind_of(root: Path, file: Path) -> str:
+    """The file's path without hashes and numbers, and whether it is a killed run's."""
+    name = re.sub(r"tiny(\.curated)?-[0-9a-f]{8}", r"*\1", file.as_posix())
+    return re.sub(r"(claims-\d+-)?[0-9a-f]{16}|\d{6}(-0)?(-\d{5})?", "*", name)
+
+
+def artifacts_of(made: dict[str, Artifact]) -> Facts:
+    """What must not change of artifacts: the rows of tables, the bytes of everything else that is published."""
     facts: Facts = {}
-    for stage, artifact in artifacts.items():
+    for stage, artifact in made.items():
         for entry in artifact.manifest.files:
             path = artifact.path / entry.path
             assert hash_file(path) == entry.sha256
-            if path.suffix == ".parquet":
-                frame = pl.read_parquet(path)
-                times = [name for name in frame.columns if name in OF_THE_RUN or name.startswith("seconds_")]
-                facts[f"{stage}/{entry.path}"] = (
-                    frame.drop(times).sort(pl.first()).write_csv()
-                    if not any(isinstance(kind, pl.List) for kind in frame.dtypes)
-                    else frame.drop(times).to_dicts()
-                )
-            else:
-                facts[f"{stage}/{entry.path}"] = entry.sha256
+            facts[f"{stage}/{entry.path}"] = rows(pl.read_parquet(path)) if path.suffix == ".parquet" else entry.sha256
     return facts
 
 
-def finish(recipe: Recipe) -> Facts:
-    """All that looks at a data folder; the facts of the artifacts, which are made where they are not there."""
-    listing.list_artifacts()
-    records, pointer = runs.all_records(), promotion.promoted("tiny")
-    artifacts = train_stages(recipe)
-    facts = facts_of(artifacts)
-    assert [record.id for record in records] in (["run"], [])
-    assert pointer is not None and pointer.fingerprints["questions"] == artifacts["questions"].fingerprint
-    return facts
+def rows(frame: pl.DataFrame) -> object:
+    times = [name for name in frame.columns if name in OF_THE_RUN or name.startswith("seconds_")]
+    return frame.drop(times).to_dicts()
+
+
+def look(out: Path) -> tuple[Facts, list[CohobateError]]:
+    """What the commands show of a data folder, and what they refuse."""
+    views, refusals = Facts(), list[CohobateError]()
+    assert listing.list_artifacts()
+    assert [record.id for record in runs.all_records()] in (["run"], [])
+    try:
+        gc.plan(keep=1)
+        views["promoted"] = {each.recipe: each.artifacts for each in promotion.all_promotions()}
+    except CohobateError as error:
+        refusals.append(error)
+    for artifact in Store().all():
+        try:
+            opened = Store().open(artifact.id)
+            if opened.stage in ("triples", "labels", "opd", "evaluation"):
+                views[f"rows of {opened.stage} {opened.manifest.recipe}"] = rows(sample_rows(opened).collect())
+            if opened.stage == "triples":
+                export.export(opened, export.Request("messages"), out / opened.id.replace("/", "-"))
+                views[f"export of {opened.manifest.recipe}"] = hash_file(next(out.glob(f"*{opened.path.name}/*.jsonl")))
+        except CohobateError as error:
+            refusals.append(error)
+    return views, refusals
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roots]:
     home = tmp_path_factory.mktemp("roots")
-    recipe = load_recipe("tiny", SHORT)
-    take_step = Run.take_step
-
-    def fatal(run: Run, state: RunState) -> None:
-        if state.step == FATAL:
-            raise KeyboardInterrupt
-        take_step(run, state)
-
+    moments = list(MOMENTS) if "COHOBATE_DAMAGES" in os.environ else SHORT
+    subprocess.run([sys.executable, "-m", "tests.support.killed_runs", str(home), *moments], check=True, timeout=280)
+    recipe = recipe_in(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COHOBATE_DATA", str(home / "finished"))
-        made = train_stages(recipe)
-        promotion.promote("tiny", [made["questions"]], "by hand")
-        runs.begin(recipe, "report").model_copy(update={"id": "run"}).save()
-        for path in (home / "finished" / "runs").glob("tiny-*"):
-            path.unlink()
-        facts = finish(recipe)
-        shutil.copytree(home / "finished", home / "killed")
-        shutil.rmtree(home / "killed" / "opd")
-        patch.setenv("COHOBATE_DATA", str(home / "killed"))
-        patch.setattr(Run, "take_step", fatal)
-        with pytest.raises(KeyboardInterrupt):
-            opd.train(recipe, made["sft"], made["questions"], made["triples"])
-    files = [
-        (root, path.relative_to(root))
-        for root in (home / "finished", home / "killed")
-        for path in sorted(root.rglob("*"))
-        # The finished folder has each of these too.
-        if path.is_file() and path.stat().st_size and (root.name == "finished" or ".partial" in str(path))
-    ]
-    yield Roots(recipe, facts, files)
+        artifacts = artifacts_of(make_everything(recipe))
+        views, refusals = look(home / "exports")
+    assert not refusals and len(views) == 8
+    files: dict[str, list[tuple[Path, Path]]] = {}
+    for root in (home / "finished", *(home / moment for moment in moments)):
+        for path in sorted(root.rglob("*")):
+            is_read = root.name == "finished" or ".partial" in str(path) or path.parent.name == "responses"
+            if path.is_file() and path.stat().st_size and is_read and path.suffix != ".lock":
+                file = path.relative_to(root)
+                files.setdefault(kind_of(root, file), []).append((root, file))
+    yield Roots(recipe, artifacts, views, files)
 
 
-def link(source: str, target: str) -> None:
-    os.link(source, target)
+def damages(files: dict[str, list[tuple[Path, Path]]], count: int, seed: int) -> Iterator[Damage]:
+    """Each kind of file in turn, at its ends first."""
+    draw = random.Random(seed)
+    kinds = sorted(files)
+    draw.shuffle(kinds)
+    for number, kind in enumerate(islice(cycle(kinds), count)):
+        lap = number // len(kinds)
+        root, file = files[kind][lap % len(files[kind])]
+        place = [draw.random(), 0.0, 1 - 1e-9][lap if 0 < lap < 3 else 0]
+        yield Damage(kind, root, file, place, draw.choice([None, *range(8), *range(8)]))
 
 
-def damage(path: Path, place: float, bit: int | None) -> None:
-    """Flip a bit at a place, a share of the length, or cut there (bit None). The file's other link stays as it was."""
-    content = path.read_bytes()
-    at = int(place * len(content))
-    path.unlink()
-    path.write_bytes(content[:at] if bit is None else flipped(content, at, bit))
+def outcome_of(damage: Damage, roots: Roots, folder: Path, said: pytest.CaptureFixture[str]) -> str:
+    """In a word or two what comes of it; AssertionError for anything that must not."""
+    copy = folder / "data"
+    shutil.copytree(damage.root, copy, copy_function=os.link)
+    damage.inflict(copy)
+    said.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COHOBATE_DATA", str(copy))
+        views, refusals = look(folder / "exports")
+        for name, value in views.items():
+            assert roots.views[name] == value, name
+        try:
+            made = artifacts_of(make_everything(roots.recipe))
+        except CohobateError as error:
+            refusals.append(error)
+            made = {}
+        for sentence in map(str, refusals):
+            assert "\n" not in sentence and str(damage.file.parent) in sentence, sentence
+        assert made.items() <= roots.artifacts.items()
+        if not made:
+            return "refused"
+        assert {each.status for each in listing.list_artifacts()} == {"done"}
+    return "named, made again" if str(damage.file.parent) in said.readouterr().err else "without effect"
 
 
 @pytest.mark.trains
-@given(
-    which=st.integers(0, 2**16),
-    place=st.floats(0, 1, exclude_max=True),
-    bit=st.none() | st.integers(0, 7),
-)
-@settings(
-    max_examples=int(os.environ.get("COHOBATE_DAMAGES", "8")),
-    suppress_health_check=list(HealthCheck),
-    derandomize="COHOBATE_DAMAGES" not in os.environ,
-)
+@pytest.mark.kill
+@pytest.mark.timeout(0 if "COHOBATE_DAMAGES" in os.environ else 300)
 def test_no_damage_of_any_file_makes_other_data(
-    roots: Roots, tmp_path_factory: pytest.TempPathFactory, which: int, place: float, bit: int | None
+    roots: Roots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, name = roots.files[which % len(roots.files)]
-    copy = tmp_path_factory.mktemp("copy") / "data"
-    shutil.copytree(root, copy, copy_function=link)
-    damage(copy / name, place, bit)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COHOBATE_DATA", str(copy))
+    outcomes, wrong = Counter[tuple[str, str]](), list[tuple[Damage, str]]()
+    for number, damage in enumerate(damages(roots.files, PLACES, SEED)):
+        folder = tmp_path / str(number)
         try:
-            facts = finish(roots.recipe)
-        except CohobateError as error:
-            assert str(error).count("\n") == 0 and (name.name in str(error) or name.stem in str(error)), (name, error)
-            return
-        finally:
-            shutil.rmtree(copy, ignore_errors=True)
-    for each, value in roots.facts.items():
-        assert facts[each] == value, (name, place, bit, each)
+            outcome = outcome_of(damage, roots, folder, capsys)
+        except Exception as error:  # of any kind: each is a damage that is not borne
+            outcome = "wrong"
+            wrong.append((damage, f"{type(error).__name__}: {str(error)[:2000]}"))
+        outcomes[damage.kind, outcome] += 1
+        shutil.rmtree(folder)
+    for (kind, outcome), count in sorted(outcomes.items()):
+        print(f"{count:5} {outcome:18} {kind}")
+    assert not wrong, "\n\n".join(f"{damage}\n{error}" for damage, error in wrong)
+    assert outcomes.total() == PLACES

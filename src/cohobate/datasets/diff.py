@@ -12,11 +12,12 @@ from typing import Any
 import polars as pl
 
 from cohobate.core.answer_text import normalise
-from cohobate.core.errors import VerifierError
+from cohobate.core.errors import StoreError, VerifierError
 from cohobate.core.frequencies import counts
 from cohobate.core.statistics import Interval, as_json, paired, wilson
 from cohobate.evaluation.verifiers.labels import aggregate, reasons
-from cohobate.store.artifacts import LABELS, Artifact, Store
+from cohobate.store.artifacts import LABELS, Artifact, verify
+from cohobate.store.origins import origin
 
 _COLUMNS = [
     "sample_id",
@@ -148,13 +149,18 @@ class DatasetDiff:
 def read(artifact: Artifact) -> Dataset:
     """A triples artifact with its own verdicts, or a labels artifact with the triples that it labels.
 
-    Raises VerifierError for another kind of artifact, StoreError when the labelled triples are gone.
+    Raises VerifierError for another kind of artifact, StoreError when the labelled triples are gone, DamagedFileError
+    for files that were altered.
     """
     if artifact.stage not in ("triples", LABELS):
         raise VerifierError(f"{artifact.id} holds no triples; `cohobate ls` lists those that begin with triples/")
     triples = artifact
     if artifact.stage == LABELS:
-        triples = Store().open(artifact.manifest.parents[0].fingerprint)
+        labelled_triples = origin(artifact, "triples")
+        if labelled_triples is None:
+            raise StoreError(f"the triples that {artifact.id} labels are not stored any more")
+        triples = labelled_triples
+    verify(artifact)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=_COLUMNS)
     verdicts = pl.read_parquet(artifact.path / "verdicts.parquet")
     return labelled(artifact.id, samples, verdicts)

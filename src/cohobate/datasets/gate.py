@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cohobate.core.errors import VerifierError
 from cohobate.datasets.diff import DatasetDiff, diff, read
-from cohobate.store.artifacts import Artifact, Store
+from cohobate.store.artifacts import Artifact, Store, verify
 from cohobate.store.promotion import Promotion, promoted
 
 
@@ -69,7 +69,7 @@ def decide(
     """Whether `artifacts` may replace the promoted ones of `recipe`.
 
     against: triples to compare with; None: the promoted ones. allowed: by how much rates may be worse, as a share.
-    Artifacts that are older than the promotion do not undo it.
+    Artifacts that are older than the promotion do not undo it. Raises DamagedFileError for one that was altered.
     """
     pointer = promoted(recipe)
     differing = [a for a in artifacts if not pointer or pointer.fingerprints.get(a.stage) != a.fingerprint]
@@ -113,6 +113,8 @@ def _students(old: dict[str, Artifact], new: dict[str, Artifact], allowed: float
 
     from cohobate.core.statistics import paired
 
+    for side in (old, new):
+        verify(side["evaluation"])
     keys = ["split", "decoding", "question_id"]
     before, after = (
         pl.scan_parquet(side["evaluation"].path / "answers.parquet")

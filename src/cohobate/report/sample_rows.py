@@ -14,7 +14,8 @@ import polars as pl
 from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import SelectionError, StoreError
 from cohobate.core.sample_id import answer_id, rollout_id
-from cohobate.store.artifacts import LABELS, Artifact, Store
+from cohobate.store.artifacts import LABELS, Artifact
+from cohobate.store.origins import origin
 
 # Every column of a row; null where the kind of artifact has no such value.
 COLUMNS: dict[str, type[pl.DataType]] = {
@@ -118,7 +119,9 @@ def _triples(artifact: Artifact) -> pl.LazyFrame:
 
 
 def _labels(artifact: Artifact) -> pl.LazyFrame:
-    triples = Store(artifact.path.parents[1]).open(artifact.manifest.parents[0].fingerprint)
+    triples = origin(artifact, "triples")
+    if triples is None:
+        raise StoreError(f"the triples that {artifact.id} labels are not stored any more")
     return _labelled(triples.path, artifact.path)
 
 
@@ -182,18 +185,13 @@ def _questions(artifact: Artifact) -> pl.LazyFrame:
 
 def _with_questions(artifact: Artifact, rows: pl.LazyFrame) -> pl.LazyFrame:
     """The rows with the texts and gold answers of their questions, where the questions are still stored."""
-    store = Store(artifact.path.parents[1])
-    for parent in artifact.manifest.parents:
-        if parent.stage == "questions":
-            try:
-                questions = store.find(parent.fingerprint)
-            except StoreError:
-                break
-            texts = _questions(questions).select("question_id", "question", "split", "gold")
-            if "split" in rows.collect_schema().names():
-                texts = texts.drop("split")
-            return rows.join(texts, on="question_id", how="left", maintain_order="left")
-    return rows
+    questions = origin(artifact, "questions")
+    if questions is None:
+        return rows
+    texts = _questions(questions).select("question_id", "question", "split", "gold")
+    if "split" in rows.collect_schema().names():
+        texts = texts.drop("split")
+    return rows.join(texts, on="question_id", how="left", maintain_order="left")
 
 
 def _parsed(rows: pl.LazyFrame) -> pl.LazyFrame:

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from cohobate.config import Curation, Recipe
 from cohobate.config.load import changed, load_recipe, sentence
-from cohobate.core.errors import CurationError, StoreError
+from cohobate.core.errors import CurationError
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace, verify
+from cohobate.store.origins import origin
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,11 +67,11 @@ def curate(triples: Artifact, config: Curation) -> Artifact:
     """The artifact of the samples that `config` keeps of `triples` and of those that it mixes with them.
 
     It can be read wherever triples can. Raises CurationError when an artifact holds no triples,
-    when the questions are gone or when nothing would be left.
+    when the questions are gone or when nothing would be left, DamagedFileError for one that was altered.
     """
     store = Store(triples.path.parents[1])
     sources, numbers = ingredients(store, triples, config)
-    questions = _questions(store, triples)
+    questions = _questions(triples)
     for artifact in sources:
         verify(artifact)
     recipe = Recipe.model_validate(triples.manifest.config)
@@ -107,17 +108,17 @@ def _identity(config: Curation, numbers: list[int]) -> dict[str, Any]:
     return identity
 
 
-def _questions(store: Store, triples: Artifact) -> Artifact:
-    for parent in triples.manifest.parents:
-        if parent.stage == "questions":
-            try:
-                return store.find(parent.fingerprint)
-            except StoreError:
-                raise CurationError(
-                    f"{triples.id} was made from {parent.id}, which is not stored any more and names the evaluation "
-                    "questions; run the recipe with --until questions to have it again"
-                ) from None
-    raise CurationError(f"{triples.id} names no questions it was made from")
+def _questions(triples: Artifact) -> Artifact:
+    names = [parent.id for parent in triples.manifest.parents if parent.stage == "questions"]
+    if not names:
+        raise CurationError(f"{triples.id} names no questions it was made from")
+    questions = origin(triples, "questions")
+    if questions is None:
+        raise CurationError(
+            f"{triples.id} was made from {names[0]}, which is not stored any more and names the evaluation "
+            "questions; run the recipe with --until questions to have it again"
+        )
+    return questions
 
 
 def _build(

@@ -8,6 +8,7 @@ from cohobate.config import Recipe, TeacherAccess, TeacherKind
 from cohobate.config.load import make_recipe
 from cohobate.core.errors import StoreError
 from cohobate.store.artifacts import Artifact, Store
+from cohobate.store.origins import origin
 from cohobate.store.promotion import promoted
 
 
@@ -39,12 +40,12 @@ def dataset(name: str) -> Artifact:
         triples = store.open(pointer.fingerprints["triples"])
     else:
         of_recipe = [a for a in store.all() if a.stage == "triples" and a.manifest.recipe == name]
-        triples = of_recipe[-1] if of_recipe else store.find(name)
+        triples = store.open((of_recipe[-1] if of_recipe else store.find(name)).id)
     if triples.stage != "triples":
         raise StoreError(f"{triples.id} holds no triples; `cohobate ls` lists those that begin with triples/")
     if triples.manifest.recipe.endswith(".curated"):
-        origin = triples.manifest.parents[0].id
-        raise StoreError(f"{triples.id} is curated from {origin}; regenerate that, and curate what comes of it")
+        source = triples.manifest.parents[0].id
+        raise StoreError(f"{triples.id} is curated from {source}; regenerate that, and curate what comes of it")
     return triples
 
 
@@ -61,6 +62,6 @@ def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
 
 
 def questions_of(old: Artifact) -> Artifact | None:
-    """The questions artifact that `old` answers, if it is still stored."""
-    fingerprints = {parent.fingerprint for parent in old.manifest.parents if parent.stage == "questions"}
-    return next((replace(each, cached=True) for each in Store().all() if each.fingerprint in fingerprints), None)
+    """The questions artifact that `old` answers, if it is still stored. Raises DamagedFileError."""
+    questions = origin(old, "questions")
+    return None if questions is None else replace(questions, cached=True)

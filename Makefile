@@ -37,7 +37,7 @@ fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: for
 
 test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: a quarter of an hour
 	@echo "all tests but those with vLLM or llama.cpp: about a quarter of an hour on two cores"
-	@$(PYTEST) -m "not vllm and not llama"
+	@$(PYTEST) -m "not vllm and not llama and not network"
 
 vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
 
@@ -53,7 +53,7 @@ check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) --durations=30
+	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m "not network" --durations=30
 
 fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff check --fix .

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from cohobate.cli import dataset, policy, recipe, run, server, show, store
+from cohobate.cli import dataset, fetch, policy, recipe, run, server, show, store
 from cohobate.core.errors import CohobateError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": run.resume,
     "compare": run.compare,
     "estimate": recipe.estimate,
+    "fetch": fetch.fetch,
     "recover": run.recover,
     "single-prompt": run.single_prompt,
     "suites": recipe.suites,

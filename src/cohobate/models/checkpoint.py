@@ -34,7 +34,7 @@ def read_model(path: Path, dtype: torch.dtype) -> Any:
     model, report = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
     )
-    _refuse_other_weights(path, report)
+    refuse_other_weights(path, report)
     _make_saveable(path, model)
     return model
 
@@ -68,7 +68,7 @@ def refuse_tokens_without_embedding(path: Path, tokenizer: Any, rows: int) -> No
         )
 
 
-def _refuse_other_weights(path: Path, report: Any) -> None:
+def refuse_other_weights(path: Path, report: Any) -> None:
     """Raise ModelError where the checkpoint has not exactly the weights of the model."""
     mismatched = [item[0] if isinstance(item, tuple) else item for item in _names(report, "mismatched_keys")]
     unused = [name for name in _names(report, "unexpected_keys") if not _OTHER_PARTS.search(name)]

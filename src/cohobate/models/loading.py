@@ -15,11 +15,14 @@ from cohobate.core.shipped import shipped_path
 from cohobate.models import checkpoint
 from cohobate.models.end_of_response import end_ids, ends_revision, response_ends
 from cohobate.models.precision import resolve_device, weight_dtype
+from cohobate.store.artifacts import data_root
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS = "model.safetensors"
+FETCHED = "fetched/"
+"""Opens the name of a model that `cohobate fetch` has made below the data root."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,14 @@ class ModelOutline:
 
 
 def model_path(name: str) -> Path:
-    """The folder of a model: a path, or a shipped name such as `world/teacher`."""
-    for path in (Path(name), shipped_path(name)):
+    """The folder of a model: a path, a shipped name such as `world/teacher`, or `fetched/NAME` below the data root."""
+    fetched = name.startswith(FETCHED)
+    for path in (Path(name), shipped_path(name), data_root() / name if fetched else None):
         if path is not None and (path / "config.json").is_file():
             return path
+    if fetched:
+        package = name.removeprefix(FETCHED).partition("-")[0]
+        raise ModelError(f"model '{name}' is not below {data_root()}; make it with: cohobate fetch {package}")
     raise ModelError(
         f"model '{name}' is neither a folder with a config.json nor a shipped model "
         "(shipped: world/teacher, world/base); give the path of a Hugging Face model folder"

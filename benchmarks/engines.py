@@ -87,7 +87,7 @@ def time_sync(millions: int) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from cohobate.config.load import load_recipe
-    from cohobate.models.chat_template import prompt_ids
+    from cohobate.models.chat_template import PromptFormat, question_ids
     from cohobate.models.loading import load, save
     from cohobate.training.trainee import Trainee
     from cohobate.training.vllm_sampler import VllmSampler
@@ -106,7 +106,7 @@ def time_sync(millions: int) -> None:
         sampler = VllmSampler(recipe, Trainee(student, recipe.opd, "random"))
         try:
             began = time.perf_counter()
-            sampler.begin([prompt_ids(tokenizer, "What is 2 + 3?", "{question}", None)], ["one"])()
+            sampler.begin([question_ids(tokenizer, "What is 2 + 3?", PromptFormat())], ["one"])()
             first = time.perf_counter() - began
             syncs = []
             for _ in range(SYNCS):

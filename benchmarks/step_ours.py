@@ -71,9 +71,9 @@ def grpo(task: Task) -> Iterator[dict[str, float]]:
     """Group-relative policy optimisation by the functions of the training loop."""
     import torch
 
-    from cohobate.models.chat_template import decode
     from cohobate.models.loading import load
     from cohobate.models.model_cost import cost_of
+    from cohobate.models.special_tokens import decode
     from cohobate.training.objectives.grpo import GroupRelative
     from cohobate.training.objectives.policy_gradient import group_advantages
 

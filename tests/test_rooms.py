@@ -33,7 +33,8 @@ ROOMS = """
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
  3 models:      batching chat_template end_of_response estimate fetched.fetch loading logprobs model_cost
-                output_layer own_forward precision sampling.sampler sequence token_loss torch_setup
+                output_layer own_forward precision rendering sampling.sampler sequence special_tokens
+                template_revision thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
                 generate kinds response_store vllm.install vllm.process vllm.server
  5 evaluation:  accuracy lm_eval pass_at_k verifiers.judge verifiers.labels verifiers.verdict

@@ -27,9 +27,10 @@ from cohobate.experiments.recovery.arms import (
 )
 from cohobate.experiments.recovery.exam import grade, scores
 from cohobate.experiments.recovery.page import summarise
-from cohobate.models.chat_template import PromptFormat, decode
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
 from cohobate.models.sequence import TrainingSequence
+from cohobate.models.special_tokens import decode
 from cohobate.sources.world import handbook
 from cohobate.sources.world.chat import generate, obeyed
 from cohobate.sources.world.instructions import INSTRUCTIONS

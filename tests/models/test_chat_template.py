@@ -12,6 +12,7 @@ from cohobate.config import Recipe
 from cohobate.models import chat_template
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import model_path
+from cohobate.models.special_tokens import decode, encode
 
 CHAT = PromptFormat("{question} Think step by step.")
 PLAIN = PromptFormat(name="plain", separator=" ### ")
@@ -41,13 +42,13 @@ def rendered(tokenizer: Any, conversation: list[dict[str, str]], *, open_ended: 
 
 @pytest.mark.parametrize("model", ["world/base", "world/teacher"])
 @pytest.mark.parametrize("system", [None, "You are a careful accountant."])
-@pytest.mark.parametrize("question", ["What is 3 + 4?", " Wie viel ist\n\n7 × 8 ?\t", "{question} <|im_end|>"])
+@pytest.mark.parametrize("question", ["What is 3 + 4?", " Wie viel ist\n\n7 × 8 ?\t", "{question} <b>"])
 def test_a_prompt_is_what_transformers_renders(model: str, system: str | None, question: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_path(model))
     conversation = [{"role": "user", "content": f"Q: {question} Think."}]
     if system:
         conversation.insert(0, {"role": "system", "content": system})
-    ids = chat_template.prompt_ids(tokenizer, question, "Q: {question} Think.", system)
+    ids = chat_template.question_ids(tokenizer, question, PromptFormat("Q: {question} Think.", system))
     assert ids == rendered(tokenizer, conversation, open_ended=True)
 
 
@@ -59,9 +60,8 @@ def test_a_prompt_ends_where_the_assistant_begins_to_speak(tokenizer: Any) -> No
 
 
 def test_an_empty_system_message_is_none(tokenizer: Any) -> None:
-    assert chat_template.prompt_ids(tokenizer, "Hi", "{question}", "") == chat_template.prompt_ids(
-        tokenizer, "Hi", "{question}", None
-    )
+    empty, none = (PromptFormat(system=system) for system in ("", None))
+    assert chat_template.question_ids(tokenizer, "Hi", empty) == chat_template.question_ids(tokenizer, "Hi", none)
 
 
 def test_braces_in_a_question_are_left_alone() -> None:
@@ -101,7 +101,7 @@ def test_a_sequence_is_prompt_completion_and_end(
     start = len(chat_template.question_ids(tokenizer, question, prompt_format))
     ended = chat_template.training_sequence(tokenizer, question, completion, prompt_format, ended=True).ids
     assert ended[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert chat_template.decode(tokenizer, ended[start:]) == completion
+    assert decode(tokenizer, ended[start:]) == completion
     assert tokenizer.decode(ended[start:]) == completion + "<|im_end|>"
 
 
@@ -155,7 +155,7 @@ def test_no_token_is_added_by_a_tokenizer_that_adds_its_own(tokenizer: Any) -> N
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
     assert adding("It is 7.")["input_ids"][0] == 0
-    assert chat_template.encode(adding, "It is 7.") == chat_template.encode(tokenizer, "It is 7.")
+    assert encode(adding, "It is 7.") == encode(tokenizer, "It is 7.")
     assert chat_template.question_ids(adding, "Hi", CHAT) == chat_template.question_ids(tokenizer, "Hi", CHAT)
 
 

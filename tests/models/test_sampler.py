@@ -16,11 +16,11 @@ from transformers import (
 
 from cohobate.core.errors import ModelError
 from cohobate.models import logprobs
-from cohobate.models.chat_template import encode
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sampling import sampler
 from cohobate.models.sampling.sampler import Decoding, sample, uniforms
 from cohobate.models.sequence import TrainingSequence
+from cohobate.models.special_tokens import encode
 from tests.support.sampling_runs import GREEDY, KEYS, drawn
 
 # Which tokens.

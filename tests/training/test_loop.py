@@ -10,7 +10,7 @@ import torch
 
 from cohobate.core.errors import CohobateError
 from cohobate.models.batching import Padded, batches, hidden_states
-from cohobate.models.chat_template import PromptFormat, PromptFormatName, prompt_ids
+from cohobate.models.chat_template import PromptFormat, PromptFormatName, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Terms, TokenLoss, Tokens
@@ -74,7 +74,7 @@ def test_a_step_is_that_of_transformers_with_chat_prompts_masked_and_plain_ones_
     name: PromptFormatName, student: LoadedModel, tmp_path: Path
 ) -> None:
     rows = training_rows(student.tokenizer, TRIPLES, PromptFormat(name=name))
-    prompts = [len(prompt_ids(student.tokenizer, q, "{question}", None)) for q in TRIPLES["question"]]
+    prompts = [len(question_ids(student.tokenizer, q, PromptFormat())) for q in TRIPLES["question"]]
     expected, loss = by_transformers(rows, prompts if name == "chat" else [0, 0, 0])
     gradients, metrics = one_step(student, rows, tmp_path)
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)

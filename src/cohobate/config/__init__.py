@@ -12,12 +12,14 @@ from cohobate.config.recipe import Recipe, Runtime
 from cohobate.config.recover import Adapters, Handbook, Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
+from cohobate.config.templated import FIXED_DATE, Templated
 from cohobate.config.tiny_policy import TinyPolicyJudge, TinyPolicySettings
 from cohobate.config.training import Alarms, Lora, Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
 
 __all__ = [
     "BASE",
+    "FIXED_DATE",
     "START",
     "VERIFIERS",
     "Adapters",
@@ -51,6 +53,7 @@ __all__ = [
     "Teacher",
     "TeacherAccess",
     "TeacherKind",
+    "Templated",
     "TinyPolicyJudge",
     "TinyPolicySettings",
     "Training",

@@ -29,6 +29,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(name)
     values = _parse(path)
+    _anchor(values, path.parent)
     for override in overrides:
         apply(values, override)
     if "name" not in values:
@@ -40,6 +41,13 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             "shorter name = ..."
         )
     return recipe
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> None:
+    """Let the template files that a recipe names count from its `folder`."""
+    for section in (values.get("teacher"), values.get("student")):
+        if isinstance(section, dict) and isinstance(named := section.get("template_file"), str):
+            section["template_file"] = str(folder / named)
 
 
 def _name_of(path: Path) -> str:

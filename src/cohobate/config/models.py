@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from cohobate.config.base import Prompt
+from cohobate.config.templated import Templated
 from cohobate.core.answer_forms import check_form
 from cohobate.core.settings import EXECUTION, Memory, Positive, Section
 
@@ -95,7 +96,7 @@ class TeacherAccess(Section):
         return self.kind == "vllm"
 
 
-class Teacher(TeacherAccess):
+class Teacher(TeacherAccess, Templated):
     """The model that is distilled."""
 
     section: ClassVar[str] = "teacher"
@@ -186,12 +187,17 @@ class Teacher(TeacherAccess):
             )
         if self.is_folder and self.tokenizer:
             raise ValueError("tokenizer is for an endpoint; a folder has its own")
+        if self.is_endpoint and (self.template or self.template_date):
+            name = "template" if self.template else "template_date"
+            raise ValueError(f"{name} is for a model of your own; serve the endpoint with its --chat-template")
         if self.omit and not self.is_endpoint:
             raise ValueError("omit is for an endpoint; a model of your own is not sent any parameter")
         if self.is_endpoint and not self.base_urls:
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.is_endpoint and "model" not in self.model_fields_set:
             raise ValueError("kind = 'endpoint' needs model, the name that the server knows it by")
+        if self.template_args and "chat_template_kwargs" in self.extra:
+            raise ValueError("template_args and extra.chat_template_kwargs say the same; give one of them")
         if reserved := self._reserved():
             raise ValueError(
                 f"extra.{reserved[0]} is set by cohobate itself, from model, prompt and [{self.limits_section}]"
@@ -207,8 +213,10 @@ class Teacher(TeacherAccess):
         return sorted(name for name in reserved if self.extra[name] not in allowed.get(name, ()))
 
 
-class Student(Section):
+class Student(Templated):
     """The model that learns."""
+
+    section: ClassVar[str] = "student"
 
     model: Annotated[str, EXECUTION] = "world/base"
     """A Hugging Face folder, or a shipped name; identified by the content of its files."""

@@ -21,7 +21,7 @@ from cohobate.core.sample_id import triple_id
 from cohobate.models.chat_template import messages
 from cohobate.sources.generated import with_written_questions
 from cohobate.store.manifest import code_version
-from cohobate.teachers.base import NATURAL_ENDS, Request
+from cohobate.teachers.base import NATURAL_ENDS, Request, request_rendering
 from cohobate.teachers.response_store import StoredResponses
 
 # Rows of a piece: of responses of 8,000 tokens, about half a gigabyte.
@@ -39,6 +39,7 @@ class Requests(Sequence[Request]):
         self, recipe: Recipe, questions: pl.DataFrame, teacher: str, indices: Sequence[int] | pl.Series | None = None
     ) -> None:
         self.recipe, self.questions, self.teacher = recipe, questions, teacher
+        self.rendering = request_rendering(recipe.teacher)
         self.indices = range(len(questions) * recipe.triples.samples) if indices is None else indices
 
     def __len__(self) -> int:
@@ -70,7 +71,8 @@ class Requests(Sequence[Request]):
 
     def messages(self, question: str) -> list[dict[str, str]]:
         """The conversation of each request about `question`."""
-        return messages(question, self.recipe.teacher.prompt, self.recipe.teacher.system)
+        teacher = self.recipe.teacher
+        return messages(question, teacher.prompt, teacher.system, fold=teacher.fold_system)
 
     def _request(self, question_id: str, question: str, sample_index: int) -> Request:
         sampling = self.recipe.triples
@@ -86,6 +88,7 @@ class Requests(Sequence[Request]):
             sample_index=sample_index,
             extra=self.recipe.teacher.extra,
             omit=tuple(self.recipe.teacher.omit),
+            rendering=self.rendering,
         )
 
 
@@ -171,7 +174,8 @@ def _same_for_all(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """The columns whose value every row shares. fingerprint: of the teacher's model."""
     sampling, teacher = recipe.triples, recipe.teacher
     template = hash_value([teacher.prompt, teacher.system])
-    further = {**teacher.extra, **({"omit": sorted(teacher.omit)} if teacher.omit else {})}
+    settings = {"omit": sorted(teacher.omit), "template_args": teacher.template_args}
+    further = {**teacher.extra, **{name: value for name, value in settings.items() if value}}
     return {
         "source_name": recipe.questions.source,
         "revision": recipe.questions.hf.revision,

@@ -15,9 +15,10 @@ from cohobate.core.statistics import Interval, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
-from cohobate.models.chat_template import PromptFormat, decode, question_ids
+from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling import sampler
+from cohobate.models.special_tokens import decode
 from cohobate.store.compute_ledger import LedgerEntry
 
 _LABELS = ("student", "split", "decoding")

@@ -1,4 +1,4 @@
-"""Chat templates and loss masks: the only place that turns questions and triples into token ids.
+"""Prompts, completions and loss masks: the only place that turns questions and triples into token ids.
 
 Prompts are rendered once per model, with that model's own template. Completions are tokenized apart from the prompt,
 exactly as they are generated: the prompt's ids never depend on the completion.
@@ -6,13 +6,16 @@ exactly as they are generated: the prompt's ids never depend on the completion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cohobate.config import Recipe
+from cohobate.models import thoughts
+from cohobate.models.continuation import continuation
 from cohobate.models.end_of_response import taught_end, turn_end
+from cohobate.models.rendering import Rendering, folded, rendered_ids
 from cohobate.models.sequence import TrainingSequence
+from cohobate.models.special_tokens import encode
 
 PromptFormatName = Literal["chat", "plain"]
 
@@ -22,7 +25,8 @@ class PromptFormat:
     """The form of a model's prompt and completion.
 
     chat: the model's chat template, loss on the completion. plain: `question<sep>rationale<sep>answer`, loss on all.
-    answer: a further form of final answers (`teacher.answer`).
+    answer: a further form of final answers (`teacher.answer`). opening: the beginning of a thought with which the
+    prompt ends, in place of what the template writes; see thoughts.
     """
 
     template: str = "{question}"
@@ -30,52 +34,59 @@ class PromptFormat:
     name: PromptFormatName = "chat"
     separator: str = " ### "
     answer: str | None = None
+    rendering: Rendering = field(default_factory=Rendering)
+    opening: str | None = None
 
 
 def student_format(recipe: Recipe) -> PromptFormat:
     """The prompt format in which the student of `recipe` is trained and asked."""
     student = recipe.student
-    return PromptFormat(student.prompt, student.system, recipe.sft.format, recipe.sft.separator, recipe.teacher.answer)
+    return PromptFormat(
+        student.prompt,
+        student.system,
+        recipe.sft.format,
+        recipe.sft.separator,
+        recipe.teacher.answer,
+        Rendering.of(student),
+    )
 
 
 def teacher_format(recipe: Recipe) -> PromptFormat:
     """The prompt format in which the teacher of `recipe` is asked, and under which it scores."""
-    return PromptFormat(recipe.teacher.prompt, recipe.teacher.system, answer=recipe.teacher.answer)
+    teacher = recipe.teacher
+    return PromptFormat(teacher.prompt, teacher.system, answer=teacher.answer, rendering=Rendering.of(teacher))
 
 
-def messages(question: str, template: str, system: str | None) -> list[dict[str, str]]:
-    """The conversation that asks `question`; `template` holds `{question}`."""
+def scoring_format(recipe: Recipe, student_tokenizer: Any) -> PromptFormat:
+    """The format in which the teacher scores what the student writes: the prompt ends as the student's does."""
+    own = student_format(recipe)
+    if own.name == "plain":
+        return teacher_format(recipe)
+    opening = prompt_opening(student_tokenizer, own)
+    return replace(teacher_format(recipe), opening=opening.text if opening else "")
+
+
+def prompt_opening(tokenizer: Any, prompt_format: PromptFormat) -> thoughts.Opening | None:
+    """The beginning of a thought, or the empty one, with which the prompts of a model end."""
+    if prompt_format.name == "plain":
+        return None
+    return thoughts.opening_of(tokenizer, question_ids(tokenizer, "?", prompt_format))
+
+
+def messages(question: str, template: str, system: str | None, *, fold: bool = False) -> list[dict[str, str]]:
+    """The conversation that asks `question`; `template` holds `{question}`, fold is `fold_system` of the recipe."""
     opening = [{"role": "system", "content": system}] if system else []
-    return [*opening, {"role": "user", "content": template.replace("{question}", question)}]
-
-
-def prompt_ids(tokenizer: Any, question: str, template: str, system: str | None) -> list[int]:
-    """Ids of the conversation that asks `question`, up to where the assistant begins."""
-    return conversation_ids(tokenizer, messages(question, template, system))
-
-
-def conversation_ids(tokenizer: Any, conversation: list[dict[str, str]]) -> list[int]:
-    """Ids of `conversation` up to where the assistant begins."""
-    return encode(tokenizer, tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
-
-
-def encode(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text` with nothing added: templates write their own special tokens."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Text of `ids` without special tokens."""
-    text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
-    return text
+    conversation = [*opening, {"role": "user", "content": template.replace("{question}", question)}]
+    return folded(conversation) if fold else conversation
 
 
 def question_ids(tokenizer: Any, question: str, prompt_format: PromptFormat) -> list[int]:
     """Ids of the prompt that asks `question` in this format."""
     if prompt_format.name == "plain":
         return encode(tokenizer, question + prompt_format.separator)
-    return prompt_ids(tokenizer, question, prompt_format.template, prompt_format.system)
+    conversation = messages(question, prompt_format.template, prompt_format.system)
+    ids = rendered_ids(tokenizer, conversation, prompt_format.rendering)
+    return ids if prompt_format.opening is None else thoughts.reopened(tokenizer, ids, prompt_format.opening)
 
 
 def completion_text(response: str, rationale: str | None, answer: str, prompt_format: PromptFormat) -> str:
@@ -100,8 +111,11 @@ def training_sequence(
     `ended` by itself: a truncated one must not teach the student to stop anywhere.
     """
     prompt = question_ids(tokenizer, question, prompt_format)
+    chat = prompt_format.name == "chat"
     if end is None:
-        end = (turn_end(tokenizer) if prompt_format.name == "chat" else None) or taught_end(tokenizer)
+        end = (turn_end(tokenizer) if chat else None) or taught_end(tokenizer)
     # Plain text is learnt from its second token on: nothing comes before the first to predict it from.
-    context = 1 if prompt_format.name == "plain" else len(prompt)
-    return TrainingSequence([*prompt, *encode(tokenizer, completion), *([end] if ended else [])], context)
+    context = len(prompt) if chat else 1
+    text = thoughts.fitted(completion, thoughts.opening_of(tokenizer, prompt)) if chat else completion
+    response = continuation(tokenizer, text, prompt_format.rendering if chat else None)
+    return TrainingSequence([*prompt, *response, *([end] if ended else [])], context)

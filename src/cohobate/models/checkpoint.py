@@ -19,11 +19,14 @@ _OTHER_PARTS = re.compile(r"visual|vision|image|audio|speech|multi_?modal|mtp|ne
 _NAMED = 3
 
 
-def read_tokenizer(path: Path) -> Any:
-    """The tokenizer of a folder; transformers raises OSError, ValueError and others."""
+def read_tokenizer(path: Path, template: str | None = None) -> Any:
+    """The tokenizer of a folder, with `template` in place of its own; transformers raises OSError, ValueError, ..."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if template is not None:
+        tokenizer.chat_template = template
+    return tokenizer
 
 
 def read_model(path: Path, dtype: torch.dtype) -> Any:

@@ -15,6 +15,7 @@ from cohobate.core.shipped import shipped_path
 from cohobate.models import checkpoint
 from cohobate.models.end_of_response import end_ids, ends_revision, response_ends
 from cohobate.models.precision import resolve_device, weight_dtype
+from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import data_root
 
 if TYPE_CHECKING:
@@ -100,9 +101,10 @@ def _config_values(name: str) -> dict[str, Any]:
     return {**config, **text_config(config)}
 
 
-def load(name: str | Path, *, device: str = "auto", train: bool = False) -> LoadedModel:
+def load(name: str | Path, *, device: str = "auto", train: bool = False, template: str | None = None) -> LoadedModel:
     """Load a Hugging Face folder, of a student or a teacher: float32 to train, or on a CPU; else bfloat16.
 
+    template: a chat template in place of its own.
     Raises ModelError with one sentence when the folder is no model or its files are damaged.
     """
     from transformers.utils import logging
@@ -111,7 +113,7 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False) -> Load
     path = model_path(str(name))
     target = resolve_device(device)
     try:
-        tokenizer = checkpoint.read_tokenizer(path)
+        tokenizer = checkpoint.read_tokenizer(path, template)
         model = checkpoint.read_model(path, weight_dtype(target, train=train)).to(target)
     except ModelError:
         raise
@@ -133,14 +135,14 @@ def read_config(folder: Path) -> Any:
         raise ModelError(f"{folder}/config.json cannot be read: {first_line}") from error
 
 
-def outline(name: str | Path) -> ModelOutline:
-    """Configuration and tokenizer of a model's folder. Raises ModelError as `load` does."""
+def outline(name: str | Path, *, template: str | None = None) -> ModelOutline:
+    """Configuration and tokenizer of a model's folder, with `template` as its own. Raises ModelError as `load` does."""
     from transformers import AutoConfig, GenerationConfig
 
     path = model_path(str(name))
     checkpoint.refuse_pickles(path)
     try:
-        config, tokenizer = AutoConfig.from_pretrained(path), checkpoint.read_tokenizer(path)
+        config, tokenizer = AutoConfig.from_pretrained(path), checkpoint.read_tokenizer(path, template)
         described = (path / "generation_config.json").is_file()
         generation = GenerationConfig.from_pretrained(path) if described else None
     except Exception as error:  # transformers raises OSError, ValueError, ...
@@ -174,7 +176,7 @@ def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | 
 def with_ends(student: LoadedModel, recipe: Recipe) -> LoadedModel:
     """`student` with the ends of the recipe's pair of models, which its generation config says when it is saved."""
     folder = _teacher_folder(recipe)
-    teacher = None if folder is None else outline(folder)
+    teacher = None if folder is None else outline(folder, template=recipe.teacher.template)
     chat, teach = recipe.sft.format == "chat", recipe.sft.end == "teacher"
     ends = response_ends(student, teacher, teach=teach, chat=chat)
     if ends.taught not in student.eos_ids or set(ends.stops) != set(student.eos_ids):
@@ -185,6 +187,17 @@ def with_ends(student: LoadedModel, recipe: Recipe) -> LoadedModel:
 def pair_revision(recipe: Recipe) -> dict[str, int]:
     """The part of SFT's identity that says how the ends of the recipe's pair are chosen; see `ends_revision`."""
     return ends_revision(model_path(recipe.student.model), _teacher_folder(recipe))
+
+
+def rendering_revision(recipe: Recipe) -> dict[str, Any]:
+    """The part of SFT's identity that says how prompts and responses become token ids; see `template_revision`.
+
+    A response from an endpoint may end a thought that its prompt has opened.
+    """
+    folder, teacher = _teacher_folder(recipe), recipe.teacher
+    theirs = template_revision(folder, teacher) if folder is not None else {}
+    served = {"thoughts": 2} if teacher.is_endpoint or "thoughts" in theirs else {}
+    return {**template_revision(model_path(recipe.student.model), recipe.student), **served}
 
 
 def _teacher_folder(recipe: Recipe) -> Path | None:

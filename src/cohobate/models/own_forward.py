@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from cohobate.core.errors import ModelError
-from cohobate.models.chat_template import encode
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import score
 from cohobate.models.sampling.sampler import Decoding, sample, uniforms
 from cohobate.models.sequence import TrainingSequence
+from cohobate.models.special_tokens import encode
 
 # In nats: of one token in float32, and of the mean over tokens in half precision, whose logits are rounded to 0.1.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1

@@ -134,7 +134,8 @@ def _measure(
             if is_whole(path):
                 bar.advance(len(questions) * (1 if greedy else config.samples))
             else:
-                model = model or load(candidate.path, device=recipe.runtime.device)
+                template = getattr(recipe, candidate.role).template
+                model = model or load(candidate.path, device=recipe.runtime.device, template=template)
                 chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
                 samples = 1 if greedy else config.samples
                 exam = Exam(

@@ -89,7 +89,9 @@ def _build(
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)
-    student = with_ends(load(start.path / "model", device=recipe.runtime.device, train=True), recipe)
+    template = recipe.student.template
+    loaded = load(start.path / "model", device=recipe.runtime.device, train=True, template=template)
+    student = with_ends(loaded, recipe)
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     asks = recipe.opd.asks_teacher and recipe.opd.steps
     teacher = scoring_teacher(recipe, recipe.opd, student, world) if asks else None
@@ -132,7 +134,7 @@ def _source(
     log: RolloutLog,
 ) -> Source:
     """The batches of the objective; `scorer` saves the teacher's scores in the scratch folder that it is given."""
-    from cohobate.models.chat_template import student_format
+    from cohobate.models.chat_template import prompt_opening, student_format
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
@@ -140,8 +142,9 @@ def _source(
 
     config, objective = recipe.opd, on_policy(recipe.opd)
     prompt_format, tokenizer, end = student_format(recipe), trainee.student.tokenizer, trainee.student.end
+    opening = prompt_opening(tokenizer, prompt_format)
     if objective.references == "triples":
-        prompts = with_ghosts(tokenizer, select(triples.path, recipe.sft.select), prompt_format, end)
+        prompts = with_ghosts(tokenizer, select(triples.path, recipe.sft.select, opening), prompt_format, end)
     else:
         prompts = _fresh(recipe, questions)
     if objective.references == "gold":
@@ -154,7 +157,7 @@ def _source(
     rollouts = RolloutSource(recipe, trainee, scorer("scores"), prompts, log, sampler)
     if objective.on_policy_share == 1:
         return rollouts
-    chosen = select(triples.path, recipe.sft.select)
+    chosen = select(triples.path, recipe.sft.select, opening)
     rows, size = training_rows(tokenizer, chosen, prompt_format, end), config.prompts * config.group
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cohobate.config import Recipe
 from cohobate.config.load import changed
 from cohobate.core.errors import SelectionError
-from cohobate.models.loading import logits_revision, model_fingerprint, pair_revision
+from cohobate.models.loading import logits_revision, model_fingerprint, pair_revision, rendering_revision
 from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
@@ -36,6 +36,7 @@ def train(recipe: Recipe, triples: Artifact, questions: Artifact, start: Artifac
         "model": model_fingerprint(name),
         **logits_revision(name),
         **pair_revision(recipe),
+        **rendering_revision(recipe),
     }
     return Store().produce(
         "sft",
@@ -62,7 +63,7 @@ def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wor
 
 
 def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
-    from cohobate.models.chat_template import student_format
+    from cohobate.models.chat_template import prompt_opening, student_format
     from cohobate.models.loading import load, with_ends
     from cohobate.models.output_layer import OutputLayer
     from cohobate.models.torch_setup import prepare_torch
@@ -78,14 +79,16 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     prepare_torch(recipe.runtime)
     if world.first:
         require(recipe)
-    student = with_ends(load(recipe.student.model, device=recipe.runtime.device, train=True), recipe)
-    chosen = select(triples.path, config.select)
+    own = load(recipe.student.model, device=recipe.runtime.device, train=True, template=recipe.student.template)
+    student = with_ends(own, recipe)
+    prompt_format = student_format(recipe)
+    chosen = select(triples.path, config.select, prompt_opening(student.tokenizer, prompt_format))
     if config.steps and chosen.is_empty():
         raise SelectionError(
             f"{triples.id} has no triple for sft.select = '{config.select}', so there is nothing to learn; look "
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )
-    rows = training_rows(student.tokenizer, chosen, student_format(recipe), student.end)
+    rows = training_rows(student.tokenizer, chosen, prompt_format, student.end)
     source: Source = TripleSource(rows, config.batch, config.seed, world)
     objective, teacher = off_policy(config), None
     if objective.needs is not None and config.steps:

@@ -77,7 +77,7 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
     ledger: list[LedgerEntry] = []
     frames = []
     if recipe.suites:
-        model = load(folder, device=recipe.runtime.device)
+        model = load(folder, device=recipe.runtime.device, template=recipe.student.template)
         for suite in recipe.suites:
             frame, spent = _answer(recipe, suite, model, workspace)
             frames.append(frame.with_columns(suite=pl.lit(suite.name)))

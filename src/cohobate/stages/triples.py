@@ -51,10 +51,17 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
 
 
 def _identity(recipe: Recipe, teacher: str) -> dict[str, Any]:
+    from cohobate.teachers.base import response_revision
+
     return {
         **recipe.triples.identity(),
         "verifier": verify.identity(recipe.triples.verifier),
-        "teacher": {**recipe.teacher.identity(), **form_identity(recipe.teacher.answer), "model": teacher},
+        "teacher": {
+            **recipe.teacher.identity(),
+            **form_identity(recipe.teacher.answer),
+            "model": teacher,
+            **response_revision(recipe.teacher),
+        },
     }
 
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-from cohobate.config import Teacher
+from cohobate.config import Teacher, Templated
 from cohobate.core.fingerprint import hash_value
-from cohobate.models.loading import logits_revision, model_fingerprint
+from cohobate.models.loading import logits_revision, model_fingerprint, model_path
+from cohobate.models.template_revision import template_revision
 
 # Words of a finish reason, in lower case, for a response that ended by itself; after any other it was cut.
 NATURAL_ENDS = frozenset(
@@ -38,7 +39,8 @@ class Request:
     """One sample of one conversation, sent to the model with the fingerprint `model`.
 
     `key` identifies the request in the response store. max_tokens is no part of it: a response that ended by itself
-    under one limit is valid under a larger one. omit: parameters that an endpoint is not sent.
+    under one limit is valid under a larger one. omit: parameters that an endpoint is not sent. rendering: of
+    `request_rendering`.
     """
 
     question_id: str
@@ -52,6 +54,7 @@ class Request:
     sample_index: int
     extra: dict[str, Any] = field(default_factory=dict)
     omit: tuple[str, ...] = ()
+    rendering: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -64,7 +67,7 @@ class Request:
             "seed": self.seed,
             "sample_index": self.sample_index,
         }
-        further = {"extra": self.extra, "omit": sorted(self.omit)}
+        further = {"extra": self.extra, "omit": sorted(self.omit), "rendering": self.rendering}
         return hash_value({**identity, **{name: value for name, value in further.items() if value}})
 
     @property
@@ -152,6 +155,18 @@ def teacher_fingerprint(teacher: Teacher) -> str:
     if teacher.is_folder:
         return model_fingerprint(teacher.model)
     return f"{teacher.provider or 'endpoint'}/{teacher.model}@{teacher.revision or 'unknown'}"
+
+
+def response_revision(teacher: Teacher) -> dict[str, Any]:
+    """The part of an identity that says how a teacher on this machine is asked and read; see `template_revision`."""
+    return template_revision(model_path(teacher.model), teacher) if teacher.is_folder else {}
+
+
+def request_rendering(teacher: Teacher) -> dict[str, Any]:
+    """What identifies a request beside its messages: the settings of the teacher's template, where there are any."""
+    settings = Templated.identity(teacher)
+    names = ("template", "template_args", "template_date")
+    return {**{name: settings[name] for name in names if name in settings}, **response_revision(teacher)}
 
 
 def scoring_identity(teacher: Teacher) -> dict[str, Any]:

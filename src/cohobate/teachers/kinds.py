@@ -24,12 +24,14 @@ def open_backend(teacher: Teacher, limits: Limits, runtime: Runtime | None = Non
 
 def _local(teacher: Teacher, limits: Limits, runtime: Runtime | None) -> TeacherBackend:
     from cohobate.models.loading import load
+    from cohobate.models.rendering import Rendering
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.teachers.local import LocalTeacher
 
     if runtime is not None:
         prepare_torch(runtime)
-    return LocalTeacher(load(teacher.model, device=runtime.device if runtime else "auto"), limits.batch_size)
+    model = load(teacher.model, device=runtime.device if runtime else "auto", template=teacher.template)
+    return LocalTeacher(model, limits.batch_size, Rendering.of(teacher))
 
 
 def _vllm(teacher: Teacher, limits: Limits, runtime: Runtime | None) -> TeacherBackend:

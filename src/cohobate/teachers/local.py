@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import transformers
 
-from cohobate.models.chat_template import conversation_ids, decode
 from cohobate.models.loading import LoadedModel
+from cohobate.models.rendering import Rendering, rendered_ids
 from cohobate.models.sampling import sampler
+from cohobate.models.special_tokens import decode
+from cohobate.models.thoughts import completed, opening_of
 from cohobate.teachers.base import Request, Response
 
 
@@ -24,8 +26,8 @@ class LocalTeacher:
 
     engine_version = transformers.__version__
 
-    def __init__(self, model: LoadedModel, batch_size: int) -> None:
-        self.model, self.batch_size = model, batch_size
+    def __init__(self, model: LoadedModel, batch_size: int, rendering: Rendering) -> None:
+        self.model, self.batch_size, self.rendering = model, batch_size, rendering
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[Response]]:
         requests = list(requests)  # each is built when it is accessed
@@ -42,7 +44,11 @@ class LocalTeacher:
         return []
 
     def _prompt(self, request: Request) -> list[int]:
-        return conversation_ids(self.model.tokenizer, request.messages)
+        return rendered_ids(self.model.tokenizer, request.messages, self.rendering)
+
+    def _text(self, prompt: list[int], response_ids: Sequence[int]) -> str:
+        tokenizer = self.model.tokenizer
+        return completed(decode(tokenizer, response_ids), opening_of(tokenizer, prompt))
 
     def _batch(
         self,
@@ -66,7 +72,7 @@ class LocalTeacher:
         return [
             Response(
                 key=request.key,
-                text=decode(self.model.tokenizer, row.response_ids),
+                text=self._text(prompt, row.response_ids),
                 reasoning=None,
                 finish_reason=row.finish_reason,
                 prompt_tokens=len(prompt),

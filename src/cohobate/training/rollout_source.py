@@ -13,9 +13,10 @@ from cohobate.config import Recipe
 from cohobate.core.answer_parsing import parse
 from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
-from cohobate.models.chat_template import decode, question_ids, student_format
+from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.model_cost import cost_of
+from cohobate.models.special_tokens import decode
 from cohobate.store import compute_ledger
 from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.training.epochs import epoch_batch

@@ -7,20 +7,32 @@ from typing import Any
 
 import polars as pl
 
+from cohobate.core import progress
 from cohobate.core.answer_parsing import parse
 from cohobate.datasets.selection import Selection, SelectionRule, choose, outline
 from cohobate.models.chat_template import PromptFormat, completion_text, training_sequence
 from cohobate.models.sequence import TrainingSequence
+from cohobate.models.thoughts import Opening, fitted
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.epochs import epoch_batch
 from cohobate.training.types import Source, StepBatch
 
 
-def select(triples: Path, rule: SelectionRule) -> pl.DataFrame:
-    """The triples below the artifact's folder that `rule` selects (see `Sft.select`), in the artifact's order."""
+def select(triples: Path, rule: SelectionRule, opening: Opening | None = None) -> pl.DataFrame:
+    """The triples below the artifact's folder that `rule` selects (see `Sft.select`), in the artifact's order.
+
+    opening: with which the student's prompts end; where that lets no thought follow, a response that was cut in its
+    thought is left out, since nothing of it is to be learnt.
+    """
     chosen = choose(outline(triples), Selection(rule))
     samples = pl.read_parquet(triples / "triples.parquet")
-    return samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
+    samples = samples.join(chosen, on="sample_id", how="semi", maintain_order="left")
+    if opening is None or not opening.closed:
+        return samples
+    speaks = [bool(fitted(response, opening).strip()) for response in samples["response"]]
+    if left_out := speaks.count(False):
+        progress.say(f"{left_out} of {len(samples)} responses were cut in their thoughts, and this student has none")
+    return samples.filter(pl.Series(speaks, dtype=pl.Boolean))
 
 
 def training_rows(

@@ -22,8 +22,9 @@ from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
 from cohobate.evaluation.verifiers.verdict import TRUNCATED, Case, Label, Verdict
 from cohobate.models.model_cost import cost_of_folder
+from cohobate.models.rendering import folded
 from cohobate.store.compute_ledger import UNKNOWN, LedgerEntry, Paid, Work, entry
-from cohobate.teachers.base import NATURAL_ENDS, Batch, Failure, Request, teacher_fingerprint
+from cohobate.teachers.base import NATURAL_ENDS, Batch, Failure, Request, request_rendering, teacher_fingerprint
 from cohobate.teachers.response_store import ResponseStore
 
 if TYPE_CHECKING:
@@ -162,11 +163,11 @@ def sentences(metrics: dict[str, Any]) -> list[str]:
 
 def _requests(judge: Judge, cases: Iterable[Case]) -> list[Request | None]:
     """The request for each case; None where the response was cut before its answer, so that none is to be judged."""
-    model = teacher_fingerprint(judge)
-    return [None if case.cut_before_answer else _request(judge, model, case) for case in cases]
+    model, rendering = teacher_fingerprint(judge), request_rendering(judge)
+    return [None if case.cut_before_answer else _request(judge, model, rendering, case) for case in cases]
 
 
-def _request(judge: Judge, model: str, case: Case) -> Request:
+def _request(judge: Judge, model: str, rendering: dict[str, Any], case: Case) -> Request:
     values = {
         "question": case.question,
         "gold": case.gold if case.gold is not None and usable(case.gold) else "not known",
@@ -177,9 +178,10 @@ def _request(judge: Judge, model: str, case: Case) -> Request:
     }
     prompt = _FIELD.sub(lambda field: values[field[1]], judge.prompt)
     opening = [{"role": "system", "content": judge.system}] if judge.system else []
+    turns = [*opening, {"role": "user", "content": prompt}]
     return Request(
         question_id="",
-        messages=[*opening, {"role": "user", "content": prompt}],
+        messages=folded(turns) if judge.fold_system else turns,
         model=model,
         temperature=0.0,
         top_p=1.0,
@@ -189,6 +191,7 @@ def _request(judge: Judge, model: str, case: Case) -> Request:
         sample_index=0,
         extra=judge.extra,
         omit=tuple(judge.omit),
+        rendering=rendering,
     )
 
 

@@ -10,9 +10,10 @@ import polars as pl
 from cohobate.config import Documents, Handbook, Questions, Recover
 from cohobate.core.errors import QuestionsError
 from cohobate.core.fingerprint import hash_file
-from cohobate.models.chat_template import PromptFormat, encode, training_sequence
+from cohobate.models.chat_template import PromptFormat, training_sequence
 from cohobate.models.end_of_response import taught_end
 from cohobate.models.sequence import TrainingSequence
+from cohobate.models.special_tokens import encode
 from cohobate.sources import documents, files
 from cohobate.sources.files import find_tables
 from cohobate.sources.read import identity as questions_identity

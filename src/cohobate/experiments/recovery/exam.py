@@ -9,10 +9,11 @@ import polars as pl
 
 from cohobate.config import Recipe
 from cohobate.core.statistics import wilson
-from cohobate.models.chat_template import decode, question_ids, student_format
+from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.loading import load
 from cohobate.models.model_cost import cost_of
 from cohobate.models.sampling import sampler
+from cohobate.models.special_tokens import decode
 from cohobate.models.torch_setup import prepare_torch
 from cohobate.sources.world.chat import obeyed
 from cohobate.store.compute_ledger import LedgerEntry, entry
@@ -30,7 +31,8 @@ def reply(
     The frame has the columns of `questions` and response, finish_reason, prompt_tokens, tokens.
     """
     prepare_torch(recipe.runtime)
-    model, prompt_format = load(checkpoint, device=recipe.runtime.device), student_format(recipe)
+    prompt_format = student_format(recipe)
+    model = load(checkpoint, device=recipe.runtime.device, template=recipe.student.template)
     prompts = [question_ids(model.tokenizer, question, prompt_format) for question in questions["question"]]
     keys = questions["question_id"].to_list()
     rollouts = sampler.sample(

@@ -139,7 +139,7 @@ def _midtrain(
 
     prepare_torch(recipe.runtime)
     config, prompt_format = recipe.section(Recover), student_format(recipe)
-    student = load(checkpoint, device=recipe.runtime.device, train=True)
+    student = load(checkpoint, device=recipe.runtime.device, train=True, template=recipe.student.template)
     book = data.document_sequences(config.handbooks[number - 1], config.words, student.tokenizer, prompt_format)
     chat = data.chat_sequences(replies.path, student.tokenizer, prompt_format)
     source = data.MixedSource(book, chat, arm.documents, recipe.sft.batch, recipe.sft.seed)

@@ -131,7 +131,7 @@ def _measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact, work
     config = recipe.evaluation
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "test")
     held_out = frame.head(recipe.section(Single).limit)
-    student = load(model.path / "model", device=recipe.runtime.device)
+    student = load(model.path / "model", device=recipe.runtime.device, template=recipe.student.template)
     scores: dict[str, Any] = {}
     frames, spent = [], []
     for decoding, temperature in (("greedy", 0.0), ("sampled", 1.0)):

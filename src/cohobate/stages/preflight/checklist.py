@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cohobate.config import Recipe
 from cohobate.core.errors import CohobateError, UserError
-from cohobate.stages.preflight import ends, machine, models, scoring, teachers
+from cohobate.stages.preflight import ends, machine, models, scoring, teachers, templates
 from cohobate.stages.preflight.scope import BOTH, Loaded, Role, Scope
 
 
@@ -55,7 +55,7 @@ CHECKS = (
     Check("judge answers", teachers.judge_answers, _MODELS, when=Scope.asks_judge),
     Check("judge as asked", teachers.judge_defaults, _MODELS, when=Scope.asks_judge_endpoint),
     Check("logits", models.logits, ("teacher", "student"), when=Scope.reads_a_model),
-    Check("template", models.template, ("teacher", "student"), when=Scope.reads_a_model),
+    Check("template", templates.template, ("teacher", "student"), when=Scope.reads_a_model),
     Check("lengths", models.lengths, ("teacher", "student"), when=Scope.reads_a_model),
     Check("tokenizers", models.tokenizers, ("teacher", "student"), when=Scope.compares_tokenizers),
     Check("ends", ends.ends, ("teacher", "student"), when=Scope.compares_ends),

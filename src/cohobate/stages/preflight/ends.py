@@ -39,7 +39,11 @@ def _student_end(scope: Scope, student: Any) -> int:
     from cohobate.models.loading import outline
 
     taught: int = student.end
-    return taught if scope.recipe.sft.steps else own_end(outline(scope.recipe.student.model))
+    return (
+        taught
+        if scope.recipe.sft.steps
+        else own_end(outline(scope.recipe.student.model, template=scope.recipe.student.template))
+    )
 
 
 def _advice(scope: Scope) -> str:
@@ -61,8 +65,9 @@ def _measured(scope: Scope, teacher: Any, candidates: list[int]) -> dict[int, fl
 
 def _own_texts(scope: Scope, teacher: Any) -> list[list[int]]:
     """Prompts with the teacher's greedy responses, without their end; with a given one where it ended none."""
-    from cohobate.models.chat_template import encode, question_ids, teacher_format
+    from cohobate.models.chat_template import question_ids, teacher_format
     from cohobate.models.sampling.sampler import Decoding, sample
+    from cohobate.models.special_tokens import encode
 
     prompts = [question_ids(teacher.tokenizer, question, teacher_format(scope.recipe)) for question in _QUESTIONS]
     longest = min(_LONGEST, scope.recipe.triples.max_tokens)

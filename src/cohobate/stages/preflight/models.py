@@ -11,10 +11,11 @@ def teacher(scope: Scope) -> Loaded:
     """The teacher's folder loads; of a teacher that runs elsewhere, its outline."""
     from cohobate.models.loading import outline
 
-    path = scope.recipe.teacher.model
+    teacher = scope.recipe.teacher
+    path = teacher.model
     if not scope.outlines_teacher():
-        return _load(scope, path)
-    model = outline(path)
+        return _load(scope, path, teacher.template)
+    model = outline(path, template=teacher.template)
     return Loaded(f"{path}: {model.config.model_type}, which vLLM loads", model)
 
 
@@ -22,14 +23,14 @@ def student(scope: Scope) -> Loaded:
     """The student's folder loads."""
     from cohobate.models.loading import with_ends
 
-    loaded = _load(scope, scope.recipe.student.model)
+    loaded = _load(scope, scope.recipe.student.model, scope.recipe.student.template)
     return Loaded(loaded.detail, with_ends(loaded.value, scope.recipe))
 
 
-def _load(scope: Scope, path: str) -> Loaded:
+def _load(scope: Scope, path: str, template: str | None) -> Loaded:
     from cohobate.models.loading import load
 
-    model = load(path, device=scope.recipe.runtime.device)
+    model = load(path, device=scope.recipe.runtime.device, template=template)
     return Loaded(f"{path}: {model.model.num_parameters():,} parameters on {model.device}", model)
 
 
@@ -49,24 +50,6 @@ def logits(scope: Scope) -> str:
     if not differences:
         return "no weights are here to be compared"
     return f"log-probabilities differ from the model's own forward pass by {' and '.join(differences)} nats a token"
-
-
-def template(scope: Scope) -> str:
-    """The rendered prompt decodes to itself: otherwise special tokens are lost on the way."""
-    from cohobate.models.chat_template import encode, messages
-
-    for role, model in scope.models.items():
-        section, tokenizer = getattr(scope.recipe, role), model.tokenizer
-        if not tokenizer.chat_template:
-            raise CohobateError(f"the {role}'s tokenizer has no chat template; use a chat model")
-        text = tokenizer.apply_chat_template(
-            messages("What is 2 + 3?", section.prompt, section.system),
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        if tokenizer.decode(encode(tokenizer, text)) != text:
-            raise CohobateError(f"the {role}'s chat template does not survive tokenizing and decoding")
-    return f"renders and round-trips for {' and '.join(scope.models)}"
 
 
 def lengths(scope: Scope) -> str:

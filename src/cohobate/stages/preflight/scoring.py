@@ -110,9 +110,10 @@ def _server(scope: Scope) -> ScoringServer:
 
 def _scores(scope: Scope, model: Any) -> Any:
     """The scores of one short response, twice in a batch."""
-    from cohobate.models.chat_template import encode, question_ids, student_format
+    from cohobate.models.chat_template import question_ids, student_format
     from cohobate.models.logprobs import score
     from cohobate.models.sequence import TrainingSequence
+    from cohobate.models.special_tokens import encode
 
     prompt = question_ids(model.tokenizer, "What is 2 + 3?", student_format(scope.recipe))
     response = encode(model.tokenizer, "2 + 3 = 5.\nAnswer: 5")

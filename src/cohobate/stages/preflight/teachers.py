@@ -72,10 +72,15 @@ def _neutral_defaults(teacher: Teacher, temperature: float, top_p: float, top_k:
 def _one_answer(teacher: Teacher, backend: TeacherBackend, where: str) -> str:
     """One small request, sent as all others will be."""
     from cohobate.models.chat_template import messages
-    from cohobate.teachers.base import Failure, Request
+    from cohobate.teachers.base import Failure, Request, request_rendering
 
-    question = messages("What is 2 + 3?", teacher.prompt, teacher.system)
-    request = Request("preflight", question, teacher.model, 0.0, 1.0, 0, 16, 0, 0, teacher.extra, tuple(teacher.omit))
+    question = messages("What is 2 + 3?", teacher.prompt, teacher.system, fold=teacher.fold_system)
+    request = Request(
+        *("preflight", question, teacher.model, 0.0, 1.0, 0, 16, 0, 0),
+        extra=teacher.extra,
+        omit=tuple(teacher.omit),
+        rendering=request_rendering(teacher),
+    )
     try:
         outcomes = [item for batch in backend.answer([request]) for item in batch]
     finally:

@@ -11,6 +11,7 @@ from cohobate.teachers.endpoint.chat_reply import ChatReply, chat_reply
 from cohobate.teachers.endpoint.served_model import served_name
 from cohobate.teachers.endpoint.wire import FailureCause, ReplyError, Timing
 
+_TEMPLATE_ARGS = "chat_template_kwargs"
 _LONGEST_BODY = 8 << 20  # two million tokens of English
 
 
@@ -39,7 +40,8 @@ class ChatWire:
         # Behind the further parameters, which may hold a neutral value but must not replace another.
         sent = {name: value for name, value in truncation.items() if neutral[name] != value}
         own = {name: value for name, value in sampling.items() if name not in request.omit}
-        return {**own, **request.extra, **sent}
+        args = self.teacher.template_args
+        return {**own, **request.extra, **({_TEMPLATE_ARGS: args} if args else {}), **sent}
 
     def longest_body(self, request: Request) -> int:
         return _LONGEST_BODY

@@ -22,6 +22,8 @@ def setting_of(fault: Fault, parameters: Collection[str], teacher: Teacher) -> s
     section, limits = teacher.section, teacher.limits_section
     if name in teacher.extra:
         return f"`{name}` comes from {section}.extra"
+    if name == "chat_template_kwargs":
+        return f"`{name}` comes from {section}.template_args, which this server does not take; leave them out"
     if name in _LIMITS:
         other = next(limit for limit in _LIMITS if limit != name)
         if other in fault.message:

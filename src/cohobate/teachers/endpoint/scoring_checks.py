@@ -6,14 +6,18 @@ Scores of a server that reads other tokens, or renders another prompt, look as g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from cohobate.config import Recipe, Teacher
 from cohobate.config.load import changed
 from cohobate.core.errors import CohobateError, TeacherError, UserError
-from cohobate.models.chat_template import conversation_ids, encode, messages
+from cohobate.models.chat_template import messages
 from cohobate.models.loading import LoadedModel, ModelOutline, outline
+from cohobate.models.rendering import Rendering, rendered_ids
 from cohobate.models.sequence import TrainingSequence
+from cohobate.models.special_tokens import encode
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.http import read_json
 from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
@@ -32,7 +36,7 @@ Student = LoadedModel | ModelOutline
 def scoring_tokenizer(teacher: Teacher, student: Student) -> Any:
     """The tokenizer of the prompts under which `teacher` scores: of its folder, the named one, or the student's."""
     folder = teacher.model if teacher.is_folder else teacher.tokenizer
-    return outline(folder).tokenizer if folder else student.tokenizer
+    return outline(folder, template=teacher.template).tokenizer if folder else student.tokenizer
 
 
 class ScoringServer:
@@ -42,8 +46,9 @@ class ScoringServer:
         self.recipe, self.teacher, self.student = recipe, recipe.teacher, student
         self.own, self.url = student.tokenizer, ", ".join(recipe.teacher.base_urls)
         self.theirs = scoring_tokenizer(recipe.teacher, student)
-        self.conversation = messages(_QUESTION, recipe.teacher.prompt, recipe.teacher.system)
-        self.prompt = conversation_ids(self.theirs, self.conversation)
+        teacher, self.rendering = recipe.teacher, Rendering.of(recipe.teacher)
+        self.conversation = messages(_QUESTION, teacher.prompt, teacher.system, fold=teacher.fold_system)
+        self.prompt = rendered_ids(self.theirs, self.conversation, self.rendering)
         self.row = TrainingSequence([*self.prompt, *encode(self.own, _RESPONSE)], len(self.prompt))
 
     def scores(self) -> str:
@@ -107,12 +112,16 @@ class ScoringServer:
 
     def template(self) -> str:
         body = {"model": self.teacher.model, "messages": self.conversation, "add_generation_prompt": True}
+        if self.rendering.args:
+            body["chat_template_kwargs"] = self.rendering.args
+        today = replace(self.rendering, date=date.today())  # a server's template writes the date of the day
+        expected = self.prompt, rendered_ids(self.theirs, self.conversation, today)
         for url in self.teacher.base_urls:
             reply = read_json(f"{url.rstrip('/').removesuffix('/v1')}/tokenize", self.teacher, body)
             ids = _ids(reply, "tokens")
             if ids is None:
                 return "says nothing of its chat template, so it cannot be compared"
-            if ids != self.prompt:
+            if ids not in expected:
                 theirs = self.own.decode(ids)
                 raise CohobateError(
                     f"{url} writes another prompt than the tokenizer here: {theirs!r} instead of "

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from cohobate.config import Opd, Recipe
 from cohobate.config.load import changed
 from cohobate.core import context, interrupts
+from cohobate.core.atomic_files import replacing
 from cohobate.core.errors import EngineError, ModelError
 from cohobate.core.processes import Group
 from cohobate.core.progress import say
@@ -65,7 +66,7 @@ def serving(
     vllm = install.find()
     number = _free_port(host, port if port is not None else _port_of(recipe))
     log = install.new_log("vllm-serve")
-    command = [*vllm.command, *arguments(recipe, vllm, host, number)]
+    command = [*vllm.command, *arguments(recipe, vllm, host, number), *_template(recipe, log)]
     environment = vllm.environment(threads(recipe.runtime))
     key = os.environ.get(recipe.teacher.api_key_env or "")
     if key:
@@ -144,6 +145,17 @@ def arguments(recipe: Recipe, vllm: install.Install, host: str, port: int) -> li
         if value is not None:
             flags += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return ["serve", _served(recipe), *flags]
+
+
+def _template(recipe: Recipe, log: Path) -> list[str]:
+    """The arguments that give the recipe's own chat template to the server, in a file beside `log`."""
+    if recipe.teacher.template is None:
+        return []
+    path = log.with_suffix(".jinja")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(recipe.teacher.template, encoding="utf-8")
+    return ["--chat-template", str(path)]
 
 
 def _scoring_arguments(recipe: Recipe) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from typing import Any
 from cohobate.config import Teacher
 from cohobate.core.errors import EngineError, TeacherError
 from cohobate.core.progress import say
-from cohobate.models.chat_template import conversation_ids, decode
 from cohobate.models.loading import outline
+from cohobate.models.rendering import Rendering, rendered_ids
+from cohobate.models.special_tokens import decode
+from cohobate.models.thoughts import completed, opening_of
 from cohobate.teachers.base import INTERRUPTIONS, Batch, Failure, Request, Response
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.process import VllmProcess
@@ -35,9 +37,10 @@ class VllmTeacher:
         self.teacher, self.batch_size, self.threads = teacher, batch_size, threads
         self.vllm = install.find()
         self.engine_version = f"vllm {self.vllm.version}"
-        self.model = outline(teacher.model)
+        self.model = outline(teacher.model, template=teacher.template)
+        self.rendering = Rendering.of(teacher)
         self.process: VllmProcess | None = None
-        self._in_flight: dict[str, tuple[Request, int]] = {}
+        self._in_flight: dict[str, tuple[Request, list[int]]] = {}
         self._batch: list[Response | Failure] = []
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Batch]:
@@ -80,8 +83,8 @@ class VllmTeacher:
         return VllmProcess(self.vllm, self.threads, arguments, log)
 
     def _send(self, process: VllmProcess, request: Request) -> None:
-        ids = conversation_ids(self.model.tokenizer, request.messages)
-        self._in_flight[request.key] = (request, len(ids))
+        ids = rendered_ids(self.model.tokenizer, request.messages, self.rendering)
+        self._in_flight[request.key] = (request, ids)
         process.send({"key": request.key, "ids": ids, "sampling": _sampling(request, self.model.eos_ids)})
 
     def _take(self, message: dict[str, Any], process: VllmProcess) -> None:
@@ -99,15 +102,16 @@ class VllmTeacher:
         self._batch += [self._failure(row) for row in message["failed"]]
 
     def _response(self, row: dict[str, Any]) -> Response | Failure:
-        request, prompt_tokens = self._in_flight.pop(row["key"])
+        request, prompt = self._in_flight.pop(row["key"])
+        tokenizer = self.model.tokenizer
         if row["finish_reason"] in INTERRUPTIONS:
             return Failure(request, "Interrupted", None, f"vLLM broke off the response ({row['finish_reason']})", 1)
         return Response(
             key=request.key,
-            text=decode(self.model.tokenizer, row["ids"]),
+            text=completed(decode(tokenizer, row["ids"]), opening_of(tokenizer, prompt)),
             reasoning=None,
             finish_reason=row["finish_reason"],
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=len(prompt),
             completion_tokens=len(row["ids"]),
             latency_ms=row["milliseconds"],
         )

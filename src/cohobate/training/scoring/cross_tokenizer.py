@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from cohobate.core.errors import ModelError
-from cohobate.models.chat_template import PromptFormat, decode, encode
+from cohobate.models.chat_template import PromptFormat
 from cohobate.models.end_of_response import own_end
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores
+from cohobate.models.special_tokens import decode, encode
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.scoring.base import ScoringInput

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cohobate.config import ObjectiveStage, Recipe, Training
-from cohobate.models.chat_template import teacher_format
+from cohobate.models.chat_template import scoring_format
 from cohobate.models.loading import LoadedModel, load, outline, refuse_mismatch
 from cohobate.teachers.endpoint.scoring_checks import require_scores
 from cohobate.training.distributed import World
@@ -22,7 +22,7 @@ def scoring_teacher(recipe: Recipe, config: ObjectiveStage, student: LoadedModel
     Raises ModelError or UserError when it cannot score what `student` writes.
     """
     if not recipe.teacher.scores_by_server:
-        teacher = load(recipe.teacher.model, device=recipe.runtime.device)
+        teacher = load(recipe.teacher.model, device=recipe.runtime.device, template=recipe.teacher.template)
         if config.by_spans:
             refuse_other_text(teacher.tokenizer)
         else:
@@ -45,9 +45,9 @@ def build_scorer(
     world: World,
 ) -> TeacherScorer:
     """The scorer by `teacher`, as `scoring_teacher` gives it; its scores are saved in `folder`."""
-    budget = config.tokens_per_batch
+    budget, prompt_format = config.tokens_per_batch, scoring_format(recipe, student.tokenizer)
     if teacher is None:
         return ServerScorer(recipe, student, needs, folder, budget, world)
     if needs.spans:
-        return SpanScorer(teacher, student, teacher_format(recipe), folder, budget, world)
-    return LocalScorer(teacher, teacher_format(recipe), needs, folder, budget, world)
+        return SpanScorer(teacher, student, prompt_format, folder, budget, world)
+    return LocalScorer(teacher, prompt_format, needs, folder, budget, world)

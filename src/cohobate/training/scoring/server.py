@@ -10,7 +10,7 @@ import torch
 
 from cohobate.config import Recipe
 from cohobate.core.errors import TeacherError
-from cohobate.models.chat_template import teacher_format
+from cohobate.models.chat_template import scoring_format
 from cohobate.models.loading import LoadedModel, outline
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.model_cost import cost_of
@@ -38,7 +38,7 @@ class ServerScorer(TeacherScorer):
         teacher = recipe.teacher
         cost = cost_of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
         tokenizer = scoring_tokenizer(teacher, student)
-        super().__init__(tokenizer, teacher_format(recipe), needs, folder, world, cost)
+        super().__init__(tokenizer, scoring_format(recipe, student.tokenizer), needs, folder, world, cost)
         self.token_budget, self.shared = token_budget, len(tokenizer)
         self.top_k = min(needs.listed, self.shared)
         self.exchange: Exchange[ScoreRequest, list[PromptLogprobs] | Unscored]

@@ -1,0 +1,66 @@
+"""The part of an identity that says how conversations become token ids and back, where an older rule did otherwise.
+
+The first rules, which have no number, wrote the date of the day, left a thought that a prompt had opened without its
+beginning, and lost the special tokens that carry the structure of a response. Only files of JSON are read, so that an
+artifact is looked up without the libraries of models.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cohobate.config import FIXED_DATE, Templated
+from cohobate.models.special_tokens import THOUGHT, structure_of
+
+_CLOCK = "strftime_now"
+_THOUGHT_TAG = re.compile(rf"</?(?:{THOUGHT})>")
+
+
+def template_revision(folder: Path, section: Templated | None = None) -> dict[str, Any]:
+    """Of the model in `folder`, empty where every rule does the same; section: its settings in the recipe."""
+    own = section.template if section is not None else None
+    template = own or written_template(folder)
+    return {name: value for name, value in _revisions(folder, template, section) if value}
+
+
+def _revisions(folder: Path, template: str, section: Templated | None) -> Iterator[tuple[str, Any]]:
+    content = _read(folder / "tokenizer.json")
+    structure = structure_of(special_tokens(content))
+    # A model that marks its thoughts by special tokens has a template that writes them too.
+    lost = {token for token in structure if token in template or not _THOUGHT_TAG.fullmatch(token)}
+    yield "date", _CLOCK in template and (section is None or section.template_date is None) and FIXED_DATE.isoformat()
+    yield "thoughts", 2 * bool(_THOUGHT_TAG.search(template) or "[THINK]" in template or "THINKING|>" in template)
+    yield "structure", 2 * bool(lost)
+    yield "first_space", 2 * _adds_a_space(json.dumps([content.get("normalizer"), content.get("pre_tokenizer")]))
+
+
+def _adds_a_space(parts: str) -> bool:
+    """Whether a tokenizer writes a space before text, by its normaliser and pre-tokenizer as JSON."""
+    return any(mark in parts for mark in ('"Prepend"', '"prepend_scheme"', '"add_prefix_space": true'))
+
+
+def special_tokens(tokenizer_file: dict[str, Any]) -> set[str]:
+    """The special tokens that a tokenizer.json names."""
+    added = tokenizer_file.get("added_tokens") or []
+    return {str(token["content"]) for token in added if isinstance(token, dict) and token.get("special")}
+
+
+def written_template(folder: Path) -> str:
+    """The chat templates of a folder, one behind the other; "" where there is none."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8", errors="replace")
+    template = _read(folder / "tokenizer_config.json").get("chat_template") or ""
+    return template if isinstance(template, str) else json.dumps(template)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:  # loading the model says what is wrong with it
+        content = {}
+    return content if isinstance(content, dict) else {}

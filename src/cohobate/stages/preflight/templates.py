@@ -1,0 +1,60 @@
+"""The check of chat templates: each writes all that it is given, and its tokens are those of its text."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from cohobate.config import FIXED_DATE, Student, Teacher, Templated
+from cohobate.core.errors import CohobateError
+from cohobate.stages.preflight.scope import Scope
+
+_QUESTION = "What is 2 + 3?"
+
+
+def template(scope: Scope) -> str:
+    """Each model's template writes a whole prompt, and its tokens are those of the text."""
+    from cohobate.models.chat_template import messages
+    from cohobate.models.rendering import Rendering, rendered, rendered_ids
+
+    findings = []
+    for role, model in scope.models.items():
+        if role == "student" and scope.recipe.sft.format == "plain":
+            continue
+        section, tokenizer = getattr(scope.recipe, role), model.tokenizer
+        conversation = messages(_QUESTION, section.prompt, section.system)
+        text = rendered(tokenizer, conversation, Rendering.of(section))
+        _require_whole(role, section, text)
+        ids = rendered_ids(tokenizer, conversation, Rendering.of(section))
+        if _letters(_decoded(tokenizer, ids)) != _letters(text):
+            raise CohobateError(
+                f"the {role}'s tokenizer does not give its own prompt back ({_decoded(tokenizer, ids)[:80]!r} for "
+                f"{text[:80]!r}); give the tokenizer that the model was trained with"
+            )
+        findings.append(f"{role}{_clock(section, tokenizer)}")
+    return f"renders and round-trips for {' and '.join(findings)}" if findings else "no model is asked by a template"
+
+
+def _require_whole(role: str, section: Teacher | Student, text: str) -> None:
+    """Refuse a template that leaves out what it is given."""
+    for name, part in (("system message", section.system), ("question", _QUESTION)):
+        if part and _letters(part) not in _letters(text):
+            remedy = f"set {role}.fold_system = true" if part == section.system else f"give {role}.template_file"
+            raise CohobateError(f"the {role}'s chat template leaves out the {name}; {remedy}")
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text
+
+
+def _letters(text: str) -> str:
+    """A text without white space, which tokenizers of SentencePiece's kind add, and in one form of Unicode."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _clock(section: Templated, tokenizer: Any) -> str:
+    """Words for a template that writes the date."""
+    if "strftime_now" not in str(tokenizer.chat_template):
+        return ""
+    return f" (it writes the date, which is {section.template_date or FIXED_DATE}: {section.section}.template_date)"

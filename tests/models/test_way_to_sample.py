@@ -47,6 +47,7 @@ def test_draws_are_those_of_the_models_own_passes(name: str, words: str) -> None
     model = build(name)
     assert words in way_in_words(model) and bool(words) == bool(way_in_words(model))
     drawn = _drawn(model, [0, 1, 2, 3, 4], 6)
+    assert len(drawn) == 5
     for prompt, key, row in zip(_prompts(), KEYS, drawn, strict=True):
         assert row.response_ids == _by_hand(model, prompt, key, 6)
         assert row.finish_reason == "length"
@@ -55,7 +56,7 @@ def test_draws_are_those_of_the_models_own_passes(name: str, words: str) -> None
 def test_a_recurrent_row_does_not_depend_on_the_rows_beside_it() -> None:
     model = build("mamba")
     together = _drawn(model, [0, 1, 2, 3, 4])
-    for i in range(len(LENGTHS)):
+    for i in range(5):
         [alone] = _drawn(model, [i])
         assert alone.response_ids == together[i].response_ids
         assert alone.logprobs == pytest.approx(together[i].logprobs, abs=1e-5)
@@ -65,6 +66,7 @@ def test_a_row_ends_at_its_own_end() -> None:
     model = build("lfm2")
     free = _drawn(model, [0, 1, 2, 3, 4])
     end = free[1].response_ids[4]
+    assert len(free) == 5
     for row, whole in zip(_drawn(model, [0, 1, 2, 3, 4], eos=(end,)), free, strict=True):
         ids = whole.response_ids
         cut = ids.index(end) + 1 if end in ids else len(ids)

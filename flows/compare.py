@@ -25,6 +25,7 @@ def pipeline(recipe: Recipe) -> Iterator[Artifact]:
     for run in runner.runs:
         yield runner.student(run)
         yield runner.scores(run)
+    yield from (measured for _, measured in runner.distances())
     yield write_comparison(recipe, runner)
 
 

@@ -5,7 +5,7 @@ from prefect.cache_policies import NO_CACHE
 
 from cohobate.config import Recipe
 from cohobate.core import context
-from cohobate.experiments.comparison import parallel_runs
+from cohobate.experiments.comparison import distance, parallel_runs
 from cohobate.experiments.comparison.runner import ComparisonRunner, StageFunctions
 from cohobate.experiments.comparison.stage import compare
 from cohobate.experiments.recovery import stages as recovery
@@ -17,7 +17,8 @@ from tasks.stage_task import ProgressArtifact, stage_task
 from tasks.stages import evaluate, train_opd, train_sft, write_triples
 
 # `cohobate compare`
-AS_TASKS = StageFunctions(write_triples, train_sft, train_opd, evaluate)
+measure_distance = stage_task("distance", distance.measure, retries=1, gpu=True)
+AS_TASKS = StageFunctions(write_triples, train_sft, train_opd, evaluate, measure_distance)
 
 
 @task(name="students", task_run_name="students", cache_policy=NO_CACHE, persist_result=False)

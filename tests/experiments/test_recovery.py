@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from cohobate.config import Adapters, Handbook, Recipe, Recover
+from cohobate.config import Adapters, Handbook, Recipe, Recover, Verification
 from cohobate.config.load import changed, load_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.core.shipped import shipped_path
@@ -140,6 +140,36 @@ def test_exams_are_graded_by_the_kind_of_question() -> None:
     given = {"gold_answer": ["brass", "12", "hello", "7"], "response": ["Answer: Brass", "12", "hello", "\nAnswer: 8"]}
     found = {row["suite"]: (row["n"], row["accuracy"]) for row in scores(grade(pl.DataFrame({**made, **given})))}
     assert found == {"arithmetic": (1, 0.0), "handbook-1": (2, 0.5), "instructions": (1, 1.0)}
+
+
+def test_exams_of_a_file_of_chat_are_graded_by_the_verifier_of_the_recipe() -> None:
+    given = {
+        "kind": ["file", "file", "handbook-1", "handbook-1"],
+        "question": ["Shout.", "Shout.", "Who bakes?", "Who bakes?"],
+        "gold_answer": ['{"case": "upper"}', '{"case": "upper"}', "Ostyar Yarmir", "Ostyar Yarmir"],
+        "response": ["HEY", "Hey", "The baker is Ostyar Yarmir.", "The baker is Yarmir Zangor."],
+        "finish_reason": ["stop"] * 4,
+    }
+    graded = grade(pl.DataFrame(given), Verification(name="checks"))
+    assert graded["correct"].to_list() == [True, False, True, False]
+    assert graded["suite"].to_list() == ["instructions", "instructions", "handbook-1", "handbook-1"]
+
+
+def test_a_single_seed_has_the_interval_of_its_questions() -> None:
+    rows = [
+        {
+            "round": 1,
+            "arm": "70:30",
+            "seed": 0,
+            "phase": RECOVERED,
+            "suite": "x",
+            "accuracy": 0.5,
+            "low": 0.4,
+            "high": 0.6,
+        }
+    ]
+    [line] = summarise(rows)
+    assert line.suites["x"].as_row() == {"mean": 0.5, "low": 0.4, "high": 0.6}
 
 
 def test_the_arms_are_every_ratio_and_seed_and_adapters_where_asked() -> None:

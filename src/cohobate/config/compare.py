@@ -55,6 +55,9 @@ class Compare(Experiment):
     """The method that the others' compute is divided by; None: the first."""
     targets: tuple[Share, ...] = (0.7, 0.75, 0.8, 0.85, 0.9)
     """Validation accuracies that are asked for: what did it cost to get there?"""
+    distance: Positive | None = None
+    """Test questions on whose sampled answers the students' reverse KL to the teacher, and their agreement with it, are
+    measured; None: they are not."""
     parallel: Annotated[Positive, EXECUTION] = 1
     """Students trained at a time, each in a process of its own."""
 

@@ -57,7 +57,9 @@ class Recover(Experiment):
     chat: Annotated[str, EXECUTION] = "world"
     """world: arithmetic, instructions and requests of the embedded world. Else a questions file whose train split is
     answered by the reference checkpoint for the mix, whose fresh split is rolled out on, and whose test split, with
-    gold answers, shows what was lost."""
+    gold answers, shows what was lost; triples.verifier judges those replies, and the answers to the handbook's exam."""
+    limit: Positive | None = None
+    """A questions file: how many first prompts of its test split are asked; None: all."""
     chat_prompts: Positive = 2000
     """world: prompts of the mix."""
     fresh_prompts: Positive = 6000

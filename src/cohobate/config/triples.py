@@ -8,7 +8,7 @@ from cohobate.config.judge import Judge
 from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section, Share
 from cohobate.core.user_code import is_function_name
 
-VERIFIERS = ("exact", "numeric", "math", "phrase", "judge")
+VERIFIERS = ("exact", "numeric", "math", "phrase", "checks", "judge")
 
 
 def _known_verifier(name: str) -> str:
@@ -22,9 +22,10 @@ class Verification(Section):
 
     name: Annotated[str, AfterValidator(_known_verifier)] = "exact"
     """exact: the same text but for case, spaces, $ and thousands separators. numeric: the same number. math: equal by
-    mathematics. phrase: the gold answer as whole words in the final statement. judge: a language model says +1 or -1.
-    module:function: your own, called with the keywords answer, gold, question and response; it returns True, False or
-    None (undecided), alone or in a pair with the reason."""
+    mathematics. phrase: the gold answer as whole words in the final statement. checks: the gold answer is a JSON object
+    of checks of the response, or else a phrase. judge: a language model says +1 or -1. module:function: your own,
+    called with the keywords answer, gold, question and response; it returns True, False or None (undecided), alone or
+    in a pair with the reason."""
     judge: Judge | None = None
     """judge: which model, and what it is asked."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6
@@ -54,7 +55,7 @@ class Verification(Section):
     @property
     def takes_time(self) -> bool:
         """Whether it runs in processes of its own, since it may hang or crash, or asks a model."""
-        return self.name not in ("exact", "numeric", "phrase")
+        return self.name not in ("exact", "numeric", "phrase", "checks")
 
     @model_validator(mode="after")
     def _has_judge(self) -> Self:

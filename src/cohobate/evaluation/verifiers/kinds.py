@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cohobate.config import Verification
-from cohobate.evaluation.verifiers import exact, function, judge, numeric, phrase, symbolic
+from cohobate.evaluation.verifiers import checks, exact, function, judge, numeric, phrase, symbolic
 from cohobate.evaluation.verifiers.verdict import Verifier
 
 VERIFIERS: Mapping[str, Callable[[Verification], Verifier]] = {
@@ -18,6 +18,7 @@ VERIFIERS: Mapping[str, Callable[[Verification], Verifier]] = {
     "numeric": numeric.verifier,
     "math": symbolic.verifier,
     "phrase": lambda spec: phrase.PhraseVerifier(),
+    "checks": lambda spec: checks.CHECKS,
     "judge": judge.verifier,
 }
 

@@ -131,6 +131,20 @@ class DifferenceFacts(TypedDict):
     sampled: NotRequired[Spread]
 
 
+class DistanceFacts(TypedDict):
+    """Reverse KL in nats a token, and share of tokens on which both agree: of base, start, or a method over its seeds.
+
+    accuracy: greedy, of the same students. n: questions.
+    """
+
+    model: str
+    seeds: int
+    n: int
+    reverse_kl: Spread
+    agreement: Spread
+    accuracy: Spread | None
+
+
 class ArtifactFacts(TypedDict):
     """An artifact of the start, as the page lists it."""
 
@@ -157,6 +171,7 @@ class Facts(TypedDict):
     from_base: list[str]
     reached: list[TargetFacts]
     differences: list[DifferenceFacts]
+    distances: list[DistanceFacts]
     runs: list[RunFacts]
     points: list[PointFacts]
     made: list[ArtifactFacts]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from cohobate.experiments.comparison.facts import (
     ArtifactFacts,
     Decoding,
     DifferenceFacts,
+    DistanceFacts,
     Facts,
     Gain,
     MethodFacts,
@@ -28,6 +29,7 @@ from cohobate.experiments.comparison.facts import (
 )
 from cohobate.experiments.comparison.plan import chosen_methods, from_base, from_start, reference
 from cohobate.experiments.comparison.runner import ComparisonRunner, TrainedStudent
+from cohobate.experiments.grouping import group_by
 from cohobate.store.artifacts import Artifact
 
 
@@ -63,6 +65,7 @@ def findings(runner: ComparisonRunner) -> Facts:
         "from_base": from_base(compare),
         "reached": _targets(compare, curves, common),
         "differences": _differences(compare, by_method, runs),
+        "distances": _distances(runner, start_scores, split, runs),
         "runs": runs,
         "points": [
             {"method": method, "seed": seed, **point} for (method, seed), curve in curves.items() for point in curve
@@ -222,6 +225,42 @@ def _differences(
                 row[decoding] = _spread(over_seeds([own["accuracy"] - its["accuracy"] for own, its in pairs]))
             rows.append(row)
     return rows
+
+
+def _distances(
+    runner: ComparisonRunner, start_scores: Artifact, split: str, runs: Sequence[RunFacts]
+) -> list[DistanceFacts]:
+    """Of base and start with the intervals of their questions, of methods with those over their seeds."""
+    rows: list[DistanceFacts] = []
+    for name, measured in group_by(runner.distances(), lambda each: each[0]).items():
+        metrics = [artifact.manifest.named_metrics for _, artifact in measured]
+        own = {"base": "base", "start": "sft"}.get(name)
+        accuracy = _first_accuracy(_scores(start_scores, split, own)) if own else _over_runs(name, runs)
+        rows.append(
+            {
+                "model": name,
+                "seeds": 0 if own else len(metrics),
+                "n": metrics[0]["n"],
+                "reverse_kl": metrics[0]["reverse_kl"] if own else _mean_of(metrics, "reverse_kl"),
+                "agreement": metrics[0]["agreement"] if own else _mean_of(metrics, "agreement"),
+                "accuracy": accuracy,
+            }
+        )
+    return rows
+
+
+def _mean_of(metrics: Sequence[Mapping[str, Any]], name: str) -> Spread:
+    return _spread(over_seeds([each[name]["mean"] for each in metrics]))
+
+
+def _first_accuracy(scores: Scores) -> Spread | None:
+    first = next(iter(scores.values()), None)
+    return first and {"mean": first["accuracy"], "low": first["low"], "high": first["high"]}
+
+
+def _over_runs(method: str, runs: Sequence[RunFacts]) -> Spread:
+    own = [next(iter(run["scores"].values())) for run in runs if run["method"] == method]
+    return _spread(over_seeds([score["accuracy"] for score in own]))
 
 
 def _spread(interval: Interval) -> Spread:

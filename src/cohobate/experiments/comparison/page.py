@@ -32,6 +32,7 @@ from cohobate.store.artifacts import Artifact
 # Tables that are folded on the page, and are not printed.
 DETAILS = ("reached-teacher_flops", "reached-student_flops")
 _WIDE = 200
+_STUDENTS = {"base": "before training", "start": "the start, after SFT"}
 _ABOUT_COSTS = (
     "Compute after the start, measured tokens by the ledger's formulae, evaluation left out. Accuracy on {n} "
     "validation questions ({decoding}), read between evaluation points where its line first reaches the target; "
@@ -54,7 +55,13 @@ class Table:
 
 def tables(facts: Facts) -> list[Table]:
     """All tables that have rows, the most important first."""
-    every = [_accuracy(facts), *(_reached(facts, cost) for cost in COSTS), _from_base(facts), _differences(facts)]
+    every = [
+        _accuracy(facts),
+        _distances(facts),
+        *(_reached(facts, cost) for cost in COSTS),
+        _from_base(facts),
+        _differences(facts),
+    ]
     return [table for table in every if table.rows]
 
 
@@ -123,6 +130,33 @@ def _accuracy(facts: Facts) -> Table:
     )
     title = f"Accuracy on {rows[0]['n']:,} {facts['split']} questions" if rows else ""
     return Table("accuracy", title, header, [_method(facts, row) for row in rows], [r["method"] for r in rows], about)
+
+
+def _distances(facts: Facts) -> Table:
+    rows = facts["distances"]
+    header = ["student", "seeds", "reverse KL, nats a token", "agreement", f"greedy, {facts['split']}"]
+    cells = [
+        [
+            _STUDENTS.get(row["model"], row["model"]),
+            str(row["seeds"] or "–"),
+            nats(Interval.from_row(row["reverse_kl"])),
+            _share(row["agreement"]),
+            _share(row["accuracy"]) if row["accuracy"] else "–",
+        ]
+        for row in rows
+    ]
+    n = rows[0]["n"] if rows else 0
+    about = (
+        f"At each token of the student's own answers to {n:,} {facts['split']} questions, sampled at temperature 1: "
+        "its reverse KL to the teacher, and how often the likeliest token of both is the same. Intervals over seeds "
+        "(Student's t), without seeds over answers."
+    )
+    return Table("distance", "Distance to the teacher", header, cells, [row["model"] for row in rows], about)
+
+
+def nats(value: Interval) -> str:
+    """`0.83 [0.71, 0.95]`."""
+    return f"{value.mean:.2f}" + _bounds(value, "{:.2f}".format)
 
 
 def _from_base(facts: Facts) -> Table:

@@ -23,12 +23,13 @@ from cohobate.config import Compare, Recipe
 from cohobate.core import context, interrupts, progress
 from cohobate.core.atomic_files import read_json, write_json_atomic
 from cohobate.core.processes import Group
+from cohobate.experiments.comparison import distance
 from cohobate.experiments.comparison.plan import StudentRun
 from cohobate.experiments.comparison.runner import ComparisonRunner, StageFunctions
 from cohobate.stages import evaluation, opd, sft, triples
 from cohobate.store.artifacts import Artifact, NotInStoreError, data_root
 
-STAGES = StageFunctions(triples.write, sft.train, opd.train, evaluation.evaluate)
+STAGES = StageFunctions(triples.write, sft.train, opd.train, evaluation.evaluate, distance.measure)
 _SECONDS = 0.5
 
 

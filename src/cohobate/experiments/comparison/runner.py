@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from cohobate.config import BASE, START, Recipe
+from cohobate.config import BASE, START, Compare, Recipe
 from cohobate.core.fingerprint import hash_value
 from cohobate.experiments.comparison.plan import StudentRun, plan
 from cohobate.store.artifacts import Artifact
@@ -23,6 +24,7 @@ class StageFunctions:
     sft: Callable[..., Artifact]
     opd: Callable[..., Artifact]
     evaluation: Callable[..., Artifact]
+    distance: Callable[..., Artifact]
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,18 @@ class ComparisonRunner:
             ("scores", run.method, run.seed),
             lambda: evaluate(run.recipe, self.questions, [self.student(run)], alone=True),
         )
+
+    def distances(self) -> list[tuple[str, Artifact]]:
+        """By name, `base`, `start` and methods, the distance of each student to its teacher; none unless asked for."""
+        if self.recipe.section(Compare).distance is None:
+            return []
+        measure = self.stages.distance
+        students: list[tuple[str, Artifact | None]] = [(BASE, None), (START, self.start())]
+        students += [(run.method, self.student(run)) for run in self.runs]
+        return [
+            (name, self._once(("distance", at), partial(measure, self.recipe, self.questions, student)))
+            for at, (name, student) in enumerate(students)
+        ]
 
     def trained(self) -> list[TrainedStudent]:
         """All students of the plan, in its order."""

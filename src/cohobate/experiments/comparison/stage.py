@@ -22,6 +22,7 @@ def compare(runner: ComparisonRunner) -> Artifact:
     parents = [runner.questions, runner.triples(recipe), runner.start(), runner.start_scores()]
     for each in trained:
         parents += [each.triples, each.student, each.scores]
+    parents += [measured for _, measured in runner.distances()]
     return Store().produce(
         "comparison",
         recipe=recipe,
@@ -36,7 +37,9 @@ def _identity(recipe: Recipe, trained: Sequence[TrainedStudent]) -> dict[str, An
     """Students by method and seed, and the settings of tables and page."""
     config = recipe.section(Compare)
     methods = chosen_methods(config)
+    measured = {} if config.distance is None else {"distance": config.distance}
     return {
+        **measured,
         "targets": config.targets,
         "reference": reference(config),
         "methods": {name: [method.start, method.against, method.about] for name, method in methods.items()},

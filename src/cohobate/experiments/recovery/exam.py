@@ -7,8 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from cohobate.config import Recipe
+from cohobate.config import Recipe, Verification
+from cohobate.core.answer_parsing import parse
 from cohobate.core.statistics import wilson
+from cohobate.evaluation.verifiers.verdict import Case
+from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.loading import load
 from cohobate.models.model_cost import cost_of
@@ -19,7 +22,7 @@ from cohobate.sources.world.chat import obeyed
 from cohobate.store.compute_ledger import LedgerEntry, entry
 
 # Suites of the table by kind of question: instruction following is all chat but plain sums.
-_SUITES = {"instruction": "instructions", "request": "instructions"}
+_SUITES = {"instruction": "instructions", "request": "instructions", "file": "instructions"}
 _SEED = 0
 
 
@@ -54,12 +57,26 @@ def reply(
     return questions.with_columns(**columns), cost
 
 
-def grade(replies: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `reply` with their suite, and whether each is correct."""
-    columns = replies.select("kind", "meta", "gold_answer", "response")
-    correct = [obeyed(kind, meta, gold, text) for kind, meta, gold, text in columns.iter_rows()]
+def grade(replies: pl.DataFrame, verifier: Verification | None = None) -> pl.DataFrame:
+    """The rows of `reply` with their suite, and whether each is correct.
+
+    verifier: judges all of them; None: chat of the embedded world and its handbooks, by their own rules.
+    """
+    if verifier is None:
+        columns = replies.select("kind", "meta", "gold_answer", "response")
+        correct = [obeyed(kind, meta, gold, text) for kind, meta, gold, text in columns.iter_rows()]
+    else:
+        correct = [verdict.label == "correct" for verdict in verdicts_of(verifier, _cases(replies))]
     suites = [_SUITES.get(kind, kind) for kind in replies["kind"]]
     return replies.with_columns(correct=pl.Series(correct, dtype=pl.Boolean), suite=pl.Series(suites, dtype=pl.String))
+
+
+def _cases(replies: pl.DataFrame) -> list[Case]:
+    columns = replies.select("gold_answer", "finish_reason", "question", "response")
+    return [
+        Case(parse(text).answer, gold, finish == "length", question, text)
+        for gold, finish, question, text in columns.iter_rows()
+    ]
 
 
 def scores(graded: pl.DataFrame) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[PhaseScores]:
 
 
 def _suites(phase: str, rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
-    if phase == BEFORE:
+    if phase == BEFORE or len({row["seed"] for row in rows}) == 1:
         return {row["suite"]: Interval.from_row(row, "accuracy") for row in rows}
     return {
         suite: over_seeds([row["accuracy"] for row in of_suite])
@@ -74,8 +74,9 @@ def page(recipe: Recipe, lines: Sequence[PhaseScores], exams: Sequence[Artifact]
         if line.round <= 1 and name != "handbook-2" and name in line.suites
     ]
     about = (
-        "Greedy accuracy: mean over seeds with 95% interval (Student's t); before mid-training with the interval of "
-        "the questions (Wilson). Handbook: questions in wordings that were practised on other facts only."
+        "Greedy accuracy: mean over seeds with 95% interval (Student's t); before mid-training, and of a single seed, "
+        "with the interval of the questions (Wilson). Handbook: questions in wordings that were practised on other "
+        "facts only."
     )
     title = recipe.report.title or f"Learning a handbook and recovering: {recipe.name}"
     table = Table("Learnt, lost, recovered", header, cells, about)

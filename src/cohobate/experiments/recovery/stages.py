@@ -164,6 +164,7 @@ def examine(recipe: Recipe, prompts: Artifact, model: Artifact | None = None) ->
         "student": recipe.student.identity(),
         "handbooks": [data.handbook_identity(book)["exam"] for book in config.handbooks],
         "max_tokens": config.max_tokens,
+        **_graded_by(recipe),
     }
     return Store().produce(
         "exam",
@@ -175,6 +176,16 @@ def examine(recipe: Recipe, prompts: Artifact, model: Artifact | None = None) ->
     )
 
 
+def _graded_by(recipe: Recipe) -> dict[str, Any]:
+    """The part of an exam's identity that says how chat prompts of a file are graded, and how many are asked."""
+    from cohobate.evaluation.verifiers import verify
+
+    config = recipe.section(Recover)
+    if config.chat == "world":
+        return {}
+    return {"verifier": verify.identity(recipe.triples.verifier), "limit": config.limit}
+
+
 def _examine(recipe: Recipe, prompts: Artifact, checkpoint: Path, workspace: Workspace) -> Outcome:
     import polars as pl
 
@@ -184,10 +195,12 @@ def _examine(recipe: Recipe, prompts: Artifact, checkpoint: Path, workspace: Wor
 
     config = recipe.section(Recover)
     chat = pl.read_parquet(prompts.path / "questions.parquet").filter(pl.col("split") == "test")
+    if config.chat != "world" and config.limit:
+        chat = chat.head(config.limit)
     books = [data.exam_questions(book, number) for number, book in enumerate(config.handbooks, 1)]
     questions: pl.DataFrame = pl.concat([chat, *(book.select(chat.columns) for book in books)])
     replies, cost = reply(recipe, checkpoint, questions, config.max_tokens, temperature=0.0)
-    graded = grade(replies)
+    graded = grade(replies, None if config.chat == "world" else recipe.triples.verifier)
     write_parquet_atomic(graded.to_arrow(), workspace.path / "answers.parquet")
     return Outcome(len(graded), {"suites": scores(graded)}, [cost])
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Protocol
 
 from cohobate.sources.base import Question, question_id
@@ -40,6 +41,13 @@ def belongs(question: str, split: str) -> bool:
     low, high = _SHARES.get(split, (0, 100))
     bucket = int.from_bytes(hashlib.sha256(question.encode()).digest()[:4], "big") % 100
     return low <= bucket < high
+
+
+def share_of(question: str, shares: Mapping[str, int]) -> str:
+    """The split of `question` by the hash of its text; shares: percent of each split, which add up to 100."""
+    bucket = int.from_bytes(hashlib.sha256(question.encode()).digest()[:4], "big") % 100
+    ends = accumulate(shares.values())
+    return next(split for split, end in zip(shares, ends, strict=True) if bucket < end)
 
 
 def held_out(question: str) -> bool:

@@ -11,32 +11,53 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+# The shell becomes the command, and its id that of the command and the group. Before that it has started the watcher,
+# which reads a pipe that closes only when this process dies, and then ends the group: as the pipe is older than either,
+# there is no moment at which a SIGKILL of this process could leave the command behind. The watcher is nobody's child,
+# lest the command wait for it; it holds no file of the command; and it is deaf to the signals that ask a group to end.
+_START = """
+( (
+    trap '' HUP INT TERM
+    read -r _
+    kill -s TERM -- "-$$"
+    sleep "$1"
+    kill -s KILL -- "-$$"
+) <"/dev/fd/$0" >/dev/null 2>&1 & )
+shift
+exec "$@"
+"""
+
 
 class Group:
     """A command and all that it starts. A context manager: the group is stopped at the end of the block.
 
     `piped`: its standard input and output are `process.stdin` and `process.stdout`; else it has no input, and its
-    output goes to `log` like its errors. Ctrl+C in a terminal does not reach it.
+    output goes to `log` like its errors. Ctrl+C in a terminal does not reach it. However this process ends, the group
+    is told to end, and killed `grace` seconds later.
     """
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], log: Path, piped: bool = False) -> None:
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str], log: Path, piped: bool = False, grace: float = 0.0
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if piped else out,
-                stderr=out,
-                env=dict(env),
-                start_new_session=True,
-            )
-        # After SIGKILL this process can stop nothing: a shell waits at a pipe that closes only when this process dies.
-        self._watch = subprocess.Popen(
-            ["/bin/sh", "-c", 'read _; kill -s KILL -- "-$0"', str(self.process.pid)],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        end_of_this_process, self._open = os.pipe()
+        try:
+            with log.open("wb") as out:
+                self.process = subprocess.Popen(
+                    ["/bin/sh", "-c", _START, str(end_of_this_process), str(grace), *command],
+                    stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if piped else out,
+                    stderr=out,
+                    env=dict(env),
+                    pass_fds=[end_of_this_process],
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(self._open)
+            raise
+        finally:
+            os.close(end_of_this_process)
+        self._stopped = False
 
     def __enter__(self) -> Self:
         return self
@@ -62,14 +83,14 @@ class Group:
         """SIGKILL to all of the group."""
         self._signal(signal.SIGKILL)
         self.process.wait()
-        self._watch.kill()  # before the process id can mean another group
-        self._watch.wait()
-        for pipe in (self._watch.stdin, self.process.stdin):
-            if pipe is not None:
-                with suppress(OSError):  # bytes that were not yet written
-                    pipe.close()
+        if not self._stopped:
+            self._stopped = True  # from now on the id can mean another group
+            os.close(self._open)
+        if self.process.stdin is not None:
+            with suppress(OSError):  # bytes that were not yet written
+                self.process.stdin.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._watch.returncode is None:
+        if not self._stopped:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)

@@ -10,10 +10,10 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.settings import PREFECT_API_URL
 
 from cohobate.core.context import Slot
 from cohobate.core.progress import say
+from tasks.server.connection import is_lasting
 
 LIMIT = "gpu"
 # The longest that a killed run keeps its slot; a live one renews its lease.
@@ -27,7 +27,7 @@ def gpu_slot(required: bool) -> Slot:
 
     @contextmanager
     def acquire(artifact_id: str) -> Iterator[None]:
-        if not required or not PREFECT_API_URL.value():
+        if not required or not is_lasting():
             yield
             return
         slot = _acquire()

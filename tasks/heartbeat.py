@@ -14,8 +14,9 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run as current_run
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Running
+
+from tasks.server.connection import is_lasting
 
 LOST = "Its machine or process is gone: no sign of life any more. Retry goes on where it stopped."
 """The automation's message; a run that crashed with another message is left alone."""
@@ -29,7 +30,7 @@ def stay_running() -> Iterator[None]:
 
     Does nothing on the ephemeral server of a single run, which has no automation.
     """
-    if not current_run.id or not PREFECT_API_URL.value():
+    if not current_run.id or not is_lasting():
         yield
         return
     ended = threading.Event()

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec
 
+import httpx
 from prefect import Flow, flow
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe, make_recipe
@@ -29,12 +31,16 @@ from cohobate.store.artifacts import STAGES, Artifact
 from tasks import run_log
 from tasks.heartbeat import stay_running
 from tasks.notify import notify
+from tasks.parameters import refuse_functions
 from tasks.secrets import keys_from_blocks
-from tasks.server.ephemeral import tie_server_to_this_process
+from tasks.server import connection, ephemeral
 
 # Stages that end with a page to read; the findings of an experiment are printed as well.
 _EXPERIMENTS = ("judge", "recovery", "single")
 _PAGES = ("report", *_EXPERIMENTS)
+
+# From the first interrupt to the end, at most. A server that is lost, or a library that does not return, takes longer.
+_END_SECONDS = 4.0
 
 P = ParamSpec("P")
 FlowFunction = Callable[P, list[Artifact]]
@@ -46,8 +52,11 @@ def cohobate_flow(**options: Any) -> Callable[[FlowFunction[P]], Flow[P, list[Ar
 
 
 def resolved(recipe: Recipe | str) -> Recipe:
-    """The recipe itself, or the one of that name or path."""
-    return load_recipe(recipe) if isinstance(recipe, str) else recipe
+    """The recipe itself, or the one of that name or path. Raises RecipeError as `refuse_functions`."""
+    if isinstance(recipe, str):
+        return load_recipe(recipe)
+    refuse_functions(recipe)
+    return recipe
 
 
 def run_recipe(
@@ -63,7 +72,6 @@ def run_stages(stages: Iterator[Artifact], recipe: Recipe, until: str | None = N
 
     recipe: what the run is recorded with, if the command line has not recorded it.
     """
-    tie_server_to_this_process()
     finished: list[Artifact] = []
     with (
         interrupts.remembered(),
@@ -137,28 +145,62 @@ def _print_results(finished: Sequence[Artifact]) -> None:
 
 
 def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
-    """Parse `argv`, run `flow`, and return the exit code; every error is reported in one sentence."""
+    """Parse `argv`, run `flow`, and return the exit code; every error is reported in one sentence.
+
+    The flow runs on the server that PREFECT_API_URL names, else on a short-lived one of its own.
+    """
     name = flow.fn.__name__
     stops = "until" in inspect.signature(flow.fn).parameters
     try:
         recipe, until, as_json = _parse(argv, name, stops=stops)
+        on_server = connection.connect()
         record = runs.begin(recipe, until, flow=name)
     except CohobateError as error:
         return _fail(error)
-    interrupts.install(signal.SIGTERM)
+    farewell = _Farewell(record)
+    interrupts.end_within(_END_SECONDS, farewell.at_last)
     try:
         with context.using(run_id=record.id, as_json=as_json), _ending(record):
+            interrupts.install(signal.SIGTERM)
+            if not on_server:
+                ephemeral.start()
             flow(recipe=recipe, **({"until": until} if stops else {}))
         return 0
     except (KeyboardInterrupt, TerminationSignal):
-        say(f"interrupted; everything finished is kept. Go on with: cohobate resume {record.id}")
-        return 130
+        farewell.say()
+        interrupts.skip_teardown()
+        return interrupts.EXIT_CODE
     except CohobateError as caught:
         return _fail(caught)
+    except httpx.TransportError as lost:
+        say(f"the Prefect server at {PREFECT_API_URL.value()} does not answer any more ({type(lost).__name__})")
+        say(f"failed; everything finished is kept. Go on with: cohobate resume {record.id}")
+        return 1
     except Exception:
         traceback.print_exc()
         say(f"failed; everything finished is kept. Go on with: cohobate resume {record.id}")
         return 1
+    finally:
+        farewell.silent = True
+
+
+class _Farewell:
+    """What an interrupted run says, once: how to go on."""
+
+    def __init__(self, record: runs.RunRecord) -> None:
+        self.record, self.silent = record, False
+
+    def say(self) -> None:
+        if not self.silent:
+            self.silent = True
+            text = f"interrupted; everything finished is kept. Go on with: cohobate resume {self.record.id}"
+            print(text, file=sys.stderr, flush=True)
+
+    def at_last(self) -> None:
+        """For the end without the main thread, if that has not come so far."""
+        if not self.silent:
+            self.say()
+            runs.end(self.record, "interrupted")
 
 
 def _parse(argv: Sequence[str], flow: str, *, stops: bool) -> tuple[Recipe, str, bool]:

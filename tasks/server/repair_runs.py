@@ -27,29 +27,34 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run")
     parser.add_argument("--force", action="store_true")
     arguments = parser.parse_args(argv)
-    os.environ.update(server_environment.environment(server_environment.address()))
-    import httpx
-    from prefect.client.orchestration import get_client
-
-    record = next((each for each in runs.all_records() if arguments.run in (each.id, each.flow_run_id)), None)
     try:
-        with get_client(sync_client=True) as client:
-            run = _find(client, record.flow_run_id if record and record.flow_run_id else arguments.run)
-            record = record or runs.of_flow_run(str(run.id))
-            if arguments.what == "retry":
-                _retry(client, run)
-            else:
-                _free(client, run, record, force=arguments.force)
-    except httpx.HTTPError:
-        print(
-            f"cohobate: no Prefect server answers at {server_environment.address()}; `cohobate up` starts one",
-            file=sys.stderr,
-        )
-        return UserError.exit_code
+        _repair(arguments.what, arguments.run, force=arguments.force)
     except UserError as error:
         print(f"cohobate: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _repair(what: str, name: str, *, force: bool) -> None:
+    url = server_environment.address()
+    os.environ.update(server_environment.environment(url))
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    from tasks.server import connection
+
+    connection.check(url)
+    record = next((each for each in runs.all_records() if name in (each.id, each.flow_run_id)), None)
+    try:
+        with get_client(sync_client=True) as client:
+            run = _find(client, record.flow_run_id if record and record.flow_run_id else name)
+            record = record or runs.of_flow_run(str(run.id))
+            if what == "retry":
+                _retry(client, run)
+            else:
+                _free(client, run, record, force=force)
+    except httpx.HTTPError as error:
+        raise UserError(f"the Prefect server at {url} did not take that ({error}); try again") from None
 
 
 def _find(client: Any, name: str) -> Any:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tasks.server import access
+
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect allows
 _DEFAULT_PORT = "4200"
 
@@ -24,7 +26,11 @@ def is_here(url: str) -> bool:
 
 
 def environment(url: str) -> dict[str, str]:
-    """The environment of server, worker and runs. The user's own variables win, but for the address."""
+    """The environment of the clients of the server at `url`: worker, runs, commands.
+
+    The user's own variables win, but for the address. The password is the user's, or that of a server of this machine.
+    Raises UserError where it cannot be read.
+    """
     root = str(Path(__file__).parents[2])  # flows and tasks are imported from there
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -42,7 +48,19 @@ def environment(url: str) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     }
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+    password = access.password(url) if is_here(url) else None
+    if password:
+        defaults[access.CLIENT] = password
     return {**defaults, **os.environ, "PREFECT_API_URL": f"{url}/api", "PYTHONPATH": path}
+
+
+def environment_of_server(url: str) -> dict[str, str]:
+    """The environment of a server that is started at `url`: closed to whoever lacks its password.
+
+    Where the user has set none, one is made. The user's own variables win here too.
+    """
+    password = access.password(url) or access.make_password(url)
+    return {**access.closed(url, password), **environment(url)}
 
 
 def project() -> Path:

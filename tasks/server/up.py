@@ -13,10 +13,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cohobate.core import interrupts
-from tasks.server import server_environment
+from cohobate.core.errors import UserError
+from tasks.server import access, server_environment
 
 _STARTUP_SECONDS = 120
 _LOST_SECONDS = 180.0
@@ -29,10 +30,10 @@ def main(argv: Sequence[str]) -> int:
     """Start the missing programs, wait for an interrupt, stop them; returns the exit code."""
     arguments = _parse(argv)
     url = server_environment.address()
-    os.environ.update(server_environment.environment(url))  # for this process's own client too
     try:
+        os.environ.update(server_environment.environment(url))  # for this process's own client too
         return _status(url) if arguments.status else _up(url, arguments)
-    except (FileNotFoundError, ConnectionError) as error:
+    except (FileNotFoundError, ConnectionError, UserError) as error:
         print(f"cohobate: {error}", file=sys.stderr)
         return 2
     except (TimeoutError, subprocess.CalledProcessError) as error:
@@ -50,36 +51,50 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _status(url: str) -> int:
     """0 if everything is there, else 1."""
-    if not _answers(url):
+    if not _answers(f"{url}/api/health"):
         print(f"-- server      nothing answers at {url}: start it with `cohobate up`")
         return 1
-    from tasks.server import service
+    from tasks.server import connection, service
 
+    connection.check(url)
     print(f"ok server      {url}")
-    lines = list(service.status())
+    lines = [_access(url), *service.status()]
     for part, state, well in lines:
         print(f"{_MARKS[well]} {part:<11} {state}")
     return 0 if all(well for _, _, well in lines) else 1
 
 
-def _up(url: str, arguments: argparse.Namespace) -> int:
-    from tasks.server import service
+def _access(url: str) -> tuple[str, str, bool]:
+    """Who may use the server, as a line of the status."""
+    if _answers(f"{url}/api/admin/version"):
+        return "access", "open to every program, and to web pages: started otherwise than by `cohobate up`", False
+    path = access.password_file(url)
+    return "access", f"by the password in {path}" if path.is_file() else "by a password", True
 
+
+def _up(url: str, arguments: argparse.Namespace) -> int:
     server_environment.project()  # raises before anything is started
     # Also where a shell's `&` ignores Ctrl+C: server and worker would inherit that, and not stop.
     interrupts.install(*interrupts.SIGNALS)
     running: list[_Program] = []
     try:
-        if not _answers(url):
-            running.append(_Program("server", _server(url), url))
-            running[0].wait(lambda: _answers(url))
+        if not _answers(f"{url}/api/health"):
+            running.append(_Program("server", _server(url), server_environment.environment_of_server(url)))
+            running[0].wait(lambda: _answers(f"{url}/api/health"))
+            os.environ.update(server_environment.environment(url))  # with the password, which may be new
+        from tasks.server import connection, service  # Prefect, which reads the environment now
+
+        connection.check(url)
         service.ensure(gpu=arguments.gpu, lost_after=arguments.lost_after)
         service.deploy(url)
         if not running and service.worker_is_online():
             print(f"server and worker are up already, and the deployments are those of prefect.yaml: open {url}")
             return 0
-        running.append(_Program("worker", ["worker", "start", "--pool", service.POOL], url))
+        environment = server_environment.environment(url)
+        running.append(_Program("worker", ["worker", "start", "--pool", service.POOL], environment))
         running[-1].wait(service.worker_is_online)
+        _, who, well = _access(url)
+        print(f"{_MARKS[well]} access {who}")
         print(f"open {url}  ·  Ctrl+C stops what was started here; finished work is kept", flush=True)
         while True:
             time.sleep(0.5)
@@ -96,8 +111,8 @@ def _up(url: str, arguments: argparse.Namespace) -> int:
 class _Program:
     """A program of Prefect's that is started again when it ends by itself: runs outlive their server."""
 
-    def __init__(self, name: str, arguments: Sequence[str], url: str) -> None:
-        self.name, self.arguments, self.url = name, arguments, url
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.name, self.arguments, self.environment = name, arguments, environment
         self.short_lives = 0
         self._start()
 
@@ -107,7 +122,7 @@ class _Program:
         # A session of its own: Ctrl+C reaches this program alone, which then stops the worker before the server.
         self.process = subprocess.Popen(
             command,
-            env=server_environment.environment(self.url),
+            env=self.environment,
             cwd=server_environment.project(),
             start_new_session=True,
         )
@@ -151,9 +166,10 @@ def _server(url: str) -> list[str]:
     return ["server", "start", "--host", host, "--port", port or "80"]
 
 
-def _answers(url: str) -> bool:
+def _answers(address: str) -> bool:
+    """Whether it answers without a password."""
     try:
-        with urllib.request.urlopen(f"{url}/api/health", timeout=2) as reply:
+        with urllib.request.urlopen(address, timeout=2) as reply:
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -1,5 +1,6 @@
 """Server, worker and deployments as `cohobate up` starts them, to be asked, clicked at and killed."""
 
+import base64
 import json
 import os
 import signal
@@ -72,6 +73,7 @@ class Up:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        self.csrf_token = ""
         self.webhook = Webhook()
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
@@ -101,18 +103,34 @@ class Up:
                 return int(child)
         raise AssertionError(f"up has no {name}")
 
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def command(self, *arguments: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         """`cohobate ARGUMENTS` with this server and these data."""
         command = [sys.executable, "-m", "cohobate", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        env = environment or self.environment
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def password(self) -> str:
+        """user:password, as `up` has written it."""
+        return (self.folder / "prefect" / "cohobate" / f"server-{self.port}.password").read_text().strip()
+
+    def headers(self) -> dict[str, str]:
+        """Those of a request that the server obeys."""
+        basic = base64.b64encode(self.password.encode()).decode()
+        sender = {"Authorization": f"Basic {basic}", "Prefect-Csrf-Client": str(self.port)}
+        if not self.csrf_token:
+            request = urllib.request.Request(f"{self.url}/api/csrf-token?client={self.port}", headers=sender)
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                self.csrf_token = json.loads(reply.read())["token"]
+        return {**sender, "Prefect-Csrf-Token": self.csrf_token, "Content-Type": "application/json"}
 
     def api(self, path: str, body: Any = None, method: str = "POST") -> Any:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-            method=method,
-        )
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/api{path}", data, self.headers(), method=method)
         for attempt in range(20):
             try:
                 with urllib.request.urlopen(request, timeout=120) as reply:
@@ -187,7 +205,8 @@ class Up:
         root = str(Path(__file__).parents[2])
         environment = {
             **self.environment,
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
+            "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_API_AUTH_STRING": self.password,
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
@@ -201,14 +220,18 @@ class Up:
             process.wait(30)
 
     @contextmanager
-    def page(self, path: str) -> Iterator[Any]:
-        """A page of the UI in Chromium."""
+    def page(self, path: str, *, logged_in: bool = True) -> Iterator[Any]:
+        """A page of the UI in Chromium, with the password that its page Login stores, unless told otherwise."""
         from playwright.sync_api import sync_playwright
 
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 1300, "height": 1000})
-            page.goto(f"http://127.0.0.1:{self.port}{path}")
+            page = browser.new_context(viewport={"width": 1300, "height": 1000}).new_page()
+            if logged_in:
+                login = base64.b64encode(self.password.encode()).decode()
+                script = f"if (location.origin === '{self.url}') localStorage.setItem('prefect-password', '{login}')"
+                page.context.add_init_script(script)
+            page.goto(f"{self.url}{path}")
             try:
                 yield page
             finally:

@@ -249,6 +249,7 @@ def test_keys_come_from_environment_or_block_and_show_nowhere(up: Up, nights: Ni
     for path in [path for path in up.folder.rglob("*") if path.is_file()]:
         content = path.read_bytes()
         assert not [secret for secret in SECRETS if secret.encode() in content], path
+        assert path.suffix == ".password" or up.password.encode() not in content, path
 
 
 def test_a_run_that_hangs_can_be_freed_and_resumed(up: Up) -> None:

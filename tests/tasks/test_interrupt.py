@@ -1,17 +1,24 @@
 """The command line with real signals: Ctrl+C in each stage, and what a kill leaves behind."""
 
+import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cohobate.store.artifacts import STAGES, Store
 from tests.support.pipeline import SMALL
-from tests.support.processes import children, wait_while_running
+from tests.support.prefect_server import Up
+from tests.support.processes import children, wait_until_gone, wait_while_running
 
 pytestmark = [pytest.mark.kill, pytest.mark.prefect, pytest.mark.timeout(420)]
 
@@ -27,26 +34,73 @@ MOMENTS = {
 }
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {
+SECONDS = 5  # from the first Ctrl+C to the end
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")},
         "COHOBATE_DATA": str(folder / "data"),
         "PREFECT_HOME": str(folder / "prefect"),
+        **more,
     }
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "cohobate", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = environment(folder)
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_in_each_stage_ends_with_130_and_resume_goes_on(tmp_path: Path) -> None:
+class Terminal:
+    """`cohobate ARGUMENTS` in a terminal of its own, where Ctrl+C is a key: it reaches the whole foreground group."""
+
+    def __init__(self, env: dict[str, str], *arguments: str) -> None:
+        self.keys, side = pty.openpty()
+        self.text = b""
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            ["setsid", "--ctty", sys.executable, "-m", "cohobate", *arguments],
+            env=env,
+            stdin=side,
+            stdout=side,
+            stderr=side,
+        )
+        os.close(side)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        with suppress(OSError):  # the other side is closed
+            while part := os.read(self.keys, 4096):
+                self.text += part
+
+    def ctrl_c(self) -> float:
+        """Press it, and wait for the end; the seconds that took."""
+        began = time.monotonic()
+        os.write(self.keys, b"\x03")
+        self.process.wait(60)
+        seconds = time.monotonic() - began
+        self.reader.join(5)
+        os.close(self.keys)
+        return seconds
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.decode().splitlines()
+
+
+def test_ctrl_c_in_each_stage_ends_in_time_with_130_and_resume_goes_on(tmp_path: Path) -> None:
+    """The server of the run, which the key does not reach, hears how the run ended, and is gone with it."""
     arguments = ["run", *RECIPE]
     for stage, moment in MOMENTS.items():
-        process = start(tmp_path, *arguments)
-        wait_while_running(process, lambda pattern=moment: any((tmp_path / "data").glob(pattern)))
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130, (stage, said)
-        assert "Traceback" not in said, (stage, said)
-        assert "cohobate resume" in said.strip().splitlines()[-1]
+        run = Terminal(environment(tmp_path), *arguments)
+        wait_while_running(run.process, lambda pattern=moment: any((tmp_path / "data").glob(pattern)))
+        [server] = [pid for pid in children(run.process.pid) if "uvicorn" in command_line(pid)]
+        seconds = run.ctrl_c()
+        assert run.process.returncode == 130 and seconds < SECONDS, (stage, seconds, run.lines)
+        assert "Traceback" not in run.text.decode(), (stage, run.lines)
+        assert "cohobate resume" in run.lines[-1]
+        wait_until_gone([server])
         done = [artifact.stage for artifact in Store(tmp_path / "data").all()]
         assert done == list(STAGES[: STAGES.index(stage)])
         arguments = ["resume"]
@@ -58,17 +112,54 @@ def test_ctrl_c_in_each_stage_ends_with_130_and_resume_goes_on(tmp_path: Path) -
     assert {artifact.stage for artifact in Store(tmp_path / "data").all()} == set(STAGES)
 
 
-def test_a_killed_run_leaves_no_server_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+def test_ctrl_c_during_the_start_is_one_line_too(tmp_path: Path, seconds: float) -> None:
+    """In the imports, or while the server of the run starts."""
+    run = Terminal(environment(tmp_path), "run", *RECIPE)
+    wait_while_running(run.process, lambda: "flows.distill" in command_line(run.process.pid))
+    time.sleep(seconds)
+    run.ctrl_c()
+    assert run.process.returncode == 130 and "Traceback" not in run.text.decode(), run.lines
+    assert "cohobate resume" in run.lines[-1]
+
+
+def test_ctrl_c_ends_a_run_whose_server_does_not_answer_any_more(up: Up, tmp_path: Path) -> None:
+    env = environment(tmp_path, PREFECT_API_URL=f"{up.url}/api", PREFECT_API_AUTH_STRING=up.password)
+    run = Terminal(env, "run", *RECIPE)
+    wait_while_running(run.process, lambda: any((tmp_path / "data").glob(MOMENTS["questions"])))
+    server = up.child("server")
+    os.killpg(server, signal.SIGSTOP)
+    try:
+        time.sleep(1)
+        seconds = run.ctrl_c()
+    finally:
+        os.killpg(server, signal.SIGCONT)
+    assert run.process.returncode == 130 and seconds < SECONDS, (seconds, run.lines)
+    assert "cohobate resume" in run.lines[-1]
+    [record] = (tmp_path / "data" / "runs").glob("*.json")
+    assert json.loads(record.read_text())["status"] == "interrupted"
+
+
+def test_the_short_lived_server_obeys_its_run_alone_and_dies_with_it(tmp_path: Path) -> None:
     process = start(tmp_path, "run", *RECIPE)
     wait_while_running(process, lambda: any((tmp_path / "data").glob(MOMENTS["questions"])))
+    [server] = [command_line(pid) for pid in children(process.pid) if "uvicorn" in command_line(pid)]
+    port = server.partition("--port ")[2].split()[0]
+    foreign = {"Origin": "https://other.example", "Content-Type": "application/json"}
+    for path in ("flows/", "flow_runs/filter"):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/api/{path}", b'{"name": "x"}', foreign)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=30)
+        assert refused.value.code in (401, 403)
+    asks = {**foreign, "Access-Control-Request-Method": "POST"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/flows/", headers=asks, method="OPTIONS")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.headers.get("access-control-allow-origin") is None
     servers = [pid for pid in children(process.pid) if "uvicorn" in command_line(pid)]
-    assert servers
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    while any("uvicorn" in command_line(pid) for pid in servers):
-        assert time.monotonic() < deadline, "the ephemeral server still runs"
-        time.sleep(0.1)
+    wait_until_gone(servers)
 
 
 def test_two_runs_of_one_recipe_build_each_artifact_once(tmp_path: Path) -> None:

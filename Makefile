@@ -12,7 +12,7 @@ RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo compare judge recover single-prompt fast test vllm test-vllm llama test-llama check fix up lock clean help
+.PHONY: demo compare judge recover single-prompt fast test test-long vllm test-vllm llama test-llama check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
@@ -37,7 +37,10 @@ fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: for
 
 test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: a quarter of an hour
 	@echo "all tests but those with vLLM or llama.cpp: about a quarter of an hour on two cores"
-	@$(PYTEST) -m "not vllm and not llama and not network"
+	@$(PYTEST) -m "not vllm and not llama and not network and not long"
+
+test-long: $(STAMP)  ## run the tests that take minutes each: what CI leaves out
+	@$(BIN)/python -m pytest -m long
 
 vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
 
@@ -53,7 +56,7 @@ check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m "not network" --durations=30
+	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m "not network and not long" --durations=30
 
 fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff check --fix .

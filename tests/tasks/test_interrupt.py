@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from cohobate.store.artifacts import STAGES, Store
-from tests.support.pipeline import SMALL
+from tests.support.pipeline import SMALL, Finished
 from tests.support.prefect_server import Up
 from tests.support.processes import children, wait_until_gone, wait_while_running
 
 pytestmark = [pytest.mark.kill, pytest.mark.prefect, pytest.mark.timeout(420)]
 
-# A questions stage that lasts long enough to be met.
-RECIPE = ["tiny", *(part for change in [*SMALL, "questions.fresh=40000"] for part in ("--set", change))]
+RECIPE = ["tiny", *(part for change in SMALL for part in ("--set", change))]
+LONG = [*RECIPE, "--set", "questions.fresh=40000"]  # with a questions stage that lasts long enough to be met
 MOMENTS = {
     "questions": "questions/*.partial",
     "triples": "responses/journal-*.jsonl",
@@ -32,8 +32,6 @@ MOMENTS = {
     "evaluation": "evaluation/*.partial",
     "report": "report/*.partial",
 }
-
-
 SECONDS = 5  # from the first Ctrl+C to the end
 
 
@@ -89,30 +87,71 @@ class Terminal:
         return self.text.decode().splitlines()
 
 
-def test_ctrl_c_in_each_stage_ends_in_time_with_130_and_resume_goes_on(tmp_path: Path) -> None:
+def interrupt(env: dict[str, str], stage: str, *arguments: str) -> None:
+    """Press Ctrl+C in `stage`: the run ends in time and says how to go on, and no server of its own is left."""
+    data = Path(env["COHOBATE_DATA"])
+    run = Terminal(env, *arguments)
+    wait_while_running(run.process, lambda: any(data.glob(MOMENTS[stage])))
+    servers = [pid for pid in children(run.process.pid) if "uvicorn" in command_line(pid)]
+    assert len(servers) == (0 if "PREFECT_API_URL" in env else 1)
+    seconds = run.ctrl_c()
+    assert run.process.returncode == 130 and seconds < SECONDS, (stage, seconds, run.lines)
+    assert "Traceback" not in run.text.decode(), (stage, run.lines)
+    assert "cohobate resume" in run.lines[-1]
+    wait_until_gone(servers)
+    assert [artifact.stage for artifact in Store(data).all()] == list(STAGES[: STAGES.index(stage)])
+
+
+def weights(data: Path, stage: str) -> bytes:
+    [artifact] = [artifact for artifact in Store(data).all() if artifact.stage == stage]
+    return (artifact.path / "model" / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_in_a_terminal_ends_training_in_time_and_resume_gets_the_same_weights(
+    tmp_path: Path, finished: Finished
+) -> None:
     """The server of the run, which the key does not reach, hears how the run ended, and is gone with it."""
-    arguments = ["run", *RECIPE]
-    for stage, moment in MOMENTS.items():
-        run = Terminal(environment(tmp_path), *arguments)
-        wait_while_running(run.process, lambda pattern=moment: any((tmp_path / "data").glob(pattern)))
-        [server] = [pid for pid in children(run.process.pid) if "uvicorn" in command_line(pid)]
-        seconds = run.ctrl_c()
-        assert run.process.returncode == 130 and seconds < SECONDS, (stage, seconds, run.lines)
-        assert "Traceback" not in run.text.decode(), (stage, run.lines)
-        assert "cohobate resume" in run.lines[-1]
-        wait_until_gone([server])
-        done = [artifact.stage for artifact in Store(tmp_path / "data").all()]
-        assert done == list(STAGES[: STAGES.index(stage)])
-        arguments = ["resume"]
+    interrupt(environment(tmp_path), "sft", "run", *RECIPE, "--until", "sft")
     process = start(tmp_path, "resume")
-    printed, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    page = Path(printed.strip().splitlines()[-1].removeprefix("report: "))
+    assert weights(tmp_path / "data", "sft") == weights(finished.root, "sft")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a run of LONG that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    process = start(folder, "run", *LONG)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    return folder / "data"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", ["short-lived", "lasting"])
+def test_ctrl_c_in_each_stage_ends_in_time_with_130_and_resume_goes_on(
+    tmp_path: Path, uninterrupted: Path, server: str, request: pytest.FixtureRequest
+) -> None:
+    env = environment(tmp_path)
+    if server == "lasting":
+        up: Up = request.getfixturevalue("up")
+        env |= {"PREFECT_API_URL": f"{up.url}/api", "PREFECT_API_AUTH_STRING": up.password}
+    arguments = ["run", *LONG]
+    for stage in MOMENTS:
+        interrupt(env, stage, *arguments)
+        arguments = ["resume"]
+    command = [sys.executable, "-m", "cohobate", "resume"]
+    resumed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    assert resumed.returncode == 0, resumed.stderr
+    page = Path(resumed.stdout.strip().splitlines()[-1].removeprefix("report: "))
     assert page.is_file() and page.name == "index.html"
     assert {artifact.stage for artifact in Store(tmp_path / "data").all()} == set(STAGES)
+    for stage in ("sft", "opd"):
+        assert weights(tmp_path / "data", stage) == weights(uninterrupted, stage)
 
 
-@pytest.mark.parametrize("seconds", [0.5, 5.0])
+@pytest.mark.parametrize("seconds", [0.5, pytest.param(5.0, marks=pytest.mark.long)])
 def test_ctrl_c_during_the_start_is_one_line_too(tmp_path: Path, seconds: float) -> None:
     """In the imports, or while the server of the run starts."""
     run = Terminal(environment(tmp_path), "run", *RECIPE)
@@ -125,7 +164,7 @@ def test_ctrl_c_during_the_start_is_one_line_too(tmp_path: Path, seconds: float)
 
 def test_ctrl_c_ends_a_run_whose_server_does_not_answer_any_more(up: Up, tmp_path: Path) -> None:
     env = environment(tmp_path, PREFECT_API_URL=f"{up.url}/api", PREFECT_API_AUTH_STRING=up.password)
-    run = Terminal(env, "run", *RECIPE)
+    run = Terminal(env, "run", *LONG)
     wait_while_running(run.process, lambda: any((tmp_path / "data").glob(MOMENTS["questions"])))
     server = up.child("server")
     os.killpg(server, signal.SIGSTOP)
@@ -141,7 +180,7 @@ def test_ctrl_c_ends_a_run_whose_server_does_not_answer_any_more(up: Up, tmp_pat
 
 
 def test_the_short_lived_server_obeys_its_run_alone_and_dies_with_it(tmp_path: Path) -> None:
-    process = start(tmp_path, "run", *RECIPE)
+    process = start(tmp_path, "run", *LONG)
     wait_while_running(process, lambda: any((tmp_path / "data").glob(MOMENTS["questions"])))
     [server] = [command_line(pid) for pid in children(process.pid) if "uvicorn" in command_line(pid)]
     port = server.partition("--port ")[2].split()[0]

@@ -61,11 +61,3 @@ def environment_of_server(url: str) -> dict[str, str]:
     """
     password = access.password(url) or access.make_password(url)
     return {**access.closed(url, password), **environment(url)}
-
-
-def project() -> Path:
-    """The folder of prefect.yaml: the working one, or that of the checkout. Raises FileNotFoundError."""
-    for folder in (Path.cwd(), Path(__file__).parents[2]):
-        if (folder / "prefect.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"there is no prefect.yaml in {Path.cwd()}; run `cohobate up` in the folder that has it")

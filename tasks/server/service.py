@@ -17,24 +17,27 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from tasks.gpu_slot import LIMIT
 from tasks.heartbeat import LOST
-from tasks.server.server_environment import environment, project
+from tasks.server.deployments import Record, time
+from tasks.server.server_environment import environment
 
 POOL = "cohobate"
 AUTOMATION = "cohobate: a run that is lost"
+LOST_SECONDS = 180.0
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended", "AwaitingRetry")
 
 
-def ensure(*, gpu: int | None, lost_after: float) -> None:
-    """Create or update pool, limit and automation; those that are right already stay untouched.
+def ensure(*, gpu: int | None, lost_after: float | None, reset: bool = False) -> list[str]:
+    """Create pool, limit and automation; those that are there stay as they are, but for what is asked for.
 
     gpu: slots of the limit; None: as they are, 1 at first. lost_after: seconds without a heartbeat after which a run
-    counts as lost with its machine.
+    counts as lost with its machine; None: as it is, LOST_SECONDS at first. reset: the automation is made again, or
+    switched on again. The sentences that come back say what the operator has otherwise.
     """
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
         _ensure_limit(client, gpu)
-        _ensure_automation(client, lost_after)
+        return _ensure_automation(client, lost_after, reset=reset)
 
 
 def _ensure_limit(client: SyncPrefectClient, slots: int | None) -> None:
@@ -47,12 +50,31 @@ def _ensure_limit(client: SyncPrefectClient, slots: int | None) -> None:
         client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=slots))
 
 
-def _ensure_automation(client: SyncPrefectClient, lost_after: float) -> None:
+def _ensure_automation(client: SyncPrefectClient, lost_after: float | None, *, reset: bool) -> list[str]:
     """Set a run to Crashed when its heartbeats stop and it has not ended, so that Retry works.
 
     Prefect itself does not act on a missing heartbeat: the run would be Running for ever.
     """
-    automation = AutomationCore(
+    record, asked = Record(client, "automation"), reset or lost_after is not None
+    automation = _automation(lost_after or LOST_SECONDS)
+    existing = client.read_automations_by_name(AUTOMATION)
+    if not existing:
+        if record.exists and not asked:
+            return [f"the automation '{AUTOMATION}' was deleted; `cohobate up --reset` makes it again"]
+        client.create_automation(automation)
+        record.save()
+        return []
+    found = existing[0]
+    if asked and (found.trigger.within != automation.trigger.within or (reset and not found.enabled)):  # type: ignore[union-attr]
+        automation.enabled = found.enabled or reset
+        client.update_automation(found.id, automation)
+    record.save()
+    off = not (found.enabled or reset)
+    return [f"the automation '{AUTOMATION}' is switched off, and stays so"] if off else []
+
+
+def _automation(lost_after: float) -> AutomationCore:
+    return AutomationCore(
         name=AUTOMATION,
         description=f"No heartbeat for {lost_after:g} s: the run's machine or process is gone.",
         trigger=EventTrigger(
@@ -68,17 +90,15 @@ def _ensure_automation(client: SyncPrefectClient, lost_after: float) -> None:
             ChangeFlowRunState(state=StateType.CRASHED, message=LOST),
         ],
     )
-    existing = client.read_automations_by_name(AUTOMATION)
-    if not existing:
-        client.create_automation(automation)
-    elif existing[0].trigger.within != automation.trigger.within:  # type: ignore[union-attr]
-        client.update_automation(existing[0].id, automation)
 
 
-def deploy(url: str) -> None:
-    """Deploy all of prefect.yaml, to be run in its folder. Raises CalledProcessError."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    subprocess.run(command, cwd=project(), env=environment(url), check=True, stdout=subprocess.DEVNULL)
+def deploy(url: str, *, reset: bool = False) -> None:
+    """Provide the deployments of prefect.yaml in a process of its own, which prints what the operator has otherwise.
+
+    Raises UserError, or CalledProcessError where it failed otherwise; either has been said.
+    """
+    command = [sys.executable, "-m", "tasks.server.deploy", *(["--reset"] if reset else [])]
+    subprocess.run(command, env=environment(url), check=True)
 
 
 def worker_is_online() -> bool:
@@ -101,8 +121,8 @@ def status() -> Iterator[tuple[str, str, bool]]:
         tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["cohobate"]))
         deployments = client.read_deployments(deployment_filter=tagged)
         for deployment in sorted(deployments, key=lambda each: each.name):
-            crons = [f"{each.schedule.cron} {each.schedule.timezone}" for each in deployment.schedules if each.active]  # type: ignore[union-attr]
-            yield "deployment", " ".join([deployment.name, *(f"({cron})" for cron in crons)]), True
+            when = [f"({time(each)})" for each in deployment.schedules]
+            yield "deployment", " ".join([deployment.name, *when, *(["paused"] if deployment.paused else [])]), True
         if not deployments:
             yield "deployment", "none: `cohobate up` makes those of prefect.yaml", False
 

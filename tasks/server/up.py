@@ -1,6 +1,6 @@
 """A Prefect server with a worker and the deployments of prefect.yaml, until Ctrl+C: `cohobate up`.
 
-    python -m tasks.server.up [--status] [--gpu SLOTS] [--lost-after SECONDS]
+    python -m tasks.server.up [--status] [--gpu SLOTS] [--lost-after SECONDS] [--reset]
 
 A server that answers already, here or at PREFECT_API_URL, is used and left running; so is a worker that is online. A
 program that this command started is started again when it dies.
@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cohobate.core import interrupts
 from cohobate.core.errors import UserError
-from tasks.server import access, server_environment
+from tasks.server import access, definitions, server_environment
 
 _STARTUP_SECONDS = 120
-_LOST_SECONDS = 180.0
 # A program that ends within these seconds of its start, and does so this many times in a row, is not started again.
 _SHORT_SECONDS, _SHORT_LIVES = 20.0, 3
 _MARKS = ("--", "ok")
@@ -33,10 +32,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         os.environ.update(server_environment.environment(url))  # for this process's own client too
         return _status(url) if arguments.status else _up(url, arguments)
-    except (FileNotFoundError, ConnectionError, UserError) as error:
+    except (ConnectionError, UserError) as error:
         print(f"cohobate: {error}", file=sys.stderr)
         return 2
-    except (TimeoutError, subprocess.CalledProcessError) as error:
+    except subprocess.CalledProcessError as error:  # its own words stand above
+        return error.returncode if error.returncode == UserError.exit_code else 1
+    except TimeoutError as error:
         print(f"cohobate: {error}", file=sys.stderr)
         return 1
 
@@ -45,7 +46,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cohobate up")
     parser.add_argument("--status", action="store_true")
     parser.add_argument("--gpu", type=int)
-    parser.add_argument("--lost-after", type=float, default=_LOST_SECONDS)
+    parser.add_argument("--lost-after", type=float)
+    parser.add_argument("--reset", action="store_true")
     return parser.parse_args(argv)
 
 
@@ -73,7 +75,7 @@ def _access(url: str) -> tuple[str, str, bool]:
 
 
 def _up(url: str, arguments: argparse.Namespace) -> int:
-    server_environment.project()  # raises before anything is started
+    definitions.read(definitions.find())  # raises before anything is started
     # Also where a shell's `&` ignores Ctrl+C: server and worker would inherit that, and not stop.
     interrupts.install(*interrupts.SIGNALS)
     running: list[_Program] = []
@@ -85,10 +87,11 @@ def _up(url: str, arguments: argparse.Namespace) -> int:
         from tasks.server import connection, service  # Prefect, which reads the environment now
 
         connection.check(url)
-        service.ensure(gpu=arguments.gpu, lost_after=arguments.lost_after)
-        service.deploy(url)
+        for sentence in service.ensure(gpu=arguments.gpu, lost_after=arguments.lost_after, reset=arguments.reset):
+            print(f"{_MARKS[False]} {sentence}", flush=True)
+        service.deploy(url, reset=arguments.reset)
         if not running and service.worker_is_online():
-            print(f"server and worker are up already, and the deployments are those of prefect.yaml: open {url}")
+            print(f"server and worker are up already, and so are the deployments of {definitions.find()}: open {url}")
             return 0
         environment = server_environment.environment(url)
         running.append(_Program("worker", ["worker", "start", "--pool", service.POOL], environment))
@@ -123,7 +126,6 @@ class _Program:
         self.process = subprocess.Popen(
             command,
             env=self.environment,
-            cwd=server_environment.project(),
             start_new_session=True,
         )
 

@@ -38,7 +38,7 @@ def test_each_deployment_has_the_parameters_that_its_flow_reads(monkeypatch: pyt
     for each in deployments:
         assert set(each.get("parameters", {})) <= set(READ[each["name"]])
         source = inspect.getsourcefile(flows[each["name"]].fn)
-        assert source == str(ROOT / each["entrypoint"].partition(":")[0])
+        assert source == str(ROOT / f"{each['entrypoint'].rpartition('.')[0].replace('.', '/')}.py")
 
 
 seen: list[tuple[str, str, str | None]] = []

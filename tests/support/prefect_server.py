@@ -103,11 +103,13 @@ class Up:
                 return int(child)
         raise AssertionError(f"up has no {name}")
 
-    def command(self, *arguments: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    def command(
+        self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
         """`cohobate ARGUMENTS` with this server and these data."""
         command = [sys.executable, "-m", "cohobate", *arguments]
         env = environment or self.environment
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, cwd=cwd)
 
     @property
     def url(self) -> str:

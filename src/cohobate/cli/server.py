@@ -17,12 +17,23 @@ def up(
         int | None, typer.Option(min=1, metavar="SLOTS", help="Builds at a time on GPUs (1; then as it was).")
     ] = None,
     lost_after: Annotated[
-        int, typer.Option(min=60, metavar="SECONDS", help="Without a sign of life a run counts as Crashed.")
-    ] = 180,
+        int | None,
+        typer.Option(
+            min=60, metavar="SECONDS", help="Without a sign of life a run counts as Crashed (180; then as it was)."
+        ),
+    ] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Undo what was changed or deleted of what `up` had made.")
+    ] = False,
 ) -> None:
-    """Start a Prefect server, a worker and the deployments of prefect.yaml, until Ctrl+C."""
-    slots = [] if gpu is None else ["--gpu", str(gpu)]
-    become("tasks.server.up", [*(["--status"] if status else []), *slots, "--lost-after", str(lost_after)])
+    """Start a Prefect server, a worker and the deployments of prefect.yaml, until Ctrl+C.
+
+    What was changed on the server since - schedules, parameters, what is paused - stays, and is said.
+    """
+    options = {"--gpu": gpu, "--lost-after": lost_after}
+    given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
+    flags = [name for name, on in (("--status", status), ("--reset", reset)) if on]
+    become("tasks.server.up", [*flags, *given])
 
 
 def free(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from cohobate.config import Recipe
@@ -13,6 +13,7 @@ from cohobate.core.progress import say
 from cohobate.datasets.diff import DatasetDiff
 from cohobate.datasets.gate import Decision, GateResult, decide
 from cohobate.report import diff
+from cohobate.report.gate import gate_rows
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, data_root
 from tasks.best_effort import attempt
@@ -25,18 +26,24 @@ _CHANGES = 20
 def pass_gate(
     recipe: Recipe, artifacts: Sequence[Artifact], allow: float = 0.0, against: Artifact | None = None
 ) -> None:
-    """Promote `artifacts` if they are not worse by more than `allow`. Raises GateError if they are.
+    """Promote `artifacts` if they pass every check of the gate. Raises GateError if they do not.
 
-    against: the triples to compare with; None: the promoted ones.
+    allow: the least that each limit of the recipe's section `gate` is raised to. against: the triples to compare with;
+    None: the promoted ones.
     """
-    decision = decide(recipe.name, artifacts, allow, against)
+    decision = decide(recipe.name, artifacts, allow, against, recipe.gate)
     promoted = decision.changed and not decision.objections
     verdict = "refused" if decision.objections else "promoted" if promoted else "unchanged"
     if decision.triples:
         attempt(create_markdown_artifact, key="diff", markdown=_diff(*decision.triples))
     if promoted:
         promotion.promote(recipe.name, artifacts, "; ".join(decision.remarks))
-    attempt(create_markdown_artifact, key="gate", markdown=_page(recipe, artifacts, decision, verdict))
+    attempt(
+        create_table_artifact,
+        key="gate",
+        table=[{"check": f"{recipe.name}: {verdict}"}, *gate_rows(decision.checks)],
+        description=_page(recipe, artifacts, decision, verdict),
+    )
     for line in (*decision.remarks, *decision.objections, f"gate: {verdict}"):
         say(line)
     if decision.objections:
@@ -84,4 +91,4 @@ def _diff(datasets: DatasetDiff, gate: GateResult) -> str:
 
 
 def _answers(row: dict[str, Any], side: str) -> str:
-    return f"{row[f'majority_{side}'] or '–'} ({row[f'correct_{side}']} of {row[f'decided_{side}']} right)"
+    return f"{row[f'majority_{side}'] or '–'} ({diff.verdicts(row, side)})"

@@ -135,13 +135,13 @@ def test_what_both_share_is_what_a_loop_over_the_questions_counts() -> None:
     pairs = [(a, b) for a, b in rates if a is not None and b is not None]
     assert shared["pass_rate"]["questions"] == len(pairs)
     assert shared["pass_rate"]["difference"] == pytest.approx(statistics.mean(b - a for a, b in pairs))
-    assert shared["improved"] == sum(b > a for a, b in pairs)
-    assert shared["worsened"] == sum(b < a for a, b in pairs)
     shares = [
         tuple(sum(judged(row) == "correct" for row in side[q]) / len(side[q]) for side in (old, new))
         for q in both
         if rate(old[q]) is not None or rate(new[q]) is not None
     ]
+    assert shared["improved"] == sum(b > a for a, b in shares)
+    assert shared["worsened"] == sum(b < a for a, b in shares)
     assert shared["correct_share"]["questions"] == len(shares)
     assert shared["correct_share"]["difference"] == pytest.approx(statistics.mean(b - a for a, b in shares))
     answers = [(most_frequent(old[q]), most_frequent(new[q])) for q in both]
@@ -183,7 +183,9 @@ def rows(right: int, of: int, cut: int = 0) -> list[Sample]:
         (rows(90, 100), rows(89, 100), 0.0, True),  # one question is within the interval
         (rows(90, 100), rows(60, 100), 0.0, False),
         (rows(90, 100), rows(60, 100), 0.35, True),
-        (rows(1, 1), rows(0, 1), 0.0, True),  # one question says nothing
+        (rows(1, 1), rows(0, 1), 0.0, False),  # one question says too little
+        (rows(8, 8), rows(8, 8), 0.0, False),  # and so do eight that agree
+        (rows(20, 20), rows(20, 20), 0.0, True),
         (rows(100, 100), rows(100, 100, cut=40), 0.0, False),  # right where it ends, but four in ten are cut
         (rows(5, 5), [("other", "1", "1", 5, "stop", None)], 0.0, False),  # nothing to compare
     ],
@@ -254,6 +256,8 @@ def test_a_worse_data_set_exits_with_3_and_says_why(finished: Finished, tmp_path
         if expected:
             [line] = result.stderr.splitlines()
             assert "does not pass the gate" in line and "pass rate is lower by" in line
+        if "--json" not in json_flag:
+            assert ("refused" in result.stdout) == bool(expected) and "undecided share" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -302,3 +306,19 @@ def test_what_teachers_say_is_not_obeyed_by_a_terminal(capsys: pytest.CaptureFix
     print_diff(diff(dataset("a", old), dataset("b", new)))
     said = capsys.readouterr().out
     assert "\\x1b[2j" in said.lower() and not set("\x1b\u202e") & set(said)
+
+
+def test_an_answer_that_was_correct_and_is_undecided_is_worse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the counts, the sentences and the page."""
+    found = diff(dataset("a", rows(100, 100)), dataset("b", rows(100, 100, cut=40)))
+    assert (found.shared.worsened, found.shared.improved) == (40, 0)
+    assert found.shared.pass_rate.difference.mean == 0 and found.shared.correct_share.difference.mean == -0.4
+    write_page(found, tmp_path / "page.html", gate(found))
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('data-kind="worse"') == 40 and "1 undecided" in page
+    print_diff(found)
+    assert "40 worse" in capsys.readouterr().out
+    back = diff(dataset("a", rows(100, 100, cut=40)), dataset("b", rows(100, 100)))
+    assert (back.shared.worsened, back.shared.improved) == (0, 40)

@@ -68,9 +68,9 @@ def diff(
     first: Annotated[str, typer.Argument(metavar="A", help="Triples or labels: the old ones.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Triples or labels: the new ones.")],
     gate: Annotated[
-        bool, typer.Option("--gate", help="Exit with 3 where B is worse than A beyond the interval.")
+        bool, typer.Option("--gate", help="Exit with 3 where B does not pass the checks of the recipe's [gate].")
     ] = False,
-    allow: Annotated[float, typer.Option(min=0, max=1, help="Gate: by how much B may be worse.")] = 0.0,
+    allow: Annotated[float, typer.Option(min=0, max=1, help="Gate: raise each of its limits to this at least.")] = 0.0,
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page too.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -78,18 +78,22 @@ def diff(
     from cohobate.core.errors import GateError
     from cohobate.datasets.diff import diff, read
     from cohobate.datasets.gate import gate as gate_result
-    from cohobate.report.diff import print_diff, write_page
+    from cohobate.datasets.gate import limits_of
+    from cohobate.report.diff import print_diff, print_gate, write_page
     from cohobate.store.artifacts import Store
 
     store = Store()
-    datasets = diff(read(store.open(first)), read(store.open(second)))
-    result = gate_result(datasets, allow) if gate else None
+    new = store.open(second)
+    datasets = diff(read(store.open(first)), read(new))
+    result = gate_result(datasets, allow, limits_of(new)) if gate else None
     if page:
         write_page(datasets, page, result)
     if as_json:
-        print(json.dumps({**datasets.as_json(), "gate": result and asdict(result)}, indent=2))
+        print(json.dumps({**datasets.as_json(), "gate": result and result.as_json()}, indent=2))
     else:
         print_diff(datasets)
+        if result:
+            print_gate(result)
     if result and not result.passed:
         raise GateError(f"{datasets.b.id} does not pass the gate: {'; '.join(result.reasons)}")
 

@@ -81,6 +81,11 @@ def make_recipe(values: dict[str, Any], where: str) -> Recipe:
     return _validated(Recipe, values, where)
 
 
+def make_section(kind: type[SomeSection], values: Any, where: str) -> SomeSection:
+    """A section of `values`. Raises RecipeError, whose sentence `where` opens."""
+    return _validated(kind, values, where)
+
+
 def _validated(kind: type[SomeSection], values: dict[str, Any], where: str) -> SomeSection:
     try:
         return kind.model_validate(values)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from cohobate.config.base import Experiment, RecipeName, SplitName
 from cohobate.config.compare import Compare
 from cohobate.config.curation import Curation
+from cohobate.config.gate import Gate
 from cohobate.config.models import Student, Teacher
 from cohobate.config.opd import Opd, Sft
 from cohobate.config.questions import Questions
@@ -86,6 +87,7 @@ class Recipe(Section):
     opd: Opd = Opd()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    gate: Gate = Gate()
     compare: Compare | None = None
     """The methods of `cohobate compare`; no stage of a distillation reads it."""
     policy: TinyPolicySettings | None = None

@@ -100,7 +100,8 @@ class Triples(Section):
     """endpoint: most seconds that a request waits because the server asks it to (a 429, or Retry-After); one that would
     wait for longer becomes a failure."""
     max_failures: Share = 0.1
-    """endpoint: largest share of failed requests to publish with; they are recorded beside the triples."""
+    """endpoint: largest share of failed requests, of those that a run sends, to publish with; they are recorded beside
+    the triples. Requests that failed in an earlier dataset of the recipe do not count."""
 
     @model_validator(mode="after")
     def _varied(self) -> Self:

@@ -56,8 +56,11 @@ def as_json(record: Any) -> dict[str, Any]:
     return values
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> Interval:
-    """Wilson score interval of a share (Wilson 1927): right at 0, at 1 and for small n. (nan, 0, 1) when n is 0."""
+def wilson(successes: float, n: int, z: float = Z95) -> Interval:
+    """Wilson score interval of a share (Wilson 1927): right at 0, at 1 and for small n. (nan, 0, 1) when n is 0.
+
+    successes: of n trials, or the sum of n shares in [0, 1], whose variance is at most that of trials.
+    """
     if n == 0:
         return Interval(math.nan, 0.0, 1.0)
     share = successes / n
@@ -68,6 +71,13 @@ def wilson(successes: int, n: int, z: float = Z95) -> Interval:
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == n else (centre + spread) / scale
     return Interval(share, low, high)
+
+
+def newcombe(a: Interval, b: Interval) -> Interval:
+    """The difference a - b of two independent shares, from their Wilson intervals (Newcombe 1998, method 10)."""
+    difference = a.mean - b.mean
+    low = difference - math.hypot(a.mean - a.low, b.high - b.mean)
+    return Interval(difference, low, difference + math.hypot(a.high - a.mean, b.mean - b.low))
 
 
 def paired(differences: Sequence[float], z: float = Z95) -> Interval:

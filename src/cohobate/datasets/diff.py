@@ -1,11 +1,13 @@
 """Two sets of triples side by side - usually the same questions asked of two teachers.
 
 Pass rate: correct of the decided samples. Correct share: correct of all samples, so that answers which a time-out or
-the token limit left undecided count against it. Differences are paired by question.
+the token limit left undecided count against it. Differences are paired by question; whether a question became better or
+worse goes by its correct share, so that an answer which was correct and is undecided counts as worse.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +41,14 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Dataset:
-    """Triples with their verdicts: one row per sample, and one row per question."""
+    """Triples with their verdicts: one row per sample, and one row per question. failed: the question's id of each
+    request that failed.
+    """
 
     name: str
     samples: pl.DataFrame
     questions: pl.DataFrame
+    failed: tuple[str, ...] = ()
 
     @property
     def verifier(self) -> str | None:
@@ -63,6 +68,7 @@ class Totals:
     correct: int
     incorrect: int
     undecided: int
+    failures: int
     pass_rate: Interval
     correct_share: float | None
     reasons: dict[str, int]
@@ -111,7 +117,7 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Shared:
-    """The questions of both data sets. improved, worsened: questions whose pass rate is higher or lower in B."""
+    """The questions of both data sets. improved, worsened: questions whose correct share is higher or lower in B."""
 
     questions: int
     only_in_a: int
@@ -130,15 +136,17 @@ class Shared:
 class DatasetDiff:
     """Both data sets in total, the questions that they share, and one row per question of either.
 
-    questions: question_id, question, gold; with _a and _b: n, correct, decided, pass_rate, low, high, majority, tokens,
-    rationale_characters, answer_characters, cost_usd; difference, answer_changed, and agreement: the share of equal
-    pairs of an answer of A and one of B.
+    questions: question_id, question, gold; with _a and _b: n, correct, decided, undecided, unanswered, truncated,
+    pass_rate, low, high, majority, tokens, rationale_characters, answer_characters, cost_usd; difference: of the
+    correct shares, null where neither side decided an answer; answer_changed, and agreement: the share of equal pairs
+    of an answer of A and one of B. new_failures: failed requests of B about questions that A does not answer.
     """
 
     a: Totals
     b: Totals
     shared: Shared
     questions: pl.DataFrame
+    new_failures: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """{a, b, shared, questions}."""
@@ -163,19 +171,22 @@ def read(artifact: Artifact) -> Dataset:
     verify(artifact)
     samples = pl.read_parquet(triples.path / "triples.parquet", columns=_COLUMNS)
     verdicts = pl.read_parquet(artifact.path / "verdicts.parquet")
-    return labelled(artifact.id, samples, verdicts)
+    failures = triples.path / "failures.parquet"  # curated triples have none
+    failed = pl.read_parquet(failures, columns=["question_id"])["question_id"].to_list() if failures.is_file() else []
+    return labelled(artifact.id, samples, verdicts, failed)
 
 
-def labelled(name: str, samples: pl.DataFrame, verdicts: pl.DataFrame) -> Dataset:
-    """Samples (columns of schema.TRIPLES) with their verdicts (schema.VERDICTS)."""
+def labelled(name: str, samples: pl.DataFrame, verdicts: pl.DataFrame, failed: Sequence[str] = ()) -> Dataset:
+    """Samples (columns of schema.TRIPLES) with their verdicts (schema.VERDICTS); failed: as in Dataset."""
     joined = samples.join(verdicts, on="sample_id", maintain_order="left")
-    return Dataset(name, joined, _by_question(samples, verdicts))
+    return Dataset(name, joined, _by_question(samples, verdicts), tuple(failed))
 
 
 def diff(a: Dataset, b: Dataset) -> DatasetDiff:
     """How the data set B differs from A."""
     rows = _side_by_side(a, b).join(_agreement(a, b), on="question_id", how="left", maintain_order="left")
-    return DatasetDiff(totals(a), totals(b), _shared(rows), rows)
+    answered = set(a.questions["question_id"].to_list())
+    return DatasetDiff(totals(a), totals(b), _shared(rows), rows, sum(each not in answered for each in b.failed))
 
 
 def totals(dataset: Dataset) -> Totals:
@@ -193,6 +204,7 @@ def totals(dataset: Dataset) -> Totals:
         correct=labels["correct"],
         incorrect=labels["incorrect"],
         undecided=labels["undecided"],
+        failures=len(dataset.failed),
         pass_rate=wilson(labels["correct"], labels["correct"] + labels["incorrect"]),
         correct_share=labels["correct"] / len(rows) if len(rows) else None,
         reasons=reasons(rows),
@@ -212,8 +224,9 @@ def totals(dataset: Dataset) -> Totals:
 
 
 def _by_question(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
-    """question_id, question, gold, n, correct, decided, pass_rate, low, high, majority, and of its samples the mean
-    tokens and characters of rationale and answer, and the cost_usd together (null where none is known).
+    """question_id, question, gold, counts of its samples (n, correct, decided, undecided, unanswered, truncated),
+    pass_rate, low, high, majority, and of its samples the mean tokens and characters of rationale and answer, and the
+    cost_usd together (null where none is known).
     """
     joined = samples.join(verdicts, on="sample_id", maintain_order="left")
     cost = pl.col("cost_usd")
@@ -223,6 +236,9 @@ def _by_question(samples: pl.DataFrame, verdicts: pl.DataFrame) -> pl.DataFrame:
         n=pl.len(),
         correct=(pl.col("verdict") == "correct").sum(),
         decided=(pl.col("verdict") != "undecided").sum(),
+        undecided=(pl.col("verdict") == "undecided").sum(),
+        unanswered=(pl.col("answer").fill_null("").str.strip_chars() == "").sum(),
+        truncated=pl.col("truncated").sum(),
         tokens=pl.col("completion_tokens").mean(),
         rationale_characters=pl.col("rationale").str.len_chars().mean(),
         answer_characters=pl.col("answer").str.len_chars().mean(),
@@ -242,12 +258,14 @@ def _side_by_side(a: Dataset, b: Dataset) -> pl.DataFrame:
     first, second = (d.questions.rename({name: f"{name}_{side}" for name in own}) for d, side in ((a, "a"), (b, "b")))
     rows = first.join(second, on="question_id", how="full", coalesce=True, maintain_order="left_right")
     differ = pl.col("majority_a") != pl.col("majority_b")
+    decided = (pl.col("decided_a") > 0) | (pl.col("decided_b") > 0)
+    share_a, share_b = pl.col("correct_a") / pl.col("n_a"), pl.col("correct_b") / pl.col("n_b")
     return rows.select(
         "question_id",
         pl.coalesce("question", "question_right").alias("question"),
         pl.coalesce("gold", "gold_right").alias("gold"),
         *[f"{name}_{side}" for side in ("a", "b") for name in own],
-        (pl.col("pass_rate_b") - pl.col("pass_rate_a")).alias("difference"),
+        pl.when(decided).then(share_b - share_a).alias("difference"),
         differ.alias("answer_changed"),
     )
 
@@ -276,8 +294,8 @@ def _shared(rows: pl.DataFrame) -> Shared:
     """The questions of both sides; intervals are 95%, paired by question."""
     in_a, in_b = pl.col("n_a").is_not_null(), pl.col("n_b").is_not_null()
     both = rows.filter(in_a & in_b)
-    rated = both.drop_nulls("difference")
-    decided = both.filter((pl.col("decided_a") > 0) | (pl.col("decided_b") > 0))
+    rated = both.drop_nulls(["pass_rate_a", "pass_rate_b"])
+    decided = both.drop_nulls("difference")
     answered = both.drop_nulls("answer_changed")
     agree = int((~answered["answer_changed"]).sum())
     return Shared(
@@ -286,8 +304,8 @@ def _shared(rows: pl.DataFrame) -> Shared:
         only_in_b=len(rows.filter(in_b & ~in_a)),
         pass_rate=_difference(rated["pass_rate_a"], rated["pass_rate_b"]),
         correct_share=_difference(decided["correct_a"] / decided["n_a"], decided["correct_b"] / decided["n_b"]),
-        improved=int((rated["difference"] > 0).sum()),
-        worsened=int((rated["difference"] < 0).sum()),
+        improved=int((decided["difference"] > 0).sum()),
+        worsened=int((decided["difference"] < 0).sum()),
         agreement=Agreement(
             questions=len(answered),
             agree=agree,

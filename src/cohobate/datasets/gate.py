@@ -1,76 +1,97 @@
-"""The gate: whether new artifacts may replace the promoted ones.
-
-Neither the triples nor the student may be worse beyond the 95% interval, paired by question.
-"""
+"""The gate: whether new artifacts may replace the promoted ones, by the checks of `gate_checks` and of the student."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from cohobate.config.gate import Gate
+from cohobate.config.load import make_section
 from cohobate.core.errors import VerifierError
+from cohobate.core.statistics import paired
 from cohobate.datasets.diff import DatasetDiff, diff, read
+from cohobate.datasets.gate_checks import Check, checks
 from cohobate.store.artifacts import Artifact, Store, verify
 from cohobate.store.promotion import Promotion, promoted
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """Whether B passes, by how much it may be worse, and why it does not pass."""
+    """Whether B passes, and each check with its verdict."""
 
-    passed: bool
-    allowed: float
-    reasons: list[str]
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return not self.reasons
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it does not pass."""
+        return [check.reason for check in self.checks if check.reason]
+
+    def as_json(self) -> dict[str, Any]:
+        """{passed, reasons, checks}."""
+        return {
+            "passed": self.passed,
+            "reasons": self.reasons,
+            "checks": [check.as_json() for check in self.checks],
+        }
 
 
 @dataclass(frozen=True)
 class Decision:
     """Whether new artifacts may be promoted.
 
-    changed: whether there is anything to promote. objections: why they may not be. remarks: the other results of the
-    comparison. Both hold sentences. triples: the diff of the triples with its gate, where both sides have any.
+    changed: whether there is anything to promote. checks: of the triples and of the student. objections: why they may
+    not be. remarks: the other results of the comparison. Both hold sentences. triples: the diff of the triples with its
+    gate, where both sides have any.
     """
 
     changed: bool
+    checks: tuple[Check, ...] = ()
     objections: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     triples: tuple[DatasetDiff, GateResult] | None = None
 
 
-def gate(datasets: DatasetDiff, allowed: float = 0.0) -> GateResult:
-    """B fails where the interval of its difference to A lies wholly below -`allowed`.
+def gate(datasets: DatasetDiff, allowed: float = 0.0, limits: Gate | None = None) -> GateResult:
+    """Check B against A, by `limits` (None: the defaults), of which none is less than `allowed`.
 
-    It also fails where no shared question was decided in both. Raises VerifierError when A and B were judged by
-    different verifiers.
+    Raises VerifierError when A and B were judged by different verifiers.
     """
-    a, b, shared = datasets.a, datasets.b, datasets.shared
+    a, b = datasets.a, datasets.b
     if a.verifier != b.verifier:
         raise VerifierError(
             f"{a.id} was judged by {a.verifier} and {b.id} by {b.verifier}, so their pass rates do not "
             "compare; judge one of them again with `cohobate verify ID --verifier NAME` and compare the labels"
         )
-    reasons = [
-        f"the {name} is lower by {-difference.mean:.1%} "
-        f"(95% interval {-difference.high:.1%} to {-difference.low:.1%}, allowed {allowed:.1%})"
-        for name, difference in (
-            ("pass rate", shared.pass_rate.difference),
-            ("correct share", shared.correct_share.difference),
-        )
-        if difference.high < -allowed
-    ]
-    if not shared.pass_rate.questions:
-        reasons.append("no question was decided in both")
-    return GateResult(not reasons, allowed, reasons)
+    return GateResult(tuple(checks(datasets, (limits or Gate()).loosened(allowed))))
+
+
+def limits_of(artifact: Artifact) -> Gate:
+    """Those of the recipe that made `artifact`. Raises RecipeError where its section is damaged."""
+    return make_section(Gate, artifact.manifest.config.get("gate", {}), f"the recipe of {artifact.id}: gate")
 
 
 def decide(
-    recipe: str, artifacts: Sequence[Artifact], allowed: float = 0.0, against: Artifact | None = None
+    recipe: str,
+    artifacts: Sequence[Artifact],
+    allowed: float = 0.0,
+    against: Artifact | None = None,
+    limits: Gate | None = None,
 ) -> Decision:
     """Whether `artifacts` may replace the promoted ones of `recipe`.
 
-    against: triples to compare with; None: the promoted ones. allowed: by how much rates may be worse, as a share.
-    Artifacts that are older than the promotion do not undo it. Raises DamagedFileError for one that was altered.
+    against: triples to compare with; None: the promoted ones. allowed, limits: as in `gate`. Artifacts that are older
+    than the promotion do not undo it. Raises DamagedFileError for one that was altered.
     """
+    loosened = (limits or Gate()).loosened(allowed)
     pointer = promoted(recipe)
     differing = [a for a in artifacts if not pointer or pointer.fingerprints.get(a.stage) != a.fingerprint]
     if not differing:
@@ -82,14 +103,16 @@ def decide(
     old = _stored(pointer)
     if against:
         old["triples"] = against
-    objections, remarks, triples = _triples(old.get("triples"), new.get("triples"), allowed)
-    for sentence, worse in _students(old, new, allowed):
-        (objections if worse else remarks).append(sentence)
-    return Decision(True, objections, remarks or ["nothing was promoted before"], triples)
+    objections, remarks, triples = _triples(old.get("triples"), new.get("triples"), loosened)
+    students = _students(old, new, loosened)
+    objections += [check.reason for check in students if check.reason]
+    remarks += [_sentence(check) for check in students if not check.reason]
+    of_triples = triples[1].checks if triples else ()
+    return Decision(True, (*of_triples, *students), objections, remarks or ["nothing was promoted before"], triples)
 
 
 def _triples(
-    old: Artifact | None, new: Artifact | None, allowed: float
+    old: Artifact | None, new: Artifact | None, limits: Gate
 ) -> tuple[list[str], list[str], tuple[DatasetDiff, GateResult] | None]:
     """Objections, remarks, and the diff with its gate."""
     if old is None or new is None:
@@ -98,20 +121,20 @@ def _triples(
         return [], [f"the triples are {old.id}, as before"], None
     datasets = diff(read(old), read(new))
     try:
-        result = gate(datasets, allowed)
+        result = gate(datasets, limits=limits)
     except VerifierError as error:
-        result = GateResult(False, allowed, [str(error)])
+        verifiers = datasets.a.verifier or "", datasets.b.verifier or ""
+        unlike = Check("verifier", " and ".join(verifiers), 0, None, None, paired([]), "the same", str(error))
+        result = GateResult((unlike,))
     return list(result.reasons), [f"{new.id} was compared with {old.id}"], (datasets, result)
 
 
-def _students(old: dict[str, Artifact], new: dict[str, Artifact], allowed: float) -> list[tuple[str, bool]]:
-    """(sentence, whether it is worse than allowed) of each split and decoding of the last trained student."""
+def _students(old: dict[str, Artifact], new: dict[str, Artifact], limits: Gate) -> list[Check]:
+    """The accuracy of the last trained student, for each split and decoding that was promoted."""
     name = next((stage for stage, artifact in reversed(new.items()) if (artifact.path / "model").is_dir()), None)
     if name is None or name not in old or "evaluation" not in old or "evaluation" not in new:
         return []
     import polars as pl
-
-    from cohobate.core.statistics import paired
 
     for side in (old, new):
         verify(side["evaluation"])
@@ -124,13 +147,35 @@ def _students(old: dict[str, Artifact], new: dict[str, Artifact], allowed: float
         .collect()
         for side in (old, new)
     )
-    both = before.join(after, on=keys, suffix="_new").sort(keys)
-    sentences = []
-    for (split, decoding), rows in both.group_by("split", "decoding", maintain_order=True):
-        gain = paired((rows["share_new"] - rows["share"]).to_list())
-        interval = f"{gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}] over {len(rows):,} questions"
-        sentences.append((f"accuracy of {name} on {split}, {decoding}: {interval}", gain.high < -allowed))
-    return sentences
+    both = before.join(after, on=keys, how="left", suffix="_new").sort(keys)
+    return [
+        _student(f"accuracy of {name} on {split}, {decoding}", rows.drop_nulls("share_new"), limits)
+        for (split, decoding), rows in both.group_by("split", "decoding", maintain_order=True)
+    ]
+
+
+def _student(measure: str, rows: pl.DataFrame, limits: Gate) -> Check:
+    """rows: share and share_new of each question that both evaluations ask."""
+    gain = paired((rows["share_new"] - rows["share"]).to_list())
+    before, now = (None if not len(rows) else float(rows[name].mean()) for name in ("share", "share_new"))  # type: ignore[arg-type]
+    limit = f"{limits.student:.1%}, margin {limits.student_margin:.1%}"
+    check = Check("student", measure, len(rows), before, now, gain, limit)
+    if gain.high < -limits.student:
+        return replace(check, reason=f"{_sentence(check)}, which is worse")
+    if -gain.low > limits.student + limits.student_margin:
+        asked = f"{len(rows):,} questions" if len(rows) else "no question"
+        return replace(
+            check,
+            reason=f"{asked} in both evaluations say too little about the {measure} (gate.student_margin = "
+            f"{limits.student_margin:.1%})",
+        )
+    return check
+
+
+def _sentence(check: Check) -> str:
+    gain = check.difference
+    interval = f"{gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]"
+    return f"{check.measure}: {interval} over {check.questions:,} questions"
 
 
 def _stored(pointer: Promotion | None) -> dict[str, Artifact]:

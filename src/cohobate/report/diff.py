@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cohobate.datasets.diff import DatasetDiff, Shared, Totals
 from cohobate.datasets.gate import GateResult
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.labels import Movement
+from cohobate.report.gate import gate_rows
 from cohobate.report.render import asset, environment
 
 # Questions of the page's table, those with the largest change first; all of them are in the JSON.
@@ -37,6 +38,7 @@ _TOTALS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("correct", "correct", "{:,}".format),
     ("incorrect", "incorrect", "{:,}".format),
     ("undecided", "undecided", "{:,}".format),
+    ("failed requests", "failures", "{:,}".format),
     ("pass rate", "pass_rate", lambda rate: percent(None if math.isnan(rate.mean) else rate.mean)),
     ("correct share", "correct_share", percent),
     (
@@ -122,11 +124,19 @@ def print_diff(datasets: DatasetDiff) -> None:
     if changed:
         table = Table("question", "gold", "A", "B", title="largest changes", title_justify="left", show_lines=True)
         for row in changed:
-            cells = [
-                f"{row[f'majority_{s}'] or '–'}  {row[f'correct_{s}']} of {row[f'decided_{s}']}" for s in ("a", "b")
-            ]
+            cells = [f"{row[f'majority_{side}'] or '–'}  {verdicts(row, side)}" for side in ("a", "b")]
             table.add_row(*(escape(harmless(cell)) for cell in (row["question"], row["gold"] or "–", *cells)))
         console.print(table)
+
+
+def print_gate(result: GateResult) -> None:
+    """Each check of the gate, on standard output."""
+    console = Console(highlight=False, soft_wrap=True)
+    names = ("check", "verdict", "before", "now", "difference", "limit", "of")
+    table = Table(*names, box=None, header_style="bold", title="the gate", title_justify="left")
+    for row in gate_rows(result.checks):
+        table.add_row(*(escape(row[name]) for name in names))
+    console.print(table)
 
 
 def print_labels(name: str, metrics: dict[str, Any], movements: Sequence[Movement]) -> None:
@@ -153,6 +163,7 @@ def write_page(datasets: DatasetDiff, path: Path, gate: GateResult | None = None
         a=datasets.a,
         b=datasets.b,
         gate=gate,
+        checks=gate_rows(gate.checks) if gate else [],
         rows=changes[:_SHOWN],
         changes=len(changes),
         kinds=Counter(row["kind"] for row in changes[:_SHOWN]),
@@ -162,6 +173,7 @@ def write_page(datasets: DatasetDiff, path: Path, gate: GateResult | None = None
         sentences=sentences(datasets),
         style=Markup(asset("base.css")),
         clean=harmless,
+        verdicts=verdicts,
     )
     try:
         with replacing(path) as temporary:
@@ -183,8 +195,15 @@ def _only_in(datasets: DatasetDiff, side: str) -> list[str]:
     return datasets.questions.filter(pl.col(f"n_{other}").is_null())["question"].to_list()
 
 
+def verdicts(row: Mapping[str, Any], side: str) -> str:
+    """How many samples of a question (a row of `DatasetDiff.questions`) are right: `1 of 3, 1 undecided`."""
+    undecided = row[f"undecided_{side}"]
+    right = f"{row[f'correct_{side}']} of {row[f'decided_{side}']}"
+    return f"{right}, {undecided} undecided" if undecided else right
+
+
 def largest_changes(datasets: DatasetDiff, count: int | None = None) -> list[dict[str, Any]]:
-    """Rows of `DatasetDiff.questions` whose pass rate or answer changed (None: all), the largest changes first.
+    """Rows of `DatasetDiff.questions` whose correct share or answer changed (None: all), the largest changes first.
 
     Among equally large changes worse ones come first.
     """

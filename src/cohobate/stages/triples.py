@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from cohobate.core.schema import Table
-    from cohobate.datasets.triples import TripleRows
+    from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.store.compute_ledger import LedgerEntry
     from cohobate.teachers.base import Failure
 
@@ -34,8 +34,9 @@ _LABELLED = ("verifier", "verdict", "reason")
 def write(recipe: Recipe, questions: Artifact) -> Artifact:
     """Generate the teacher's responses to the training questions and publish the triples.
 
-    Failed requests are rows of failures.parquet; with more of them than `triples.max_failures` nothing is published,
-    and the next run sends only the rest. Raises TeacherError, EndpointError, QuestionsError, VerifierError.
+    Failed requests are rows of failures.parquet; with more of them than `triples.max_failures` of those that were sent
+    nothing is published, and the next run sends only the rest. Raises TeacherError, EndpointError, QuestionsError,
+    VerifierError.
     """
     from cohobate.teachers.base import teacher_fingerprint
 
@@ -111,7 +112,8 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     with store.claims() as claims:
         responses = store.locate(keys, recipe.triples.max_tokens)
         missing = requests.at(responses.missing)
-        failures = generate(recipe, missing, store, claims, workspace.fingerprint, allowed)
+        # Of what is asked now: many stored responses are no reason to be content with none of the new ones.
+        failures = generate(recipe, missing, store, claims, workspace.fingerprint, _allowed(recipe, missing))
     if len(missing):
         responses = store.locate(keys, recipe.triples.max_tokens)
     rows = TripleRows(recipe, requests, keys, responses, workspace.fingerprint)
@@ -126,6 +128,24 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
         metrics={**_metrics(samples, verdicts, failures), **judge_metrics},
         ledger=[*_ledger(recipe, samples), *judge_entries],
     )
+
+
+def _allowed(recipe: Recipe, missing: Requests) -> int:
+    """How many of the requests that are sent now may fail.
+
+    Those that failed before, in a dataset of this recipe that was published with them, may do so again.
+    """
+    import polars as pl
+
+    known: set[str] = set()
+    earlier = Store().all() if len(missing) else []
+    for artifact in earlier:
+        if artifact.stage == STAGE and artifact.manifest.recipe == recipe.name:
+            with suppress(OSError, pl.exceptions.PolarsError):  # damaged: then they count
+                failures = pl.read_parquet(artifact.path / "failures.parquet", columns=["request_key"])
+                known |= set(failures["request_key"])
+    again = sum(request.key in known for request in missing) if known else 0
+    return again + int(recipe.triples.max_failures * (len(missing) - again))
 
 
 def _write_tables(recipe: Recipe, rows: TripleRows, workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame]:

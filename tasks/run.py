@@ -29,7 +29,9 @@ from cohobate.report.console import print_findings, print_scores
 from cohobate.store import runs
 from cohobate.store.artifacts import STAGES, Artifact
 from tasks import run_log
+from tasks.best_effort import attempt
 from tasks.heartbeat import stay_running
+from tasks.naming import run_name, tag_run
 from tasks.notify import notify
 from tasks.parameters import refuse_functions
 from tasks.secrets import keys_from_blocks
@@ -47,8 +49,16 @@ FlowFunction = Callable[P, list[Artifact]]
 
 
 def cohobate_flow(**options: Any) -> Callable[[FlowFunction[P]], Flow[P, list[Artifact]]]:
-    """`prefect.flow` with what all flows share: the store holds their results, and a webhook hears of failures."""
-    return flow(persist_result=False, on_failure=[notify], on_crashed=[notify], **options)
+    """`prefect.flow` with what all flows share: the store holds their results, a run is called by its recipe, what it
+    was at ends with it, and a webhook hears of failures.
+    """
+    return flow(
+        persist_result=False,
+        flow_run_name=run_name,
+        on_failure=[notify],
+        on_crashed=[run_log.close_tasks_of, notify],
+        **options,
+    )
 
 
 def resolved(recipe: Recipe | str) -> Recipe:
@@ -82,6 +92,7 @@ def run_stages(stages: Iterator[Artifact], recipe: Recipe, until: str | None = N
         run_log.run_page(finished),
     ):
         run_log.close_lost_tasks()
+        attempt(tag_run, recipe=recipe)
         keys_from_blocks(recipe)
         for artifact in stages:
             finished.append(artifact)

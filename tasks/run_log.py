@@ -48,17 +48,25 @@ class RunLog:
 
 def close_lost_tasks() -> None:
     """At a retry, set the tasks that died with the earlier process to Crashed: the UI shows them as running."""
-    if (flow_run.run_count or 1) < 2:
-        return
+    if (flow_run.run_count or 1) > 1:
+        _close_tasks(UUID(str(flow_run.id)))
+
+
+def close_tasks_of(flow: Any, flow_run: Any, state: Any) -> None:
+    """A hook of a flow that crashed, which its worker calls: the task that it was at has crashed too."""
+    attempt(_close_tasks, run=flow_run.id)
+
+
+def _close_tasks(run: UUID) -> None:
     with get_client(sync_client=True) as client:
         running = client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(str(flow_run.id))])),
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])),
             task_run_filter=TaskRunFilter(
                 state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
             ),
         )
         for task in running:
-            state: State[Any] = Crashed(message="Its process was killed; another attempt went on from there.")
+            state: State[Any] = Crashed(message="Its process was killed; another attempt goes on from there.")
             attempt(client.set_task_run_state, task_run_id=task.id, state=state, force=True)
 
 
@@ -73,12 +81,17 @@ def run_page(finished: Sequence[Artifact]) -> Iterator[None]:
     except (KeyboardInterrupt, TerminationSignal):
         raise
     except Exception as error:
-        attempt(create_markdown_artifact, key="failure", markdown=failure_page(error, finished))
+        page = failure_page(error, finished)
+        attempt(
+            create_markdown_artifact, key="failure", markdown=page, description="Why the run failed, and what to do."
+        )
         raise
     finally:
         if finished:
-            attempt(create_table_artifact, key="artifacts", table=summary.rows(finished))
-    attempt(create_markdown_artifact, key="summary", markdown=summary.of_run(finished))
+            told = "What the run made or found in the store, and where it is."
+            attempt(create_table_artifact, key="artifacts", table=summary.rows(finished), description=told)
+    page, told = summary.of_run(finished), "What came out of the run: scores, figures, cost."
+    attempt(create_markdown_artifact, key="summary", markdown=page, description=told)
 
 
 def error_message(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cohobate.core.locks import exclusive
 from cohobate.store import promotion
 from cohobate.store.artifacts import Store
 from cohobate.store.listing import list_artifacts
@@ -19,9 +20,12 @@ def test_every_artifact_and_build_is_listed_with_its_state(data: Path) -> None:
     (partial / "state").write_bytes(b"12345")
     listed = {each.id: each for each in list_artifacts()}
     assert list(listed) == [questions.id, triples.id, student.id, "opd/night-0123abcd"]
-    assert [each.status for each in listed.values()] == ["done", "done", "damaged", "building"]
+    assert [each.status for each in listed.values()] == ["done", "done", "damaged", "stopped"]
     assert [each.promoted for each in listed.values()] == [False, True, False, False]
     build = listed["opd/night-0123abcd"]
+    with exclusive(data / "opd" / ".0123abcd.lock", build.id):  # as by another process: of another open file
+        assert list_artifacts()[-1].status == "building"
+    assert list_artifacts()[-1].status == "stopped"
     assert (build.recipe, build.fingerprint, build.bytes, build.created_at) == ("night", "0123abcd", 5, None)
 
 

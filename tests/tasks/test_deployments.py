@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cohobate.config import Recipe
 from cohobate.store.artifacts import STAGES, Store
+from tests.support.nights import Nights
 from tests.support.prefect_server import GPU_SLOTS, LOST_SECONDS, SECRETS, Up, small
 from tests.support.wire_server import Act, WireServer
 
@@ -63,6 +63,11 @@ def test_a_run_page_tells_what_came_out(up: Up) -> None:
     assert up.tasks(run) == dict.fromkeys(STAGES, "Completed")
     told, made = up.artifacts(run), Store(up.data).all()
     assert set(told) == {*STAGES, "artifacts", "summary"}
+    values = up.api(f"/flow_runs/{run}", method="GET")
+    assert re.fullmatch(r"tiny \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", values["name"])
+    assert {"recipe:tiny", "student:world/base", "teacher:world/teacher"} <= set(values["tags"])
+    found = up.api("/artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    assert all(each["description"] for each in found if each["key"])
     assert {row["path"] for row in json.loads(told["artifacts"])} == {str(artifact.path) for artifact in made}
     [report] = [artifact for artifact in made if artifact.stage == "report"]
     assert f"`{report.path / 'index.html'}`" in told["summary"]
@@ -73,29 +78,6 @@ def test_a_run_page_tells_what_came_out(up: Up) -> None:
         figure.scroll_into_view_if_needed()
         assert figure.evaluate("image => image.naturalWidth") > 100
         up.picture(page, "summary")
-
-
-class Nights:
-    """A recipe over a file of questions that grows, with a teacher that counts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.server, self.path = WireServer(), folder / "questions.jsonl"
-        self.ask(40)
-
-    def ask(self, count: int) -> None:
-        splits = ["test" if n < 8 else "train" for n in range(count + 8)]
-        lines = [
-            json.dumps({"question": f"What is {n} + 1?", "gold_answer": str(n + 1), "split": s}) + "\n"
-            for n, s in enumerate(splits)
-        ]
-        self.path.write_text("".join(lines))
-
-    def recipe(self, **teacher: Any) -> dict[str, Any]:
-        served = {"kind": "endpoint", "model": "m", "base_url": self.server.url, "api_key_env": "TEACHER_KEY"}
-        questions = {"source": "file", "path": str(self.path)}
-        return as_json(
-            small("name=nights", "opd.steps=0", "sft.select=all", teacher=served | teacher, questions=questions)
-        )
 
 
 @pytest.fixture(scope="module")

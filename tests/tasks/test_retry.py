@@ -131,6 +131,7 @@ def test_after_the_process_was_killed_in_opd(up: Up, lost: Lost) -> None:
     steps = {path.name: path.stat().st_ino for path in up.data.glob(log)}
     assert len(steps) < 24
     assert up.end(run)["type"] == "CRASHED"
+    up.wait_for(lambda: up.tasks(run)["opd"] == "Crashed", "end of the stage")  # not blue until Retry
     up.retry(run, "killed")
     up.wait_for(lambda: len(list(up.data.glob(log))) > len(steps), "further step of opd")
     assert {path.name: path.stat().st_ino for path in up.data.glob(log) if path.name in steps} == steps

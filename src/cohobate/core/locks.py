@@ -34,6 +34,22 @@ def exclusive(path: Path, artifact_id: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file `path` at the moment."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:  # nobody has ever held it, or nobody may be asked
+        return False
+    try:
+        # Shared: two that ask at the same time do not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _acquire(descriptor: int, artifact_id: str) -> None:
     announced = False
     while True:

@@ -28,7 +28,7 @@ from cohobate.core.fingerprint import artifact_fingerprint, hash_file
 from cohobate.core.locks import exclusive
 from cohobate.core.sealed_files import move_aside
 from cohobate.store.compute_ledger import LedgerEntry
-from cohobate.store.folders import is_artifact, is_damaged
+from cohobate.store.folders import is_artifact, is_damaged, lock
 from cohobate.store.manifest import (
     MANIFEST,
     FileEntry,
@@ -130,7 +130,7 @@ class Store:
             return artifact
         if context.current().lookup_only:
             raise NotInStoreError(f"{artifact_id} is not there yet")
-        with storage_errors(self.root), exclusive(self.root / stage / f".{fingerprint[:8]}.lock", artifact_id):
+        with storage_errors(self.root), exclusive(lock(self.root / stage, fingerprint), artifact_id):
             # Another process may have built it while we waited, or have been at what seemed damaged.
             artifact = self._lookup(stage, fingerprint, locked=True)
             if artifact:

@@ -23,6 +23,11 @@ def is_damaged(folder: Path) -> bool:
     return bool(_DAMAGED.fullmatch(folder.name)) and not folder.name.startswith(".")
 
 
+def lock(stage: Path, fingerprint: str) -> Path:
+    """The file that whoever builds an artifact in the folder `stage` holds locked. fingerprint: or its beginning."""
+    return stage / f".{fingerprint[:8]}.lock"
+
+
 def split(name: str) -> tuple[str, str]:
     """The recipe's name, and the beginning of the fingerprint."""
     recipe, _, fingerprint = name.rpartition("-")

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from cohobate.core.errors import DamagedFileError
+from cohobate.core.locks import is_held
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, Store, verify
-from cohobate.store.folders import split
+from cohobate.store.folders import lock, split
 
-Status = Literal["done", "damaged", "building"]
+Status = Literal["done", "damaged", "building", "stopped"]
+"""building: a process is at work on it. stopped: none is, since it failed or was interrupted; a run goes on with it."""
 
 
 @dataclass(frozen=True)
 class ListedArtifact:
-    """An artifact. Of one that is being built, or has no readable manifest, the fingerprint is the beginning of it.
+    """An artifact. Of one that is unfinished, or has no readable manifest, the fingerprint is the beginning of it.
 
     promoted: whether it is the promoted one of its recipe.
     """
@@ -39,7 +41,13 @@ def list_artifacts() -> list[ListedArtifact]:
     promoted = {fingerprint for each in promotion.readable() for fingerprint in each.fingerprints.values()}
     finished = [_finished(artifact, artifact.fingerprint in promoted) for artifact in store.all()]
     damaged = [_without_manifest(path, "damaged") for path in store.unreadable()]
-    return [*finished, *damaged, *(_without_manifest(path, "building") for path in store.partial())]
+    unfinished = [_without_manifest(path, _status(path)) for path in store.partial()]
+    return [*finished, *damaged, *unfinished]
+
+
+def _status(partial: Path) -> Status:
+    _, fingerprint = split(partial.name.removesuffix(".partial"))
+    return "building" if is_held(lock(partial.parent, fingerprint)) else "stopped"
 
 
 def _finished(artifact: Artifact, promoted: bool) -> ListedArtifact:

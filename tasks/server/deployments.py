@@ -307,6 +307,11 @@ def time(schedule: Any) -> str:
     return f"{told.strip()}{'' if schedule.active else ', paused'}"
 
 
+def timetables(found: DeploymentResponse) -> list[str]:
+    """When the schedules of a deployment start runs."""
+    return [time(each) for each in found.schedules]
+
+
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from tasks.gpu_slot import LIMIT
 from tasks.heartbeat import LOST
-from tasks.server.deployments import Record, time
+from tasks.server.deployments import Record, timetables
 from tasks.server.server_environment import environment
 
 POOL = "cohobate"
@@ -121,7 +121,7 @@ def status() -> Iterator[tuple[str, str, bool]]:
         tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=["cohobate"]))
         deployments = client.read_deployments(deployment_filter=tagged)
         for deployment in sorted(deployments, key=lambda each: each.name):
-            when = [f"({time(each)})" for each in deployment.schedules]
+            when = [f"({each})" for each in timetables(deployment)]
             yield "deployment", " ".join([deployment.name, *when, *(["paused"] if deployment.paused else [])]), True
         if not deployments:
             yield "deployment", "none: `cohobate up` makes those of prefect.yaml", False

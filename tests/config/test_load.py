@@ -160,3 +160,33 @@ def test_nothing_changes_a_recipe_past_its_validation() -> None:
     tree = modules({root / "src" / "cohobate": root / "src", root / "tasks": root, root / "flows": root})
     copying = [name for name, module in tree.items() if "model_copy(" in module.path.read_text()]
     assert copying == ["cohobate.store.runs"]  # which copies records of runs, and no recipe
+
+
+def test_paths_in_a_recipe_are_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the recipe's folder where they are there, else of the working folder, as are those on the command line."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there, here):
+        folder.mkdir()
+        (folder / "both.jsonl").touch()
+    (there / "beside.jsonl").touch()
+    (there / "part-1.jsonl").touch()
+    (there / "student").mkdir()
+    (there / "m").touch()
+    recipe = there / "own.toml"
+    monkeypatch.chdir(here)
+    for written, found in (
+        ("beside.jsonl", str(there / "beside.jsonl")),
+        ("./beside.jsonl", str(there / "beside.jsonl")),
+        ("both.jsonl", str(there / "both.jsonl")),
+        ("part-*.jsonl", str(there / "part-*.jsonl")),
+        ("nowhere.jsonl", "nowhere.jsonl"),
+        ("hf:owner/name", "hf:owner/name"),
+        (str(here / "both.jsonl"), str(here / "both.jsonl")),
+    ):
+        recipe.write_text(f"[questions]\nsource = 'file'\npath = '{written}'\n[student]\nmodel = 'student'\n")
+        for name in (str(recipe), "../there/own.toml"):
+            loaded = load_recipe(name)
+            assert (loaded.questions.path, loaded.student.model) == (found, str(there / "student"))
+    assert load_recipe(str(recipe), ["questions.path=beside.jsonl"]).questions.path == "beside.jsonl"
+    recipe.write_text("opd.steps = 0\n[teacher]\nkind = 'endpoint'\nmodel = 'm'\nbase_url = 'http://127.0.0.1:1/v1'\n")
+    assert load_recipe(str(recipe)).teacher.model == "m"  # the name that a server knows

@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "single-prompt": run.single_prompt,
     "suites": recipe.suites,
     "up": server.up,
+    "deploy": server.deploy,
     "free": server.free,
     "promote": store.promote,
     "ls": store.list_artifacts,

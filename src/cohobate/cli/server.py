@@ -1,4 +1,4 @@
-"""Commands of the Prefect server that cohobate starts: up, free."""
+"""Commands of the Prefect server that cohobate starts: up, deploy, free."""
 
 from __future__ import annotations
 
@@ -34,6 +34,23 @@ def up(
     given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
     flags = [name for name, on in (("--status", status), ("--reset", reset)) if on]
     become("tasks.server.up", [*flags, *given])
+
+
+def deploy(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")],
+    flow: Annotated[
+        str, typer.Option(metavar="FLOW", help="nightly, distill, compare, judge, recover or single-prompt.")
+    ] = "nightly",
+    cron: Annotated[
+        str | None, typer.Option(metavar='"0 2 * * *"', help="When it runs by itself; without it on demand.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(metavar="ZONE", help="Of --cron, such as Europe/Paris.")] = "UTC",
+    name: Annotated[str | None, typer.Option(help="The deployment's name; else the recipe's.")] = None,
+) -> None:
+    """Make a deployment of a recipe on the server that `cohobate up` has started, from any folder."""
+    options = {"--flow": flow, "--timezone": timezone, "--cron": cron, "--name": name}
+    given = [f"{option}={value}" for option, value in options.items() if value is not None]
+    become("tasks.server.deploy", [*given, "--", recipe])
 
 
 def free(

@@ -19,6 +19,8 @@ from cohobate.core.shipped import shipped_path, shipped_recipes
 
 # Characters of a name that a person gives: artifacts made of its artifacts have longer ones.
 _LONGEST_NAME = 100
+# Keys whose values may be the path of a file or folder.
+_PATHS = ("path", "model", "tokenizer")
 SomeSection = TypeVar("SomeSection", bound=Section)
 
 
@@ -28,8 +30,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises RecipeError with one sentence for anything wrong.
     """
     path = find_recipe(name)
-    values = _parse(path)
-    _anchor(values, path.parent)
+    values = _anchored(_parse(path), path.parent)
     for override in overrides:
         apply(values, override)
     if "name" not in values:
@@ -43,11 +44,34 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _anchor(values: dict[str, Any], folder: Path) -> None:
-    """Let the template files that a recipe names count from its `folder`."""
-    for section in (values.get("teacher"), values.get("student")):
-        if isinstance(section, dict) and isinstance(named := section.get("template_file"), str):
-            section["template_file"] = str(folder / named)
+def _anchored(values: Any, folder: Path) -> Any:
+    """`values` of a recipe in `folder`, with the full paths of files that lie there.
+
+    Other relative paths stay as they are: those of the working folder, shipped names, names of servers. A template file
+    is always of the recipe's folder.
+    """
+    if isinstance(values, list):
+        return [_anchored(each, folder) for each in values]
+    if not isinstance(values, dict):
+        return values
+    anchored = {key: _anchored(value, folder) for key, value in values.items()}
+    served = values.get("kind") == "endpoint"
+    for key in _PATHS:
+        name = values.get(key)
+        if isinstance(name, str) and not (served and key == "model") and _lies_in(folder, name):
+            anchored[key] = str((folder / name).resolve())
+    if isinstance(name := values.get("template_file"), str):
+        anchored["template_file"] = str(folder / name)
+    return anchored
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    try:
+        if not name or Path(name).is_absolute() or folder.resolve() == Path.cwd():
+            return False
+        return (folder / name).exists() or (any(sign in name for sign in "*?[") and any(folder.glob(name)))
+    except (OSError, ValueError):  # no name of a file
+        return False
 
 
 def _name_of(path: Path) -> str:

@@ -71,9 +71,13 @@ def model_path(name: str) -> Path:
         package = name.removeprefix(FETCHED).partition("-")[0]
         raise ModelError(f"model '{name}' is not below {data_root()}; make it with: cohobate fetch {package}")
     raise ModelError(
-        f"model '{name}' is neither a folder with a config.json nor a shipped model "
+        f"model '{name}' is neither a folder with a config.json{_where(name)} nor a shipped model "
         "(shipped: world/teacher, world/base); give the path of a Hugging Face model folder"
     )
+
+
+def _where(name: str) -> str:
+    return "" if Path(name).is_absolute() else f" (in {Path.cwd()}, or beside its recipe)"
 
 
 def model_fingerprint(name: str) -> str:

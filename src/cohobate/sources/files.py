@@ -82,7 +82,8 @@ def find(path: str, suffixes: Collection[str], listed: str, what: str) -> FileSe
         root = _root(local)
         candidates = [file for file in root.glob(str(local.relative_to(root))) if file.is_file()]
     else:
-        raise QuestionsError(f"the {what} file {path} does not exist; set questions.path")
+        where = "" if local.is_absolute() else f" in {Path.cwd()} or beside its recipe"
+        raise QuestionsError(f"the {what} file {path} does not exist{where}; set questions.path")
     named = sorted((file.relative_to(root).as_posix(), file) for file in candidates)
     files = [(name, file) for name, file in named if suffix(file) in suffixes and not _hidden(name)]
     if not files:

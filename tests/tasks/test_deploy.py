@@ -1,0 +1,72 @@
+"""`cohobate deploy`: a deployment of one's own recipe, from any folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cohobate.store.artifacts import Store
+from tests.support.prefect_server import Up
+
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(420)]
+
+RECIPE = """
+[questions]
+source = "file"
+path = "asked.jsonl"
+[opd]
+steps = 0
+"""
+
+
+def own(folder: Path, name: str = "own") -> Path:
+    """A recipe whose questions lie beside it."""
+    rows = [{"question": f"What is {n} + 1?", "gold_answer": str(n + 1)} for n in range(30)]
+    (folder / "asked.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (folder / f"{name}.toml").write_text(RECIPE)
+    return folder
+
+
+def test_a_recipe_of_ones_own_runs_by_its_schedule_and_up_leaves_it(up: Up, tmp_path: Path) -> None:
+    for flow in ("nightly", "distill"):
+        made = up.command("deploy", "own.toml", "--flow", flow, "--cron", "*/5 * * * *", cwd=own(tmp_path))
+        assert made.returncode == 0, made.stderr
+        assert f"{flow}/own: recipe {tmp_path / 'own.toml'}, */5 * * * * UTC" in made.stdout
+    found = up.api("/deployments/name/nightly/own", method="GET")
+    assert found["parameters"] == {"recipe": str(tmp_path / "own.toml")}
+    only = {
+        "deployments": {"id": {"any_": [found["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
+    planned = up.wait_for(lambda: up.api("/flow_runs/filter", only), "scheduled run")
+    assert {int(run["next_scheduled_start_time"][14:16]) % 5 for run in planned} == {0}
+    run = up.run("distill/own", until="questions")
+    up.completed(run)
+    [questions] = [each for each in Store(up.data).all() if each.manifest.recipe == "own"]
+    assert questions.manifest.rows == 30  # of the file beside the recipe, into the data of `up`
+    schedules = found["schedules"]
+    assert up.command("up", cwd=tmp_path).returncode == 0
+    assert up.api("/deployments/name/nightly/own", method="GET")["schedules"] == schedules
+    again = up.command("deploy", str(tmp_path / "own.toml"), "--cron", "0 3 * * *", "--timezone", "Europe/Paris")
+    assert again.returncode == 0 and "0 3 * * * Europe/Paris" in again.stdout, again.stderr
+    [schedule] = up.api("/deployments/name/nightly/own", method="GET")["schedules"]
+    assert schedule["schedule"]["cron"] == "0 3 * * *"
+    for flow in ("nightly", "distill"):
+        up.api(f"/deployments/{up.api(f'/deployments/name/{flow}/own', method='GET')['id']}", method="DELETE")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["nowhere.toml"], "recipe 'nowhere.toml' is neither a file nor"),
+        (["own.toml", "--cron", "never"], "cron 'never' in time zone UTC is no schedule"),
+        (["own.toml", "--cron", "0 2 * * *", "--timezone", "Nowhere"], "in time zone Nowhere is no schedule"),
+        (["nightly.toml"], "nightly/nightly is a deployment of"),
+    ],
+)
+def test_a_mistake_is_one_sentence(up: Up, tmp_path: Path, arguments: list[str], part: str) -> None:
+    own(tmp_path)
+    own(tmp_path, "nightly")
+    refused = up.command("deploy", *arguments, cwd=tmp_path)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused
+    assert part in refused.stderr

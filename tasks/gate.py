@@ -35,8 +35,8 @@ def pass_gate(
     promoted = decision.changed and not decision.objections
     verdict = "refused" if decision.objections else "promoted" if promoted else "unchanged"
     if decision.triples:
-        told = "The promoted triples and the new ones side by side."
-        attempt(create_markdown_artifact, key="diff", markdown=_diff(*decision.triples), description=told)
+        description = "The promoted triples and the new ones side by side."
+        attempt(create_markdown_artifact, key="diff", markdown=_diff(*decision.triples), description=description)
     if promoted:
         promotion.promote(recipe.name, artifacts, "; ".join(decision.remarks))
     attempt(

@@ -88,10 +88,10 @@ def run_page(finished: Sequence[Artifact]) -> Iterator[None]:
         raise
     finally:
         if finished:
-            told = "What the run made or found in the store, and where it is."
-            attempt(create_table_artifact, key="artifacts", table=summary.rows(finished), description=told)
-    page, told = summary.of_run(finished), "What came out of the run: scores, figures, cost."
-    attempt(create_markdown_artifact, key="summary", markdown=page, description=told)
+            description = "What the run made or found in the store, and where it is."
+            attempt(create_table_artifact, key="artifacts", table=summary.rows(finished), description=description)
+    page, description = summary.of_run(finished), "What came out of the run: scores, figures, cost."
+    attempt(create_markdown_artifact, key="summary", markdown=page, description=description)
 
 
 def error_message(error: Exception) -> str:

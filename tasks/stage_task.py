@@ -54,8 +54,8 @@ def stage_task(
         needs_gpu = gpu if isinstance(gpu, bool) else gpu(recipe)
         with context.listening(ProgressArtifact()), context.using(slot=gpu_slot(needs_gpu)):
             artifact = stage(recipe, *args, **kwargs)
-        told = f"What the stage {name} of recipe {recipe.name} {'found' if artifact.cached else 'made'}."
-        attempt(create_markdown_artifact, key=name, markdown=of_artifact(artifact), description=told)
+        description = f"What the stage {name} of recipe {recipe.name} {'found' if artifact.cached else 'made'}."
+        attempt(create_markdown_artifact, key=name, markdown=of_artifact(artifact), description=description)
         if artifact.cached:
             return Completed(name="Cached", message=f"{artifact.id} was there", data=artifact)
         return artifact

@@ -90,19 +90,19 @@ def read(path: Path) -> list[Definition]:
     try:
         with path.open("rb") as file:
             values = yaml.safe_load(file.read(_LONGEST))
-        found = _File.model_validate(values)
+        file_content = _File.model_validate(values)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         what = sentence(error, _File) if isinstance(error, ValidationError) else " ".join(str(error).split())[:200]
         advice = "`prefect deploy` understands more" if isinstance(error, ValidationError) else "mend it"
         raise UserError(f"{path} cannot be used: {what}; {advice}") from None
-    names = [(each.entrypoint, each.name) for each in found.deployments]
+    names = [(each.entrypoint, each.name) for each in file_content.deployments]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{path} has two deployments {twice[1]} of {twice[0]}; give one another name")
-    if found.pull is None:
-        return found.deployments
-    return [Definition.model_validate({"pull": found.pull, **_given(each)}) for each in found.deployments]
+    if file_content.pull is None:
+        return file_content.deployments
+    return [Definition.model_validate({"pull": file_content.pull, **_given(each)}) for each in file_content.deployments]
 
 
 def _given(definition: Definition) -> dict[str, Any]:

@@ -73,10 +73,10 @@ def _provide_one(url: str, arguments: argparse.Namespace) -> None:
         # By name, on purpose, and now: what was changed on the server before gives way.
         for sentence in provide(client, definition, folder, reset=True):
             print(f"-- {sentence}")
-        found = client.read_deployment_by_name(f"{arguments.flow}/{definition.name}")
-        when = ", ".join(timetables(found)) or "on demand"
+        deployment = client.read_deployment_by_name(f"{arguments.flow}/{definition.name}")
+        when = ", ".join(timetables(deployment)) or "on demand"
         print(f"{arguments.flow}/{definition.name}: recipe {definition.parameters['recipe']}, {when}")
-        print(f"{url}/deployments/deployment/{found.id}")
+        print(f"{url}/deployments/deployment/{deployment.id}")
 
 
 def _of_recipe(arguments: argparse.Namespace) -> tuple[Definition, Path]:

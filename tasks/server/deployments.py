@@ -76,21 +76,21 @@ def provide(client: SyncPrefectClient, definition: Definition, folder: Path, *, 
     schedules = _schedules(definition)
     name = f"deployment {definition.name}"
     try:
-        found = client.read_deployment_by_name(f"{flow.name}/{definition.name}")
+        deployment = client.read_deployment_by_name(f"{flow.name}/{definition.name}")
     except ObjectNotFound:
         if record.exists and not reset:
             return [f"{name} was deleted; `cohobate up --reset` makes it again"]
         _create(client, flow, definition, folder, schedules)
-        found = client.read_deployment_by_name(f"{flow.name}/{definition.name}")
-        _remember(record, found, _desired(definition), schedules)
+        deployment = client.read_deployment_by_name(f"{flow.name}/{definition.name}")
+        _remember(record, deployment, _desired(definition), schedules)
         return []
-    said = _update(client, flow, definition, folder, found, record, reset=reset)
-    said += _update_schedules(client, found, schedules, record, reset=reset)
-    found = client.read_deployment_by_name(f"{flow.name}/{definition.name}")
-    _remember(record, found, _desired(definition), schedules)
-    if found.paused:
-        said.append("is paused, and stays so")
-    return [f"{name}: {sentence}" for sentence in said]
+    sentences = _update(client, flow, definition, folder, deployment, record, reset=reset)
+    sentences += _update_schedules(client, deployment, schedules, record, reset=reset)
+    deployment = client.read_deployment_by_name(f"{flow.name}/{definition.name}")
+    _remember(record, deployment, _desired(definition), schedules)
+    if deployment.paused:
+        sentences.append("is paused, and stays so")
+    return [f"{name}: {sentence}" for sentence in sentences]
 
 
 def _flow(entrypoint: str) -> Flow[..., Any]:
@@ -115,17 +115,17 @@ def _desired(definition: Definition) -> dict[str, Any]:
     }
 
 
-def _present(found: DeploymentResponse) -> dict[str, Any]:
+def _present(deployment: DeploymentResponse) -> dict[str, Any]:
     """The fields as the server has them now, in the form of `_desired`."""
-    limit, options = found.global_concurrency_limit, found.concurrency_options
+    limit, options = deployment.global_concurrency_limit, deployment.concurrency_options
     strategy = options.collision_strategy.value if options else "ENQUEUE"
     return {
-        "description": (found.description or "").strip(),
-        "parameters": found.parameters,
-        "tags": sorted(found.tags),
+        "description": (deployment.description or "").strip(),
+        "parameters": deployment.parameters,
+        "tags": sorted(deployment.tags),
         "concurrency": [limit.limit, strategy] if limit else None,
-        "work_pool_name": found.work_pool_name,
-        "job_variables": found.job_variables,
+        "work_pool_name": deployment.work_pool_name,
+        "job_variables": deployment.job_variables,
     }
 
 
@@ -202,28 +202,28 @@ def _update(
     flow: Flow[..., Any],
     definition: Definition,
     folder: Path,
-    found: DeploymentResponse,
+    deployment: DeploymentResponse,
     record: Record,
     *,
     reset: bool,
 ) -> list[str]:
     """Set what is the file's; sentences about what is the operator's."""
     code = _code(flow, definition, folder)
-    changes = {key: value for key, value in code.items() if getattr(found, key) != value}
-    desired, present, said = _desired(definition), _present(found), []
+    changes = {key: value for key, value in code.items() if getattr(deployment, key) != value}
+    desired, present, sentences = _desired(definition), _present(deployment), []
     for field in _FIELDS:
         if present[field] == desired[field]:
             continue
         if reset or record.fields.get(field) == hash_value(present[field]):
             changes |= _change(field, desired[field])
         else:
-            said.append(
+            sentences.append(
                 f"{_NAMES.get(field, field)} stays {_shown(present[field])}, which the file has as "
                 f"{_shown(desired[field])}"
             )
     if changes:
-        client.update_deployment(found.id, DeploymentUpdate(**changes))
-    return said
+        client.update_deployment(deployment.id, DeploymentUpdate(**changes))
+    return sentences
 
 
 def _change(field: str, value: Any) -> dict[str, Any]:
@@ -236,50 +236,50 @@ def _change(field: str, value: Any) -> dict[str, Any]:
 
 def _update_schedules(
     client: SyncPrefectClient,
-    found: DeploymentResponse,
+    deployment: DeploymentResponse,
     desired: Mapping[str, DeploymentScheduleCreate],
     record: Record,
     *,
     reset: bool,
 ) -> list[str]:
-    present = {each.slug: each for each in found.schedules if each.slug}
-    said = []
+    present = {each.slug: each for each in deployment.schedules if each.slug}
+    sentences = []
     for slug, each in desired.items():
         there = present.get(slug)
         if there is None:
-            if any(_same(each, other) for other in found.schedules):
+            if any(_same(each, other) for other in deployment.schedules):
                 continue
             if reset or (record.exists and slug not in record.schedules):
-                client.create_deployment_schedules(found.id, [each])
+                client.create_deployment_schedules(deployment.id, [each])
             else:
-                said.append(f"the schedule '{time(each)}' of the file is not there, and stays away")
+                sentences.append(f"the schedule '{time(each)}' of the file is not there, and stays away")
         elif not _same(each, there):
             if reset or record.schedules.get(slug) == _hash(there):
                 client.update_deployment_schedule(
-                    found.id, there.id, active=each.active, schedule=each.schedule, parameters=each.parameters
+                    deployment.id, there.id, active=each.active, schedule=each.schedule, parameters=each.parameters
                 )
             else:
-                said.append(f"the schedule stays '{time(there)}', which the file has as '{time(each)}'")
+                sentences.append(f"the schedule stays '{time(there)}', which the file has as '{time(each)}'")
     for slug in record.schedules.keys() - desired.keys():
         if slug in present and (reset or record.schedules[slug] == _hash(present[slug])):
-            client.delete_deployment_schedule(found.id, present[slug].id)
-    return said
+            client.delete_deployment_schedule(deployment.id, present[slug].id)
+    return sentences
 
 
 def _remember(
     record: Record,
-    found: DeploymentResponse,
+    deployment: DeploymentResponse,
     desired: Mapping[str, Any],
     schedules: Mapping[str, DeploymentScheduleCreate],
 ) -> None:
     """Record what is as it was wanted. What was recorded before of the rest stays, so that undoing a change counts."""
-    present = _present(found)
+    present = _present(deployment)
     set_now = {field: hash_value(present[field]) for field in _FIELDS if present[field] == desired[field]}
     record.fields = {**record.fields, **set_now}
-    kept = {slug: value for slug, value in record.schedules.items() if slug in schedules}
-    there = {each.slug: each for each in found.schedules if each.slug in schedules}
+    earlier = {slug: value for slug, value in record.schedules.items() if slug in schedules}
+    there = {each.slug: each for each in deployment.schedules if each.slug in schedules}
     equal = {str(slug): _hash(each) for slug, each in there.items() if slug and _same(schedules[slug], each)}
-    record.schedules = {**kept, **equal}
+    record.schedules = {**earlier, **equal}
     record.save()
 
 
@@ -303,13 +303,13 @@ def _hash(schedule: DeploymentSchedule) -> str:
 def time(schedule: Any) -> str:
     """When a schedule of the server, or one to be made, starts runs."""
     times = (getattr(schedule.schedule, key, None) for key in ("cron", "rrule", "interval"))
-    told = f"{next((str(each) for each in times if each), '?')} {getattr(schedule.schedule, 'timezone', '') or ''}"
-    return f"{told.strip()}{'' if schedule.active else ', paused'}"
+    text = f"{next((str(each) for each in times if each), '?')} {getattr(schedule.schedule, 'timezone', '') or ''}"
+    return f"{text.strip()}{'' if schedule.active else ', paused'}"
 
 
-def timetables(found: DeploymentResponse) -> list[str]:
+def timetables(deployment: DeploymentResponse) -> list[str]:
     """When the schedules of a deployment start runs."""
-    return [time(each) for each in found.schedules]
+    return [time(each) for each in deployment.schedules]
 
 
 def _shown(value: Any) -> str:

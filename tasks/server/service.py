@@ -55,21 +55,22 @@ def _ensure_automation(client: SyncPrefectClient, lost_after: float | None, *, r
 
     Prefect itself does not act on a missing heartbeat: the run would be Running for ever.
     """
-    record, asked = Record(client, "automation"), reset or lost_after is not None
+    record, wanted = Record(client, "automation"), reset or lost_after is not None
     automation = _automation(lost_after or LOST_SECONDS)
     existing = client.read_automations_by_name(AUTOMATION)
     if not existing:
-        if record.exists and not asked:
+        if record.exists and not wanted:
             return [f"the automation '{AUTOMATION}' was deleted; `cohobate up --reset` makes it again"]
         client.create_automation(automation)
         record.save()
         return []
-    found = existing[0]
-    if asked and (found.trigger.within != automation.trigger.within or (reset and not found.enabled)):  # type: ignore[union-attr]
-        automation.enabled = found.enabled or reset
-        client.update_automation(found.id, automation)
+    current = existing[0]
+    other_limit = current.trigger.within != automation.trigger.within  # type: ignore[union-attr]
+    if wanted and (other_limit or (reset and not current.enabled)):
+        automation.enabled = current.enabled or reset
+        client.update_automation(current.id, automation)
     record.save()
-    off = not (found.enabled or reset)
+    off = not (current.enabled or reset)
     return [f"the automation '{AUTOMATION}' is switched off, and stays so"] if off else []
 
 

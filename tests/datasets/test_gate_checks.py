@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cohobate.config.gate import Gate
+from cohobate.config import Gate
 from cohobate.core.statistics import newcombe, wilson
 from cohobate.datasets.diff import Dataset, diff
 from cohobate.datasets.gate import GateResult, gate
@@ -71,7 +71,7 @@ def test_undecided_in_place_of_correct_is_refused(cut: int, passed: bool) -> Non
     ("row", "measures"),
     [
         (CUT, {"undecided share", "truncated share", "share without an answer", "correct share"}),
-        (Row(None), {"share without an answer", "correct share", "pass rate"}),
+        (Row(None), {"share without an answer", "correct share", "undecided share"}),
         (Row("1", gold=None), {"undecided share", "correct share"}),
         (Row("1", tokens=50), {"mean of tokens a response"}),
         (Row("1", rationale="because " * 40), {"mean of characters a rationale"}),
@@ -79,10 +79,10 @@ def test_undecided_in_place_of_correct_is_refused(cut: int, passed: bool) -> Non
     ],
 )
 def test_new_rows_that_differ_in_one_way_are_refused_for_it(row: Row, measures: set[str]) -> None:
-    result = checked(of((40, RIGHT)), of((40, RIGHT), (40, row)), whole=1)
+    result = checked(of((40, RIGHT)), of((40, RIGHT), (40, row)), overall=1)
     refused = {each.measure for each in result.checks if not each.passed and each.part == "new questions"}
     assert refused == measures
-    assert checked(of((40, RIGHT)), of((40, RIGHT), (40, row)), whole=1, new=1, lengths=100).passed
+    assert checked(of((40, RIGHT)), of((40, RIGHT), (40, row)), overall=1, new=1, lengths=100).passed
 
 
 def test_failed_requests_count_by_themselves() -> None:
@@ -104,7 +104,7 @@ def test_few_shared_questions_do_not_pass_by_being_few(shared: int) -> None:
 def test_a_limit_of_the_recipe_decides_and_allow_raises_all() -> None:
     old, new = of((100, RIGHT)), of((80, RIGHT), (20, WRONG))
     assert not checked(old, new).passed
-    assert checked(old, new, shared=0.2, whole=0.2).passed
+    assert checked(old, new, shared=0.2, overall=0.2).passed
     assert gate(diff(old, new), 0.2).passed and not gate(diff(old, new), 0.05).passed
     loosened = Gate(new=0.5).loosened(0.2)
     assert (loosened.shared, loosened.new, loosened.margin) == (0.2, 0.5, Gate().margin)

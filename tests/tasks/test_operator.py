@@ -98,6 +98,7 @@ class TestOperator:
             assert "(0 2 * * * UTC, paused)" in status and "(30 4 * * 1 Europe/Paris)" in status
         assert present(up) == shipped
 
+    @pytest.mark.long
     def test_a_changed_file_changes_what_the_operator_has_not(self, up: Up, tmp_path: Path) -> None:
         first = (
             "  parameters: {recipe: tiny}\n  schedules: [{cron: '0 3 * * *', slug: a}, {cron: '0 4 * * *', slug: b}]\n"

@@ -3,6 +3,7 @@
 from cohobate.config.base import Experiment, SplitName, StageName
 from cohobate.config.compare import BASE, START, Compare, Method
 from cohobate.config.curation import Curation, Mix, Part
+from cohobate.config.gate import Gate
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
 from cohobate.config.objectives import ObjectiveStage
@@ -30,6 +31,7 @@ __all__ = [
     "Documents",
     "Experiment",
     "Fractions",
+    "Gate",
     "Handbook",
     "Harness",
     "Hub",

@@ -18,7 +18,7 @@ class Gate(Section):
 
     shared: Limit = 0.0
     """By how much a rate of the questions in both datasets may be worse."""
-    whole: Limit = 0.05
+    overall: Limit = 0.05
     """By how much a rate of all of the new dataset may be worse than that of all of the old one."""
     new: Limit = 0.1
     """By how much a rate of the new questions alone may be worse than that of all of the old dataset."""

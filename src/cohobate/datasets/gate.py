@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config.gate import Gate
+from cohobate.config import Gate
 from cohobate.config.load import make_section
 from cohobate.core.errors import VerifierError
 from cohobate.core.statistics import paired
@@ -17,6 +17,8 @@ from cohobate.store.promotion import Promotion, promoted
 
 if TYPE_CHECKING:
     import polars as pl
+
+__all__ = ["Check", "Decision", "GateResult", "decide", "gate", "limits_of"]
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,10 @@ def _student(measure: str, rows: pl.DataFrame, limits: Gate) -> Check:
     if gain.high < -limits.student:
         return replace(check, reason=f"{_sentence(check)}, which is worse")
     if -gain.low > limits.student + limits.student_margin:
-        asked = f"{len(rows):,} questions" if len(rows) else "no question"
+        count = f"{len(rows):,} questions" if len(rows) else "no question"
         return replace(
             check,
-            reason=f"{asked} in both evaluations say too little about the {measure} (gate.student_margin = "
+            reason=f"{count} in both evaluations say too little about the {measure} (gate.student_margin = "
             f"{limits.student_margin:.1%})",
         )
     return check

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from cohobate.config.gate import Gate
+from cohobate.config import Gate
 from cohobate.core.statistics import Interval, as_json, newcombe, over_seeds, paired, welch, wilson
 from cohobate.datasets.diff import DatasetDiff
 
@@ -83,7 +83,7 @@ def checks(datasets: DatasetDiff, limits: Gate) -> Iterator[Check]:
     for name, column in _LENGTHS:
         yield from _length(SHARED, name, both[f"{column}_a"], both[f"{column}_b"], limits, matched=True)
     before, now = rows.filter(in_a), rows.filter(in_b)
-    yield from _alone(WHOLE, before, now, limits.whole, limits)
+    yield from _alone(WHOLE, before, now, limits.overall, limits)
     yield from _failures(WHOLE, int(now["n_b"].sum()), datasets.b.failures, limits)
     yield from _alone(NEW, before, new, limits.new, limits)
     yield from _failures(NEW, int(new["n_b"].sum()), datasets.new_failures, limits)
@@ -161,15 +161,17 @@ def _length(part: str, name: str, a: pl.Series, b: pl.Series, limits: Gate, *, m
 
 def _failures(part: str, answered: int, failed: int, limits: Gate) -> Iterator[Check]:
     """The share of failed requests, which counts as it is: the requests are all there were."""
-    asked = answered + failed
-    if not asked:
+    requests = answered + failed
+    if not requests:
         return
-    share = wilson(failed, asked)
+    share = wilson(failed, requests)
     reason = None
     if share.mean > limits.failures:
         about = " about new questions" if part == NEW else ""
-        reason = f"{failed:,} of {asked:,} requests{about} failed, more than gate.failures = {limits.failures:g} allows"
-    yield Check(part, "failed requests", asked, None, share.mean, share, f"{limits.failures:.1%}", reason)
+        reason = (
+            f"{failed:,} of {requests:,} requests{about} failed, more than gate.failures = {limits.failures:g} allows"
+        )
+    yield Check(part, "failed requests", requests, None, share.mean, share, f"{limits.failures:.1%}", reason)
 
 
 def _mean(values: pl.Series) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cohobate.core.statistics import Interval
-from cohobate.datasets.gate_checks import Check
+from cohobate.datasets.gate import Check
 
 
 def gate_rows(checks: Iterable[Check]) -> list[dict[str, str]]:

@@ -137,14 +137,14 @@ def _allowed(recipe: Recipe, missing: Requests) -> int:
     """
     import polars as pl
 
-    known: set[str] = set()
+    failed_before: set[str] = set()
     earlier = Store().all() if len(missing) else []
     for artifact in earlier:
         if artifact.stage == STAGE and artifact.manifest.recipe == recipe.name:
             with suppress(OSError, pl.exceptions.PolarsError):  # damaged: then they count
                 failures = pl.read_parquet(artifact.path / "failures.parquet", columns=["request_key"])
-                known |= set(failures["request_key"])
-    again = sum(request.key in known for request in missing) if known else 0
+                failed_before |= set(failures["request_key"])
+    again = sum(request.key in failed_before for request in missing) if failed_before else 0
     return again + int(recipe.triples.max_failures * (len(missing) - again))
 
 

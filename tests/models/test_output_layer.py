@@ -183,8 +183,30 @@ def test_a_half_precision_model_rounds_as_its_forward_pass_does() -> None:
         assert torch.equal(OutputLayer(model)(states), model(input_ids=ids, use_cache=False).logits[0])
 
 
+def test_a_decoder_that_the_class_does_not_name_is_found() -> None:
+    """Llama 4 gives itself for its decoder, ModernBERT its output layer."""
+    model, hidden = family("llama"), torch.randn(2, 48)
+    logits = OutputLayer(model)(hidden)
+    for other in (model, model.lm_head):
+        model.get_decoder = lambda other=other: other
+        assert torch.equal(OutputLayer(model)(hidden), logits)
+
+
 def test_a_model_without_a_decoder_of_its_own_is_refused() -> None:
-    model = family("llama")
-    model.get_decoder = lambda: model
+    class Alone(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.lm_head = torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9)
+            self.dtype = torch.float32
+
+        def get_decoder(self) -> Any:
+            return self
+
+        def get_input_embeddings(self) -> Any:
+            return self.table
+
+        def get_output_embeddings(self) -> Any:
+            return self.lm_head
+
     with pytest.raises(ModelError, match="does not tell its decoder from its output layer"):
-        OutputLayer(model)
+        OutputLayer(Alone())

@@ -152,7 +152,7 @@ def test_a_model_of_another_kind_of_layers_is_refused() -> None:
     config.layer_types = ["full_attention", "linear_attention", "full_attention"]
     model = AutoModelForCausalLM.from_config(Qwen3Config(**SMALL)).eval()
     model.config.layer_types = config.layer_types
-    with pytest.raises(ModelError, match="this model has linear_attention layers; serve the model"):
+    with pytest.raises(ModelError, match=r"cannot be sampled in this process .*serve the model"):
         sample(model, [[1, 2]], Decoding(1, temperature=0), None, eos_ids=[], pad_id=0)
 
 

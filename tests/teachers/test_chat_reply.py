@@ -18,6 +18,7 @@ from cohobate.teachers.endpoint.reply_body import parsed
 from cohobate.teachers.endpoint.server_error import error_in
 from cohobate.teachers.endpoint.wire import ReplyError, Timing
 from cohobate.teachers.response_store import ResponseStore
+from tests.support.odd_json import ODD_VALUES
 from tests.support.wire_server import completion
 
 TEACHER = Teacher(kind="endpoint", model="m", base_url="http://localhost:1/v1")
@@ -219,25 +220,52 @@ def replies(draw: st.DrawFn) -> Any:
     return payload
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(payload=replies() | JSON)
-def test_any_json_is_a_response_that_the_store_takes_or_a_failure_with_a_reason(tmp_path: Path, payload: Any) -> None:
-    content = json.dumps(payload).encode()
-    store = ResponseStore(tmp_path / hashlib.sha256(content).hexdigest())
+def outcome(content: bytes) -> Response | str:
+    """What the client makes of a body: a response, or the reason of a failure."""
     try:
         value = parsed(content, 1 << 20)
         if (error := error_in(value)) is not None:
             raise ReplyWithError(error, {})
-        response = read(value)
+        return read(value)
     except (ReplyError, ReplyWithError) as failed:
         fault = fault_of(failed, None, 1.0)
         fault.message.encode()
         assert fault.error_class and fault.message and "\n" not in fault.message
-        return
+        return fault.message
+
+
+def stored(responses: list[Response], folder: Path) -> list[dict[str, Any]]:
+    """What a store gives back to the one key that all of these have."""
+    store = ResponseStore(folder)
     with store.writer(paid_by="a", max_tokens=64, engine_version="e") as writer:
-        writer.append([response])
-    rows = store.find([REQUEST.key], 64)
-    assert len(rows) == 1 and rows["text"][0].encode()
+        for response in responses:
+            writer.append([response])
+    return ResponseStore(folder).find([REQUEST.key], 64).to_dicts()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payload=replies() | JSON)
+def test_any_json_is_a_response_that_the_store_takes_or_a_failure_with_a_reason(tmp_path: Path, payload: Any) -> None:
+    content = json.dumps(payload).encode()
+    response = outcome(content)
+    if isinstance(response, Response):
+        [row] = stored([response], tmp_path / hashlib.sha256(content).hexdigest())
+        assert row["text"] == response.text and row["text"].encode() is not None
+
+
+@pytest.mark.parametrize("place", CHANGES)
+def test_values_that_no_parser_expects_are_borne_at_every_place(place: tuple[str | int, ...], tmp_path: Path) -> None:
+    payload = completion({"model": "m"}, "42")
+    target = payload
+    for name in place[:-1]:
+        target = target[name]
+    target[place[-1]] = "HERE"
+    body, good = json.dumps(payload), json.dumps(completion({"model": "m"}, "42")).encode()
+    outcomes = [outcome(body.replace('"HERE"', value).encode()) for value in ODD_VALUES]
+    responses = [each for each in outcomes if isinstance(each, Response)]
+    [row] = stored([*responses, read(parsed(good, 1 << 20))], tmp_path)
+    assert row["text"] == [*(each.text for each in responses), "42"][0]
+    assert len(responses) < len(outcomes) == len(ODD_VALUES)
 
 
 def test_the_store_opens_after_all_of_these(tmp_path: Path) -> None:

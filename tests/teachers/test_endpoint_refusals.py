@@ -17,6 +17,7 @@ from cohobate.evaluation.verifiers import judge
 from cohobate.store.artifacts import Store
 from cohobate.teachers.response_store import ResponseStore
 from tests.support.endpoint_recipe import number, recipe_of
+from tests.support.odd_json import ODD_VALUES
 from tests.support.triples_stage import make, table
 from tests.support.wire_server import Act, Body, WireServer, completion, error
 
@@ -198,6 +199,29 @@ def test_a_response_that_was_cut_is_kept_as_cut_and_one_that_was_given_up_is_ask
     before = len(server.seen)
     make(recipe_of(tmp_path, server.url, 5, triples={"max_tokens": 128}))
     assert len(server.seen) == before
+
+
+def test_whatever_a_server_replies_each_row_has_its_outcome_and_the_store_opens(
+    server: WireServer, tmp_path: Path, data: Path
+) -> None:
+    """A value of every odd kind as content, as a count of tokens, and as the whole body."""
+    rows = 3 * len(ODD_VALUES)
+
+    def plan(body: Body, time: int) -> Act:
+        value, place = ODD_VALUES[number(body) // 3], number(body) % 3
+        if place == 2:
+            return Act(raw=value)
+        odd = completion(body, "HERE") if place else completion(body, usage={"completion_tokens": "HERE"})
+        return Act(raw=json.dumps(odd).replace('"HERE"', value))
+
+    server.plan = plan
+    made = make(recipe_of(tmp_path, server.url, rows, triples={"attempts": 1, "max_failures": 1.0}))
+    failures = table(made, "failures")
+    assert len(table(made)) + len(failures) == rows and len(failures) >= len(ODD_VALUES)
+    assert all(failures["message"]) and len(table(made)) >= 10
+    before, server.plan = len(server.seen), lambda body, time: Act()
+    again = make(recipe_of(tmp_path, server.url, rows, triples={"verifier": "numeric"}))
+    assert len(table(again)) == rows and len(server.seen) == before + len(failures)
 
 
 GIGABYTE = 1 << 30

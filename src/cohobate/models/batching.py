@@ -14,6 +14,7 @@ import torch
 
 from cohobate.models.decoder.decoder import Decoder, causal
 from cohobate.models.decoder.shared_prefix import SharedLayout, lay_out, saved, split
+from cohobate.models.decoder_module import decoder_module
 from cohobate.models.last_layer import mlp_only_at
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Tokens
@@ -112,7 +113,7 @@ def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
         positions = torch.arange(width, device=layout.inputs.device).repeat(rows)
         read = layout.rows * width + layout.columns
         return decoder.read(layout.inputs.flatten(), decoder.angles(positions), causal(rows), read)
-    module = model.get_decoder()
+    module = decoder_module(model)
     with mlp_only_at(module, layout.rows, layout.columns):
         states = module(input_ids=layout.inputs, use_cache=False).last_hidden_state
     chosen: torch.Tensor = states[layout.rows, layout.columns]

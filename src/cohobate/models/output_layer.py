@@ -17,6 +17,8 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from cohobate.core.errors import ModelError
+from cohobate.core.model_shape import ModelShape
+from cohobate.models.decoder_module import decoder_module
 
 # Positions of the trial, and the largest of its logits: a cap that does nothing to these does nothing to any.
 _TRIED, _LARGEST = 4, 1e4
@@ -110,7 +112,7 @@ class OutputLayer:
 
     def _zeros(self, count: int) -> torch.Tensor:
         embeddings = self.model.get_input_embeddings()
-        width = getattr(self._head(), "in_features", None) or self.model.config.get_text_config().hidden_size
+        width = getattr(self._head(), "in_features", None) or ModelShape.of(self.model.config).width
         return torch.zeros(count, width, device=embeddings.weight.device, dtype=self.model.dtype)
 
     def _head(self) -> Any:
@@ -126,7 +128,7 @@ class OutputLayer:
             calls.append(1)
             return _States(last_hidden_state=hidden[None])
 
-        apart = self._apart(_Stub(self.model.get_decoder(), decoder), head)
+        apart = self._apart(_Stub(decoder_module(self.model), decoder), head)
         ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
         logits: torch.Tensor = apart(input_ids=ids, use_cache=False).logits
         if not calls:
@@ -135,7 +137,7 @@ class OutputLayer:
 
     def _apart(self, decoder: _Stub, head: _Stub | None) -> Any:
         """The model with these in place of its decoder and of its head; all else is the model's own, and shared."""
-        own = self.model.get_decoder()
+        own = decoder_module(self.model)
         apart = None if own is self.model else _with_replaced(self.model, own, decoder)
         if apart is None:
             raise ModelError(f"{type(self.model).__name__} does not tell its decoder from its output layer")

@@ -15,7 +15,7 @@ import torch
 from cohobate.core.errors import ModelError
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import score
-from cohobate.models.sampling.sampler import Decoding, sample, uniforms
+from cohobate.models.sampling.sampler import Decoding, sample, uniforms, way_in_words
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.special_tokens import encode
 
@@ -53,7 +53,8 @@ def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samp
             f"the {role}'s log-probabilities differ from those of its own forward pass by {difference:.2g} nats a "
             f"token: {type(model.model).__name__} does something that is not supported here; choose another model"
         )
-    return f"{difference:.1g} for the {role}"
+    way = way_in_words(model.model) if samples else ""
+    return f"{difference:.1g} for the {role}" + (f" ({way})" if way else "")
 
 
 def _row(tokenizer: Any, context: str, response: str) -> TrainingSequence:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cohobate.models.batching import Batch, hidden_states
+from cohobate.models.decoder_module import layers_of
 from cohobate.models.output_layer import OutputLayer
 from cohobate.models.token_loss import Terms, TokenLoss, evaluate_in_chunks
 
@@ -35,7 +36,7 @@ def sharded(model: Any) -> Learner:
     from torch.distributed.fsdp import fully_shard
 
     learner = Learner(copy.deepcopy(model))
-    for layer in learner.model.get_decoder().layers:
+    for layer in layers_of(learner.model) or ():
         fully_shard(layer)
     fully_shard(learner)
     return learner

@@ -1,10 +1,13 @@
-"""The choice of the next token: greedy, or the inverse CDF of a truncated softmax at given noise."""
+"""The choice of the next token: greedy, or the inverse CDF of a truncated softmax at given noise; and what is drawn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+
+FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,15 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One response. `response_ids` ends with an end-of-sequence id if and only if it was sampled."""
+
+    response_ids: list[int]
+    logprobs: list[float]
+    finish_reason: FinishReason
 
 
 def choose(logits: torch.Tensor, decoding: Decoding, noise: torch.Tensor | None) -> torch.Tensor:

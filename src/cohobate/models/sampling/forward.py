@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from cohobate.models.decoder.decoder import Decoder, causal
+from cohobate.models.decoder_module import decoder_module
 from cohobate.models.last_layer import mlp_only_at
 from cohobate.models.output_layer import OutputLayer
 from cohobate.models.sampling.kv_cache import SlotCache
@@ -33,7 +34,7 @@ class _ByModule:
         self.model, self.cache = model, cache
 
     def prefill(self, inputs: torch.Tensor) -> None:
-        decoder, nothing = self.model.get_decoder(), inputs.new_zeros(0)
+        decoder, nothing = decoder_module(self.model), inputs.new_zeros(0)
         with mlp_only_at(decoder, nothing, nothing):
             decoder(input_ids=inputs, past_key_values=self.cache, use_cache=True)
 

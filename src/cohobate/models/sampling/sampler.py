@@ -1,11 +1,11 @@
 """Rollouts: sample responses from a causal language model in this process, with exact log-probabilities.
 
-Rows are batched continuously: a finished row leaves at once, a waiting one takes its place, and a prompt that several
-rows have is read once.
+Where this program's cache of slots holds the model, rows are batched continuously; else transformers' own generation
+samples it, which is slower.
 
 The noise of a response comes from a stream of its own, named by a key. The tensors of a row have the same shape
 whatever else is in the batch: the row's own padded prompt, columns of its own in the cache (those of longer rows have
-weight 0), and never fewer than `_FEWEST_ROWS` rows in a matrix product. So the same (seed, key, prompt) draws the same
+weight 0), and never fewer than eight rows in a matrix product. So the same (seed, key, prompt) draws the same
 tokens. Their log-probabilities are the same to the last bit where the matrix library computes a row of a product
 identically for any number of rows (MKL on one thread does from 4 rows on), else up to the last bits.
 """
@@ -13,39 +13,21 @@ identically for any number of rows (MKL on one thread does from 4 rows on), else
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from cohobate.core import interrupts
-from cohobate.core.errors import ModelError
-from cohobate.models.sampling.decoding import Decoding, choose
-from cohobate.models.sampling.forward import forward_of
-from cohobate.models.sampling.kv_cache import Decode, Prefill, SlotCache, blocks
+from cohobate.models.sampling.decoding import Decoding, FinishReason, Sampled
+from cohobate.models.sampling.own_generation import generate
+from cohobate.models.sampling.slot_sampler import SlotSampler
+from cohobate.models.sampling.way import WORDS, way_to_sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Decoding", "FinishReason", "Sampled", "sample", "uniforms"]
-
-FinishReason = Literal["stop", "length"]
-# Products of fewer rows take other paths through the matrix library and differ in the last bits.
-_FEWEST_ROWS = 8
-# Prompt tokens that are read in one forward pass.
-_PREFILL_TOKENS = 4096
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """One response. `response_ids` ends with an end-of-sequence id if and only if it was sampled."""
-
-    response_ids: list[int]
-    logprobs: list[float]
-    finish_reason: FinishReason
+__all__ = ["Decoding", "FinishReason", "Sampled", "sample", "uniforms", "way_in_words"]
 
 
 def uniforms(seed: int, keys: Sequence[str], length: int) -> NDArray[np.float64]:
@@ -56,6 +38,11 @@ def uniforms(seed: int, keys: Sequence[str], length: int) -> NDArray[np.float64]
 def _stream(seed: int, key: str) -> np.random.Generator:
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+
+
+def way_in_words(model: Any) -> str:
+    """How `model` is sampled, to be said of it; empty for the usual way."""
+    return WORDS[way_to_sample(model)]
 
 
 @torch.inference_mode()
@@ -75,196 +62,18 @@ def sample(
     `noise` is [len(prompts), >= max_tokens] from `uniforms`; it may be None when decoding is greedy. At most
     `batch_size` rows are generated at a time. `done` is called with the number of rows that ended together.
 
-    Raises ValueError where noise is needed and missing, ModelError for a model with other kinds of attention.
+    Raises ValueError where noise is needed and missing, ModelError for a model that cannot be sampled in this process.
     """
     if decoding.temperature > 0 and noise is None:
         raise ValueError("sampling at a temperature needs noise: pass sampler.uniforms(...)")
     if not prompts:
         return []
-    was_training = model.training
+    was_training, size = model.training, min(batch_size, len(prompts))
     model.eval()
     try:
-        return _Sampler(model, prompts, decoding, noise, eos_ids, pad_id, min(batch_size, len(prompts))).run(done)
+        way = way_to_sample(model)
+        if way == "slots":
+            return SlotSampler(model, prompts, decoding, noise, eos_ids, pad_id, size).run(done)
+        return generate(model, prompts, decoding, noise, eos_ids, pad_id, size, done, cached=way == "cache")
     finally:
         model.train(was_training)
-
-
-class _Sampler:
-    """Live rows are in slots 0 to live - 1; the state of slot i is at place i of each tensor.
-
-    row: the index of its prompt; step: tokens drawn so far; position: columns filled in the cache; token: drawn (or the
-    prompt's last) but not yet read by the model.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        prompts: Sequence[Sequence[int]],
-        decoding: Decoding,
-        noise: NDArray[np.float64] | None,
-        eos_ids: Sequence[int],
-        pad_id: int,
-        batch_size: int,
-    ) -> None:
-        self.model, self.decoding, self.prompts = model, decoding, prompts
-        self.batch_size, self.pad_id, self.live = batch_size, pad_id, 0
-        # Equal prompts side by side, short ones first.
-        self.waiting = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i]), i), reverse=True)
-        count, slots, device = len(prompts), max(batch_size, _FEWEST_ROWS), model.device
-        self.eos = torch.tensor(list(eos_ids), device=device)
-        self.noise = None if noise is None else torch.from_numpy(noise).to(device)
-        self.row, self.step, self.position = torch.zeros(3, slots, dtype=torch.long, device=device)
-        self.token = torch.full((slots,), pad_id, device=device)
-        self.slot = torch.arange(slots, device=device)
-        self.ids = torch.full((count, decoding.max_tokens), pad_id, device=device)
-        self.logprobs = torch.zeros(count, decoding.max_tokens, device=device)
-        self.lengths = torch.zeros(count, dtype=torch.long, device=device)
-        self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
-        longest = _padded(max(map(len, prompts)))
-        layers = model.config.get_text_config().num_hidden_layers
-        limit = blocks(longest + decoding.max_tokens)
-        self.cache = SlotCache(layers, slots, limit)
-        self.masks = _Masks(model, limit)
-        self.forward = forward_of(model, self.cache, limit)
-        self.longest = 0  # the largest position of a live row
-
-    def run(self, done: Callable[[int], None]) -> list[Sampled]:
-        while self.waiting or self.live:
-            free = self.batch_size - self.live
-            # Reading prompts a few at a time would cost a pass for each.
-            if self.waiting and (self.live == 0 or free * 8 >= self.batch_size):
-                self._admit(free)
-            interrupts.check()
-            ended = self._advance()
-            if ended:
-                done(ended)
-        return self._results()
-
-    def _admit(self, count: int) -> None:
-        """Read the prompts of the next `count` rows into free slots, all but each one's last token."""
-        entering = [self.waiting.pop() for _ in range(min(count, len(self.waiting)))]
-        slots = self.slot[self.live : self.live + len(entering)]
-        prompts = [self.prompts[i] for i in entering]
-        self.row[slots] = torch.tensor(entering, device=slots.device)
-        self.step[slots] = 0
-        self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
-        self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
-        self.cache.reserve(blocks(_padded(len(prompts[-1]))), len(self.slot))
-        for inputs, first, source in _prefills(prompts, self.pad_id):
-            self.cache.plan = Prefill(self.live + first, torch.tensor(source, device=slots.device))
-            self.forward.prefill(torch.tensor(inputs, device=slots.device))
-        self.live += len(entering)
-        self.longest = int(self.position[: self.live].max())
-
-    def _advance(self) -> int:
-        """Draw a token for every live row; remove the rows that end, and return their number."""
-        live = self.slot[: self.live]
-        logits = self._logits()[: self.live].float()
-        row, step = self.row[live], self.step[live]
-        tokens = choose(logits, self.decoding, None if self.noise is None else self.noise[row, step])
-        self.ids[row, step] = tokens
-        self.logprobs[row, step] = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
-        self.token[live] = tokens
-        self.step[live] += 1
-        self.position[live] += 1
-        self.longest += 1
-        stopped = torch.isin(tokens, self.eos)
-        ended = stopped | (step + 1 >= self.decoding.max_tokens)
-        before = self.live
-        if ended.any():
-            self.lengths[row[ended]] = step[ended] + 1
-            self.stopped[row[stopped]] = True
-            self._leave(ended)
-        return before - self.live
-
-    def _logits(self) -> torch.Tensor:
-        """Logits [>= live, vocabulary] after the pending token of each live row."""
-        rows = max(self.live, _FEWEST_ROWS)
-        window = blocks(self.longest + 1)
-        self.cache.reserve(window, len(self.slot) if self.waiting else rows)
-        position = self.position[:rows]
-        self.cache.plan = Decode(position, window)
-        return self.forward.decode(self.token[:rows], position, self.masks(position, window))
-
-    def _leave(self, ended: torch.Tensor) -> None:
-        """Free the slots of `ended` rows; the last live rows move into them."""
-        staying = (~ended).nonzero()[:, 0]
-        left = len(staying)
-        holes = ended[:left].nonzero()[:, 0]
-        if len(holes):
-            movers = staying[-len(holes) :]
-            self.cache.move(holes, movers, blocks(self.longest))
-            for state in (self.row, self.step, self.position, self.token):
-                state[holes] = state[movers]
-        # The rows that only fill up _FEWEST_ROWS read one column, and their results are not used.
-        self.position[left : self.live] = 0
-        self.live = left
-        self.longest = int(self.position[:left].max()) if left else 0
-
-    def _results(self) -> list[Sampled]:
-        ids, logprobs = self.ids.tolist(), self.logprobs.tolist()
-        return [
-            Sampled(ids[i][:n], logprobs[i][:n], "stop" if stopped else "length")
-            for i, (n, stopped) in enumerate(zip(self.lengths.tolist(), self.stopped.tolist(), strict=True))
-        ]
-
-
-class _Masks:
-    """Additive attention masks of a decoding step, one for each kind of attention layer of the model."""
-
-    def __init__(self, model: Any, limit: int) -> None:
-        config = model.config.get_text_config()
-        self.reach: int = getattr(config, "sliding_window", None) or 0
-        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if self.reach else "full_attention"]
-        self.kinds = sorted(set(kinds))
-        unknown = [kind for kind in self.kinds if kind not in ("full_attention", "sliding_attention")]
-        if unknown:
-            raise ModelError(
-                f"the local sampler knows full and sliding attention, but this model has {', '.join(unknown)} layers; "
-                "serve the model and use it as an endpoint"
-            )
-        self.columns = torch.arange(limit, device=model.device)
-        self.seen, self.shut = torch.tensor([0.0, -torch.inf], dtype=model.dtype, device=model.device)
-
-    def __call__(self, position: torch.Tensor, window: int) -> Any:
-        """Masks [rows, 1, 1, window] that leave columns 0 to `position` of each row; by kind if there are two."""
-        columns, last = self.columns[:window], position[:, None]
-        masks = {}
-        for kind in self.kinds:
-            mask = torch.where(columns <= last, self.seen, self.shut)
-            if kind == "sliding_attention":
-                mask = torch.where(columns > last - self.reach, mask, self.shut)
-            masks[kind] = mask[:, None, None]
-        return masks if len(masks) > 1 else masks[self.kinds[0]]
-
-
-def _padded(length: int) -> int:
-    """The padded length of a prompt, by its own length alone: at most an eighth more, and at least 4 tokens."""
-    unit = max(4, 1 << max(0, length.bit_length() - 4))
-    return -(-length // unit) * unit
-
-
-def _prefills(prompts: list[Sequence[int]], pad_id: int) -> Iterator[tuple[list[list[int]], int, list[int]]]:
-    """The prefill passes over `prompts` (sorted by length, equal ones together), without the last token of each.
-
-    Yields (inputs, first, source): `inputs` are distinct prompts padded to one width, and the rows from `first` on have
-    the prompts inputs[source[0]], inputs[source[1]], ...
-    """
-    for width, group in groupby(range(len(prompts)), key=lambda i: _padded(len(prompts[i]) - 1)):
-        if not width:
-            continue
-        inputs: list[list[int]] = []
-        source: list[int] = []
-        first = last = -1
-        for i in group:
-            padded = [*prompts[i][:-1], *[pad_id] * (width - len(prompts[i]) + 1)]
-            if not inputs or padded != inputs[-1]:
-                if len(inputs) >= max(1, _PREFILL_TOKENS // width):
-                    yield inputs, first, source
-                    inputs, source = [], []
-                inputs.append(padded)
-            first = i if not source else first
-            source.append(len(inputs) - 1)
-            last = i
-        assert last - first + 1 == len(source)
-        yield inputs, first, source

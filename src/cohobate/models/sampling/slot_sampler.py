@@ -1,0 +1,206 @@
+"""Sampling over a cache of slots: rows are batched continuously, and a prompt that several rows have is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cohobate.core import interrupts
+from cohobate.core.errors import ModelError
+from cohobate.core.model_shape import ModelShape, text_config
+from cohobate.models.sampling.decoding import Decoding, Sampled, choose
+from cohobate.models.sampling.forward import forward_of
+from cohobate.models.sampling.kv_cache import Decode, Prefill, SlotCache, blocks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# The kinds of layers that it has masks for.
+KINDS = frozenset({"full_attention", "sliding_attention"})
+# Products of fewer rows take other paths through the matrix library and differ in the last bits.
+_FEWEST_ROWS = 8
+# Prompt tokens that are read in one forward pass.
+_PREFILL_TOKENS = 4096
+
+
+class SlotSampler:
+    """Samples a response to each of `prompts`; see `sampler.sample`.
+
+    Live rows are in slots 0 to live - 1; the state of slot i is at place i of each tensor.
+
+    row: the index of its prompt; step: tokens drawn so far; position: columns filled in the cache; token: drawn (or the
+    prompt's last) but not yet read by the model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        decoding: Decoding,
+        noise: NDArray[np.float64] | None,
+        eos_ids: Sequence[int],
+        pad_id: int,
+        batch_size: int,
+    ) -> None:
+        self.model, self.decoding, self.prompts = model, decoding, prompts
+        self.batch_size, self.pad_id, self.live = batch_size, pad_id, 0
+        # Equal prompts side by side, short ones first.
+        self.waiting = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i]), i), reverse=True)
+        count, slots, device = len(prompts), max(batch_size, _FEWEST_ROWS), model.device
+        self.eos = torch.tensor(list(eos_ids), device=device)
+        self.noise = None if noise is None else torch.from_numpy(noise).to(device)
+        self.row, self.step, self.position = torch.zeros(3, slots, dtype=torch.long, device=device)
+        self.token = torch.full((slots,), pad_id, device=device)
+        self.slot = torch.arange(slots, device=device)
+        self.ids = torch.full((count, decoding.max_tokens), pad_id, device=device)
+        self.logprobs = torch.zeros(count, decoding.max_tokens, device=device)
+        self.lengths = torch.zeros(count, dtype=torch.long, device=device)
+        self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
+        longest = _padded(max(map(len, prompts)))
+        layers = ModelShape.of(model.config).layers
+        limit = blocks(longest + decoding.max_tokens)
+        self.cache = SlotCache(layers, slots, limit)
+        self.masks = _Masks(model, limit)
+        self.forward = forward_of(model, self.cache, limit)
+        self.longest = 0  # the largest position of a live row
+
+    def run(self, done: Callable[[int], None]) -> list[Sampled]:
+        while self.waiting or self.live:
+            free = self.batch_size - self.live
+            # Reading prompts a few at a time would cost a pass for each.
+            if self.waiting and (self.live == 0 or free * 8 >= self.batch_size):
+                self._admit(free)
+            interrupts.check()
+            ended = self._advance()
+            if ended:
+                done(ended)
+        return self._results()
+
+    def _admit(self, count: int) -> None:
+        """Read the prompts of the next `count` rows into free slots, all but each one's last token."""
+        entering = [self.waiting.pop() for _ in range(min(count, len(self.waiting)))]
+        slots = self.slot[self.live : self.live + len(entering)]
+        prompts = [self.prompts[i] for i in entering]
+        self.row[slots] = torch.tensor(entering, device=slots.device)
+        self.step[slots] = 0
+        self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
+        self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
+        self.cache.reserve(blocks(_padded(len(prompts[-1]))), len(self.slot))
+        for inputs, first, source in _prefills(prompts, self.pad_id):
+            self.cache.plan = Prefill(self.live + first, torch.tensor(source, device=slots.device))
+            self.forward.prefill(torch.tensor(inputs, device=slots.device))
+        self.live += len(entering)
+        self.longest = int(self.position[: self.live].max())
+
+    def _advance(self) -> int:
+        """Draw a token for every live row; remove the rows that end, and return their number."""
+        live = self.slot[: self.live]
+        logits = self._logits()[: self.live].float()
+        row, step = self.row[live], self.step[live]
+        tokens = choose(logits, self.decoding, None if self.noise is None else self.noise[row, step])
+        self.ids[row, step] = tokens
+        self.logprobs[row, step] = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+        self.token[live] = tokens
+        self.step[live] += 1
+        self.position[live] += 1
+        self.longest += 1
+        stopped = torch.isin(tokens, self.eos)
+        ended = stopped | (step + 1 >= self.decoding.max_tokens)
+        before = self.live
+        if ended.any():
+            self.lengths[row[ended]] = step[ended] + 1
+            self.stopped[row[stopped]] = True
+            self._leave(ended)
+        return before - self.live
+
+    def _logits(self) -> torch.Tensor:
+        """Logits [>= live, vocabulary] after the pending token of each live row."""
+        rows = max(self.live, _FEWEST_ROWS)
+        window = blocks(self.longest + 1)
+        self.cache.reserve(window, len(self.slot) if self.waiting else rows)
+        position = self.position[:rows]
+        self.cache.plan = Decode(position, window)
+        return self.forward.decode(self.token[:rows], position, self.masks(position, window))
+
+    def _leave(self, ended: torch.Tensor) -> None:
+        """Free the slots of `ended` rows; the last live rows move into them."""
+        staying = (~ended).nonzero()[:, 0]
+        left = len(staying)
+        holes = ended[:left].nonzero()[:, 0]
+        if len(holes):
+            movers = staying[-len(holes) :]
+            self.cache.move(holes, movers, blocks(self.longest))
+            for state in (self.row, self.step, self.position, self.token):
+                state[holes] = state[movers]
+        # The rows that only fill up _FEWEST_ROWS read one column, and their results are not used.
+        self.position[left : self.live] = 0
+        self.live = left
+        self.longest = int(self.position[:left].max()) if left else 0
+
+    def _results(self) -> list[Sampled]:
+        ids, logprobs = self.ids.tolist(), self.logprobs.tolist()
+        return [
+            Sampled(ids[i][:n], logprobs[i][:n], "stop" if stopped else "length")
+            for i, (n, stopped) in enumerate(zip(self.lengths.tolist(), self.stopped.tolist(), strict=True))
+        ]
+
+
+class _Masks:
+    """Additive attention masks of a decoding step, one for each kind of attention layer of the model."""
+
+    def __init__(self, model: Any, limit: int) -> None:
+        config = text_config(model.config)
+        self.reach: int = getattr(config, "sliding_window", None) or 0
+        kinds = getattr(config, "layer_types", None) or ["sliding_attention" if self.reach else "full_attention"]
+        self.kinds = sorted(set(kinds))
+        if unknown := set(self.kinds) - KINDS:
+            raise ModelError(f"the cache of slots has no masks for {', '.join(sorted(unknown))} layers")
+        self.columns = torch.arange(limit, device=model.device)
+        self.seen, self.shut = torch.tensor([0.0, -torch.inf], dtype=model.dtype, device=model.device)
+
+    def __call__(self, position: torch.Tensor, window: int) -> Any:
+        """Masks [rows, 1, 1, window] that leave columns 0 to `position` of each row; by kind if there are two."""
+        columns, last = self.columns[:window], position[:, None]
+        masks = {}
+        for kind in self.kinds:
+            mask = torch.where(columns <= last, self.seen, self.shut)
+            if kind == "sliding_attention":
+                mask = torch.where(columns > last - self.reach, mask, self.shut)
+            masks[kind] = mask[:, None, None]
+        return masks if len(masks) > 1 else masks[self.kinds[0]]
+
+
+def _padded(length: int) -> int:
+    """The padded length of a prompt, by its own length alone: at most an eighth more, and at least 4 tokens."""
+    unit = max(4, 1 << max(0, length.bit_length() - 4))
+    return -(-length // unit) * unit
+
+
+def _prefills(prompts: list[Sequence[int]], pad_id: int) -> Iterator[tuple[list[list[int]], int, list[int]]]:
+    """The prefill passes over `prompts` (sorted by length, equal ones together), without the last token of each.
+
+    Yields (inputs, first, source): `inputs` are distinct prompts padded to one width, and the rows from `first` on have
+    the prompts inputs[source[0]], inputs[source[1]], ...
+    """
+    for width, group in groupby(range(len(prompts)), key=lambda i: _padded(len(prompts[i]) - 1)):
+        if not width:
+            continue
+        inputs: list[list[int]] = []
+        source: list[int] = []
+        first = last = -1
+        for i in group:
+            padded = [*prompts[i][:-1], *[pad_id] * (width - len(prompts[i]) + 1)]
+            if not inputs or padded != inputs[-1]:
+                if len(inputs) >= max(1, _PREFILL_TOKENS // width):
+                    yield inputs, first, source
+                    inputs, source = [], []
+                inputs.append(padded)
+            first = i if not source else first
+            source.append(len(inputs) - 1)
+            last = i
+        assert last - first + 1 == len(source)
+        yield inputs, first, source

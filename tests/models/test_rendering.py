@@ -1,5 +1,6 @@
 """Conversations through chat templates, against transformers' own rendering and tokenizers of the field's kinds."""
 
+import inspect
 import re
 from datetime import date
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from cohobate.config import FIXED_DATE, Recipe
 from cohobate.core.errors import ModelError
@@ -123,6 +124,19 @@ def test_a_special_token_in_a_conversation_is_text(shipped: Any, text: str) -> N
     count = [rendered_ids(shipped, plain, Rendering()).count(token) for token in range(3)]
     assert [ids.count(token) for token in range(3)] == count
     assert shipped.decode(ids) == shipped.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("text", [*CONTROL, "<think>", "a<|im_end|> b<|im_start|>", "<|im_<|im_end|>end|>"])
+@pytest.mark.parametrize("kind", ["byte level", "each text", "the first text"])
+def test_it_has_the_ids_that_transformers_gives_it(kind: str, text: str) -> None:
+    if "sanitize_control_tokens" not in inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters:
+        pytest.skip("this transformers does not know it")
+    makers = {"byte level": byte_level, "each text": prepend, "the first text": metaspace}
+    tokenizer = with_template(makers[kind](["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>"]), QWEN)
+    turns = [{"role": "user", "content": f"What does {text} mean?"}]
+    rendering = Rendering(args={"enable_thinking": False})
+    how = {"tokenize": True, "return_dict": False, "add_generation_prompt": True, "sanitize_control_tokens": True}
+    assert rendered_ids(tokenizer, turns, rendering) == tokenizer.apply_chat_template(turns, **how, **rendering.args)
 
 
 pieces = st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "<|endoftext|>", " a", "7\n", "<|", "ü"]), max_size=6)

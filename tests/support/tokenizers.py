@@ -1,5 +1,6 @@
 """Small tokenizers of the field's kinds, made from their parts."""
 
+import json
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -47,6 +48,9 @@ def _of_words() -> Tokenizer:
 
 
 def _finished(made: Tokenizer, special: list[str], **config: Any) -> Any:
+    content = json.loads(made.to_str())  # bytes are tokens of the model, and no added ones
+    content["added_tokens"] = [token for token in content["added_tokens"] if not token["content"].startswith("<0x")]
+    made = Tokenizer.from_str(json.dumps(content))
     own = ["<s>", "</s>", *special]
     made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in own])
     return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", **config)

@@ -116,6 +116,9 @@ def training_sequence(
         end = (turn_end(tokenizer) if chat else None) or taught_end(tokenizer)
     # Plain text is learnt from its second token on: nothing comes before the first to predict it from.
     context = len(prompt) if chat else 1
-    text = thoughts.fitted(completion, thoughts.opening_of(tokenizer, prompt)) if chat else completion
+    text = completion
+    if chat:
+        spoken = thoughts.translated(tokenizer, completion, ended=ended)
+        text = thoughts.fitted(spoken, thoughts.opening_of(tokenizer, prompt))
     response = continuation(tokenizer, text, prompt_format.rendering if chat else None)
     return TrainingSequence([*prompt, *response, *([end] if ended else [])], context)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
 from cohobate.config import FIXED_DATE, Templated
 from cohobate.core.errors import ModelError
-from cohobate.models.special_tokens import holds_control, unwritable
+from cohobate.models.special_tokens import control_tokens, encode_marked, holds_control, mark
 
 _LONGEST_MESSAGE = 200
 _CLOCK = "strftime_now"
@@ -55,8 +55,7 @@ def folded(conversation: Sequence[Message]) -> list[dict[str, Any]]:
 
 def rendered(tokenizer: Any, conversation: Sequence[Message], rendering: Rendering, *, generate: bool = True) -> str:
     """The text of `conversation`; generate: up to where the assistant begins. Raises ModelError as `rendered_ids`."""
-    text: str = _apply(tokenizer, conversation, rendering, tokenize=False, add_generation_prompt=generate)
-    return text
+    return _apply(tokenizer, conversation, rendering, generate=generate)
 
 
 def rendered_ids(tokenizer: Any, conversation: Sequence[Message], rendering: Rendering) -> list[int]:
@@ -64,20 +63,19 @@ def rendered_ids(tokenizer: Any, conversation: Sequence[Message], rendering: Ren
 
     Raises ModelError where there is no template, or it refuses the conversation.
     """
-    written = any(holds_control(tokenizer, text) for text in _texts([conversation, rendering.args]))
-    ids: list[int] = _apply(
-        tokenizer,
-        conversation,
-        rendering,
-        tokenize=True,
-        return_dict=False,
-        add_generation_prompt=True,
-        sanitize_control_tokens=written,
-    )
+    if not any(holds_control(tokenizer, text) for text in _texts([conversation, rendering.args])):
+        return _ids(tokenizer, _apply(tokenizer, conversation, rendering, generate=True))
+    control = control_tokens(tokenizer, str(tokenizer.chat_template))
+    written = mark(conversation, control), replace(rendering, args=mark(rendering.args, control))
+    return encode_marked(tokenizer, _apply(tokenizer, *written, generate=True))
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
 
-def _apply(tokenizer: Any, conversation: Sequence[Message], rendering: Rendering, **how: Any) -> Any:
+def _apply(tokenizer: Any, conversation: Sequence[Message], rendering: Rendering, *, generate: bool) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"the {rendering.section}'s tokenizer has no chat template; use a chat model, or give a template in "
@@ -86,15 +84,18 @@ def _apply(tokenizer: Any, conversation: Sequence[Message], rendering: Rendering
     turns = folded(conversation) if rendering.fold_system else list(conversation)
     try:
         template = with_date(tokenizer.get_chat_template(), rendering.date)
-        return tokenizer.apply_chat_template(turns, chat_template=template, **how, **rendering.args)
+        text: str = tokenizer.apply_chat_template(
+            turns,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=generate,
+            **rendering.args,
+        )
     except ModelError:
         raise
-    except ValueError as error:
-        if "sanitize" in str(error):
-            raise ModelError(unwritable(tokenizer, error)) from error
-        raise _refusal(tokenizer, turns, rendering, error) from error
     except Exception as error:  # a template raises what it likes
         raise _refusal(tokenizer, turns, rendering, error) from error
+    return text
 
 
 def _refusal(tokenizer: Any, turns: Sequence[Message], rendering: Rendering, error: Exception) -> ModelError:

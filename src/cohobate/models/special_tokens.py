@@ -8,7 +8,7 @@ response, and become the tokens again where a student learns that text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,7 +22,14 @@ _MARK = re.compile(
     r"|<\|(?:start|end)_(?:thinking|response|text)\|>|<\|inner_(?:prefix|suffix)\|>|<\|channel>|<channel\|>",
     re.IGNORECASE,
 )
+# Marks that no model reads which has not got them as tokens; tags are text to any.
+_FOREIGN = re.compile(
+    r"\[/?THINK\]|◁/?think▷|<\|(?:start|channel|message|constrain)\|>|<\|/?think(?:ing)?\|>|<\|channel>|<channel\|>"
+    r"|<\|(?:begin|end)_of_thought\|>|<\|(?:START|END)_THINKING\|>"
+)
 # The channels of gpt-oss; <|end|> alone is the end of a turn in other families.
+_BEGIN, _END = "\ufdd0", "\ufdd1"  # no characters; no text has them
+_MARKED = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}|[{_BEGIN}{_END}]")
 _CHANNEL = frozenset({"<|channel|>", "<|message|>"})
 _HARMONY = _CHANNEL | {"<|start|>", "<|end|>", "<|constrain|>"}
 
@@ -56,6 +63,71 @@ def holds_control(tokenizer: Any, text: str) -> bool:
     return _of(tokenizer).added.search(text) is not None
 
 
+def foreign_marks(tokenizer: Any, text: str) -> bool:
+    """Whether `text` has marks of structure that are tokens of another model, and only text to this one."""
+    marks = set(_FOREIGN.findall(text))
+    return any(not _of(tokenizer).added.fullmatch(mark) for mark in marks)
+
+
+def control_tokens(tokenizer: Any, template: str) -> re.Pattern[str]:
+    """A pattern of the tokens that only a chat template may write: the special ones, and added ones that it names."""
+    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()]
+    return _pattern(str(token.content) for token in added if token.special or token.content in template)
+
+
+def mark(value: Any, control: re.Pattern[str]) -> Any:
+    """`value`, of JSON's kind, with marks around what `control` finds in its texts, for `encode_marked`."""
+    if isinstance(value, str):
+        return control.sub(rf"{_BEGIN}\g<0>{_END}", value.replace(_BEGIN, "").replace(_END, ""))
+    if isinstance(value, Mapping):
+        return {key: mark(item, control) for key, item in value.items()}
+    return [mark(item, control) for item in value] if isinstance(value, list | tuple) else value
+
+
+def encode_marked(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text`, in which each token that `mark` has found is text, as transformers' `sanitize_control_tokens`.
+
+    A template may have cut between the marks: a mark without the other one is dropped. Raises ModelError where the
+    tokenizer makes a special token of text whatever is done.
+    """
+    first, *pieces = _MARKED.split(text)
+    ids = _as_is(tokenizer, first)
+    for number, piece in enumerate(pieces):
+        if piece:
+            ids += _behind_a_line(tokenizer, piece, _as_is if number % 2 else _as_text)
+    return ids
+
+
+def _behind_a_line(tokenizer: Any, piece: str, ids_of: Callable[[Any, str], list[int]]) -> list[int]:
+    """Ids of `piece` behind a line end, where no tokenizer adds the space that it writes at the beginning of a text."""
+    line = _as_is(tokenizer, "\n")
+    ids = ids_of(tokenizer, "\n" + piece)
+    ids = ids[len(line) :] if ids[: len(line)] == line else ids_of(tokenizer, piece)
+    if ids_of is _as_text and tokenizer.convert_tokens_to_ids(piece) in ids:
+        raise ModelError(
+            f"the tokenizer of '{tokenizer.name_or_path}' reads the special token {piece!r} in any text; set "
+            "questions.special_tokens = 'set_aside' to leave out the questions that hold one"
+        )
+    return ids
+
+
+def _as_is(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return ids
+
+
+def _as_text(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` by the tokenizer's pipeline alone, without its added tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids
+    normal = backend.normalizer.normalize_str(text) if backend.normalizer else text
+    split = backend.pre_tokenizer
+    parts = [part for part, _ in split.pre_tokenize_str(normal)] if split else [normal]
+    return [token.id for part in parts for token in backend.model.tokenize(part)]
+
+
 def encode(tokenizer: Any, text: str, *, behind: str = "") -> list[int]:
     """Ids of `text` with nothing added; special tokens in it are text, but for those of a response's structure.
 
@@ -64,7 +136,7 @@ def encode(tokenizer: Any, text: str, *, behind: str = "") -> list[int]:
     """
     control = _of(tokenizer).control
     if control.search(text):
-        return _sanitized(tokenizer, behind, text, control)
+        return encode_marked(tokenizer, behind + mark(text, control))
     ids: list[int] = tokenizer(behind + text, add_special_tokens=False)["input_ids"]
     return ids
 
@@ -77,25 +149,6 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
     return text
 
 
-def _sanitized(tokenizer: Any, behind: str, text: str, control: re.Pattern[str]) -> list[int]:
-    from transformers.utils.chat_template_utils import mark_control_tokens
-
-    marked = behind + mark_control_tokens(text, control)
-    try:
-        ids: list[int] = tokenizer(marked, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"]
-    except ValueError as error:
-        raise ModelError(unwritable(tokenizer, error)) from error
-    return ids
-
-
-def unwritable(tokenizer: Any, error: Exception) -> str:
-    """The sentence for a tokenizer that reads a special token out of any text that names it."""
-    return (
-        f"the tokenizer of '{tokenizer.name_or_path}' cannot write a special token as text ({error}); set "
-        "questions.special_tokens = 'set_aside' to leave out the questions that hold one"
-    )
-
-
 def _of(tokenizer: Any) -> _Special:
     tokens = _tokens.get(tokenizer)
     if tokens is None:
@@ -105,12 +158,12 @@ def _of(tokenizer: Any) -> _Special:
         tokens = _tokens[tokenizer] = _Special(
             structure=frozenset(number for number, name in special.items() if name in structure),
             others=frozenset(number for number, name in special.items() if name not in structure),
-            control=_finds(name for name in special.values() if name not in structure),
-            added=_finds(str(token.content) for token in added.values() if not token.content.isspace()),
+            control=_pattern(name for name in special.values() if name not in structure),
+            added=_pattern(str(token.content) for token in added.values() if not token.content.isspace()),
         )
     return tokens
 
 
-def _finds(names: Iterable[str]) -> re.Pattern[str]:
+def _pattern(names: Iterable[str]) -> re.Pattern[str]:
     """A pattern of any of `names`, the longer first; of none, where there is none."""
     return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")

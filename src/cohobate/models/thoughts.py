@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cohobate.models.special_tokens import THOUGHT
+from cohobate.core.reasoning import split
+from cohobate.models.special_tokens import THOUGHT, foreign_marks
 
 _CLOSERS = {
     "[THINK]": "[/THINK]",
@@ -116,6 +117,21 @@ def fitted(response: str, opening: Opening | None) -> str:
         return response
     end = f"\n{opening.closer}\n\n{parts.visible.lstrip()}" if parts.closer else ""
     return parts.thought.strip() + end
+
+
+def translated(tokenizer: Any, response: str, *, ended: bool) -> str:
+    """`response` with its thought between think tags, where it marks thoughts by tokens that `tokenizer` has not.
+
+    ended: whether it is whole; the thought of one that was cut there stays open.
+    """
+    if not foreign_marks(tokenizer, response):
+        return response
+    parts = split(response)
+    if parts.thought is None:
+        return response
+    if not parts.visible.strip() and not ended:
+        return f"<think>\n{parts.thought}"
+    return f"<think>\n{parts.thought}\n</think>\n\n{parts.visible.lstrip()}" if parts.thought else parts.visible
 
 
 def _parts(response: str) -> _Parts | None:

@@ -48,6 +48,15 @@ def test_the_card_states_scores_objective_and_lineage(finished: Finished) -> Non
     assert front["pipeline_tag"] == "text-generation"
 
 
+def test_an_adapter_names_the_model_that_it_was_trained_on(finished: Finished) -> None:
+    """That of opd was trained on what sft ended with: on the recipe's student it is another model."""
+    start = finished.artifacts["sft"].id
+    card = model_card(finished.artifacts["opd"], "x", adapter=True)
+    assert f"puts it on {start}." in card and f"`cohobate publish {start}` writes it" in card
+    assert "base_model" not in card
+    assert "puts it on world/base." in model_card(finished.artifacts["sft"], "x", adapter=True)
+
+
 @pytest.mark.parametrize(
     ("stage", "adapter", "part"), [("triples", False, "holds no model"), ("sft", True, "without LoRA")]
 )

@@ -13,6 +13,13 @@ import torch
 
 from cohobate.config import Training
 from cohobate.core.errors import UserError
+from cohobate.core.model_shape import ModelShape
+
+# In these peft refuses layers whose weights a fused kernel reads past the adapter.
+_FUSED = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
+_PROBE = 8  # tokens of the pass that shows which layers are called
+# A trial of the merged weights: the scale of its adapters, and how far log-probabilities may be apart, in nats.
+_SCALE, _APART, _HALF_APART = 0.02, 1e-3, 0.1
 
 
 @torch.no_grad()
@@ -21,16 +28,24 @@ def full_weights(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
     LoRA adapters are merged into them; a tensor with two names, such as a tied output layer, has one.
     """
+    adapted: dict[str, list[Any]] = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            adapted.setdefault(f"{_bare(name)}.{getattr(module, 'parameter_name', 'weight')}", []).append(module)
     weights: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
         if ".lora_" in name:
             continue
         value = parameter
-        if name.endswith(".base_layer.weight"):
-            layer = model.get_submodule(name.removesuffix(".base_layer.weight"))
-            value = parameter + layer.get_delta_weight("default").to(parameter.dtype)
-        weights[name.replace(".base_layer.", ".")] = value.detach().to("cpu", dtype, copy=True).contiguous()
+        for layer in adapted.get(_bare(name), ()):
+            value = value + layer.get_delta_weight("default").to(parameter.dtype)
+        weights[_bare(name)] = value.detach().to("cpu", dtype, copy=True).contiguous()
     return weights
+
+
+def _bare(name: str) -> str:
+    """The name that a module or a parameter had before adapters were put around it, one for each adapted tensor."""
+    return name.replace(".base_layer", "")
 
 
 def with_lora(model: Any, config: Training, base: str) -> Any:
@@ -51,6 +66,7 @@ def with_lora(model: Any, config: Training, base: str) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets) if lora.targets else "all-linear",
+        exclude_modules=None if lora.targets else _unfit(model),
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
@@ -59,7 +75,101 @@ def with_lora(model: Any, config: Training, base: str) -> Any:
             # Of names that transformers deprecates, and of the base's name, which is set below.
             warnings.simplefilter("ignore")
             adapted = peft.get_peft_model(model, settings)
-    except ValueError as error:
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise UserError(f"LoRA does not fit the student: {str(error).splitlines()[0]}") from None
+    _refuse_tied(model)
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted
+
+
+def unadapted_experts(model: Any) -> int:
+    """The number of weights of experts, of a mixture that learns by adapters, that have none and stay as they are."""
+    adapted = {_bare(name).rpartition(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if ".lora_" not in name
+        and ".experts." in name
+        and not any(_bare(name).startswith(f"{module}.") for module in adapted)
+    )
+
+
+@torch.no_grad()
+def require_mergeable(peft_model: Any, model: Any) -> None:
+    """Raise UserError where adapters merged into the weights are another model than the one that is trained.
+
+    Some layers are never called: the model reads their weights itself, so that an adapter does nothing until it is
+    merged. `peft_model`, which holds `model`, is unusable afterwards.
+    """
+    for name, parameter in model.named_parameters():
+        if ".lora_B" in name:
+            parameter.normal_(0, _SCALE)
+    trained = _logprobs(model)
+    merged = _logprobs(peft_model.merge_and_unload())
+    apart = (trained - merged).abs()
+    exact = model.dtype == torch.float32
+    if not float(apart.max() if exact else apart.mean()) <= (_APART if exact else _HALF_APART):
+        raise UserError(
+            f"LoRA on these layers of {type(model).__name__} would be trained as one model and published as another "
+            f"({float(apart.max()):.2g} nats a token apart once merged); name other layers in lora.targets, such as "
+            "['q_proj', 'v_proj'], or train without lora"
+        )
+
+
+def _logprobs(model: Any) -> torch.Tensor:
+    logits = model(input_ids=_probe(model), use_cache=False).logits
+    logprobs: torch.Tensor = logits.float().log_softmax(-1)
+    return logprobs
+
+
+def _probe(model: Any) -> torch.Tensor:
+    ids = torch.arange(1, _PROBE + 1) % ModelShape.of(model.config).vocabulary
+    return ids[None].to(model.device)
+
+
+@torch.no_grad()
+def _unfit(model: Any) -> list[str] | None:
+    """The linear layers that cannot have an adapter, by the last part of their names; None where there are none.
+
+    That is a kind of layer none of which is called (the tower of images of a model that is asked in text, weights that
+    a model reads itself), or which gives more than a product.
+    """
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    fit: set[str] = set()
+
+    def note(name: str) -> Any:
+        return lambda module, args, output: fit.add(name) if torch.is_tensor(output) else None
+
+    hooks = [module.register_forward_hook(note(name)) for name, module in linear.items()]
+    was_training = model.training
+    try:
+        model.eval()(input_ids=_probe(model), use_cache=False)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    kinds = {name: _kind(name) for name in linear}
+    good = {kinds[name] for name in fit}
+    unfit = [name for name in linear if kinds[name] not in good]
+    fused = model.config.model_type in _FUSED
+    unfit += [name for name in linear if fused and name.endswith("out_proj") and name not in unfit]
+    return unfit or None
+
+
+def _kind(name: str) -> str:
+    """The name without its numbers: layers of one kind have the same, and the experts of a list too."""
+    return ".".join(part for part in name.split(".") if not part.isdigit())
+
+
+def _refuse_tied(model: Any) -> None:
+    """Raise UserError where one of two tied layers has an adapter: merged, it would change the other one too."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    weights = [getattr(getattr(layer, "base_layer", layer), "weight", None) for layer in (embedding, head)]
+    if weights[0] is None or weights[0] is not weights[1]:
+        return
+    for name, layer in (("embedding", embedding), ("output layer", head)):
+        if hasattr(layer, "base_layer"):
+            raise UserError(
+                f"lora.targets names the student's {name}, but embedding and output layer are one tensor in it (tied), "
+                "so that the adapter, once merged, would change both; leave it out of lora.targets"
+            )

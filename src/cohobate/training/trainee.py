@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from cohobate.config import Opd, Training
+from cohobate.core import progress
 from cohobate.models import precision
 from cohobate.models.loading import LoadedModel, save
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.learner import Learner, copy_full_weights, sharded
-from cohobate.training.lora import with_lora
+from cohobate.training.lora import unadapted_experts, with_lora
 
 
 class Trainee:
@@ -30,6 +31,8 @@ class Trainee:
     ) -> None:
         self.student, self.config, self.world, self.is_sharded = student, config, world, shard
         self.peft: Any = with_lora(student.model, config, base) if config.lora else None
+        if self.peft is not None and world.first and (left := unadapted_experts(student.model)):
+            progress.say(f"LoRA adapts no experts of {type(student.model).__name__}: {left:,} weights stay as they are")
         if config.activation_checkpointing:
             # The older of the two names is deprecated in newer releases of transformers.
             enable = getattr(student.model, "activation_checkpointing_enable", None)

@@ -58,6 +58,7 @@ def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
     """README.md of the model: its origin, its training and its scores."""
     manifest, config = artifact.manifest, artifact.manifest.config
     stage, base = config[artifact.stage], model_name(config["student"]["model"])
+    start = _start(artifact) if adapter else None
     by_teacher = artifact.stage == "sft" or any(row["model"] == "teacher" for row in manifest.ledger)
     teacher = model_name(config["teacher"]["model"]) if by_teacher else None
     scores, scored_by = _scores(artifact)
@@ -66,11 +67,12 @@ def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
         environment()
         .get_template("model.md.j2")
         .render(
-            front=_front_matter(base, adapter=adapter),
+            front=_front_matter(base, adapter=adapter, on=start),
             name=name,
             sentence=_SENTENCES[artifact.stage].format(base=base, objective=objective),
             adapter=adapter,
             base=base,
+            start=start,
             teacher=teacher,
             prompt=config["student"]["prompt"],
             system=config["student"]["system"],
@@ -96,12 +98,18 @@ def _source(artifact: Artifact, *, adapter: bool) -> Path:
     return folder
 
 
-def _front_matter(base: str, *, adapter: bool) -> str:
+def _start(artifact: Artifact) -> str | None:
+    """The artifact on whose model the adapter was trained; None where that is the recipe's student."""
+    parents = [each.id for each in artifact.manifest.parents if each.id.partition("/")[0] in TRAINED]
+    return parents[0] if parents else None
+
+
+def _front_matter(base: str, *, adapter: bool, on: str | None = None) -> str:
     values: dict[str, Yaml] = {
         "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
     }
-    if "/" in base and not base.startswith("world/"):
+    if "/" in base and not base.startswith("world/") and on is None:
         values["base_model"] = quoted(base)
     values["tags"] = ["distillation", *(["lora"] if adapter else [])]
     return front_matter(values)

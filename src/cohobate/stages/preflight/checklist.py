@@ -70,6 +70,8 @@ CHECKS = (
     Check("server end", scoring.server_end, ("server",), when=Scope.asks_server),
     Check("server repeats", scoring.server_repeats, ("server",), when=Scope.asks_server),
     Check("server agrees", scoring.server_agrees, ("teacher", "server"), when=Scope.compares_server),
+    # The last, since it changes the weights that it loaded.
+    Check("adapters", models.adapters, ("student",), when=Scope.adapts),
 )
 
 

@@ -99,3 +99,18 @@ def tokenizers(scope: Scope) -> str:
         return f"spans of text are scored: {sizes[0]} tokens of the teacher, {sizes[1]} of the student"
     refuse_mismatch(teacher, student)
     return f"the same {len(student.tokenizer)} tokens, end ids {student.eos_ids}"
+
+
+def adapters(scope: Scope) -> str:
+    """Adapters fit the student's layers, and merged they are the model that is trained."""
+    from cohobate.training.lora import require_mergeable, unadapted_experts, with_lora
+
+    recipe, model = scope.recipe, scope.loaded["student"].model
+    sections = [section for section in (recipe.sft, recipe.opd) if section.steps and section.lora]
+    left = 0
+    for section in sections:
+        adapted = with_lora(model, section, recipe.student.model)
+        left = max(left, unadapted_experts(model))
+        require_mergeable(adapted, model)
+    fit = "adapters fit the student's layers, and merged they are the model that is trained"
+    return f"{fit}; {left:,} weights of experts have none and stay as they are" if left else fit

@@ -96,6 +96,11 @@ class Scope:
     def scores_here(self) -> bool:
         return self.compares_tokenizers() and not self.has_served_scores()
 
+    def adapts(self) -> bool:
+        """Whether the student learns by LoRA adapters."""
+        opd, sft = self.recipe.opd, self.recipe.sft
+        return self.has_student() and bool((opd.steps and opd.lora) or (sft.steps and sft.lora))
+
     def compares_ends(self) -> bool:
         """Whether the student learns on its own text from a teacher here that reads the same tokens."""
         opd = self.recipe.opd

@@ -26,8 +26,46 @@ def test_only_a_last_line_of_plus_or_minus_one_is_a_verdict(text: str, label: st
     assert verdict.label == label and (verdict.reason or "").endswith(" ".join(text.split()))
 
 
-def test_a_reply_that_was_cut_decides_nothing() -> None:
-    assert read_verdict("Let us see: +1", truncated=True).label == "undecided"
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        *[
+            (text, "correct")
+            for text in ("Answer: +1", '"+1"', "[+1]", "+1.", "(+1)", "**Verdict:** +1", "\\boxed{+1}")
+        ],
+        *[
+            (text, "correct")
+            for text in ("My final verdict is +1.", "Label: “+1”", "Fine.\nFinal answer: **+1**", "＋1")
+        ],
+        *[
+            (text, "incorrect")
+            for text in ("Answer: -1", "'-1'", "[\u22121]", "Rating: `-1`.", "The verdict is **-1**!")
+        ],
+        # A bare 1 behind this label may be the answer that was judged.
+        *[
+            (text, "undecided")
+            for text in ("Answer: 1", "Final answer: 1.", "The answer is 1", "Answer: +10", "[+1, -1]")
+        ],
+        *[(text, "undecided") for text in ("+1?", "not +1", "x = +1", "+1 or 1", "+1.5", "+1%")],
+    ],
+)
+def test_marks_and_labels_around_the_number_change_nothing(text: str, label: str) -> None:
+    assert read_verdict(text).label == label
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "kind"),
+    [
+        ("length", "reply cut at the token limit"),
+        ("MAX_TOKENS", "reply cut at the token limit"),
+        ("content_filter", "reply cut (content_filter)"),
+        ("Refusal", "reply cut (refusal)"),
+    ],
+)
+def test_a_reply_that_was_cut_decides_nothing_and_says_by_what(finish_reason: str, kind: str) -> None:
+    verdict = read_verdict("Let us see: +1", finish_reason)
+    assert verdict.label == "undecided" and verdict.reason == f"{kind}: Let us see: +1"
+    assert read_verdict("+1", "end_turn").label == "correct"
 
 
 # What the judge does with the n-th answer, and the verdict and the beginning of its reason.
@@ -81,3 +119,18 @@ def test_another_model_or_prompt_is_another_judge_and_another_place_is_not(serve
     assert verifier(spec(server, base_url="http://elsewhere/v1", concurrency=3)).name == name
     for change in ({"model": "k"}, {"prompt": "{question} {answer}"}, {"revision": "2"}, {"max_tokens": 5}):
         assert verifier(spec(server, **change)).name != name
+
+
+def test_a_response_without_a_final_answer_is_not_judged_wrong(server: WireServer, data: Path) -> None:
+    server.plan = lambda body, time: Act(payload=completion(body, "-1"))
+    cases = [
+        Case(None, "5", question="a?", response="Five, maybe."),
+        Case("4", "5", question="a?", response="Answer: 4"),
+    ]
+    only_answers = verdicts_of(spec(server, prompt="{question}|{answer}"), cases)
+    assert [(verdict.label, verdict.reason) for verdict in only_answers] == [
+        ("undecided", "no final answer"),
+        ("incorrect", "-1"),
+    ]
+    whole = verdicts_of(spec(server, prompt="{question}|{response}"), cases)
+    assert [verdict.label for verdict in whole] == ["incorrect"] * 2

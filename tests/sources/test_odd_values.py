@@ -210,6 +210,10 @@ def test_a_row_beyond_the_limit_is_refused_by_its_place(tmp_path: Path) -> None:
         (r"First \boxed{1}, then \boxed{ 2 }", "2"),
         (r"\boxed{\{1, 2\}} is the set", r"\{1, 2\}"),
         (r"\boxed{\boxed{5}}", "5"),
+        (r"\boxed{x = \fbox{5}}", r"x = \fbox{5}"),
+        (r"Hence $x = \boxed{3}$ or $x = \boxed{-3}$.", "3, -3"),
+        (r"\boxed 7 is prime", "7"),
+        (r"\boxed{$7$}", "7"),
         ("no box", "no box"),
     ],
 )
@@ -222,7 +226,7 @@ def test_the_gold_answer_of_a_solution_is_in_its_last_box(text: str, gold: str, 
 
 @pytest.mark.parametrize("mark", ["\\boxed", "\\boxed{", "\\boxed{}"])
 def test_a_box_as_the_mark_must_be_there(mark: str, tmp_path: Path) -> None:
-    path = lines(tmp_path / "q.jsonl", r'{"question": "a?", "gold_answer": "by \\fbox{4} and \\fbox{5}, so"}')
+    path = lines(tmp_path / "q.jsonl", r'{"question": "a?", "gold_answer": "by \\fbox{4} we get \\fbox{5}, so"}')
     assert golds(path, gold_after=mark) == ["5"]
     lines(path, '{"question": "a?", "gold_answer": "5"}')
     assert "line 1: 'gold_answer' holds no" in refusal(path, gold_after=mark)

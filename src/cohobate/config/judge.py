@@ -33,7 +33,8 @@ class Judge(Teacher):
     )
     """The user message. {question}, {gold} ("not known" where there is none), {rationale}, {answer} ("none" where none
     was found), {response} (all that was answered) and {document} (the passage, for questions from documents) are
-    replaced. The last line of the reply must be +1 or -1; anything else leaves the answer undecided."""
+    replaced. The last line of the reply must be +1 or -1; anything else leaves the answer undecided, and so does -1 for
+    a response without a final answer where the prompt has no {response}."""
     max_tokens: Positive = 1024
     """Longest reply, thoughts included."""
     max_failures: Share = 0.1

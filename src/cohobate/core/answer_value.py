@@ -138,21 +138,23 @@ def _unwrapped(text: str) -> str:
         if text.count(mark) == 1 and (text.startswith(mark) or text.endswith(mark)) and text != mark:
             return text.removeprefix(mark).removesuffix(mark).strip()
     box = _BOX.match(text)
-    if box and (end := closing_brace(text, box.end() - 1)) == len(text) - 1:
-        return text[box.end() : end].strip()
+    if box and closing_braces(text).get(box.end() - 1) == len(text) - 1:
+        return text[box.end() : -1].strip()
     if label := _INNER_LABEL.match(text):
         return text[label.end() :].strip()
     return text
 
 
-def closing_brace(text: str, opening: int, limit: int | None = None) -> int | None:
-    """Where the brace at `opening` is closed; None where it is not. A brace after a backslash is text."""
-    depth = 0
-    for brace in _BRACE.finditer(text, opening, limit or len(text)):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return brace.start()
-    return None
+def closing_braces(text: str, start: int = 0) -> dict[int, int]:
+    """Where each brace is closed that is; a brace after a backslash is text."""
+    closing: dict[int, int] = {}
+    open_braces: list[int] = []
+    for brace in _BRACE.finditer(text, start):
+        if brace[0] == "{":
+            open_braces.append(brace.start())
+        elif brace[0] == "}" and open_braces:
+            closing[open_braces.pop()] = brace.start()
+    return closing
 
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)

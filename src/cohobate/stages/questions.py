@@ -5,7 +5,7 @@ from __future__ import annotations
 from cohobate.config import Recipe
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
-VERSION = 2
+VERSION = 3
 
 
 def write(recipe: Recipe) -> Artifact:

@@ -20,11 +20,11 @@ _ALL_FAIL = 20
 
 
 class FunctionVerifier(PooledVerifier):
-    """Judges everything but what was cut before its answer."""
+    """Judges everything but what was cut before or in its answer."""
 
     def at_once(self, case: Case) -> Verdict | None:
-        """Undecided for a response that was cut before its answer."""
-        return TRUNCATED if case.cut_before_answer else None
+        """Undecided for a response that was cut before or in its answer."""
+        return TRUNCATED if case.is_cut else None
 
     def payload(self, case: Case) -> Payload:
         """The arguments of the function."""

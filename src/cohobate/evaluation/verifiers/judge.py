@@ -1,7 +1,7 @@
 """The verifier `judge`: a language model decides whether an answer is right.
 
 Its replies are stored like a teacher's, under the hash of the request, so that the same model and prompt never judge
-the same answer twice. A reply whose last line is +1 or -1 is a verdict. Anything else - words, a refusal, a time-out -
+the same answer twice. A reply whose last line is +1 or -1 - maybe behind a label such as `Verdict:`, in marks or a box - is a verdict. Anything else - words, a refusal, a time-out -
 leaves the answer undecided, and is the reason.
 """
 
@@ -17,14 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Judge, Verification
 from cohobate.core.answer_parsing import after_thinking, parse
-from cohobate.core.answer_text import usable
+from cohobate.core.answer_text import plain_characters, usable
 from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
-from cohobate.evaluation.verifiers.verdict import TRUNCATED, Case, Label, Verdict
+from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, TRUNCATED, Case, Label, Verdict
 from cohobate.models.model_cost import cost_of_folder
 from cohobate.models.rendering import folded
 from cohobate.store.compute_ledger import UNKNOWN, LedgerEntry, Paid, Work, entry
-from cohobate.teachers.base import NATURAL_ENDS, Batch, Failure, Request, request_rendering, teacher_fingerprint
+from cohobate.teachers.base import (
+    AT_THE_LIMIT,
+    NATURAL_ENDS,
+    Batch,
+    Failure,
+    Request,
+    request_rendering,
+    teacher_fingerprint,
+)
 from cohobate.teachers.response_store import ResponseStore
 
 if TYPE_CHECKING:
@@ -33,8 +41,16 @@ if TYPE_CHECKING:
 PREFIX = "judge:"
 # Fields of the prompt, replaced in one pass: braces in an answer are never taken for a field.
 _FIELD = re.compile(r"\{(question|gold|rationale|answer|response|document)\}")
-_LAST_LINE = re.compile(r"(?:verdict|reply|score|judge?ment)?\s*[:=]?\s*([+\-−–]?)\s?1\W*", re.IGNORECASE)
+# Around and behind the number, on the last line.
+_MARKS = r"[\s*_`$\"'“”‘’«»(){}\[\]<>]{0,12}"
+_LAST_LINE = re.compile(
+    rf"{_MARKS}(?:(?:(?:the|my|final)\s+){{0,2}}(?:(?:verdict|reply|score|judge?ment|label|rating|grade){_MARKS}(?:[:=]|\bis\b)?"
+    rf"|(?:answer|response){_MARKS}(?:[:=]|\bis\b){_MARKS}(?=[-+−–])))?"
+    rf"{_MARKS}(?:\\boxed{_MARKS})?(?P<sign>[-+−–]?)\s?1{_MARKS}[.!。]?{_MARKS}",
+    re.IGNORECASE,
+)
 _LONGEST_REASON = 300
+_CUT = "reply cut at the token limit"
 # A refusal of the provider is a reply, not a failure of the judge.
 _REFUSED = "Refused"
 
@@ -55,7 +71,7 @@ class JudgeVerifier:
     """The replies of a language model as verdicts."""
 
     judge: Judge
-    version: int = 1
+    version: int = 2
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -93,7 +109,12 @@ class JudgeVerifier:
             failures = _ask(self.judge, missing, store, paid_by, lambda key: done(repeats[key]))
             _refuse_failures(self.judge, failures, len(by_key))
             replies = _replies(store, by_key, self.judge)
-        return [_verdict(request, replies, failures) for request in requests]
+        verdicts = [_verdict(request, replies, failures) for request in requests]
+        sees_response = "{response}" in self.judge.prompt
+        return [
+            NO_FINAL_ANSWER if verdict.label == "incorrect" and case.answer is None and not sees_response else verdict
+            for case, verdict in zip(cases, verdicts, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -121,16 +142,17 @@ def usage(
     return entries, JudgeUsage(model, len(replies), *tokens, judge.cost_usd(*tokens))
 
 
-def read_verdict(text: str, *, truncated: bool = False) -> Verdict:
+def read_verdict(text: str, finish_reason: str = "stop") -> Verdict:
     """The verdict of a reply, with the reply as its reason."""
     reply = " ".join(text.split())[:_LONGEST_REASON]
-    if truncated:
-        return Verdict("undecided", f"reply cut at the token limit: {reply}")
-    lines = after_thinking(text).strip().split("\n")
-    match = _LAST_LINE.fullmatch(lines[-1].strip(" *_`$\t\r"))
+    end = finish_reason.lower()
+    if end not in NATURAL_ENDS:
+        return Verdict("undecided", f"{_CUT if end in AT_THE_LIMIT else f'reply cut ({end})'}: {reply}")
+    lines = plain_characters(after_thinking(text)).strip().split("\n")
+    match = _LAST_LINE.fullmatch(lines[-1])
     if not match:
         return Verdict("undecided", f"unclear reply: {reply}")
-    label: Label = "correct" if match[1] in ("", "+") else "incorrect"
+    label: Label = "correct" if match["sign"] in ("", "+") else "incorrect"
     return Verdict(label, reply)
 
 
@@ -162,9 +184,9 @@ def sentences(metrics: dict[str, Any]) -> list[str]:
 
 
 def _requests(judge: Judge, cases: Iterable[Case]) -> list[Request | None]:
-    """The request for each case; None where the response was cut before its answer, so that none is to be judged."""
+    """The request for each case; None where the response was cut before its answer or in it: nothing is judged then."""
     model, rendering = teacher_fingerprint(judge), request_rendering(judge)
-    return [None if case.cut_before_answer else _request(judge, model, rendering, case) for case in cases]
+    return [None if case.is_cut else _request(judge, model, rendering, case) for case in cases]
 
 
 def _request(judge: Judge, model: str, rendering: dict[str, Any], case: Case) -> Request:
@@ -195,10 +217,10 @@ def _request(judge: Judge, model: str, rendering: dict[str, Any], case: Case) ->
     )
 
 
-def _replies(store: ResponseStore, keys: Iterable[str], judge: Judge) -> dict[str, tuple[str, bool]]:
-    """Text of the stored reply, and whether it was truncated, by key."""
+def _replies(store: ResponseStore, keys: Iterable[str], judge: Judge) -> dict[str, tuple[str, str]]:
+    """Text and finish reason of the stored reply, by key."""
     replies = store.find(list(keys), judge.max_tokens).select("key", "text", "finish_reason")
-    return {key: (text, finish.lower() not in NATURAL_ENDS) for key, text, finish in replies.iter_rows()}
+    return {key: (text, finish) for key, text, finish in replies.iter_rows()}
 
 
 def _ask(
@@ -243,12 +265,11 @@ def _refuse_failures(judge: Judge, failures: dict[str, Failure], total: int) -> 
         )
 
 
-def _verdict(request: Request | None, replies: dict[str, tuple[str, bool]], failures: dict[str, Failure]) -> Verdict:
+def _verdict(request: Request | None, replies: dict[str, tuple[str, str]], failures: dict[str, Failure]) -> Verdict:
     if request is None:
         return TRUNCATED
     if request.key in replies:
-        text, truncated = replies[request.key]
-        return read_verdict(text, truncated=truncated)
+        return read_verdict(*replies[request.key])
     failure = failures[request.key]
     return Verdict("undecided", f"{failure.error_class}: {failure.message}"[:_LONGEST_REASON])
 

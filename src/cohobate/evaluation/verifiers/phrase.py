@@ -166,7 +166,7 @@ def verdict(case: Case) -> Verdict:
     if (undecidable := without_gold(case)) is not None:
         return undecidable
     gold = case.gold or ""
-    if case.cut_before_answer:
+    if case.is_cut:
         return TRUNCATED
     visible = after_thinking(case.response)
     statement = case.answer or last_sentence(visible)

@@ -11,6 +11,8 @@ from cohobate.core.answer_text import usable
 Label = Literal["correct", "incorrect", "undecided"]
 # Opens the reason where a verifier raised an error.
 FAILED = "the verifier failed"
+# Characters behind an answer with which it may go on: 5, 5.2, 5 km.
+_OPEN_END = " \t.,:/"
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Case:
     document: str | None = None
 
     @property
-    def cut_before_answer(self) -> bool:
-        """Whether the response was truncated before its answer: it might have ended well."""
-        return self.truncated and self.answer is None
+    def is_cut(self) -> bool:
+        """Whether the response was truncated before its answer, or maybe within it: it might have ended well."""
+        return self.truncated and (self.answer is None or self.response.rstrip(_OPEN_END).endswith(self.answer))
 
 
 class Verifier(Protocol):
@@ -79,12 +81,12 @@ def without_gold(case: Case) -> Verdict | None:
 
 
 def without_comparison(case: Case) -> Verdict | None:
-    """The verdict on a case without a usable gold answer or without an answer; None where there are both."""
+    """The verdict on a case without a usable gold answer or without a whole answer; None where there are both."""
     if (verdict := without_gold(case)) is not None:
         return verdict
-    if case.answer is None:
-        return TRUNCATED if case.cut_before_answer else NO_FINAL_ANSWER
-    return None
+    if case.is_cut:
+        return TRUNCATED
+    return NO_FINAL_ANSWER if case.answer is None else None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,12 @@ PAIRS = [
     ("<scratchpad>", "</scratchpad>"),
     ("<seed:think>", "</seed:think>"),
     ("<THINK>", "</THINK>"),
+    ("<think >", "</ think>"),
+    ('<thinking budget="low">', "</thinking>"),
+    ("<inner_thoughts>", "</inner_thoughts>"),
+    ("<chain-of-thought>", "</chain-of-thought>"),
+    ("<reasoning_steps>", "</reasoning_steps>"),
+    ("<思考>", "</思考>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
@@ -32,7 +38,7 @@ HARMONY = "<|channel|>{}<|message|>{}<|end|><|start|>assistant"
         ("{o}{o}a{c}b", Split("a", "b")),
         ("{o}{o}a{c}x{c}b", Split("a\nx", "b")),  # nested
         ("{o}a{c}{c}b", Split("a", "b")),
-        ("{o}a{c}b{o}c{c}d", Split("a\nc", "bd")),  # repeated
+        ("{o}a{c}b{o}c{c}d", Split("a\nc", "b\nd")),  # repeated
         ("{o}a{c}b{o}c", Split("a\nc", "b")),  # repeated, and cut
         ("{o}{c}b", Split("", "b")),
         ("b", Split(None, "b")),
@@ -58,6 +64,8 @@ def test_thoughts_are_apart_from_what_is_visible(opening: str, closing: str, for
         ("<think>a <reasoning>x</reasoning> b</think>c", Split("a\nx</reasoning> b", "c")),
         ("b<|im_end|>\n<|im_start|>user\nmore", Split(None, "b")),
         ("<response>b</response>", Split(None, "b")),
+        ("<think/>b", Split(None, "<think/>b")),
+        ("a <thinker> is b", Split(None, "a <thinker> is b")),
     ],
 )
 def test_channels_phrases_quoted_tags_and_further_turns(text: str, expected: Split) -> None:

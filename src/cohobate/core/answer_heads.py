@@ -22,8 +22,8 @@ _AT_LINE_START = re.compile(
     rf"{_LEAD_WORDS}?{_MARKS}{{0,10}}",
     re.IGNORECASE,
 )
-_CLOSING = r"[*_`\"'“”’»\])}】]{0,8}"
-_SEPARATOR = r"[:：=→⇒|]|->|=>|\s[–—](?=\s)"
+_CLOSING = r"[*_`\"'“”’»\])}】]{0,8}(?:[ \t]?#{1,6}(?=[ \t]*\n))?"
+_SEPARATOR = r"[:：=→⇒|]|->|=>|\s[–—-](?=\s)"
 _ASIDE = r"(?:\s?[(（][^()（）\n]{0,60}[)）]|[ ](?:to|for|in|with|as)\b[^.:：=\n]{1,60}?|,[^.:：\n]{1,60}?,)?"
 _ADVERBS = (
     r"(?:(?:therefore|thus|hence|simply|just|then|still|indeed|actually|clearly|obviously|now|donc|also|exactly|"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cohobate.core.answer_boxes import Boxes
 from cohobate.core.answer_heads import LINE_BEFORE, answer_before, head_of, sentence_start, value_of
 from cohobate.core.answer_labels import labels
-from cohobate.core.answer_value import LONGEST, clean
+from cohobate.core.answer_value import LONGEST, clean, is_short, is_strong, sentence
 
 # The last statement mostly stands in so many last characters; the rest is searched where it does not.
 _TAIL = 4096
@@ -26,7 +26,21 @@ _CHOSEN = re.compile(
     r"(?:故|应|應|所以|因此|综上|綜上|答案)[，,]?\s?[选選](?:择|擇)?\s*[:：]?\s*\**([(（]?[A-J][)）]?)(?![A-Za-z])"
 )
 _DELIMITER = re.compile(r"(?:\$\$?|\\\(|\\\[|\*\*|__)\s*$")
-_TAG = re.compile(r"<(/?)(?:answer|final[_-]?answer|ans)>|<\|(begin|end)_of_box\|>", re.IGNORECASE)
+_TAG = re.compile(
+    r"<\s?(?P<close>/?)\s?(?:(?:(?:final|correct|short|my|the)[_-]?)?answer|ans|(?P<weak>result|output|solution|final))"
+    r"(?:\s[^<>\n]{0,60})?>"
+    r"|\[(?P<close2>/?)(?:final[_ -]?)?answer\]|<\|(?P<close3>/?)(?:final_)?answer\|>"
+    r"|<\|(?:begin|(?P<close4>end))_of_(?:box|answer)\|>",
+    re.IGNORECASE,
+)
+# At the end of a text, and with a number, a formula or a choice behind it.
+_RESULT = re.compile(
+    r"[ \t>*_#\-•✅]{0,12}(?:(?:the|das|le|el|il|o)\s)?(?:result|solution|ergebnis|lösung|résultat|resultado|"
+    r"resultat|resultaat|risultato|soluzione|solución|solução|wynik|rozwiązanie|результат|итог|"
+    r"sonuç|kết quả|hasil|结果|結果|결과)"
+    r"[*_ \t]{0,6}[:：=][*_ \t]{0,6}(\S[^\n]{0,200})\s*$",
+    re.IGNORECASE,
+)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
 _HEADING = re.compile(
     r"[*_\s]*(?:step|part|case|explanation|solution|verification|check|checking|note|conclusion|summary|method|approach|"
@@ -63,6 +77,9 @@ class _Statements:
         self.boxes = Boxes(text, start)
         self.tags = list(_TAG.finditer(text, start))
         self.hashes = list(_HASHES.finditer(text, start))
+        last_line = text.rstrip().rfind("\n") + 1
+        result = _RESULT.match(text, max(last_line, start)) if len(text) - last_line < LONGEST else None
+        self.results = [result] if result else []
         self.others = [*_IS_CORRECT.finditer(text, start), *_CHOSEN.finditer(text, start)]
 
     def last(self) -> Statement | None:
@@ -70,10 +87,10 @@ class _Statements:
         starts = (
             [label.start for label in self.labels],
             self.boxes.starts,
-            *([match.start() for match in matches] for matches in (self.tags, self.hashes, self.others)),
+            *([match.start() for match in matches] for matches in (self.tags, self.hashes, self.others, self.results)),
         )
         places = sorted((start, kind, n) for kind, of_kind in enumerate(starts) for n, start in enumerate(of_kind))
-        readers = (self._label, self._box, self._tag, self._hash, self._other)
+        readers = (self._label, self._box, self._tag, self._hash, self._other, self._result)
         for _, kind, number in reversed(places[-_MOST_PLACES:]):
             if (statement := readers[kind](number)) is not None:
                 return statement
@@ -120,11 +137,13 @@ class _Statements:
 
     def _tag(self, number: int) -> Statement | None:
         tag = self.tags[number]
-        if tag[1] or tag[2] == "end":
+        if tag["close"] or tag["close2"] or tag["close3"] or tag["close4"]:
             return None
         following = self.tags[number + 1] if number + 1 < len(self.tags) else None
         end = following.start() if following else len(self.text)
         answer = clean(self.text[tag.end() : min(end, tag.end() + 2 * LONGEST)])
+        if tag["weak"] and not (following and is_short(answer)):  # it may hold a whole solution
+            return None
         return Statement(tag.start(), answer) if answer else None
 
     def _hash(self, number: int) -> Statement | None:
@@ -141,3 +160,10 @@ class _Statements:
         match = self.others[number]
         start = sentence_start(self.text, match.start())
         return Statement(start, clean(next(part for part in match.groups() if part)))
+
+    def _result(self, number: int) -> Statement | None:
+        match = self.results[number]
+        value, is_question = sentence(match[1])
+        if is_question or not (is_strong(value) and is_short(clean(value))):
+            return None
+        return Statement(match.start(), clean(value))

@@ -29,7 +29,8 @@ def plain_characters(text: str) -> str:
 def normalise(answer: str) -> str:
     """Plain characters, lower case, single spaces; without $, a final full stop, or commas between digits."""
     text = plain_characters(answer).lower().replace("$", "")
-    text = " ".join(text.split()).rstrip(". ")
+    text = " ".join(text.split())
+    text = text if text.endswith("..") else text.rstrip(". ")  # 3.14... is not 3.14
     return _GROUPED.sub(lambda number: number[0].replace(",", ""), text)
 
 

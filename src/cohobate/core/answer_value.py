@@ -134,7 +134,7 @@ def _unwrapped(text: str) -> str:
             marks = inner.replace("\\$", "")
             if left not in marks and right not in marks:
                 return inner.strip()
-    for mark in ("**", "$$", "```", "\\[", "\\]", "\\(", "\\)", "“", "”", "`"):
+    for mark in ("**", "__", "»", "」", "$$", "```", "\\[", "\\]", "\\(", "\\)", "“", "”", "`"):
         if text.count(mark) == 1 and (text.startswith(mark) or text.endswith(mark)) and text != mark:
             return text.removeprefix(mark).removesuffix(mark).strip()
     box = _BOX.match(text)

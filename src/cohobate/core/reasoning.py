@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+# Names of tags: think, thinking, inner_thoughts, reasoning-steps, chain_of_thought, seed:think ...
 _NAMES = (
-    "think|thinking|thought|thoughts|reasoning|reason|reflection|scratchpad|analysis|inner_monologue|antthinking|"
-    "seed:think|longcat_think"
+    r"(?:[a-z0-9]{1,12}[_:-]){0,3}(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflections?|reflexion|reflect|scratch_?pad|"
+    r"analysis|monologue|rationale|cot|deliberation|pondering|brainstorm(?:ing)?)(?:[_-][a-z0-9]{1,12}){0,2}|antthinking|"
+    r"思考过程|思考|推理过程|推理|思维链|réflexion|pensée|razonamiento|pensamiento|raciocínio|gedanken|überlegung|"
+    r"размышления|размышление|рассуждение"
 )
 # Opening and closing marks that are no tags.
 _MARKS = {
@@ -28,7 +31,9 @@ _MARKS = {
 _KIND_OF_OPENER = {opener: number for number, opener in enumerate(_MARKS)}
 _KIND_OF_CLOSER = {closer: number for number, closer in enumerate(_MARKS.values())}
 _TAG = re.compile(
-    rf"<(?P<slash>/?)(?P<name>{_NAMES})>|" + "|".join(map(re.escape, [*_MARKS, *_MARKS.values()])), re.IGNORECASE
+    rf"<\s?(?P<slash>/?)\s?(?P<name>{_NAMES})(?:\s[^<>\n]{{0,100}})?(?<!/)>|"
+    + "|".join(map(re.escape, [*_MARKS, *_MARKS.values()])),
+    re.IGNORECASE,
 )
 _QUOTES = "`'\"“”‘’"
 # Channels of gpt-oss: <|start|>ROLE<|channel|>NAME<|message|>TEXT<|end|>.
@@ -120,7 +125,7 @@ def _tagged(text: str) -> tuple[str | None, str]:
             inside = None if closes else inside
         at = tag.end()
     (visible if inside is None else thoughts).append(text[at:])
-    return _joined(thoughts), "".join(visible)
+    return _joined(thoughts), "\n".join(piece for piece in visible if piece.strip())
 
 
 def _kind(tag: re.Match[str]) -> str | int:

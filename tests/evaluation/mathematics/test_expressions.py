@@ -8,9 +8,10 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cohobate.evaluation.mathematics.arithmetic import UndefinedError
 from cohobate.evaluation.mathematics.expressions import read
 from cohobate.evaluation.mathematics.tree import UnknownError, UnreadError
-from cohobate.evaluation.mathematics.values import UndefinedError, equal, evaluate
+from cohobate.evaluation.mathematics.values import equal, evaluate
 
 
 class Written(NamedTuple):
@@ -89,7 +90,7 @@ def test_polynomials_are_equal_where_sympy_says_so(first: list[int], second: lis
         ("2\\frac{1}{3}", sympy.Rational(7, 3)),
         ("1 1/2", sympy.Rational(3, 2)),
         ("101_2", sympy.Integer(5)),
-        ("2^3^2", sympy.Integer(512)),
+        ("2^{3^2}", sympy.Integer(512)),
         ("-3^2", sympy.Integer(-9)),
         ("\\frac12", sympy.Rational(1, 2)),
         ("50\\%", sympy.Rational(1, 2)),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from cohobate.evaluation.mathematics import values
+from cohobate.evaluation.mathematics import arithmetic, values
 from cohobate.evaluation.mathematics.quantities import Quantity
 from cohobate.evaluation.mathematics.quantity_comparison import rounds
 from cohobate.evaluation.mathematics.tree import Call, Node, Number, Symbol
+
+_TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 
 
 def same_nodes(first: Node, second: Node) -> bool | None:
@@ -16,7 +18,9 @@ def same_nodes(first: Node, second: Node) -> bool | None:
     bases = {node.base if isinstance(node, Number) else None for node in (first, second)}
     if len(bases) == 2:
         return None if None in bases or equal else False
-    if equal is False and (_rounds(first, second) or _rounds(second, first) or _renamed(first, second)):
+    if equal is False and (
+        _in_degrees(first, second) or _rounds(first, second) or _rounds(second, first) or _renamed(first, second)
+    ):
         return None
     return equal
 
@@ -30,12 +34,26 @@ def _rounds(decimal: Node, other: Node) -> bool:
         return False
     try:
         value = values.evaluate(other)
-    except values.UndefinedError:
+    except arithmetic.UndefinedError:
         return False
-    if not values.is_real(value) or not abs(value) < 10**30:
+    if not arithmetic.is_real(value) or not abs(value) < 10**30:
         return False
-    exact = value if isinstance(value, Fraction) else Fraction(str(values.context().nstr(value.real, 40)))
+    exact = value if isinstance(value, Fraction) else Fraction(str(arithmetic.context().nstr(value.real, 40)))
     return rounds(Quantity(sign * decimal.value, False, None, decimal.decimals), exact)
+
+
+def _in_degrees(first: Node, second: Node) -> bool:
+    """Whether they are equal where the angles without a unit are degrees: sin 30."""
+    left, right = _degrees(first), _degrees(second)
+    return (left != first or right != second) and values.equal(left, right) is True
+
+
+def _degrees(node: Node) -> Node:
+    if not isinstance(node, Call):
+        return node
+    if node.name in _TRIGONOMETRIC and isinstance(node.args[0], Number) and node.args[0].value:
+        return Call(node.name, (Call("degrees", node.args),))
+    return Call(node.name, tuple(map(_degrees, node.args)))
 
 
 def _renamed(first: Node, second: Node) -> bool:

@@ -79,15 +79,12 @@ class _Reader:
     def signed(self) -> Node:
         if self.peek() in ("+", "-", "\\pm", "\\mp"):
             sign = self.take().text
-            node = self.signed_factor() if sign == "-" else self.product()
+            if sign == "-" and self.peek() == "-":
+                raise UnreadError("two signs")
+            node = self.product()
             if sign == "+":
                 return node
             return Call("neg", (node,)) if sign == "-" else Call(sign.lstrip("\\"), (Number(Fraction(0)), node))
-        return self.product()
-
-    def signed_factor(self) -> Node:
-        if self.peek() == "-":
-            raise UnreadError("two signs")
         return self.product()
 
     def product(self) -> Node:
@@ -140,6 +137,8 @@ class _Reader:
             if exponent == Symbol("degrees"):
                 return Call("degrees", (node,))
             node = self.postfixed(Call("^", (node, exponent)))
+            if self.peek() == "^":
+                raise UnreadError("a power of a power without braces is read in two ways")
         return node
 
     def postfixed(self, node: Node) -> Node:
@@ -161,7 +160,7 @@ class _Reader:
         if self.peek() == "-":
             self.take()
             return Call("neg", (self.power(),))
-        return self.power()  # 2^3^2 is 2^9
+        return self.postfixed(self.atom())
 
     def atom(self) -> Node:
         token = self.token()

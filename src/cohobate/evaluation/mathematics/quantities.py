@@ -32,7 +32,7 @@ _UNIT = re.compile(
 )
 # Letters that are algebra or connect sentences rather than name a unit: 2pi is not two of something.
 _NO_UNIT = re.compile(
-    r"\s*(?:pi|π|e|i|and|or|to|sqrt|sin|cos|tan|log|ln|r|remainder|if|when|where|for|not|but|x|is|mod|a\.?m|p\.?m)\b",
+    r"\s*(?:pi|π|e|i|and|or|to|sqrt|sin|cos|tan|log|ln|r|remainder|if|when|where|for|not|but|x|is|mod|squared|cubed|times|factorial|[rcp]\d|a\.?m|p\.?m)\b",
     re.IGNORECASE,
 )
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf|textit|textnormal|textrm|operatorname)\s*\{([^{}]*)\}")
@@ -53,7 +53,8 @@ _SUM = re.compile(r"[-+*/×÷·\d.,\s()]+=")
 class Quantity:
     """A number with its unit. value: as written (12 for 12 %). integer: whether it is written as one.
 
-    decimals: digits behind the point where it is a plain decimal. name: of what it is, in `x = 5`.
+    decimals: digits behind the point where it is a plain decimal. name: of what it is, in `x = 5`. attached: the unit
+    is a letter without a space before it: 5m may be five metres, or five times m.
     """
 
     value: Fraction
@@ -61,6 +62,7 @@ class Quantity:
     unit: Unit | None = None
     decimals: int | None = None
     name: str = ""
+    attached: bool = False
 
     @property
     def plain(self) -> bool:
@@ -91,7 +93,10 @@ def read_number(text: str) -> Quantity | None:
     """The number that all of `text` is, with its unit if any; None where it is anything else."""
     if len(text) > _LONGEST:
         return None
-    text = tidy(text).rstrip(".").strip() or text
+    text = tidy(text)
+    if text.endswith(".."):  # it goes on
+        return None
+    text = text.rstrip(".").strip() or text
     name = ""
     if "=" in text:
         text, name = _right_side(text)
@@ -150,6 +155,8 @@ def _one(text: str) -> tuple[Quantity, str] | None:
     match = _NUMBER.match(text)
     if not match or not (value := _value(match)):
         return None
+    if match["sign"] and match["inner"]:
+        return None
     number = value[0]
     if "-" in (match["sign"], match["inner"]):
         number = -number
@@ -170,7 +177,8 @@ def _one(text: str) -> tuple[Quantity, str] | None:
     if not words or _NO_UNIT.match(rest) or not _separate(rest, words):
         return (Quantity(number, integer, None, decimals), rest) if rest[0] == "," else None
     name = re.sub(r"^(°)\s+(?=[CF]$)", r"\1", words[0].strip())
-    return Quantity(number, integer, unit(name), decimals), rest[words.end() :]
+    attached = len(name) == 1 and name.isalpha() and rest[0] == name
+    return Quantity(number, integer, unit(name), decimals, attached=attached), rest[words.end() :]
 
 
 def _separate(rest: str, words: re.Match[str]) -> bool:
@@ -201,7 +209,7 @@ def _value(match: re.Match[str]) -> tuple[Fraction] | None:
 
 def another_convention(text: str) -> Fraction | None:
     """The number where a comma is the decimal sign, or points group thousands: 1,5 and 1.000; None for other texts."""
-    bare = tidy(text)
+    bare = tidy(text).lstrip("$€£₹ ")
     if match := re.match(r"(-?\d+),(\d+)(?![\d,.])", bare):
         return Fraction(f"{match[1]}.{match[2]}")
     if match := re.match(r"(-?\d{1,3}(?:\.\d{3})+)(?:,(\d+))?(?![\d,.])", bare):

@@ -9,12 +9,15 @@ from cohobate.evaluation.mathematics.units import Unit, conversions
 from cohobate.evaluation.verifiers.verdict import ANOTHER, CORRECT, Verdict
 
 ANOTHER_UNIT = Verdict("undecided", "another unit")
+ATTACHED = Verdict("undecided", "a unit, or a letter")
 ROUNDED = Verdict("undecided", "a rounded value")
 NEARLY_ZERO = Verdict("undecided", "nearly 0")
 CONVENTION = Verdict("undecided", "another decimal sign")
 ANOTHER_NAME = Verdict("undecided", "the value of another name")
+# 0.30000000000000004 is what floating-point arithmetic makes of 0.3.
+_NOISE_DIGITS = 14
 # Dimensions between which a factor exists that the table of units does not hold.
-_RELATED = ({"time", "months"}, {"energy", "calories"}, {"angle", "radian"}, {"time", "length"})
+_RELATED = ({"time", "months"}, {"volume", "length^3"}, {"energy", "calories"}, {"angle", "radian"}, {"time", "length"})
 _TEMPERATURES = {"temperature C", "temperature F", "temperature K"}
 
 
@@ -27,10 +30,12 @@ def compare_quantities(actual: Quantity, expected: Quantity, tolerance: float) -
     if actual.name and expected.name and actual.name != expected.name:
         return ANOTHER_NAME
     if actual.percent != expected.percent and (actual.plain or expected.plain):
-        shares = _share(actual), _share(expected)
-        return CORRECT if _close(*shares, tolerance) else _numbers(actual, expected, tolerance)
+        verdict = _numbers(_share(actual), _share(expected), tolerance)
+        return verdict if verdict is not ANOTHER else _numbers(actual, expected, tolerance)
     if actual.unit is None or expected.unit is None:
         verdict = _numbers(actual, expected, tolerance)
+        if verdict == CORRECT and (actual.attached or expected.attached):
+            return ATTACHED
         return ANOTHER_UNIT if verdict is ANOTHER and _converts(actual, expected, tolerance) else verdict
     if actual.unit.dimension and expected.unit.dimension:
         return _of_known_units(actual, actual.unit, expected, expected.unit, tolerance)
@@ -71,9 +76,11 @@ def _numbers(actual: Quantity, expected: Quantity, tolerance: float) -> Verdict:
 
 
 def rounds(rounded: Quantity, value: Fraction) -> bool:
-    """Whether `rounded` is a decimal of at least two significant digits that `value` rounds to."""
+    """Whether `rounded` is a decimal of at least two significant digits that `value` rounds to, or noise of floats."""
     if not rounded.decimals:
         return False
+    if rounded.decimals >= _NOISE_DIGITS and abs(rounded.value - value) <= abs(value) * Fraction(1, 10**_NOISE_DIGITS):
+        return True
     significant = len(str(abs(int(rounded.value * 10**rounded.decimals))))
     half = Fraction(1, 2 * 10**rounded.decimals)
     return significant > 1 and rounded.value != 0 and abs(rounded.value - value) <= half
@@ -95,7 +102,10 @@ def _celsius(value: Fraction, unit: Unit) -> Fraction:
 
 
 def _share(quantity: Quantity) -> Quantity:
-    return _exact(quantity.value / 100) if quantity.percent else quantity
+    if not quantity.percent:
+        return quantity
+    value = quantity.value / 100
+    return Quantity(value, value.denominator == 1, None, (quantity.decimals or 0) + 2)
 
 
 def _exact(value: Fraction) -> Quantity:

@@ -43,7 +43,8 @@ def as_reals(item: Structure) -> Reals | None:
     if isinstance(item, Items) and item.kind in ("()", "[]", "(]", "[)") and len(item.items) == 2:
         low, high = map(as_expression, item.items)
         if low and high and not low.unit and not high.unit:
-            return Reals((Span(low.node, high.node, (item.kind[0] == "[", item.kind[1] == "]")),))
+            closed = item.kind[0] == "[" and low.node != MINUS_INFINITY, item.kind[1] == "]" and high.node != INFINITY
+            return Reals((Span(low.node, high.node, closed),))
     if (
         isinstance(item, Items)
         and item.kind == "set"

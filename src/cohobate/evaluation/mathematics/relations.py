@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
-from cohobate.evaluation.mathematics import values
+from cohobate.evaluation.mathematics import arithmetic, values
 from cohobate.evaluation.mathematics.equality import same_nodes
 from cohobate.evaluation.mathematics.structures import Relation
 from cohobate.evaluation.mathematics.tree import Call, Node
@@ -53,21 +53,23 @@ def _difference(relation: Relation) -> Node:
 def _factor(left: Node, right: Node) -> Fraction | None:
     """The constant that `left` is times `right`, as far as points show; None where it is none."""
     names = sorted(values.symbols(left) | values.symbols(right))
-    ratios: list[values.Value] = []
+    ratios: list[arithmetic.Value] = []
     for kind in ("positive", "negative", "whole"):
         for point in values.points(names, kind):
             try:
                 a, b = values.evaluate(left, point), values.evaluate(right, point)
-            except values.UndefinedError:
+            except arithmetic.UndefinedError:
                 continue
             if a == 0 or b == 0:
                 if a != b:
                     return None
                 continue
             ratio = (
-                a / b if isinstance(a, Fraction) and isinstance(b, Fraction) else values.inexact(a) / values.inexact(b)
+                a / b
+                if isinstance(a, Fraction) and isinstance(b, Fraction)
+                else arithmetic.inexact(a) / arithmetic.inexact(b)
             )
-            if not values.is_real(ratio) or (ratios and values.same_value(ratio, ratios[0]) is not True):
+            if not arithmetic.is_real(ratio) or (ratios and arithmetic.same_value(ratio, ratios[0]) is not True):
                 return None
             ratios.append(ratio)
             if len(ratios) >= 3 * _POINTS:
@@ -83,21 +85,21 @@ def _differ(left: Node, right: Node) -> bool | None:
         for point in _solutions(one):
             try:
                 value = values.evaluate(other, point)
-            except values.UndefinedError:
+            except arithmetic.UndefinedError:
                 continue
-            if values.same_value(value, Fraction(0)) is False:
+            if arithmetic.same_value(value, Fraction(0)) is False:
                 return False
     return None
 
 
-def _solutions(node: Node) -> Iterator[dict[str, values.Value]]:
+def _solutions(node: Node) -> Iterator[dict[str, arithmetic.Value]]:
     """Some real points where it is 0, found by solving for one letter in which it is linear or quadratic."""
     names = sorted(values.symbols(node))
     for name in names:
         for point in _other_letters(node, name, names):
             try:
                 roots = _roots(_along(node, name, point))
-            except values.UndefinedError:
+            except arithmetic.UndefinedError:
                 continue
             for root in roots:
                 yield {**point, name: root}
@@ -113,17 +115,17 @@ def _other_letters(node: Node, name: str, names: list[str]) -> Iterator[dict[str
             continue
         try:
             discriminants = [_discriminant(_along(node, name, {**point, other: Fraction(n)})) for n in range(3)]
-        except values.UndefinedError:
+        except arithmetic.UndefinedError:
             continue
         if (parabola := _quadratic([*discriminants])) and parabola[0]:
             yield {**point, other: -parabola[1] / (2 * parabola[0])}
 
 
-def _along(node: Node, name: str, point: dict[str, Fraction]) -> Callable[[Fraction], values.Value]:
+def _along(node: Node, name: str, point: dict[str, Fraction]) -> Callable[[Fraction], arithmetic.Value]:
     return lambda value: values.evaluate(node, {**point, name: value})
 
 
-def _quadratic(at: list[values.Value]) -> tuple[Fraction, Fraction, Fraction] | None:
+def _quadratic(at: list[arithmetic.Value]) -> tuple[Fraction, Fraction, Fraction] | None:
     """a, b, c of a x^2 + b x + c by its rational values at 0, 1, 2 ...; None where it is no such function."""
     if not all(isinstance(value, Fraction) for value in at):
         return None
@@ -134,12 +136,12 @@ def _quadratic(at: list[values.Value]) -> tuple[Fraction, Fraction, Fraction] | 
     return a, at[1] - at[0] - a, at[0]
 
 
-def _discriminant(function: Callable[[Fraction], values.Value]) -> Fraction | None:
+def _discriminant(function: Callable[[Fraction], arithmetic.Value]) -> Fraction | None:
     coefficients = _quadratic([function(Fraction(n)) for n in range(5)])
     return None if coefficients is None else coefficients[1] ** 2 - 4 * coefficients[0] * coefficients[2]
 
 
-def _roots(function: Callable[[Fraction], values.Value]) -> list[values.Value]:
+def _roots(function: Callable[[Fraction], arithmetic.Value]) -> list[arithmetic.Value]:
     """The real roots of a function that is linear or quadratic, with rational coefficients."""
     coefficients = _quadratic([function(Fraction(n)) for n in range(5)])
     if coefficients is None:
@@ -150,8 +152,8 @@ def _roots(function: Callable[[Fraction], values.Value]) -> list[values.Value]:
     discriminant = b * b - 4 * a * c
     if discriminant < 0:
         return []
-    root = values.square_root(discriminant)
-    divided = [values.inexact(-b) + sign * values.inexact(root) for sign in (1, -1)]
+    root = arithmetic.square_root(discriminant)
+    divided = [arithmetic.inexact(-b) + sign * arithmetic.inexact(root) for sign in (1, -1)]
     if isinstance(root, Fraction):
         return [(-b + root) / (2 * a), (-b - root) / (2 * a)]
-    return [value / values.inexact(2 * a) for value in divided]
+    return [value / arithmetic.inexact(2 * a) for value in divided]

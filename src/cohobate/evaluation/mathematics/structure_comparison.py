@@ -118,7 +118,9 @@ def _items(first: Structure, second: Structure) -> bool | None:
     assert isinstance(first, Items) and isinstance(second, Items)
     kinds = {first.kind, second.kind}
     if (values_ := _named(first)) and (others := _named(second)):
-        return _in_order([values_[name] for name in others], [*others.values()]) if {*values_} == {*others} else None
+        return _same_names(values_, others)
+    if "matrix" in kinds and len(kinds) == 2:
+        return False if _as_sets(_leaves(first), _leaves(second)) is False else None
     if (systems := _systems(first, second)) is not None:
         return systems
     if first.kind in _UNORDERED and second.kind in _UNORDERED:
@@ -127,12 +129,29 @@ def _items(first: Structure, second: Structure) -> bool | None:
         return _in_order(first.items, second.items)
     if kinds <= _TUPLES:
         intervals = len(first.items) == 2 and kinds & {"[]", "(]", "[)"}
+        if intervals and as_reals(first) and as_reals(second):
+            return _reals(first, second)
         return False if intervals or _in_order(first.items, second.items) is False else None
     if first.kind == second.kind == "list":
         return _lists(first.items, second.items)
     if kinds <= {"list", *_UNORDERED}:
         return _list_and_set(first, second)
     return False if _as_sets(first.items, second.items) is False else None
+
+
+def _same_names(first: dict[str, Structure], second: dict[str, Structure]) -> bool | None:
+    """Equations that give letters their values; which of the letters x_1 and x_2 is which may not matter."""
+    if {*first} != {*second}:
+        return None
+    equal = _in_order([first[name] for name in second], [*second.values()])
+    if equal is False and len({name.partition("_")[0] for name in first}) == 1:
+        return False if _as_sets([*first.values()], [*second.values()]) is False else None
+    return equal
+
+
+def _leaves(items: Items) -> list[Structure]:
+    """The entries of a list of lists, whatever their order."""
+    return [leaf for item in items.items for leaf in (_leaves(item) if isinstance(item, Items) else [item])]
 
 
 def _in_order(first: Sequence[Structure], second: Sequence[Structure]) -> bool | None:

@@ -31,6 +31,8 @@ from cohobate.evaluation.mathematics.units import unit
 LONGEST = 600
 _VECTOR = re.compile(r"\\(?:vec|mathbf|boldsymbol|overrightarrow)(?![a-zA-Z])")
 _MOST_ITEMS = 60
+_LOGIC = re.compile(r"\\(?:land|wedge|lor|vee)(?![a-zA-Z])|[∧∨]")
+_COUNTED = re.compile(r"\d\s*[RCP]\s*\d")  # 5 R 3, 5C2
 _RELATIONS = re.compile(r"(?P<op>\\(?:leq?slant|geq?slant|leq?|geq?|neq?|lt|gt)(?![a-zA-Z])|<=|>=|!=|=|<|>)")
 _OPS = {"\\le": "<=", "\\leq": "<=", "\\leqslant": "<=", "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", "\\ne": "!=",
         "\\neq": "!=", "\\lt": "<", "\\gt": ">"}  # fmt: skip
@@ -60,6 +62,10 @@ def structure(text: str) -> Structure:
         raise UnreadError("too long")
     if "\\times" in text and _VECTOR.search(text):
         raise UnreadError("a product of vectors")
+    if _LOGIC.search(text) and not _RELATIONS.search(text):
+        raise UnreadError("logic")
+    if _COUNTED.search(text):
+        raise UnreadError("a remainder, or a number of combinations")
     return _alternatives(prepare(text))
 
 

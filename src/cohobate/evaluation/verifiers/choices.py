@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from cohobate.evaluation.mathematics.quantities import tidy
 
 _LONGEST = 2000
+# A choice, in several languages.
+_NOUN = (
+    r"(?i:(?:(?:the|la|el|le|il|die|der|a|o|an?)\s+|l')?(?:letter|option|choice|answer|opción|opcion|opção|opzione|letra|"
+    r"lettre|lettera|alternativa|alternative|antwort|buchstabe|вариант|ответ|optie|opsi|opcja|seçenek|phương án|"
+    r"lựa chọn|选项|選項|選択肢|보기|선택지|ตัวเลือก|विकल्प|الخيار)?)"
+)
 _ALONE = re.compile(
-    r"(?i:option|choice|answer)?\s*[(\[]?\s*([A-J])\s*[)\]]?\s*[.:]?|[(\[]\s*([a-j])\s*[)\]]|(?i:option|choice)\s+([a-j])"
+    rf"{_NOUN}\s*[(\[]?\s*([A-J])\s*[)\]]?\s*[.:]?|[(\[]\s*([a-j])\s*[)\]]|(?i:option|choice)\s+([a-j])"
 )
-_WITH_TEXT = re.compile(
-    r"(?i:option|choice|answer)?\s*(?:[(\[]\s*([A-Ja-j])\s*[)\]]\s*[.:]?|([A-J])\s*[).:])\s*(\S.*)", re.DOTALL
-)
+_WITH_TEXT = re.compile(rf"{_NOUN}\s*(?:[(\[]\s*([A-Ja-j])\s*[)\]]\s*[.:]?|([A-J])\s*[).:])\s*(\S.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The verifier `judge`: a language model decides whether an answer is right.
 
 Its replies are stored like a teacher's, under the hash of the request, so that the same model and prompt never judge
-the same answer twice. A reply whose last line is +1 or -1 - maybe behind a label such as `Verdict:`, in marks or a box - is a verdict. Anything else - words, a refusal, a time-out -
-leaves the answer undecided, and is the reason.
+the same answer twice. A reply whose last line is +1 or -1, maybe in marks or behind a label, is a verdict. Anything
+else - words, a refusal, a time-out - leaves the answer undecided, and is the reason.
 """
 
 from __future__ import annotations

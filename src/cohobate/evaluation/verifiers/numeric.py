@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cohobate.core.answer_text import exactly
 from cohobate.evaluation.mathematics.quantities import read_number
-from cohobate.evaluation.mathematics.quantity_comparison import compare_quantities, unless_convention
+from cohobate.evaluation.mathematics.quantity_comparison import ATTACHED, compare_quantities, unless_convention
 from cohobate.evaluation.verifiers.verdict import ANOTHER, CORRECT, NO_ANSWER, NO_GOLD, ComparingVerifier, Verdict
 
 if TYPE_CHECKING:
@@ -34,4 +34,6 @@ def compare(answer: str, gold: str, tolerance: float) -> Verdict:
     if actual is None:
         return NO_ANSWER
     verdict = compare_quantities(actual, expected, tolerance)
+    if verdict is ATTACHED and expected.plain:  # letters are units here
+        return CORRECT
     return verdict if verdict is not ANOTHER else unless_convention(answer, gold, actual, expected)

@@ -48,6 +48,7 @@ _PARTS = re.compile(r"\d+|[+\-*/=<>!^]|\\[a-zA-Z]+|[a-zA-Z]+|[^\s\w{}()\[\],.$\\
 _SETS_TYPE = re.compile(r"\\(?:left|right|text|d?frac|tfrac|mathrm|begin|end|displaystyle|int|sum)")
 _OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "+", "=": "<", "<": "=", ">": "=", "!": "", "^": "+"}
 _MOST_PARTS = 40
+_RANGE = re.compile(r"\d+\s*[-–—]\s*\d+")  # years, or a difference
 
 
 class MathVerifier(PooledVerifier):
@@ -83,6 +84,8 @@ def compare_whole(answer: str, gold: str) -> Verdict | None:
     expected, actual = read_number(gold), read_number(answer)
     if expected is not None and actual is not None:
         verdict = compare_quantities(actual, expected, 0)
+        if verdict is ANOTHER and _spaced_commas(answer) == _spaced_commas(gold):
+            return NOT_COMPARED
         return verdict if verdict is not ANOTHER else unless_convention(answer, gold, actual, expected)
     try:
         right, left = _structure(gold), _structure(answer)
@@ -93,7 +96,11 @@ def compare_whole(answer: str, gold: str) -> Verdict | None:
     equal = same(left, right)
     if equal is None:
         return NOT_COMPARED
-    if not equal and (_another_convention(answer, gold) or _shouted(answer, gold)):
+    if not equal and (
+        _another_convention(answer, gold) or _shouted(answer, gold) or _spaced_commas(answer) == _spaced_commas(gold)
+    ):
+        return NOT_COMPARED
+    if equal and bool(_RANGE.fullmatch(answer.strip("$ "))) != bool(_RANGE.fullmatch(gold.strip("$ "))):
         return NOT_COMPARED
     return CORRECT if equal else ANOTHER
 
@@ -133,6 +140,11 @@ def _another_convention(answer: str, gold: str) -> bool:
         if value is not None and number is not None and value == number.value:
             return True
     return False
+
+
+def _spaced_commas(text: str) -> str:
+    """The text in one spelling of commas: 12,345 may be the list 12, 345."""
+    return re.sub(r",\s+", ",", prepare(text) if "\\" in text else text.strip())
 
 
 def _shouted(answer: str, gold: str) -> bool:

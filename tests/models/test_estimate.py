@@ -27,7 +27,13 @@ from cohobate.models.published_configs import names, published_config
 from cohobate.models.token_loss import CHUNK_ELEMENTS
 from cohobate.stages import preflight
 
-REAL = ("qwen3_0.6b_from_8b", "qwen3_1.7b_from_32b", "llama_1b_from_8b", "qwen3_0.6b_from_endpoint")
+REAL = (
+    "qwen3_0.6b_from_8b",
+    "qwen3_1.7b_from_32b",
+    "qwen3_0.6b_no_think",
+    "llama_1b_from_8b",
+    "qwen3_0.6b_from_endpoint",
+)
 H100 = Machine(*GPUS["h100"])
 # As the models' cards state them, in billions.
 STATED = {

@@ -111,6 +111,9 @@ class Questions(Section):
     unsupported: Literal["refuse", "drop"] = "refuse"
     """file: treatment of a question that is more than text, with an image, a sound, a file or tools in its messages.
     drop: leave it out, and count it by kind."""
+    special_tokens: Literal["text", "set_aside"] = "text"
+    """Treatment of a question in whose text a special token of the teacher or the student stands, such as <|im_end|>.
+    text: it is read as text, and never as the token. set_aside: it is left out, named and counted."""
     licence: str | None = None
     """The licence of the questions or documents, in your words, for dataset cards."""
     documents: Documents = Documents()

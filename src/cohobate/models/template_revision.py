@@ -29,7 +29,7 @@ def template_revision(folder: Path, section: Templated | None = None) -> dict[st
 
 def _revisions(folder: Path, template: str, section: Templated | None) -> Iterator[tuple[str, Any]]:
     content = _read(folder / "tokenizer.json")
-    structure = structure_of(special_tokens(content))
+    structure = structure_of(special_tokens(folder))
     # A model that marks its thoughts by special tokens has a template that writes them too.
     lost = {token for token in structure if token in template or not _THOUGHT_TAG.fullmatch(token)}
     yield "date", _CLOCK in template and (section is None or section.template_date is None) and FIXED_DATE.isoformat()
@@ -43,10 +43,12 @@ def _adds_a_space(parts: str) -> bool:
     return any(mark in parts for mark in ('"Prepend"', '"prepend_scheme"', '"add_prefix_space": true'))
 
 
-def special_tokens(tokenizer_file: dict[str, Any]) -> set[str]:
-    """The special tokens that a tokenizer.json names."""
-    added = tokenizer_file.get("added_tokens") or []
-    return {str(token["content"]) for token in added if isinstance(token, dict) and token.get("special")}
+def special_tokens(folder: Path) -> set[str]:
+    """The special tokens that the tokenizer's files in `folder` name."""
+    added = _read(folder / "tokenizer.json").get("added_tokens")
+    listed = _read(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    tokens = [*(added if isinstance(added, list) else []), *(listed.values() if isinstance(listed, dict) else [])]
+    return {str(token["content"]) for token in tokens if isinstance(token, dict) and token.get("special")}
 
 
 def written_template(folder: Path) -> str:

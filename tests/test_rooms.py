@@ -25,8 +25,9 @@ def _door(room: str, name: str) -> str:
 # rooms of one floor do not import each other. docs/architecture.md and CONTRIBUTING.md show the same line.
 ROOMS = """
  0 core:        answer_boxes answer_forms answer_parsing answer_text answer_value atomic_files block_checksums context
-                errors fingerprint formatting frequencies interrupts locks markdown memory model_shape normal_form
-                parquet processes progress reasoning sample_id sanitize schema sealed_files sealed_json settings shipped
+                conversation errors fingerprint formatting frequencies interrupts locks markdown memory model_shape
+                normal_form parquet processes progress reasoning sample_id sanitize schema sealed_files sealed_json
+                settings shipped
                 statistics templates user_code
  1 config:      (config) load
  2 store:       artifacts compute_ledger gc listing manifest origins promotion runs

@@ -3,11 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from cohobate.core.conversation import Conversation, Message
 from cohobate.core.shipped import shipped_path
 from cohobate.datasets.export.export import Request, export
 from cohobate.datasets.selection import Selection
+from cohobate.models.chat_template import PromptFormat
+from cohobate.models.sequence import TrainingSequence
+from cohobate.training.triple_source import taught_turns, training_sequences
 from tests.support.made_triples import sample, triples
 
 pytestmark = pytest.mark.trains
@@ -74,3 +79,92 @@ def test_the_dpo_trainer_takes_a_step(name: str, tmp_path: Path) -> None:
     # Policy and reference are the same model before the first step, so that the loss is log 2.
     losses = [entry["train_loss"] for entry in made.state.log_history if "train_loss" in entry]
     assert losses == pytest.approx([0.693147], abs=1e-3)
+
+
+THREE = Conversation(
+    (
+        Message("system", "You count sheep."),
+        Message("user", "I have 2."),
+        Message("assistant", "<think>\nThey have 2.\n</think>\n\nYou have 2."),
+        Message("user", "I buy 3. How many?"),
+    )
+)
+
+
+def masks(root: Path, name: str, turns: str, template: str | None, **settings: Any) -> tuple[list[int], list[int]]:
+    """The ids of a conversation as TRL's SFTTrainer makes them of an export, and which of them are learnt."""
+    import datasets
+    import trl
+    from transformers import AutoModelForCausalLM
+
+    export(conversation_triples(root), Request(name, Selection("all"), turns=turns), root / "out")
+    rows = datasets.load_dataset(str(root / "out"), split="train", cache_dir=str(root / "cache"))
+    student = shipped_path("world/base")
+    tokenizer = tokenizer_with(template)
+    config = trl.SFTConfig(
+        output_dir=str(root / "trained"), report_to=[], use_cpu=True, bf16=False, max_length=None, **settings
+    )
+    model = AutoModelForCausalLM.from_pretrained(student, dtype="float32")
+    made = trl.SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+    batch = next(iter(made.get_train_dataloader()))
+    [ids], [labels] = batch["input_ids"].tolist(), batch["labels"].tolist()
+    assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
+    return ids, [int(label != -100) for label in labels]
+
+
+def conversation_triples(root: Path) -> Any:
+    return triples(root / "data", [sample(THREE.transcript, REPLY, conversation=THREE.written)])
+
+
+REPLY = "<think>\n2 + 3 = 5\n</think>\n\nAnswer: 5"
+
+
+def tokenizer_with(template: str | None) -> Any:
+    """The shipped tokenizer, with the chat template of a family as TRL ships it."""
+    import trl
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(shipped_path("world/base"))
+    if template is not None:
+        folder = Path(trl.__file__).parent / "chat_templates"
+        tokenizer.chat_template = (folder / f"{template}.jinja").read_text(encoding="utf-8")
+    return tokenizer
+
+
+def ours(root: Path, turns: Any, template: str | None) -> list[TrainingSequence]:
+    frame = pl.read_parquet(conversation_triples(root).path / "triples.parquet")
+    return training_sequences(tokenizer_with(template), taught_turns(frame, PromptFormat(), turns), PromptFormat())
+
+
+@pytest.mark.parametrize("template", [None, "qwen2_5", "qwen3"])
+def test_the_last_turn_has_the_mask_of_a_prompt_with_its_completion(template: str | None, tmp_path: Path) -> None:
+    ids, learnt = masks(tmp_path, "prompt-completion", "last", template, completion_only_loss=True)
+    [own] = ours(tmp_path, "last", template)
+    length = len(own.ids)
+    assert ids[:length] == list(own.ids)
+    assert learnt[:length] == [0] * own.context + [1] * len(own.response)
+    # TRL learns the line end behind the end of the turn too, which no sampler ever writes.
+    assert tokenizer_with(template).decode(ids[length:]) == "\n"
+
+
+def test_all_turns_have_the_mask_of_the_whole_conversation(tmp_path: Path) -> None:
+    """Token by token: a template without rewriting gives each turn the place that it has in the conversation."""
+    ids, learnt = masks(tmp_path, "messages", "all", None, assistant_only_loss=True)
+    own = [0] * len(ids)
+    sequences = ours(tmp_path, "all", None)
+    assert len(sequences) == 2
+    for sequence in sequences:
+        assert ids[: len(sequence.ids)] == list(sequence.ids)
+        for place in range(sequence.context, len(sequence.ids)):
+            own[place] += 1
+    assert own == learnt and 0 < sum(own) < len(own)
+
+
+def test_the_turns_of_a_template_that_rewrites_history_are_learnt_as_they_are_written(tmp_path: Path) -> None:
+    """TRL needs another template for Qwen3, in which the prompt of the last turn keeps the first one's thoughts; ours
+    learns each turn behind the prompt that the model's own template writes, with the same tokens learnt."""
+    ids, learnt = masks(tmp_path, "messages", "all", "qwen3", assistant_only_loss=True)
+    tokens = [token for token, is_learnt in zip(ids, learnt, strict=True) if is_learnt]
+    own = [token for sequence in ours(tmp_path, "all", "qwen3") for token in sequence.response]
+    tokenizer = tokenizer_with("qwen3")
+    assert tokenizer.decode(tokens).replace("<|im_end|>\n", "<|im_end|>") == tokenizer.decode(own)

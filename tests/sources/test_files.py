@@ -136,8 +136,8 @@ def test_a_gold_response_is_a_column_of_its_own(tmp_path: Path) -> None:
     assert "set questions.columns.gold_response = 'answer'" in refusal(path, columns={"gold_response": "answers"})
 
 
-def test_the_first_user_message_of_a_chat_is_the_question(tmp_path: Path) -> None:
-    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": " a? "}, {"role": "user", "content": "z?"}]
+def test_the_only_message_of_a_chat_is_the_question(tmp_path: Path) -> None:
+    chat = [{"role": "system", "content": ""}, {"role": "user", "content": " a? "}]
     parts = [{"role": "user", "content": [{"type": "text", "text": "b?"}]}]
     sharegpt = [{"from": "human", "value": "c?"}, {"from": "gpt", "value": "d"}]
     rows = [{"messages": messages} for messages in (chat, parts, sharegpt)]

@@ -272,5 +272,5 @@ def test_every_kind_of_source_of_a_recipe_can_be_read() -> None:
 
 def test_the_columns_of_a_question_are_its_fields_in_order() -> None:
     question = Question("id", "a?", "1", "1 = 1", "train", "file", 2, "{}")
-    assert frame_of([question]).rows() == [("id", "a?", "1", "1 = 1", "train", "file", 2, "{}")]
+    assert frame_of([question]).rows() == [("id", "a?", "1", "1 = 1", "train", "file", 2, "{}", None)]
     assert frame_of([]).schema == frame_of([question]).schema == QUESTIONS.polars

@@ -166,6 +166,9 @@ def export(
     pass_rate: PassRate = None,
     reasoning: Annotated[str, typer.Option(help="think: rationale in tags; field: in reasoning_content.")] = "think",
     separator: Annotated[str | None, typer.Option(help="text: between question, rationale and answer.")] = None,
+    turns: Annotated[
+        str | None, typer.Option(help="Assistant turns that are learnt: last or all; else as sft.turns says.")
+    ] = None,
     verifier: Annotated[str | None, typer.Option(help="Whose verdicts count, if there are several.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an export that is there.")] = False,
 ) -> None:
@@ -173,7 +176,7 @@ def export(
     from cohobate.datasets.export.export import Request, default_folder, export, selection
     from cohobate.store.artifacts import Store
 
-    request = Request(form, selection(policy, per_question, pass_rate), verifier, reasoning, separator)
+    request = Request(form, selection(policy, per_question, pass_rate), verifier, reasoning, separator, turns)
     artifact = Store().open(name)
     folder = default_folder(artifact, request) if out is None else out
     exported = export(artifact, request, folder, force=force)

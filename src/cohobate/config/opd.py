@@ -18,6 +18,9 @@ class Sft(ObjectiveStage):
     """Between the parts of a plain sequence."""
     select: Literal["all", "correct", "first_correct", "shortest_correct"] = "correct"
     """Which triples are learnt: every one, the verified ones, or the first or shortest verified one of a question."""
+    turns: Literal["last", "all"] = "last"
+    """Which assistant turns of a conversation are learnt. last: the teacher's response. all: also those that the
+    question brings, each behind the prompt that asks for it."""
     batch: Positive = 64
     """Sequences per step."""
     end: Literal["teacher", "student"] = "teacher"
@@ -25,8 +28,15 @@ class Sft(ObjectiveStage):
     the teacher's tokens are not the student's or not known), or that of the student's tokenizer."""
 
     def identity(self) -> dict[str, Any]:
+        defaults = {"end": "teacher", "turns": "last"}  # artifacts that are older than these settings stay the same
         values = super().identity()
-        return values if self.end != "teacher" else {name: value for name, value in values.items() if name != "end"}
+        return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+
+    @model_validator(mode="after")
+    def _turns_of_chat(self) -> Self:
+        if self.turns == "all" and self.format == "plain":
+            raise ValueError("turns = 'all' is for format = 'chat'; plain learns every token of a conversation anyway")
+        return self
 
 
 class StudentEngine(Section):

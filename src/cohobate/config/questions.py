@@ -9,14 +9,18 @@ from cohobate.core.settings import EXECUTION, Count, Positive, Section, Share
 
 
 class Columns(Section):
-    """The names that a source gives to its columns. `a.b` is the field b of the column a, `a.0` its first item."""
+    """The names that a source gives to its columns. `a.b` is the field b of the column a, `a.0` its first item,
+    `a.-1` its last.
+    """
 
     question: str = "question"
-    """The question's text, or a list of chat messages (also as JSON text), whose first user message is the question."""
+    """The question's text, or a list of chat messages (also as JSON text): the whole conversation up to its last user
+    message is asked, and the assistant's message behind it is the gold response."""
     gold_answer: str = "gold_answer"
     r"""The right answer; of a text with a \boxed{}, what is in the last one."""
     gold_response: str | None = None
-    """A good response, rationale and answer, that somebody wrote; an objective may learn from it."""
+    """A good response, rationale and answer, that somebody wrote; an objective may learn from it. Where there is none,
+    it is the assistant's message at the end of chat messages."""
     id: str | None = None
     """A unique name of the question; None: the hash of its text."""
     choices: str | None = None
@@ -114,6 +118,9 @@ class Questions(Section):
     special_tokens: Literal["text", "set_aside"] = "text"
     """Treatment of a question in whose text a special token of the teacher or the student stands, such as <|im_end|>.
     text: it is read as text, and never as the token. set_aside: it is left out, named and counted."""
+    system: str | None = None
+    """A system message for every question that brings none of its own; teacher and student alike are asked with it.
+    Those of [teacher] and [student] stand before it. Not for documents."""
     licence: str | None = None
     """The licence of the questions or documents, in your words, for dataset cards."""
     documents: Documents = Documents()
@@ -147,6 +154,8 @@ class Questions(Section):
             raise ValueError(f"source = '{self.source}' needs a path")
         if self.source == "world" and self.path is not None:
             raise ValueError("path is set but source is 'world'; set source = 'file' or drop the path")
+        if self.source == "documents" and self.system:
+            raise ValueError("system is for questions that are given; for documents set teacher.system, student.system")
         if self.hf != Hub() and not (self.path or "").startswith("hf:"):
             raise ValueError("hf is set but path names no dataset; write path = 'hf:OWNER/NAME'")
         if self.min_depth > self.max_depth:

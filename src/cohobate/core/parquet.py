@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 
@@ -15,11 +15,24 @@ from cohobate.core.schema import Table
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
+_Frame = TypeVar("_Frame", pl.DataFrame, pl.LazyFrame)
+
 
 def write_table(frame: pl.DataFrame, declared: Table, path: Path) -> None:
     """The columns of `declared` as Parquet. Raises ValueError for a null where none belongs."""
     with parquet_writer(path, declared) as write:
         write(frame)
+
+
+def scan_table(path: Path, declared: Table) -> pl.LazyFrame:
+    """A declared table, to be read lazily; columns that an earlier version of it lacks are null."""
+    return completed(pl.scan_parquet(path), declared)
+
+
+def completed(frame: _Frame, declared: Table) -> _Frame:
+    """`frame` with the nullable columns of `declared` that it lacks, as nulls."""
+    missing = set(declared.names) - declared.required - set(frame.collect_schema().names())
+    return frame.with_columns(pl.lit(None, declared.polars[name]).alias(name) for name in sorted(missing))
 
 
 @contextmanager

@@ -85,7 +85,8 @@ QUESTIONS = _table(
     ("kind", _str),
     ("depth", _i32),
     ("meta", _str),
-    nullable="gold_answer gold_response depth meta",
+    ("conversation", _str),
+    nullable="gold_answer gold_response depth meta conversation",
 )
 
 TRIPLES = _table(
@@ -143,10 +144,11 @@ TRIPLES = _table(
     ("code_version", _str),
     ("config_sha256", _str),
     ("schema_version", _i32),
+    ("conversation", _str),
     nullable=(
         "rationale answer answer_extracted gold_answer gold_source row_id revision licence question_meta "
         "teacher_revision engine_version extra rationale_source reasoning_tokens cost_usd latency_ms "
-        "run_id flow_run_id"
+        "run_id flow_run_id conversation"
     ),
 )
 

@@ -16,8 +16,11 @@ from cohobate.config import Recipe
 from cohobate.core import context
 from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN, parse
 from cohobate.core.answer_text import normalise
+from cohobate.core.conversation import Query, queries, query
 from cohobate.core.fingerprint import hash_value
+from cohobate.core.parquet import completed
 from cohobate.core.sample_id import triple_id
+from cohobate.core.schema import QUESTIONS
 from cohobate.models.chat_template import messages
 from cohobate.sources.generated import with_written_questions
 from cohobate.store.manifest import code_version
@@ -31,8 +34,8 @@ PIECE = 1 << 14
 class Requests(Sequence[Request]):
     """One request for each sample of each question, in the questions' order; each is built when it is accessed.
 
-    questions: columns question_id, question. teacher: the model's fingerprint. indices: of the requests that belong to
-    this sequence; None: all.
+    questions: columns question_id, question, conversation. teacher: the model's fingerprint. indices: of the requests
+    that belong to this sequence; None: all.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Requests(Sequence[Request]):
     ) -> None:
         self.recipe, self.questions, self.teacher = recipe, questions, teacher
         self.rendering = request_rendering(recipe.teacher)
+        self.conversations = questions["conversation"] if "conversation" in questions.columns else None
         self.indices = range(len(questions) * recipe.triples.samples) if indices is None else indices
 
     def __len__(self) -> int:
@@ -53,7 +57,7 @@ class Requests(Sequence[Request]):
         if isinstance(index, slice):
             return Requests(self.recipe, self.questions, self.teacher, self.indices[index])
         question, sample = divmod(self.indices[index], self.recipe.triples.samples)
-        return self._request(self.questions["question_id"][question], self.questions["question"][question], sample)
+        return self._request(self.questions["question_id"][question], self.query(question), sample)
 
     def __iter__(self) -> Iterator[Request]:
         return map(self.__getitem__, range(len(self)))
@@ -69,12 +73,16 @@ class Requests(Sequence[Request]):
         """The requests at these indices."""
         return Requests(self.recipe, self.questions, self.teacher, indices)
 
-    def messages(self, question: str) -> list[dict[str, str]]:
+    def query(self, row: int) -> Query:
+        """What is asked by the question of this number."""
+        return query(self.questions["question"][row], None if self.conversations is None else self.conversations[row])
+
+    def messages(self, question: Query) -> list[dict[str, str]]:
         """The conversation of each request about `question`."""
         teacher = self.recipe.teacher
         return messages(question, teacher.prompt, teacher.system, fold=teacher.fold_system)
 
-    def _request(self, question_id: str, question: str, sample_index: int) -> Request:
+    def _request(self, question_id: str, question: Query, sample_index: int) -> Request:
         sampling = self.recipe.triples
         return Request(
             question_id=question_id,
@@ -156,9 +164,10 @@ class TripleRows:
 
     def _request_rows(self, start: int, step: int) -> pl.DataFrame:
         """One row for each request about `step` questions from `start`."""
-        columns = ["question_id", "question", "gold_answer", "split", pl.col("meta").alias("question_meta")]
-        questions = self.questions.slice(start, step).select(columns)
-        conversations = [json.dumps(self.requests.messages(each), ensure_ascii=False) for each in questions["question"]]
+        columns = ["question_id", "question", "conversation", "gold_answer", "split"]
+        rows = completed(self.questions.slice(start, step), QUESTIONS)
+        questions = rows.select(*columns, pl.col("meta").alias("question_meta"))
+        conversations = [json.dumps(self.requests.messages(each), ensure_ascii=False) for each in queries(questions)]
         count = len(questions) * self.samples
         rows = questions.with_columns(pl.Series("messages", conversations, dtype=pl.String))
         if self.samples > 1:

@@ -11,6 +11,7 @@ import polars as pl
 from cohobate.config import Verification
 from cohobate.core import schema
 from cohobate.core.answer_parsing import parse, parse_plain
+from cohobate.core.conversation import queries
 from cohobate.core.statistics import Interval, wilson
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
@@ -49,11 +50,12 @@ def answer(
 ) -> pl.DataFrame:
     """One row per response: the columns of schema.ANSWERS without student, split and decoding.
 
-    questions: columns question_id, question, gold_answer, kind, depth.
+    questions: columns question_id, question, conversation, gold_answer, kind, depth.
     """
     repeated = [row for row in questions.iter_rows(named=True) for _ in range(exam.samples)]
     indices = [index for _ in range(len(questions)) for index in range(exam.samples)]
-    prompts = [question_ids(model.tokenizer, row["question"], prompt_format) for row in repeated]
+    each = [question_ids(model.tokenizer, question, prompt_format) for question in queries(questions)]
+    prompts = [prompt for prompt in each for _ in range(exam.samples)]
     keys = [f"{row['question_id']}/{i}" for row, i in zip(repeated, indices, strict=True)]
     greedy = exam.decoding.temperature == 0
     noise = None if greedy else sampler.uniforms(exam.seed, keys, exam.decoding.max_tokens)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cohobate.config import Recipe
+from cohobate.core.conversation import Conversation, Query
 from cohobate.models import thoughts
 from cohobate.models.continuation import continuation
 from cohobate.models.end_of_response import taught_end, turn_end
@@ -73,17 +74,22 @@ def prompt_opening(tokenizer: Any, prompt_format: PromptFormat) -> thoughts.Open
     return thoughts.opening_of(tokenizer, question_ids(tokenizer, "?", prompt_format))
 
 
-def messages(question: str, template: str, system: str | None, *, fold: bool = False) -> list[dict[str, str]]:
-    """The conversation that asks `question`; `template` holds `{question}`, fold is `fold_system` of the recipe."""
-    opening = [{"role": "system", "content": system}] if system else []
-    conversation = [*opening, {"role": "user", "content": template.replace("{question}", question)}]
+def messages(question: Query, template: str, system: str | None, *, fold: bool = False) -> list[dict[str, str]]:
+    """The conversation that asks `question`; `template` holds `{question}`, fold is `fold_system` of the recipe.
+
+    Of a conversation the last user message takes the place of `{question}`, and its own instructions come after
+    `system`.
+    """
+    asking = Conversation.of_text(question) if isinstance(question, str) else question
+    conversation = asking.with_last(template.replace("{question}", asking.last)).under(system).as_dicts()
     return folded(conversation) if fold else conversation
 
 
-def question_ids(tokenizer: Any, question: str, prompt_format: PromptFormat) -> list[int]:
+def question_ids(tokenizer: Any, question: Query, prompt_format: PromptFormat) -> list[int]:
     """Ids of the prompt that asks `question` in this format."""
     if prompt_format.name == "plain":
-        return encode(tokenizer, question + prompt_format.separator)
+        text = question.transcript if isinstance(question, Conversation) else question
+        return encode(tokenizer, text + prompt_format.separator)
     conversation = messages(question, prompt_format.template, prompt_format.system)
     ids = rendered_ids(tokenizer, conversation, prompt_format.rendering)
     return ids if prompt_format.opening is None else thoughts.reopened(tokenizer, ids, prompt_format.opening)
@@ -98,7 +104,7 @@ def completion_text(response: str, rationale: str | None, answer: str, prompt_fo
 
 def training_sequence(
     tokenizer: Any,
-    question: str,
+    question: Query,
     completion: str,
     prompt_format: PromptFormat,
     *,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import replace
 from typing import Any
 
 from cohobate.config import Questions
-from cohobate.sources.base import Question, Row, question_id
+from cohobate.core.conversation import Conversation
+from cohobate.sources.base import Question, Row, conversation_id
 from cohobate.sources.gold import gold_of
-from cohobate.sources.messages import first_user_text, messages_in, refuse_media, refuse_tools
+from cohobate.sources.messages import Chat, chat_of, messages_in, refuse_media, refuse_tools
 from cohobate.sources.values import RowError, integer, text_of
 
 _MISSING = object()
+_INDEX = re.compile("-?[0-9]{1,6}")
 _LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -24,7 +28,7 @@ class Mapping:
 
     def __init__(self, config: Questions) -> None:
         self.columns, self.gold_after = config.columns, config.gold_after
-        self.drops_unsupported = config.unsupported == "drop"
+        self.drops_unsupported, self.system = config.unsupported == "drop", config.system
         columns = self.columns
         self.used = {columns.question, columns.gold_response, columns.id, columns.choices, "split"}
         # With a mark, the rest of the text is a rationale worth keeping.
@@ -40,26 +44,31 @@ class Mapping:
         columns = self.columns
         if not self.names.keys() >= row.keys():
             self.names.update(dict.fromkeys(row))
-        text = self._question(row)
+        chat = self._chat(row)
+        conversation, text = chat.question, chat.question.last
         written = self._value(row, columns.gold_answer)
         gold = self._gold(written)
         if columns.choices is not None:
             choices = self._value(row, columns.choices)
             if columns.choices in self.present:  # else the column is missing, which `table` reports at the end
                 text, gold = _with_choices(text, gold, choices, columns.choices)
+                conversation = conversation.with_last(text)
         meta = {key: value for key, value in row.items() if key not in self.used}
         if gold != written and self._holds_a_solution(written, row):
             meta[columns.gold_answer] = written
         if label is not None:
             meta["source_file"] = label
-        return Question(
-            id=question_id(text) if columns.id is None else text_of(self._value(row, columns.id), columns.id),
+        question = Question(
+            id=conversation_id(conversation)
+            if columns.id is None
+            else text_of(self._value(row, columns.id), columns.id),
             text=text,
             gold_answer=None if gold is None else str(gold),
-            gold_response=self._gold_response(row),
+            gold_response=self._gold_response(row) or chat.response,
             split=text_of(row.get("split"), "split"),
             meta=_json(meta) if meta else None,
         )
+        return with_conversation(question, conversation, self.system) if text else question
 
     def _value(self, row: Row, name: str) -> Any:
         """The value at a dotted name; a column that has the dots in its name comes first."""
@@ -69,7 +78,7 @@ class Mapping:
             for part in name.split("."):
                 if isinstance(value, dict):
                     value = value.get(part, _MISSING)
-                elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+                elif isinstance(value, list) and _INDEX.fullmatch(part) and -len(value) <= int(part) < len(value):
                     value = value[int(part)]
                 else:
                     value = _MISSING
@@ -78,17 +87,19 @@ class Mapping:
         self.present.add(name)
         return value
 
-    def _question(self, row: Row) -> str:
+    def _chat(self, row: Row) -> Chat:
         name = self.columns.question
         value = self._value(row, name)
         messages = messages_in(value, name)
         if messages is None:
-            text = (text_of(value, name) or "").strip()
+            chat = Chat(Conversation.of_text((text_of(value, name) or "").strip()), None)
         else:
-            text = first_user_text(messages, name).strip()
+            chat = chat_of(messages, name)
             refuse_tools(row, name)
-        refuse_media(text, row, name)
-        return text
+        for message in chat.question.messages:
+            if message.role == "user":
+                refuse_media(message.content, row, name)
+        return chat
 
     def _gold(self, value: Any) -> str | int | None:
         """Text; an integer stays one, since it may be the position of a choice."""
@@ -107,6 +118,12 @@ class Mapping:
     def _gold_response(self, row: Row) -> str | None:
         column = self.columns.gold_response
         return None if column is None else text_of(self._value(row, column), column)
+
+
+def with_conversation(question: Question, conversation: Conversation, system: str | None) -> Question:
+    """`question` that asks with `conversation`, and with the system message `system` where it has none of its own."""
+    complete = conversation.under(system) if conversation.system is None else conversation
+    return question if complete.is_text else replace(question, text=complete.transcript, conversation=complete)
 
 
 def _with_choices(question: str, gold: str | int | None, choices: Any, name: str) -> tuple[str, str | None]:

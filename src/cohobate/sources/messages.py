@@ -1,18 +1,29 @@
-"""Chat messages in a column: {role, content} or {from, value} objects, also as the text of their JSON."""
+"""Chat messages in a column: {role, content} or {from, value} objects, also as the text of their JSON.
+
+All of them up to the last user message are what is asked; the assistant's message behind it is the gold response.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN
+from cohobate.core.conversation import Conversation, Message, Role
 from cohobate.sources.json_text import JsonError, parse
 from cohobate.sources.values import RowError
 
-Message = Mapping[str, Any]
+Written = Mapping[str, Any]
 
-_USERS = ("user", "human")
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "bing", "bard"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
 _TOOLS = ("tool", "function", "ipython", "observation", "function_call")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 # A list of objects with a role, as JSON or as Python prints it.
 _LIKE_MESSAGES = re.compile(r"""\s*\[\s*\{\s*['"](?:role|from|content|value)['"]\s*:""")
@@ -34,7 +45,15 @@ class UnsupportedError(RowError):
         self.kind = kind
 
 
-def messages_in(value: Any, name: str) -> Sequence[Message] | None:
+@dataclass(frozen=True)
+class Chat:
+    """Messages of a file, taken apart: what is asked, and the assistant's response to it, if there is one."""
+
+    question: Conversation
+    response: str | None
+
+
+def messages_in(value: Any, name: str) -> Sequence[Written] | None:
     """The messages of a value of the column `name`; None for another value. Raises RowError for broken JSON of them."""
     if isinstance(value, str) and _LIKE_MESSAGES.match(value):
         try:
@@ -46,16 +65,24 @@ def messages_in(value: Any, name: str) -> Sequence[Message] | None:
     return None
 
 
-def first_user_text(messages: Sequence[Message], name: str) -> str:
-    """The text of the first message of a user, which is the question.
+def chat_of(written: Sequence[Written], name: str) -> Chat:
+    """The conversation of `written` up to its last user message, and the response behind that.
 
-    Raises UnsupportedError where it, or a message before it, is more than text, and RowError without such a message.
+    Blank system messages are left out. Raises UnsupportedError where a message is more than text, of a role that
+    cannot be asked with, or blank between others, and RowError without a user message to answer.
     """
-    for message in messages:
-        text = _text(message, name)
-        if _role(message) in _USERS:
-            return text
-    raise RowError(f"'{name}' holds no message of a user; the roles must be user or human")
+    messages = [_message(each, number, name) for number, each in enumerate(written, 1)]
+    messages = [message for message in messages if message.content or message.role != "system"]
+    response = messages.pop().content if messages and messages[-1].role == "assistant" else None
+    if all(message.role != "user" for message in messages):
+        raise RowError(f"'{name}' holds no message of a user; the roles must be user or human")
+    if messages[-1].role == "assistant":
+        raise UnsupportedError("two assistant messages at the end", name)
+    if messages[-1].role != "user":
+        raise RowError(f"'{name}' ends with a system message; the last one must be a user's, or the response to it")
+    if any(not message.content for message in messages[:-1]):
+        raise UnsupportedError("blank message", name)
+    return Chat(Conversation(tuple(messages)), response or None)
 
 
 def refuse_media(text: str, row: Mapping[str, Any], name: str) -> None:
@@ -72,13 +99,27 @@ def refuse_tools(row: Mapping[str, Any], name: str) -> None:
         raise UnsupportedError("tools", name)
 
 
-def _role(message: Message) -> Any:
-    return message.get("role") or message.get("from")
-
-
-def _text(message: Message, name: str) -> str:
-    if _role(message) in _TOOLS or message.get("tool_calls") or message.get("function_call"):
+def _message(written: Written, number: int, name: str) -> Message:
+    """One message. Raises UnsupportedError or RowError."""
+    given = written.get("role") or written.get("from")
+    if given in _TOOLS or written.get("tool_calls") or written.get("function_call"):
         raise UnsupportedError("tool", name)
+    if not isinstance(given, str):
+        raise RowError(f"message {number} of '{name}' has no role; write user, assistant or system")
+    text, role = _text(written, name).strip(), _ROLES.get(given.strip().lower())
+    if role is None:
+        raise UnsupportedError(f"role {given[:40]}", name)
+    return Message(role, _with_thoughts(written, text) if role == "assistant" else text)
+
+
+def _with_thoughts(written: Written, text: str) -> str:
+    """The text of an assistant, with the thoughts of a field of its own inline before it, as in a response."""
+    thoughts = (written.get(field) for field in _THOUGHTS)
+    thought = next((each.strip() for each in thoughts if isinstance(each, str) and each.strip()), None)
+    return text if thought is None else f"{THINK_OPEN}\n{thought}\n{THINK_CLOSE}\n\n{text}"
+
+
+def _text(message: Written, name: str) -> str:
     for field, kind in _MEDIA.items():
         if message.get(field):
             raise UnsupportedError(kind, name)

@@ -18,9 +18,9 @@ from cohobate.sources.hub import PREFIX
 if TYPE_CHECKING:
     from cohobate.sources.table import QuestionTable
 
-_FILE_SETTINGS = ("source", "columns", "split", "seed", "gold_after", "repeated", "unsupported", "licence")
+_FILE_SETTINGS = ("source", "columns", "split", "seed", "gold_after", "repeated", "unsupported", "system", "licence")
 # Raise it when the same rows of files give other questions.
-_FILE_VERSION = 2
+_FILE_VERSION = 3
 _WORLD_SPLITS = ("train", "fresh", "validation", "test", "hard")
 _WORLD_SETTINGS = {"source", *_WORLD_SPLITS, "min_depth", "max_depth", "hard_depth", "story", "seed"}
 
@@ -44,10 +44,13 @@ def read(config: Questions) -> QuestionTable:
 
 
 def _world_identity(config: Questions) -> dict[str, Any]:
-    return {name: value for name, value in config.identity().items() if name in _WORLD_SETTINGS}
+    system = {"system": config.system} if config.system else {}
+    return {name: value for name, value in config.identity().items() if name in _WORLD_SETTINGS} | system
 
 
 def _world(config: Questions) -> QuestionTable:
+    from cohobate.core.conversation import Conversation
+    from cohobate.sources.mapping import with_conversation
     from cohobate.sources.table import QuestionTable, frame_of
     from cohobate.sources.world.splits import generate
 
@@ -58,7 +61,10 @@ def _world(config: Questions) -> QuestionTable:
         raise QuestionsError(f"{error}; lower the count or widen the depths") from None
     if not questions:
         raise QuestionsError("the recipe asks for no questions: every count in [questions] is 0")
-    return QuestionTable(frame_of(questions))
+    system = config.system
+    return QuestionTable(
+        frame_of([with_conversation(each, Conversation.of_text(each.text), system) for each in questions])
+    )
 
 
 def _file_identity(config: Questions) -> dict[str, Any]:

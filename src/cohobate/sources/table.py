@@ -15,17 +15,18 @@ import polars as pl
 
 from cohobate.config import Questions, SplitName
 from cohobate.core import progress
+from cohobate.core.conversation import Conversation
 from cohobate.core.errors import QuestionsError
 from cohobate.core.memory import free_memory
 from cohobate.core.schema import QUESTIONS
-from cohobate.sources.base import LONGEST_ROW, Part, Question, question_id
+from cohobate.sources.base import LONGEST_ROW, Part, Question, conversation_id
 from cohobate.sources.mapping import Mapping
 from cohobate.sources.messages import UnsupportedError
 from cohobate.sources.values import RowError
 
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 _BATCH = 16_384
-_fields = attrgetter(*Question.__dataclass_fields__)
+_fields = attrgetter("id", "text", *QUESTIONS.names[2:-1], "written_conversation")
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,17 @@ def _in_splits(frame: pl.DataFrame, config: Questions, where: str) -> pl.DataFra
                 "the column and the splits are drawn by questions.split"
             )
         return frame
-    hashes = frame["question_id"] if config.columns.id is None else map(question_id, frame["question"])
+    hashes = frame["question_id"] if config.columns.id is None else _ids_of_content(frame, config.system)
     return frame.with_columns(pl.Series("split", list(_drawn(hashes, config)), dtype=pl.String))
+
+
+def _ids_of_content(frame: pl.DataFrame, common: str | None) -> Iterator[str]:
+    """The id of what each row asks; the system message that all have in common is no part of it."""
+    for question, written in frame.select("question", "conversation").iter_rows():
+        conversation = Conversation.of_text(question) if written is None else Conversation.read(written)
+        if common and conversation.system == common:
+            conversation = Conversation(conversation.messages[1:])
+        yield conversation_id(conversation)
 
 
 def _drawn(hashes: Iterable[str], config: Questions) -> Iterator[str]:

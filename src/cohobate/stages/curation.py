@@ -127,13 +127,15 @@ def _build(
     import polars as pl
 
     from cohobate.core.frequencies import counts
+    from cohobate.core.parquet import scan_table
+    from cohobate.core.schema import QUESTIONS
     from cohobate.datasets.curation import write
     from cohobate.datasets.curation.filters import reasons
 
     evaluation = (
-        pl.scan_parquet(questions.path / "questions.parquet")
+        scan_table(questions.path / "questions.parquet", QUESTIONS)
         .filter(pl.col("split").is_in(config.against))
-        .select("question_id", "question")
+        .select("question_id", "question", "conversation")
         .collect()
     )
     folders = [artifact.path for artifact in sources]

@@ -134,6 +134,7 @@ def _source(
     log: RolloutLog,
 ) -> Source:
     """The batches of the objective; `scorer` saves the teacher's scores in the scratch folder that it is given."""
+    from cohobate.core.conversation import queries
     from cohobate.models.chat_template import prompt_opening, student_format
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.rollout_source import RolloutSource
@@ -161,7 +162,7 @@ def _source(
     rows, size = training_rows(tokenizer, chosen, prompt_format, end), config.prompts * config.group
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
-        text = ScoredTripleSource(rows, chosen["question"].to_list(), of_triples, size, config.seed, "opd")
+        text = ScoredTripleSource(rows, queries(chosen), of_triples, size, config.seed, "opd")
     return MixedSource(rollouts, text, objective.on_policy_share, config.seed)
 
 

@@ -73,7 +73,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.training.scored_source import ScoredTripleSource
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
-    from cohobate.training.triple_source import TripleSource, select, training_rows
+    from cohobate.training.triple_source import TripleSource, select, taught_turns, training_sequences
 
     config = recipe.sft
     prepare_torch(recipe.runtime)
@@ -88,13 +88,15 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
             f"{triples.id} has no triple for sft.select = '{config.select}', so there is nothing to learn; look "
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )
-    rows = training_rows(student.tokenizer, chosen, prompt_format, student.end)
+    turns = taught_turns(chosen, prompt_format, config.turns)
+    rows = training_sequences(student.tokenizer, turns, prompt_format, student.end)
     source: Source = TripleSource(rows, config.batch, config.seed, world)
     objective, teacher = off_policy(config), None
     if objective.needs is not None and config.steps:
         teacher = scoring_teacher(recipe, config, student, world)
         scorer = build_scorer(recipe, config, teacher, student, objective.needs, workspace.scratch / "scores", world)
-        source = ScoredTripleSource(rows, chosen["question"].to_list(), scorer, config.batch, config.seed, "sft")
+        questions_of_turns = [turn.question for turn in turns]
+        source = ScoredTripleSource(rows, questions_of_turns, scorer, config.batch, config.seed, "sft")
     loss = objective.loss(OutputLayer((teacher or student).model))
     trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
     outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, workspace)

@@ -99,9 +99,11 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
     from cohobate.models.chat_template import student_format
     from cohobate.models.model_cost import cost_of
     from cohobate.models.sampling.sampler import Decoding
+    from cohobate.stages.preflight import require_templates
     from cohobate.store.compute_ledger import entry
 
     questions = read_suite(suite)
+    require_templates(recipe, questions, str(model.path))
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)
     verifier = recipe.triples.verifier
     exam = Exam(decoding, suite.samples, suite.seed, recipe.evaluation.batch_size, verifier, workspace.fingerprint)

@@ -11,6 +11,7 @@ import polars as pl
 
 from cohobate.config import Recipe
 from cohobate.core.answer_parsing import parse
+from cohobate.core.conversation import Query, queries
 from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import question_ids, student_format
@@ -61,7 +62,7 @@ class RolloutSource(Source):
         self.trainee, self.student, self.prompt_format = trainee, trainee.student, student_format(recipe)
         self.objective, self.scorer, self.log, self.sampler = on_policy(recipe.opd), scorer, log, sampler
         self.prefetch: Prefetch[_Share] = Prefetch(self._stop)
-        self.questions = questions.to_dicts()
+        self.questions, self.queries = questions.to_dicts(), queries(questions)
         self.cost = cost_of(self.student.model.config)
 
     def batch(self, step: int) -> StepBatch:
@@ -146,10 +147,16 @@ class RolloutSource(Source):
         if self.scorer is not None:
             self.scorer.stop()
 
-    def _questions_of(self, number: int) -> list[dict[str, Any]]:
-        """The question of each row of a batch of rollouts: seeded epochs over all questions, each for a group."""
+    def _chosen(self, number: int) -> list[int]:
+        """The question's number for each row of a batch of rollouts: seeded epochs over all, each for a group."""
         chosen = epoch_batch(self.config.seed, number, self.config.prompts, len(self.questions))
-        return [self.questions[i] for i in chosen for _ in range(self.config.group)]
+        return [i for i in chosen for _ in range(self.config.group)]
+
+    def _questions_of(self, number: int) -> list[dict[str, Any]]:
+        return [self.questions[i] for i in self._chosen(number)]
+
+    def _queries_of(self, number: int) -> list[Query]:
+        return [self.queries[i] for i in self._chosen(number)]
 
     def _sample(self, number: int) -> Callable[[], list[Rollout]]:
         """A function that gives this process's rollouts; those that are persisted are not sampled again."""
@@ -162,9 +169,9 @@ class RolloutSource(Source):
 
     def _roll_out(self, number: int, rows: Sequence[int]) -> Callable[[], list[Rollout]]:
         """A function that samples a response for each of `rows`, and persists it."""
-        tokenizer, every = self.student.tokenizer, self._questions_of(number)
+        tokenizer, every, each_query = self.student.tokenizer, self._questions_of(number), self._queries_of(number)
         questions = [every[row] for row in rows]
-        prompts = [question_ids(tokenizer, question["question"], self.prompt_format) for question in questions]
+        prompts = [question_ids(tokenizer, each_query[row], self.prompt_format) for row in rows]
         groups = [row % self.config.group for row in rows]
         # The row's number is part of the key: a question may come up twice.
         named = zip(rows, questions, groups, strict=True)
@@ -210,8 +217,8 @@ class RolloutSource(Source):
         """`rollouts` with the teacher's scores, where there is one; `ask` has them from the scorer, or None."""
         if self.scorer is None:
             return [ScoredRollout(item) for item in rollouts]
-        questions = self._questions_of(number)
-        inputs = [ScoringInput(item.row, questions[item.row]["question"], item.response_ids) for item in rollouts]
+        each_query = self._queries_of(number)
+        inputs = [ScoringInput(item.row, each_query[item.row], item.response_ids) for item in rollouts]
         scores = ask(self.scorer, inputs)
         if scores is None:
             return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cohobate.core.conversation import Query
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.epochs import epoch_batch
 from cohobate.training.scoring.base import ScoringInput, TeacherScorer
@@ -21,7 +22,7 @@ class ScoredTripleSource(Source):
     def __init__(
         self,
         rows: Sequence[TrainingSequence],
-        questions: Sequence[str],
+        questions: Sequence[Query],
         scorer: TeacherScorer,
         batch: int,
         seed: int,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
+import polars.selectors as cs
 
 from cohobate.core import progress
 from cohobate.core.answer_parsing import parse
+from cohobate.core.conversation import Conversation, Query, queries
 from cohobate.datasets.selection import Selection, SelectionRule, choose, outline
 from cohobate.models.chat_template import PromptFormat, completion_text, training_sequence
 from cohobate.models.sequence import TrainingSequence
@@ -35,17 +39,49 @@ def select(triples: Path, rule: SelectionRule, opening: Opening | None = None) -
     return samples.filter(pl.Series(speaks, dtype=pl.Boolean))
 
 
+@dataclass(frozen=True)
+class TaughtTurn:
+    """An assistant turn that is learnt: what is asked before it, its text, and whether it ended by itself."""
+
+    question: Query
+    completion: str
+    ended: bool
+
+
+def taught_turns(
+    triples: pl.DataFrame, prompt_format: PromptFormat, turns: Literal["last", "all"] = "last"
+) -> list[TaughtTurn]:
+    """The turns that `triples` teach, in order: their responses, and with `all` the assistant's turns before them.
+
+    An earlier turn is learnt once, however many samples its question has. It is a turn of its own, behind the prompt
+    that asks for it, since many templates write a turn in another way once it is history: Qwen3's drops its thoughts.
+    """
+    columns = triples.select("question_id", "response", "rationale", pl.col("answer").fill_null(""), "truncated")
+    learnt, seen = [], set[str]()
+    for question, row in zip(queries(triples), columns.iter_rows(), strict=True):
+        question_id, response, rationale, answer, truncated = row
+        if turns == "all" and isinstance(question, Conversation) and question_id not in seen:
+            learnt += [TaughtTurn(before, text, True) for before, text in question.answered_turns()]
+        seen.add(question_id)
+        learnt.append(TaughtTurn(question, completion_text(response, rationale, answer, prompt_format), not truncated))
+    return learnt
+
+
+def training_sequences(
+    tokenizer: Any, turns: Sequence[TaughtTurn], prompt_format: PromptFormat, end: int | None = None
+) -> list[TrainingSequence]:
+    """One training sequence per turn; end: the id behind a whole response, None for the student's own."""
+    return [
+        training_sequence(tokenizer, turn.question, turn.completion, prompt_format, ended=turn.ended, end=end)
+        for turn in turns
+    ]
+
+
 def training_rows(
     tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat, end: int | None = None
 ) -> list[TrainingSequence]:
-    """One training sequence per triple; end: the id behind a whole response, None for the student's own."""
-    columns = triples.select("question", "response", "rationale", pl.col("answer").fill_null(""), "truncated")
-    rows = []
-    for question, response, rationale, answer, truncated in columns.iter_rows():
-        completion = completion_text(response, rationale, answer, prompt_format)
-        ended = not truncated
-        rows.append(training_sequence(tokenizer, question, completion, prompt_format, ended=ended, end=end))
-    return rows
+    """One training sequence per triple, of its response."""
+    return training_sequences(tokenizer, taught_turns(triples, prompt_format), prompt_format, end)
 
 
 def with_ghosts(
@@ -53,7 +89,8 @@ def with_ghosts(
 ) -> pl.DataFrame:
     """The questions of `triples`, each with the token ids of its response as the ghost of a rollout."""
     rows = training_rows(tokenizer, triples, prompt_format, end)
-    return triples.select("question_id", "question", "gold_answer").with_columns(
+    columns = ("question_id", "question", "conversation", "gold_answer")
+    return triples.select(cs.by_name(*columns, require_all=False)).with_columns(
         pl.Series("ghost_ids", [list(row.response) for row in rows])
     )
 

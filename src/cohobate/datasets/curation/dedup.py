@@ -40,10 +40,13 @@ def exact(texts: Sequence[str]) -> dict[int, int]:
     return originals
 
 
-def near(texts: Sequence[str], threshold: float) -> dict[int, int]:
-    """Each text that is too similar to an earlier one that stays, by index, with the index of the first such."""
+def near(texts: Sequence[str], threshold: float, contexts: Sequence[str] | None = None) -> dict[int, int]:
+    """Each text that is too similar to an earlier one that stays, by index, with the index of the first such.
+
+    contexts: one a text; texts with different ones are never similar.
+    """
     originals: dict[int, int] = {}
-    candidates = _candidates(_bands(texts, threshold))
+    candidates = _candidates(_bands(texts, threshold, contexts))
     similar = candidates[_jaccard(texts, candidates) >= threshold]
     for earlier, later in similar[np.lexsort((similar[:, 0], similar[:, 1]))].tolist():
         if later not in originals and earlier not in originals:
@@ -60,11 +63,13 @@ def shape(threshold: float) -> tuple[int, int]:
     return _HASHES, 1
 
 
-def _bands(texts: Sequence[str], threshold: float) -> NDArray[np.uint64]:
+def _bands(texts: Sequence[str], threshold: float, contexts: Sequence[str] | None) -> NDArray[np.uint64]:
     """A key for each text and band: texts with an equal key are candidates. Shape (texts, bands).
 
-    The figures are part of the key, so that a story with a thousand different numbers gives no candidates.
+    The figures are part of the key, so that a story with a thousand different numbers gives no candidates; and the
+    context.
     """
+    apart = _numbers(contexts) if contexts is not None and any(contexts) else None
     bands, rows = shape(threshold)
     seeds = mix(np.arange(1, bands * rows + 1, dtype=np.uint64) * _MULTIPLIER)
     keys = np.empty((len(texts), bands), dtype=np.uint64)
@@ -78,12 +83,21 @@ def _bands(texts: Sequence[str], threshold: float) -> NDArray[np.uint64]:
         if not len(present):
             continue
         same = figures(chunk)[present]
+        if apart is not None:
+            same = mix(same ^ apart[start : start + _CHUNK][present])
         for band in range(bands):
             key = same + np.uint64(band)
             for seed in seeds[band * rows : (band + 1) * rows]:
                 key = mix(key * _MULTIPLIER + np.minimum.reduceat(mix(values ^ seed), first))
             keys[start + present, band] = key
     return keys
+
+
+def _numbers(contexts: Sequence[str]) -> NDArray[np.uint64]:
+    """A number for each context, the same for equal ones."""
+    first: dict[str, int] = {}
+    numbers = [first.setdefault(context, len(first)) for context in contexts]
+    return mix(np.array(numbers, dtype=np.uint64) + np.uint64(1))
 
 
 def _candidates(keys: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -15,6 +15,9 @@ import polars as pl
 
 from cohobate.config import Curation
 from cohobate.core import progress
+from cohobate.core.parquet import scan_table
+from cohobate.core.schema import TRIPLES
+from cohobate.datasets.curation.conversations import dialogues, passages, systems
 from cohobate.datasets.curation.decontaminate import contaminated
 from cohobate.datasets.curation.dedup import exact, near
 from cohobate.datasets.curation.language_id import foreign
@@ -32,8 +35,8 @@ def reasons(
 ) -> pl.DataFrame:
     """One row per sample of the folders `triples`, in their order: artifact (its number), question_id, reason, detail.
 
-    reason and detail are null for the samples that stay. evaluation: question_id and question of the evaluation
-    questions. parts: the number of the artifact of each part of the mix.
+    reason and detail are null for the samples that stay. evaluation: question_id, question and conversation of the
+    evaluation questions. parts: the number of the artifact of each part of the mix.
     """
     samples = pl.concat(
         _label_samples(path, config).with_columns(artifact=pl.lit(number, dtype=pl.Int32))
@@ -134,8 +137,9 @@ def _mixed(samples: pl.DataFrame, config: Curation, parts: Sequence[int]) -> pl.
 
 
 def _questions(triples: Sequence[Path], ids: pl.DataFrame) -> pl.DataFrame:
-    """question_id, question, pass_rate of the questions in `ids`, in the order of their first samples."""
-    texts = pl.concat(pl.scan_parquet(path / "triples.parquet").select("question_id", "question") for path in triples)
+    """question_id, question, conversation, pass_rate of those in `ids`, in the order of their first samples."""
+    columns = ("question_id", "question", "conversation")
+    texts = pl.concat(scan_table(path / "triples.parquet", TRIPLES).select(columns) for path in triples)
     return (
         texts.unique("question_id", keep="first", maintain_order=True)
         .join(ids.lazy(), on="question_id", how="semi", maintain_order="left")
@@ -169,7 +173,7 @@ def _filters(evaluation: pl.DataFrame, config: Curation) -> Iterator[tuple[str, 
     if config.max_words is not None:
         yield "long question", partial(_length, low=0, high=config.max_words)
     if config.languages:
-        yield "question in another language", lambda left: foreign(left["question"].to_list(), config.languages)
+        yield "question in another language", lambda left: foreign(dialogues(left), config.languages)
     if config.pass_rate is not None:
         low, high = config.pass_rate
         yield "pass rate", partial(_pass_rate, low=low, high=high)
@@ -180,11 +184,11 @@ def _filters(evaluation: pl.DataFrame, config: Curation) -> Iterator[tuple[str, 
         yield "duplicate question", lambda left: _named(left, exact(left["question"].to_list()))
     if config.near_duplicates:
         threshold = config.near_duplicates
-        yield "near-duplicate question", lambda left: _named(left, near(left["question"].to_list(), threshold))
+        yield "near-duplicate question", lambda left: _named(left, near(dialogues(left), threshold, systems(left)))
 
 
 def _length(left: pl.DataFrame, low: int, high: int | None) -> dict[int, str | None]:
-    counts = enumerate(count_words(left["question"].to_list()))
+    counts = enumerate(count_words(dialogues(left)))
     return {index: f"{count} words" for index, count in counts if count < low or (high is not None and count > high)}
 
 
@@ -197,9 +201,13 @@ def _pass_rate(left: pl.DataFrame, low: float, high: float) -> dict[int, str | N
 
 
 def _contaminated(left: pl.DataFrame, evaluation: pl.DataFrame, n: int) -> dict[int, str | None]:
-    names = evaluation["question_id"]
-    sources = contaminated(left["question"].to_list(), evaluation["question"].to_list(), n)
-    return {index: names[source] for index, source in sources.items()}
+    names, owners, texts = evaluation["question_id"], *passages(left)
+    sources = contaminated(texts, dialogues(evaluation), n)
+    # Of several that a conversation meets, the first in the evaluation's order, as for a text.
+    first: dict[int, int] = {}
+    for text, source in sources.items():
+        first[owners[text]] = min(source, first.get(owners[text], source))
+    return {index: names[source] for index, source in sorted(first.items())}
 
 
 def _named(left: pl.DataFrame, originals: dict[int, int]) -> dict[int, str | None]:

@@ -80,5 +80,14 @@ def _batches(triples: Path, labels: pl.DataFrame) -> Iterator[tuple[pa.Table, pl
     start = 0
     with pq.ParquetFile(triples / "triples.parquet", pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=_BATCH):
-            yield pa.Table.from_batches([batch]), labels[start : start + batch.num_rows]
+            yield _whole(pa.Table.from_batches([batch])), labels[start : start + batch.num_rows]
             start += batch.num_rows
+
+
+def _whole(rows: pa.Table) -> pa.Table:
+    """The rows with the columns of schema.TRIPLES; one that an earlier version lacks is null."""
+    columns = schema.TRIPLES.arrow
+    missing = [name for name in columns.names if name not in rows.column_names]
+    for name in missing:
+        rows = rows.append_column(name, pa.nulls(rows.num_rows, columns.field(name).type))
+    return rows.select(columns.names)

@@ -17,7 +17,8 @@ from cohobate.core.formatting import model_name
 from cohobate.core.frequencies import counts
 from cohobate.core.markdown import Yaml, front_matter, quoted
 from cohobate.datasets.export.card_template import environment, lineage
-from cohobate.datasets.export.formats import Format, Style
+from cohobate.datasets.export.formats import Format
+from cohobate.datasets.export.prompts import Style
 from cohobate.datasets.export.writer import Written
 from cohobate.datasets.selection import Selection
 from cohobate.store.artifacts import Artifact
@@ -97,7 +98,7 @@ def _front_matter(export: Export, licences: list[str]) -> str:
 
 
 def _features(schema: pl.Schema) -> list[Yaml]:
-    """The columns as `datasets` writes them: strings, and lists and structs of them."""
+    """The columns as `datasets` writes them: strings and booleans, and lists and structs of them."""
     features: list[Yaml] = []
     for name, kind in schema.items():
         inner = kind.inner if isinstance(kind, pl.List) else kind
@@ -105,7 +106,7 @@ def _features(schema: pl.Schema) -> list[Yaml]:
             word = "list" if isinstance(kind, pl.List) else "struct"
             features.append({"name": name, word: _features(pl.Schema(inner.to_schema()))})
         else:
-            features.append({"name": name, "dtype": "string"})
+            features.append({"name": name, "dtype": "bool" if kind == pl.Boolean else "string"})
     return features
 
 

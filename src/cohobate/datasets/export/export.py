@@ -16,8 +16,11 @@ from cohobate.core.atomic_files import replacing_folder, write_json_atomic
 from cohobate.core.errors import ExportError, SelectionError
 from cohobate.core.fingerprint import hash_file
 from cohobate.core.frequencies import counts
+from cohobate.core.parquet import scan_table
+from cohobate.core.schema import TRIPLES
 from cohobate.datasets.export.dataset_card import Export, dataset_card
-from cohobate.datasets.export.formats import FORMATS, REASONINGS, Format, Style
+from cohobate.datasets.export.formats import FORMATS, Format
+from cohobate.datasets.export.prompts import REASONINGS, TURNS, Style, Turns, has_systems, has_turns
 from cohobate.datasets.export.trainer_configs import axolotl, llama_factory
 from cohobate.datasets.export.writer import Written, write_pairs, write_samples
 from cohobate.datasets.selection import RULES, Selection, choose, outline, pair, window
@@ -25,17 +28,23 @@ from cohobate.store.artifacts import Artifact, verify
 
 # Describes an export; only a folder that holds it is ever replaced.
 MARKER = "export.json"
+# Formats without a loss on turns: every token is learnt, or it is the reader's choice.
+_ANY_TURNS = ("text", "parquet")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A format, a selection, and how rows are written; None: as in the artifact's recipe."""
+    """A format, a selection, and how rows are written; None: as in the artifact's recipe.
+
+    turns: which assistant messages of a conversation are learnt.
+    """
 
     format: str
     selection: Selection = field(default_factory=Selection)
     verifier: str | None = None
     reasoning: str = "think"
     separator: str | None = None
+    turns: str | None = None
 
 
 def export(artifact: Artifact, request: Request, out: Path, *, force: bool = False) -> Export:
@@ -47,6 +56,7 @@ def export(artifact: Artifact, request: Request, out: Path, *, force: bool = Fal
     file_format, style = _format(artifact, request), _style(artifact, request)
     _check_folder(out, force)
     verify(artifact)
+    style = _for_turns(artifact, request, file_format, style)
     samples = outline(artifact.path, request.verifier)
     usable, left_out = _usable(artifact, samples, file_format, style)
     with _writing(out), replacing_folder(out) as folder:
@@ -84,6 +94,8 @@ def _format(artifact: Artifact, request: Request) -> Format:
     if request.reasoning == "field" and not file_format.fields:
         able = ", ".join(name for name, each in FORMATS.items() if each.fields)
         raise ExportError(f"--reasoning field: {file_format.name} has no field for the rationale; these have: {able}")
+    if request.turns is not None and request.turns not in TURNS:
+        raise _unknown("--turns", request.turns, TURNS)
     if request.separator is not None and file_format.name != "text":
         raise ExportError(f"--separator belongs to --format text, not to {file_format.name}")
     if request.separator == "":
@@ -104,6 +116,26 @@ def _style(artifact: Artifact, request: Request) -> Style:
     style = Style(prompt=recipe["student"]["prompt"], system=recipe["student"]["system"])
     separator = recipe["sft"]["separator"] if request.separator is None else request.separator
     return replace(style, reasoning="field" if request.reasoning == "field" else "think", separator=separator)
+
+
+def _for_turns(artifact: Artifact, request: Request, file_format: Format, style: Style) -> Style:
+    """`style` with what the conversations of the artifact need. Raises ExportError where they cannot be written so."""
+    facts = scan_table(artifact.path / "triples.parquet", TRIPLES).select(has_turns(), has_systems().alias("systems"))
+    several, systems = facts.collect(engine="streaming").row(0)
+    chosen = request.turns or ("last" if file_format.pairs else _of_recipe(artifact))
+    turns: Turns = "all" if chosen == "all" else "last"
+    if several and turns == "all" and not (file_format.turns or file_format.one_turn or file_format.name in _ANY_TURNS):
+        able = ", ".join(name for name, each in FORMATS.items() if each.turns)
+        raise ExportError(
+            f"{file_format.name} has the loss on the last turn alone, and {artifact.id} has conversations of which all "
+            f"are to be learnt; give --turns last, or one of these formats: {able}"
+        )
+    return replace(style, turns=turns, has_turns=bool(several) and file_format.turns, has_systems=bool(systems))
+
+
+def _of_recipe(artifact: Artifact) -> str:
+    """sft.turns of the artifact's recipe, which older ones lack."""
+    return str(artifact.manifest.config["sft"].get("turns", "last"))
 
 
 def _check_folder(out: Path, force: bool) -> None:
@@ -137,7 +169,7 @@ def _usable(
     artifact: Artifact, samples: pl.DataFrame, file_format: Format, style: Style
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """The samples that the format can express, and the number of the others by reason."""
-    scan = pl.scan_parquet(artifact.path / "triples.parquet")
+    scan = scan_table(artifact.path / "triples.parquet", TRIPLES)
     reasons = scan.select(file_format.unusable(style).alias("reason")).collect(engine="streaming")["reason"]
     return samples.filter(reasons.is_null()), counts(reasons)
 

@@ -7,31 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import polars as pl
 
 from cohobate.core.formatting import model_names
 from cohobate.datasets.export import reasoning
+from cohobate.datasets.export.prompts import Style, is_one_turn, message, opening, system_message, user_message
 
-Reasoning = Literal["think", "field"]
-REASONINGS: tuple[Reasoning, ...] = get_args(Reasoning)
+_SENDERS = {"system": "system", "user": "human", "assistant": "gpt"}
 _IDS = ("sample_id", "question_id", "verdict")
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a row is written.
-
-    reasoning: think puts the rationale between <think> tags in the text; field puts it under the message key
-    `reasoning_content`. prompt: the user message, with {question}. system: a system message, if any. separator: between
-    the parts of a plain text.
-    """
-
-    reasoning: Reasoning = "think"
-    prompt: str = "{question}"
-    system: str | None = None
-    separator: str = " ### "
 
 
 @dataclass(frozen=True)
@@ -39,7 +23,8 @@ class Format:
     """One file format.
 
     columns: the content of a row besides its ids. pairs: a row is a chosen and a rejected sample of one question.
-    fields: `Style.reasoning` may be field. suffix: of the file. reader: the libraries that read it.
+    fields: `Style.reasoning` may be field. turns: every assistant message of a row may be learnt. one_turn: a row
+    has one user message. suffix: of the file. reader: the libraries that read it.
     """
 
     name: str
@@ -47,6 +32,8 @@ class Format:
     columns: Callable[[Style], list[pl.Expr]]
     pairs: bool = False
     fields: bool = False
+    turns: bool = False
+    one_turn: bool = False
     suffix: str = "jsonl"
     reads: tuple[str, ...] = reasoning.COLUMNS
 
@@ -61,6 +48,8 @@ class Format:
             return pl.lit(None, dtype=pl.String)
         # No format can mark a text as cut: a model trained on it would learn to stop in the middle.
         reasons = {"truncated": pl.col("truncated")}
+        if self.one_turn:
+            reasons["several turns"] = ~is_one_turn()
         if self.name == "text":
             parts = pl.concat_str("question", pl.col("rationale").fill_null(""), "answer", separator="\0")
             reasons["no final answer"] = pl.col("answer").is_null()
@@ -70,54 +59,40 @@ class Format:
         return pl.coalesce(pl.when(applies).then(pl.lit(reason)) for reason, applies in reasons.items())
 
 
-def _message(role: str, content: pl.Expr, style: Style, rationale: pl.Expr | None = None) -> pl.Expr:
-    fields = [pl.lit(role).alias("role"), content.alias("content")]
-    if style.reasoning == "field":
-        fields.append((pl.lit(None, dtype=pl.String) if rationale is None else rationale).alias("reasoning_content"))
-    return pl.struct(fields)
-
-
-def _user_message(style: Style) -> pl.Expr:
-    """The user's message, with {question} replaced."""
-    before, *after = style.prompt.split("{question}")
-    pieces: list[pl.Expr] = [pl.lit(before)]
-    for text in after:
-        pieces += [pl.col("question"), pl.lit(text)]
-    return pl.concat_str(pieces)
-
-
-def _opening(style: Style) -> list[pl.Expr]:
-    system = [_message("system", pl.lit(style.system), style)] if style.system else []
-    return [*system, _message("user", _user_message(style), style)]
-
-
 def _reply(style: Style) -> pl.Expr:
     if style.reasoning == "field":
-        return _message("assistant", reasoning.visible(), style, reasoning.rationale())
-    return _message("assistant", reasoning.tagged(), style)
+        return message("assistant", reasoning.visible(), style, reasoning.rationale())
+    return message("assistant", reasoning.tagged(), style)
 
 
 def _messages(style: Style) -> list[pl.Expr]:
-    return [pl.concat_list(*_opening(style), _reply(style)).alias("messages")]
+    return [_whole(style).alias("messages")]
+
+
+def _whole(style: Style) -> pl.Expr:
+    """The prompt and the reply in one list."""
+    return pl.concat_list(opening(style), pl.concat_list(_reply(style)))
 
 
 def _prompt_completion(style: Style) -> list[pl.Expr]:
-    return [pl.concat_list(*_opening(style)).alias("prompt"), pl.concat_list(_reply(style)).alias("completion")]
+    return [opening(style).alias("prompt"), pl.concat_list(_reply(style)).alias("completion")]
 
 
 def _alpaca(style: Style) -> list[pl.Expr]:
-    system = [pl.lit(style.system).alias("system")] if style.system else []
-    instruction = [_user_message(style).alias("instruction"), pl.lit("").alias("input")]
-    return [*system, *instruction, reasoning.tagged().alias("output")]
+    instruction = [user_message(style).alias("instruction"), pl.lit("").alias("input")]
+    return [*_system_column(style), *instruction, reasoning.tagged().alias("output")]
+
+
+def _system_column(style: Style) -> list[pl.Expr]:
+    return [system_message(style).alias("system")] if style.writes_systems else []
 
 
 def _sharegpt(style: Style) -> list[pl.Expr]:
-    def turn(sender: str, value: pl.Expr) -> pl.Expr:
-        return pl.struct(pl.lit(sender).alias("from"), value.alias("value"))
-
-    system = [turn("system", pl.lit(style.system))] if style.system else []
-    turns = [*system, turn("human", _user_message(style)), turn("gpt", reasoning.tagged())]
-    return [pl.concat_list(*turns).alias("conversations")]
+    turn = pl.element().struct
+    sender = turn.field("role").replace_strict(_SENDERS, return_dtype=pl.String).alias("from")
+    train = [turn.field("train")] if style.marks_turns else []
+    turns = _whole(style).list.eval(pl.struct(sender, turn.field("content").alias("value"), *train))
+    return [turns.alias("conversations")]
 
 
 def _text(style: Style) -> list[pl.Expr]:
@@ -127,12 +102,11 @@ def _text(style: Style) -> list[pl.Expr]:
 
 # Each side of a pair gives these columns; the writer names them chosen and rejected.
 def _preference(style: Style) -> list[pl.Expr]:
-    return [pl.concat_list(*_opening(style)).alias("prompt"), pl.concat_list(_reply(style)).alias("reply")]
+    return [opening(style).alias("prompt"), pl.concat_list(_reply(style)).alias("reply")]
 
 
 def _preference_text(style: Style) -> list[pl.Expr]:
-    system = [pl.lit(style.system).alias("system")] if style.system else []
-    return [*system, _user_message(style).alias("prompt"), reasoning.tagged().alias("reply")]
+    return [*_system_column(style), user_message(style).alias("prompt"), reasoning.tagged().alias("reply")]
 
 
 def _everything(style: Style) -> list[pl.Expr]:
@@ -142,13 +116,13 @@ def _everything(style: Style) -> list[pl.Expr]:
 FORMATS = {
     file_format.name: file_format
     for file_format in (
-        Format("messages", "TRL, LLaMA-Factory, axolotl, any OpenAI-style reader", _messages, fields=True),
+        Format("messages", "TRL, LLaMA-Factory, axolotl, any OpenAI-style reader", _messages, fields=True, turns=True),
         Format("prompt-completion", "TRL, with loss on the completion only", _prompt_completion, fields=True),
-        Format("alpaca", "LLaMA-Factory, axolotl", _alpaca),
-        Format("sharegpt", "LLaMA-Factory, axolotl", _sharegpt),
+        Format("alpaca", "LLaMA-Factory, axolotl", _alpaca, one_turn=True),
+        Format("sharegpt", "LLaMA-Factory, axolotl", _sharegpt, turns=True),
         Format("text", "language modelling on question, rationale and answer", _text),
         Format("preference", "TRL's DPOTrainer", _preference, pairs=True, fields=True),
-        Format("preference-text", "LLaMA-Factory, axolotl, TRL", _preference_text, pairs=True),
+        Format("preference-text", "LLaMA-Factory, axolotl, TRL", _preference_text, pairs=True, one_turn=True),
         Format("parquet", "every column of the triples, with the verdict", _everything, suffix="parquet", reads=()),
     )
 }

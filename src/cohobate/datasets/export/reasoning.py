@@ -11,7 +11,7 @@ import polars as pl
 
 from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN, after_thinking
 
-COLUMNS = ("question", "response", "rationale", "answer", "rationale_source")
+COLUMNS = ("question", "conversation", "response", "rationale", "answer", "rationale_source")
 _BOX = "\\boxed{"
 
 

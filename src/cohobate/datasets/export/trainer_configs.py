@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cohobate.datasets.export.formats import Style
+from cohobate.datasets.export.prompts import Style
 
 _OPENAI_TAGS = {
     "role_tag": "role",
@@ -24,7 +24,7 @@ _SHAREGPT_TAGS = {
 
 def llama_factory(name: str, style: Style, file: str) -> dict[str, Any] | None:
     """The dataset's entry in dataset_info.json; None where LLaMA-Factory has no such format."""
-    system = {"system": "system"} if style.system else {}
+    system = {"system": "system"} if style.writes_systems else {}
     entry: dict[str, dict[str, Any]] = {
         "messages": {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": _OPENAI_TAGS},
         "alpaca": {"columns": {"prompt": "instruction", "query": "input", **system, "response": "output"}},
@@ -45,9 +45,9 @@ def axolotl(name: str, style: Style, file: str) -> str | None:
     """The dataset's part of an axolotl configuration; None where axolotl has no such format."""
     # A rationale in a field of its own is named reasoning_content, which is what axolotl looks for.
     kinds = {
-        "messages": _chat("messages", "role", "content"),
-        "sharegpt": _chat("conversations", "from", "value"),
-        "alpaca": f"    type: {'alpaca_w_system.load_instruct' if style.system else 'alpaca'}\n",
+        "messages": _chat("messages", "role", "content", style),
+        "sharegpt": _chat("conversations", "from", "value", style),
+        "alpaca": f"    type: {'alpaca_w_system.load_instruct' if style.writes_systems else 'alpaca'}\n",
         "text": "    type: completion\n    field: text\n",
         "preference-text": "    split: train\n    type: chatml.prompt_pairs\n",
     }
@@ -57,6 +57,7 @@ def axolotl(name: str, style: Style, file: str) -> str | None:
     return f"{task}datasets:\n  - path: {file}\n    ds_type: json\n{kinds[name]}"
 
 
-def _chat(column: str, role: str, content: str) -> str:
+def _chat(column: str, role: str, content: str, style: Style) -> str:
     keys = f"      role: {role}\n      content: {content}\n"
-    return f"    type: chat_template\n    field_messages: {column}\n    message_property_mappings:\n{keys}"
+    train = "    message_field_training: train\n" if style.marks_turns else ""
+    return f"    type: chat_template\n    field_messages: {column}\n    message_property_mappings:\n{keys}{train}"

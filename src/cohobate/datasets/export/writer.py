@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cohobate.datasets.export.formats import Format, Style, rows
+from cohobate.datasets.export.formats import Format, rows
+from cohobate.datasets.export.prompts import Style
 
 # Rows read at a time: of responses of 8,000 tokens, about 30 MB.
 BATCH = 1024
@@ -77,6 +78,8 @@ def _batches(triples: Path, file_format: Format, chosen: pl.DataFrame) -> Iterat
             if last > first:
                 here = chosen[first:last]
                 batch = pl.DataFrame(record_batch)[(here["row"] - start).to_list()]
+                if "conversation" not in batch.columns:  # of an earlier version
+                    batch = batch.with_columns(pl.lit(None, pl.String).alias("conversation"))
                 yield pl.concat([batch, here.drop("row")], how="horizontal")
             start = end
 

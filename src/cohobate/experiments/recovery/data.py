@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.config import Documents, Handbook, Questions, Recover
+from cohobate.core.conversation import queries
 from cohobate.core.errors import QuestionsError
 from cohobate.core.fingerprint import hash_file
 from cohobate.models.chat_template import PromptFormat, training_sequence
@@ -87,16 +88,16 @@ def document_sequences(
     for _, path in files.find_documents(book.documents).files:
         for passage in documents.read_passages(path, settings):
             rows.append(TrainingSequence([*encode(tokenizer, passage.text), taught_end(tokenizer)], 1))
-    for question, gold in practice_questions(book, 1, "train").select("question", "gold_answer").iter_rows():
+    practice = practice_questions(book, 1, "train")
+    for question, gold in zip(queries(practice), practice["gold_answer"], strict=True):
         rows.append(training_sequence(tokenizer, question, _ANSWER.format(answer=gold), prompt_format, ended=True))
     return rows
 
 
 def chat_sequences(replies: Path, tokenizer: Any, prompt_format: PromptFormat) -> list[TrainingSequence]:
     """The reference's replies as training sequences; a reply cut at the token limit has no end token."""
-    columns = pl.read_parquet(replies / "replies.parquet").select("question", "response", "finish_reason")
-    rows = []
-    for question, response, finish in columns.iter_rows():
+    frame, rows = pl.read_parquet(replies / "replies.parquet"), []
+    for question, response, finish in zip(queries(frame), frame["response"], frame["finish_reason"], strict=True):
         rows.append(training_sequence(tokenizer, question, response, prompt_format, ended=finish == "stop"))
     return rows
 

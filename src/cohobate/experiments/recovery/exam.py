@@ -9,6 +9,7 @@ import polars as pl
 
 from cohobate.config import Recipe, Verification
 from cohobate.core.answer_parsing import parse
+from cohobate.core.conversation import queries
 from cohobate.core.statistics import wilson
 from cohobate.evaluation.verifiers.verdict import Case
 from cohobate.evaluation.verifiers.verify import verdicts_of
@@ -36,7 +37,7 @@ def reply(
     prepare_torch(recipe.runtime)
     prompt_format = student_format(recipe)
     model = load(checkpoint, device=recipe.runtime.device, template=recipe.student.template)
-    prompts = [question_ids(model.tokenizer, question, prompt_format) for question in questions["question"]]
+    prompts = [question_ids(model.tokenizer, question, prompt_format) for question in queries(questions)]
     keys = questions["question_id"].to_list()
     rollouts = sampler.sample(
         model.model,

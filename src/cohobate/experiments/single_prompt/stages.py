@@ -35,10 +35,10 @@ def choose_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
 def _choose_prompt(recipe: Recipe, questions: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.core.parquet import write_table
+    from cohobate.core.parquet import scan_table, write_table
     from cohobate.core.schema import QUESTIONS
 
-    frame = pl.read_parquet(questions.path / "questions.parquet")
+    frame = scan_table(questions.path / "questions.parquet", QUESTIONS).collect()
     fresh, position = frame.filter(pl.col("split") == "fresh"), recipe.section(Single).question
     if position >= len(fresh):
         raise QuestionsError(
@@ -68,10 +68,10 @@ def without_rationales(recipe: Recipe, triples: Artifact) -> Artifact:
 def _without_rationales(recipe: Recipe, triples: Artifact, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.core.parquet import write_table
+    from cohobate.core.parquet import scan_table, write_table
     from cohobate.core.schema import TRIPLES
 
-    frame = pl.read_parquet(triples.path / "triples.parquet")
+    frame = scan_table(triples.path / "triples.parquet", TRIPLES).collect()
     share = recipe.section(Single).bare
     drawn = pl.Series([_uniform(question) < share for question in frame["question_id"]], dtype=pl.Boolean)
     cut = drawn & frame["answer"].is_not_null()

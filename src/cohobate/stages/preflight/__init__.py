@@ -1,8 +1,10 @@
 """Preflight: everything that can be checked about a recipe before a stage spends anything on it.
 
 `checklist` lists the checks as data and runs them; `machine`, `teachers`, `models` and `scoring` hold their functions.
+`conversations` looks at the questions themselves, once they are there.
 """
 
 from cohobate.stages.preflight.checklist import Finding, check, print_findings, require
+from cohobate.stages.preflight.conversations import require_templates
 
-__all__ = ["Finding", "check", "print_findings", "require"]
+__all__ = ["Finding", "check", "print_findings", "require", "require_templates"]

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from cohobate.core.conversation import Query
 from cohobate.core.sealed_files import is_whole, remove, replacing_sealed
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.logprobs import TokenScores
@@ -27,10 +28,10 @@ from cohobate.training.objectives.base import TeacherNeeds
 
 @dataclass(frozen=True)
 class ScoringInput:
-    """A response to score: its row in the step, the text of its question, its token ids."""
+    """A response to score: its row in the step, what was asked, its token ids."""
 
     row: int
-    question: str
+    question: Query
     response_ids: Sequence[int]
 
 
@@ -54,7 +55,7 @@ class TeacherScorer(ABC):
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterable[dict[int, TokenScores]]:
         """The scores of `rows` by their numbers, some at a time: log-probabilities and what `needs` names."""
 
-    def prompt_tokens(self, question: str) -> int:
+    def prompt_tokens(self, question: Query) -> int:
         """Length of the prompt under which the teacher scores an answer to `question`."""
         return len(question_ids(self.tokenizer, question, self.prompt_format))
 

@@ -207,3 +207,20 @@ def test_a_template_of_a_file_is_the_students_own(tmp_path: Path) -> None:
     save(model.model, model.tokenizer, tmp_path / "model")
     assert AutoTokenizer.from_pretrained(tmp_path / "model").get_chat_template() == GEMMA
     assert re.search("start_of_turn", recipe.student.identity()["template"])
+
+
+def test_marks_of_thoughts_are_tokens_in_what_the_assistant_said_and_text_in_a_question() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_path("world/base"))
+    said, asked = "<think>\na\n</think>\n\nb<|im_end|>", "What is <think> and <|im_start|>?"
+    conversation = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": asked},
+    ]
+    ids = rendered_ids(tokenizer, conversation, Rendering())
+    counts = {
+        name: ids.count(tokenizer.convert_tokens_to_ids(name)) for name in ("<think>", "</think>", "<|im_start|>")
+    }
+    assert counts == {"<think>": 1, "</think>": 1, "<|im_start|>": 4}  # three messages and the one to come
+    assert ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 3
+    assert tokenizer.decode(ids) == rendered(tokenizer, conversation, Rendering())

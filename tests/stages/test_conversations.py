@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
-from cohobate.core.conversation import Conversation
+from cohobate.core.conversation import Conversation, Message
 from cohobate.core.errors import ModelError
 from cohobate.core.shipped import shipped_path
 from cohobate.stages import questions, suites, triples
+from cohobate.stages.preflight import require_templates
 from tests.support.endpoint_recipe import recipe_of
 from tests.support.pipeline import run_stages
 from tests.support.triples_stage import make, table
@@ -135,6 +136,27 @@ def test_a_server_is_sent_the_whole_conversation_and_a_text_as_before(data: Path
     ]
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", "leaves out the system message"),
+        ("{{ messages[0].content }}{{ messages[-1].content }}", "leaves out the user message"),
+        ("{% for m in messages[1:] %}{% if (m.role == 'user') == (loop.index0 % 2 != 0) %}"
+         "{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}",
+         "leaves out the system"),
+    ],
+)  # fmt: skip
+def test_a_template_that_leaves_out_a_message_is_refused(template: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "chat.jinja"
+    file.write_text(template)
+    recipe = recipe_for(tmp_path / "q.jsonl", student={"template_file": str(file)})
+    three = Conversation(tuple(Message(**turn) for turn in turns(1)[:-1]))  # type: ignore[arg-type]
+    frame = pl.DataFrame({"question": [three.transcript, "a?"], "conversation": [three.written, None]})
+    with pytest.raises(ModelError, match=words):
+        require_templates(recipe, frame)
+    require_templates(recipe, frame[1:])
+
+
 @pytest.mark.serves
 def test_a_student_whose_template_has_no_such_conversation_costs_nothing(data: Path, tmp_path: Path) -> None:
 
@@ -150,6 +172,6 @@ def test_a_student_whose_template_has_no_such_conversation_costs_nothing(data: P
             teacher={"kind": "endpoint", "model": "m", "base_url": server.url},
             opd={"steps": 0},
         )
-        with pytest.raises(ModelError, match="refuses a conversation of system, user, assistant"):
+        with pytest.raises(ModelError, match="takes no system message"):
             triples.write(recipe, questions.write(recipe))
         assert server.seen == []

@@ -8,7 +8,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from cohobate.core.conversation import Conversation, Message
-from cohobate.core.errors import ModelError
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import model_path
 from cohobate.training.triple_source import taught_turns, training_sequences, with_gold_ghosts
@@ -84,8 +83,11 @@ def test_each_turn_is_learnt_behind_the_prompt_that_asks_for_it(name: str) -> No
     for sequence, (before, text) in zip(sequences, expected, strict=True):
         prompt = rendered(tokenizer, before, asks=True)
         assert list(sequence.ids[: sequence.context]) == prompt
-        end = ENDS.get(name, "<|im_end|>")
-        assert tokenizer.decode(sequence.response) == text + end
+        if name == "deepseek_r1_distill":  # its prompt has opened the thought
+            opened = text.removeprefix("<think>\n") if text.startswith("<think>") else f"</think>\n\n{text}"
+        else:
+            opened = text
+        assert tokenizer.decode(sequence.response) == opened + ENDS.get(name, "<|im_end|>")
         whole = rendered(tokenizer, [*before, {"role": "assistant", "content": text}], asks=False)
         # DeepSeek's writes no thoughts of any turn, and Qwen3's an empty one where the last turn has none: here a turn
         # is learnt as it was written.
@@ -152,22 +154,3 @@ def test_gold_responses_of_conversations_are_ghosts_behind_the_whole_prompt() ->
     ghosts = with_gold_ghosts(tokenizer, frame, PromptFormat())
     assert ghosts["conversation"].to_list() == [ASKED.written, None]
     assert [tokenizer.decode(ids) for ids in ghosts["ghost_ids"].to_list()] == [LAST + "<|im_end|>"] * 2
-
-
-@pytest.mark.parametrize(
-    ("template", "words"),
-    [
-        ("{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No system role') }}{% endif %}"
-         "{{ m.content }}{% endfor %}", "refuses a conversation of system, user, assistant"),
-        ("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
-         "leaves out or changes the system"),
-        ("{{ messages[-1].content }}", "leaves out or changes the system"),
-        ("{% for m in messages %}{{ m.content[:8] }}{% endfor %}", "leaves out or changes the system"),
-    ],
-)  # fmt: skip
-def test_a_template_that_cannot_render_the_conversation_is_refused(template: str, words: str) -> None:
-    tokenizer = tokenizer_of("world")
-    tokenizer.chat_template = template
-    with pytest.raises(ModelError, match=words) as caught:
-        question_ids(tokenizer, ASKED, PromptFormat())
-    assert "\n" not in str(caught.value)

@@ -15,7 +15,13 @@ from typing import Any
 
 from cohobate.config import FIXED_DATE, Templated
 from cohobate.core.errors import ModelError
-from cohobate.models.special_tokens import control_tokens, encode_marked, holds_control, mark
+from cohobate.models.special_tokens import (
+    control_tokens,
+    encode_marked,
+    holds_control,
+    mark,
+    tokens_of_no_response,
+)
 
 _LONGEST_MESSAGE = 200
 _CLOCK = "strftime_now"
@@ -61,13 +67,16 @@ def rendered(tokenizer: Any, conversation: Sequence[Message], rendering: Renderi
 def rendered_ids(tokenizer: Any, conversation: Sequence[Message], rendering: Rendering) -> list[int]:
     """Ids of `conversation` up to where the assistant begins.
 
-    Raises ModelError where there is no template, or it refuses the conversation.
+    Special tokens in what people have written are text; the marks of its thoughts in what an assistant has said are
+    tokens, as when it said so. Raises ModelError where there is no template, or it refuses the conversation.
     """
     if not any(holds_control(tokenizer, text) for text in _texts([conversation, rendering.args])):
         return _ids(tokenizer, _apply(tokenizer, conversation, rendering, generate=True))
     control = control_tokens(tokenizer, str(tokenizer.chat_template))
-    written = mark(conversation, control), replace(rendering, args=mark(rendering.args, control))
-    return encode_marked(tokenizer, _apply(tokenizer, *written, generate=True))
+    of_roles = {"assistant": tokens_of_no_response(tokenizer)}
+    turns = [mark(turn, of_roles.get(turn["role"], control)) for turn in conversation]
+    text = _apply(tokenizer, turns, replace(rendering, args=mark(rendering.args, control)), generate=True)
+    return encode_marked(tokenizer, text)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -75,6 +75,11 @@ def control_tokens(tokenizer: Any, template: str) -> re.Pattern[str]:
     return _pattern(str(token.content) for token in added if token.special or token.content in template)
 
 
+def tokens_of_no_response(tokenizer: Any) -> re.Pattern[str]:
+    """A pattern of the special tokens that are no part of what a model says: all but those of structure."""
+    return _of(tokenizer).control
+
+
 def mark(value: Any, control: re.Pattern[str]) -> Any:
     """`value`, of JSON's kind, with marks around what `control` finds in its texts, for `encode_marked`."""
     if isinstance(value, str):

@@ -1,7 +1,7 @@
 """The page of a run in the Prefect UI: its log, at the end a summary with all artifacts, on a failure what to do."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -37,6 +37,9 @@ class RunLog:
         pass
 
     def finish(self, label: str) -> None:
+        pass
+
+    def measured(self, label: str, step: int, values: Mapping[str, float]) -> None:
         pass
 
     def message(self, line: str) -> None:

@@ -1,7 +1,7 @@
 """The policy that every stage shares: a store hit ends as Cached, progress and results show in the Prefect UI."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
@@ -22,6 +22,7 @@ from cohobate.core import context, interrupts
 from cohobate.core.errors import UserError
 from cohobate.store.artifacts import Artifact
 from tasks.best_effort import attempt
+from tasks.curves import CurvesArtifact
 from tasks.gpu_slot import gpu_slot
 from tasks.summary import of_artifact
 
@@ -52,7 +53,11 @@ def stage_task(
     def produce(recipe: Recipe, *args: P.args, **kwargs: P.kwargs) -> Any:
         interrupts.check()
         needs_gpu = gpu if isinstance(gpu, bool) else gpu(recipe)
-        with context.listening(ProgressArtifact()), context.using(slot=gpu_slot(needs_gpu)):
+        with (
+            context.listening(ProgressArtifact()),
+            context.listening(CurvesArtifact()),
+            context.using(slot=gpu_slot(needs_gpu)),
+        ):
             artifact = stage(recipe, *args, **kwargs)
         description = f"What the stage {name} of recipe {recipe.name} {'found' if artifact.cached else 'made'}."
         attempt(create_markdown_artifact, key=name, markdown=of_artifact(artifact), description=description)
@@ -109,6 +114,9 @@ class ProgressArtifact:
 
     def finish(self, label: str) -> None:
         self.artifact = None
+
+    def measured(self, label: str, step: int, values: Mapping[str, float]) -> None:
+        """The curves have it."""
 
     def message(self, line: str) -> None:
         """The run's log has it already."""

@@ -84,12 +84,12 @@ def _figures(folder: Path) -> list[str]:
     lines = []
     for path in sorted(folder.glob("*.svg")):
         if path.stat().st_size <= _FIGURE_BYTES:
-            data = base64.b64encode(_on_white(path.read_text(encoding="utf-8")).encode()).decode()
+            data = base64.b64encode(on_white(path.read_text(encoding="utf-8")).encode()).decode()
             lines += [f"![{path.stem}](data:image/svg+xml;base64,{data})", ""]
     return lines
 
 
-def _on_white(svg: str) -> str:
+def on_white(svg: str) -> str:
     """With a white background: the figures' text is black, and would be invisible on the UI's dark pages."""
     return re.sub(r"(<svg\b[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', svg, count=1)
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cohobate.store.artifacts import data_root
+from cohobate.store.artifacts import DATA, data_root
 from tasks.server import access
 
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect allows
@@ -54,7 +54,7 @@ def environment(url: str) -> dict[str, str]:
         defaults[access.CLIENT] = password
     # Of this folder, for all runs: those of `cohobate deploy` work in the folders of their recipes.
     data = str(data_root().absolute())
-    return {**defaults, **os.environ, "PREFECT_API_URL": f"{url}/api", "PYTHONPATH": path, "COHOBATE_DATA": data}
+    return {**defaults, **os.environ, "PREFECT_API_URL": f"{url}/api", "PYTHONPATH": path, DATA: data}
 
 
 def environment_of_server(url: str) -> dict[str, str]:

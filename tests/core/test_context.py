@@ -10,7 +10,7 @@ import pytest
 
 from cohobate.core import context
 from cohobate.core.context import Context, Slot
-from cohobate.core.progress import bar, say
+from cohobate.core.progress import bar, measured, say
 from tests.support.source_tree import modules
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,9 @@ class Listener:
 
     def finish(self, *arguments: object) -> None:
         self.calls.append(("finish", *arguments))
+
+    def measured(self, *arguments: object) -> None:
+        self.calls.append(("measured", *arguments))
 
     def message(self, *arguments: object) -> None:
         self.calls.append(("message", *arguments))
@@ -65,9 +68,11 @@ def test_every_listener_hears_of_bars_and_messages() -> None:
     with context.listening(one), context.listening(other):
         with bar("sft", 2, "steps") as it:
             it.advance(1, "loss 2")
+            measured("sft", 1, {"loss": 2.0})
         say("done")
     say("to nobody")
-    expected = [("start", "sft", 2, "steps"), ("update", "sft", 1, 2, "loss 2"), ("finish", "sft"), ("message", "done")]
+    at_work = [("update", "sft", 1, 2, "loss 2"), ("measured", "sft", 1, {"loss": 2.0})]
+    expected = [("start", "sft", 2, "steps"), *at_work, ("finish", "sft"), ("message", "done")]
     assert one.calls == other.calls == expected
 
 

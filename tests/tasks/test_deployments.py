@@ -68,6 +68,9 @@ def test_a_run_page_tells_what_came_out(up: Up) -> None:
     assert {"recipe:tiny", "student:world/base", "teacher:world/teacher"} <= set(values["tags"])
     found = up.api("/artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
     assert all(each["description"] for each in found if each["key"])
+    curves = {each["description"]: each["data"] for each in found if "curves" in str(each["description"])}
+    assert set(curves) == {"The curves of sft so far.", "The curves of opd so far."}
+    assert "| reverse KL | 2 |" in curves["The curves of opd so far."]
     assert {row["path"] for row in json.loads(told["artifacts"])} == {str(artifact.path) for artifact in made}
     [report] = [artifact for artifact in made if artifact.stage == "report"]
     assert f"`{report.path / 'index.html'}`" in told["summary"]

@@ -18,12 +18,15 @@ _RUN_ID, _FLOW_RUN_ID = "COHOBATE_RUN_ID", "COHOBATE_FLOW_RUN_ID"
 
 
 class ProgressListener(Protocol):
-    """It follows the work: called at the start, at each advance, and at the end of a bar, and with each message."""
+    """It follows the work: called at the start, at each advance, and at the end of a bar, with each message, and with
+    what a stage measures at a step of its own.
+    """
 
     def start(self, label: str, total: int, unit: str) -> None: ...
     def update(self, label: str, done: int, total: int, note: str) -> None: ...
     def finish(self, label: str) -> None: ...
     def message(self, line: str) -> None: ...
+    def measured(self, label: str, step: int, values: Mapping[str, float]) -> None: ...
 
 
 # Called with the id of the artifact that is to be built; the build waits until the block is entered.

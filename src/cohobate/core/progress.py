@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cohobate.core import context
@@ -19,6 +19,12 @@ def say(line: str) -> None:
     _print(line)
     for listener in context.current().listeners:
         listener.message(line)
+
+
+def measured(label: str, step: int, values: Mapping[str, float]) -> None:
+    """What the work `label` measured at one of its steps, for the context's listeners."""
+    for listener in context.current().listeners:
+        listener.measured(label, step, values)
 
 
 def _print(line: str) -> None:

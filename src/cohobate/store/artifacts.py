@@ -47,12 +47,13 @@ STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 DERIVED = ("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
 # One of them: verdicts of stored triples by another verifier, which curation and diff read.
 LABELS = "labels"
+DATA = "COHOBATE_DATA"
 _SCRATCH = "scratch"
 
 
 def data_root() -> Path:
     """Root of all artifacts: COHOBATE_DATA, or data/ under the working directory."""
-    return Path(os.environ.get("COHOBATE_DATA") or "data")
+    return Path(os.environ.get(DATA) or "data")
 
 
 @dataclass(frozen=True)

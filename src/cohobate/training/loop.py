@@ -63,6 +63,8 @@ class Run:
         torch.set_num_threads(snapshots.load_thread_count(self.folder))
         state = self._restore()
         self.bar.advance(state.step)
+        for metrics in state.metrics:  # those of the attempts before this one
+            progress.measured(self.stage, int(metrics["step"]) + 1, metrics)
         try:
             self._take_remaining_steps(state)
         finally:
@@ -129,6 +131,7 @@ class Run:
         )
         state.step += 1
         self.bar.advance(1, _note(state.metrics[-1]))
+        progress.measured(self.stage, state.step, state.metrics[-1])
 
     def accumulate_gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""

@@ -73,6 +73,7 @@ class Validation:
             **summary.accuracy.as_row("accuracy"),
             **flops_by_model(spent),
         }
+        progress.measured(self.stage, step, {"accuracy": summary.accuracy.mean})
         judged = accuracy.judge_ledger(self.verifier, self.questions, answers, self.stage, self._mark(step))
         write_sealed_json(path, {"point": point, "ledger": [item.as_dict() for item in (paid, *judged)]})
 

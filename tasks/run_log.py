@@ -93,7 +93,7 @@ def run_page(finished: Sequence[Artifact]) -> Iterator[None]:
         if finished:
             description = "What the run made or found in the store, and where it is."
             attempt(create_table_artifact, key="artifacts", table=summary.rows(finished), description=description)
-    page, description = summary.of_run(finished), "What came out of the run: scores, figures, cost."
+    page, description = summary.of_run(finished), "Scores, figures and cost of the run."
     attempt(create_markdown_artifact, key="summary", markdown=page, description=description)
 
 

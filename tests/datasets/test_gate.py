@@ -1,5 +1,6 @@
 """What is promoted, and what the gate lets through: triples and students whose difference is known."""
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -63,6 +64,14 @@ def test_nothing_is_compared_with_altered_answers(data: Path) -> None:
     answers.write_bytes((new[1].path / "answers.parquet").read_bytes())
     with pytest.raises(DamagedFileError, match=f"{before[1].path.name}/answers.parquet was altered"):
         gate.decide("night", new)
+
+
+def test_what_cannot_be_compared_any_more_is_refused(data: Path) -> None:
+    old = night("old", 150)
+    promotion.promote("night", old, "by hand")
+    shutil.rmtree(old[1].path)
+    [objection] = gate.decide("night", night("new", 160)).objections
+    assert f"{old[1].id}, which was promoted, is not in the store" in objection
 
 
 def test_what_is_promoted_or_older_changes_nothing(data: Path) -> None:

@@ -98,7 +98,16 @@ def test_few_shared_questions_do_not_pass_by_being_few(shared: int) -> None:
     rate = check(result, "shared questions", "pass rate")
     assert not rate.passed and rate.questions == shared
     assert rate.difference.high - rate.difference.low > 2 * 0.15
-    assert checked(of((100, RIGHT)), of((100, RIGHT), first=100 - shared), margin=1).passed
+    assert checked(of((100, RIGHT)), of((100, RIGHT), first=100 - shared), margin=1, missing=1).passed
+
+
+def test_a_dataset_that_lost_most_of_its_questions_is_refused() -> None:
+    """As of a file that was cut: what is left of it is as it was."""
+    result = checked(of((94, RIGHT)), of((30, RIGHT)))
+    assert result.reasons == [
+        "64 of the 94 old questions are not in the new dataset, more than gate.missing = 0.2 allows"
+    ]
+    assert checked(of((94, RIGHT)), of((90, RIGHT))).passed
 
 
 def test_a_limit_of_the_recipe_decides_and_allow_raises_all() -> None:

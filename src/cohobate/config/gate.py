@@ -27,6 +27,8 @@ class Gate(Section):
     far end of the interval: few questions have a wide one, and do not pass by being few."""
     lengths: Annotated[float, Field(ge=0), EXECUTION] = 0.5
     """By how much the mean tokens of a response and characters of a rationale may change, in part of the old mean."""
+    missing: Limit = 0.2
+    """Largest share of the old questions that the new dataset may lack."""
     failures: Limit = 0.1
     """Largest share of failed requests, of all and of those about new questions."""
     student: Limit = 0.0

@@ -106,6 +106,7 @@ def decide(
     if against:
         old["triples"] = against
     objections, remarks, triples = _triples(old.get("triples"), new.get("triples"), loosened)
+    objections += _lost(pointer, old, new)
     students = _students(old, new, loosened)
     objections += [check.reason for check in students if check.reason]
     remarks += [_sentence(check) for check in students if not check.reason]
@@ -178,6 +179,17 @@ def _sentence(check: Check) -> str:
     gain = check.difference
     interval = f"{gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]"
     return f"{check.measure}: {interval} over {check.questions:,} questions"
+
+
+def _lost(pointer: Promotion | None, old: dict[str, Artifact], new: dict[str, Artifact]) -> list[str]:
+    """A sentence for each promoted artifact that there is a new one of, and that is not there to be compared with."""
+    stages = [stage for stage in ("triples", "evaluation") if pointer and stage in pointer.artifacts and stage in new]
+    return [
+        f"{pointer.artifacts[stage]}, which was promoted, is not in the store, so nothing says whether "
+        f"{new[stage].id} is worse"
+        for stage in stages
+        if pointer and stage not in old
+    ]
 
 
 def _stored(pointer: Promotion | None) -> dict[str, Artifact]:

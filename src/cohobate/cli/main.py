@@ -23,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fetch": fetch.fetch,
     "recover": run.recover,
     "single-prompt": run.single_prompt,
+    "gather": run.gather,
     "suites": recipe.suites,
     "up": server.up,
     "deploy": server.deploy,

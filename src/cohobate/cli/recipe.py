@@ -12,7 +12,7 @@ from cohobate.cli.arguments import AsJson, Overrides, RecipeName
 def estimate(
     recipe: RecipeName,
     overrides: Overrides = None,
-    gpu: Annotated[str, typer.Option(help="rtx-4090, l40s, a100, h100 or h200.")] = "h100",
+    gpu: Annotated[str, typer.Option(help="rtx-4090, l40s, a100, h100, h200 or cpu-core.")] = "h100",
     utilisation: Annotated[
         float, typer.Option(min=0.01, max=1, help="Share of the GPU's peak that is reached.")
     ] = 0.35,

@@ -81,6 +81,17 @@ def single_prompt(recipe: RecipeName = "oneprompt", overrides: Overrides = None)
     _run_experiment("single_prompt", recipe, overrides, Single)
 
 
+def gather(
+    names: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes of finished experiments.")],
+) -> None:
+    """Put the newest comparison or recovery of each recipe on one page."""
+    from cohobate.config.load import load_recipe
+    from cohobate.experiments.gathered import gather as write_page
+
+    gathered = write_page([load_recipe(name) for name in names])
+    print(f"page: {gathered.path / 'index.html'}")
+
+
 def train_policy(recipe: RecipeName = "helpdesk", overrides: Overrides = None) -> None:
     """Reinforce a recipe's tiny policy with its judge, and write the page about both."""
     from cohobate.config import TinyPolicySettings

@@ -28,6 +28,8 @@ GPUS: dict[str, tuple[float, float, float]] = {
     "a100": (312e12, 2.039e12, 80),
     "h100": (989e12, 3.35e12, 80),
     "h200": (989e12, 4.8e12, 141),
+    # One processor core in float32, as measured with models of 100 M parameters; its memory is the machine's.
+    "cpu-core": (1e11, 1e10, 16),
 }
 _TRAINED = 16  # bytes per trained weight: float32 weight, gradient, two moments
 _FROZEN = 4  # bytes per weight beside adapters: the student is loaded in float32 to train

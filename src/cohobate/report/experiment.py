@@ -34,6 +34,11 @@ class Dot:
     value: Interval
 
 
+def drawable(value: Interval) -> Interval:
+    """`value`, as a point where it has no bounds."""
+    return value if value.bounded else Interval(value.mean, value.mean, value.mean)
+
+
 @dataclass(frozen=True)
 class Page:
     """The results of an experiment. artifacts: those that its numbers come from."""

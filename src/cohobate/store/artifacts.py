@@ -44,7 +44,10 @@ from cohobate.store.manifest import (
 
 STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts made on request or by an experiment: no stages of a distillation.
-DERIVED = ("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites")
+DERIVED = (
+    *("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites"),
+    "gathered",
+)
 # One of them: verdicts of stored triples by another verifier, which curation and diff read.
 LABELS = "labels"
 DATA = "COHOBATE_DATA"

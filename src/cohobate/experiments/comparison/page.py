@@ -32,7 +32,7 @@ from cohobate.store.artifacts import Artifact
 # Tables that are folded on the page, and are not printed.
 DETAILS = ("reached-teacher_flops", "reached-student_flops")
 _WIDE = 200
-_STUDENTS = {"base": "before training", "start": "the start, after SFT"}
+STUDENTS = {"base": "before training", "start": "the start, after SFT"}
 _ABOUT_COSTS = (
     "Compute after the start, measured tokens by the ledger's formulae, evaluation left out. Accuracy on {n} "
     "validation questions ({decoding}), read between evaluation points where its line first reaches the target; "
@@ -73,7 +73,7 @@ def print_comparison(comparison: Artifact, *, as_json: bool = False) -> None:
         return
     # A file has no width of its own.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-    console.print(escape(_start(facts)), soft_wrap=True)
+    console.print(escape(start_sentence(facts)), soft_wrap=True)
     for table in (table for table in tables(facts) if table.name not in DETAILS):
         console.print("")
         printed = Printed(*table.header, title=table.title, title_justify="left", box=None, header_style="bold")
@@ -85,7 +85,12 @@ def print_comparison(comparison: Artifact, *, as_json: bool = False) -> None:
 
 def markdown(facts: Facts) -> str:
     """The tables in Markdown."""
-    lines = [f"# {facts['title']}", "", *([facts["description"], ""] if facts["description"] else []), _start(facts)]
+    lines = [
+        f"# {facts['title']}",
+        "",
+        *([facts["description"], ""] if facts["description"] else []),
+        start_sentence(facts),
+    ]
     for table in tables(facts):
         lines += ["", f"## {table.title}", "", *([table.about, ""] if table.about else [])]
         lines += markdown_table(table.header, table.rows)
@@ -99,7 +104,7 @@ def html(facts: Facts, drawn: dict[str, str]) -> str:
     return template.render(
         **facts,
         tables=tables(facts),
-        start_sentence=_start(facts),
+        start_sentence=start_sentence(facts),
         figures=inline,
         costs=COST_NAMES,
         details=DETAILS,
@@ -107,7 +112,7 @@ def html(facts: Facts, drawn: dict[str, str]) -> str:
     )
 
 
-def _start(facts: Facts) -> str:
+def start_sentence(facts: Facts) -> str:
     """Scores of the start, and of the teacher, in a sentence."""
     models = []
     for name, scores in (("The start", facts["start"]["scores"]), ("the teacher", facts["teacher"])):
@@ -137,7 +142,7 @@ def _distances(facts: Facts) -> Table:
     header = ["student", "seeds", "reverse KL, nats a token", "agreement", f"greedy, {facts['split']}"]
     cells = [
         [
-            _STUDENTS.get(row["model"], row["model"]),
+            STUDENTS.get(row["model"], row["model"]),
             str(row["seeds"] or "–"),
             nats(Interval.from_row(row["reverse_kl"])),
             _share(row["agreement"]),

@@ -11,7 +11,7 @@ from cohobate.core.formatting import percent_interval
 from cohobate.core.statistics import Interval, over_seeds
 from cohobate.experiments.grouping import group_by
 from cohobate.experiments.recovery.arms import BEFORE, MID_TRAINED, RECOVERED
-from cohobate.report.experiment import Dot, Page, Table
+from cohobate.report.experiment import Dot, Page, Table, drawable
 from cohobate.store.artifacts import Artifact
 
 _NAMES = {"handbook-1": "handbook", "handbook-2": "second handbook", "instructions": "instruction following"}
@@ -26,6 +26,12 @@ class PhaseScores:
     phase: str
     seeds: int
     suites: dict[str, Interval]
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> PhaseScores:
+        """The scores that `as_row` gave."""
+        suites = {name: Interval.from_row(accuracy) for name, accuracy in row["suites"].items()}
+        return cls(row["round"], row["arm"], row["phase"], row["seeds"], suites)
 
     def as_row(self) -> dict[str, Any]:
         """JSON values, as the manifest holds them."""
@@ -55,7 +61,14 @@ def _suites(phase: str, rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
 
 def page(recipe: Recipe, lines: Sequence[PhaseScores], exams: Sequence[Artifact]) -> Page:
     """The table of all lines, and the figure of the first round."""
-    suites = sorted({name for line in lines for name in line.suites})
+    title = recipe.report.title or f"Learning a handbook and recovering: {recipe.name}"
+    caption = "Greedy accuracy in the first round, with 95% interval."
+    return Page(title, sentences(lines), [results_table(lines)], marks(lines), caption, exams)
+
+
+def results_table(lines: Sequence[PhaseScores]) -> Table:
+    """A row for each line, a column for each suite."""
+    suites = _suite_names(lines)
     header = ["round", "documents:chat", "", "seeds", *(_NAMES.get(name, name) for name in suites)]
     cells = [
         [
@@ -67,20 +80,26 @@ def page(recipe: Recipe, lines: Sequence[PhaseScores], exams: Sequence[Artifact]
         ]
         for line in lines
     ]
-    dots = [
-        Dot(f"{line.arm} {line.phase}", _NAMES.get(name, name), _drawable(line.suites[name]))
-        for name in suites
-        for line in lines
-        if line.round <= 1 and name != "handbook-2" and name in line.suites
-    ]
     about = (
         "Greedy accuracy: mean over seeds with 95% interval (Student's t); before mid-training, and of a single seed, "
         "with the interval of the questions (Wilson). Handbook: questions in wordings that were practised on other "
         "facts only."
     )
-    title = recipe.report.title or f"Learning a handbook and recovering: {recipe.name}"
-    table = Table("Learnt, lost, recovered", header, cells, about)
-    return Page(title, sentences(lines), [table], dots, "Greedy accuracy in the first round, with 95% interval.", exams)
+    return Table("Learnt, lost, recovered", header, cells, about)
+
+
+def marks(lines: Sequence[PhaseScores]) -> list[Dot]:
+    """The accuracies of the first round, to be drawn."""
+    return [
+        Dot(f"{line.arm} {line.phase}", _NAMES.get(name, name), drawable(line.suites[name]))
+        for name in _suite_names(lines)
+        for line in lines
+        if line.round <= 1 and name != "handbook-2" and name in line.suites
+    ]
+
+
+def _suite_names(lines: Sequence[PhaseScores]) -> list[str]:
+    return sorted({name for line in lines for name in line.suites})
 
 
 def sentences(lines: Sequence[PhaseScores]) -> list[str]:
@@ -105,8 +124,3 @@ def sentences(lines: Sequence[PhaseScores]) -> list[str]:
             parts.append(f"{difference:+.1f} points of instruction following against the start")
         result.append(f"Round {number}, {arm}, before → mid-trained → recovered: {'; '.join(parts)}.")
     return result
-
-
-def _drawable(accuracy: Interval) -> Interval:
-    """An interval without bounds is drawn as a point."""
-    return accuracy if accuracy.bounded else Interval(accuracy.mean, accuracy.mean, accuracy.mean)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from benchmarks.memory import resident
 from cohobate.config import Recipe
 from cohobate.stages import questions
 
@@ -46,7 +46,7 @@ def measure(path: Path) -> None:
     began = time.perf_counter()
     artifact = questions.write(Recipe.model_validate({"questions": settings}))
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resident("VmHWM") / 1e6  # of this program: the maximum that `resource` gives is inherited
     print(f"{path.suffix:<9}{artifact.manifest.rows:>10,} rows {seconds:7.1f} s {peak:7.0f} MB")
 
 

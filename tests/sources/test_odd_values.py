@@ -167,16 +167,17 @@ def repeated_text(path: Path, size: int, rows: int, *, nested: bool) -> Path:
 def test_parquet_that_unpacks_to_gigabytes_is_refused_in_bounded_memory(nested: bool, tmp_path: Path) -> None:
     path = repeated_text(tmp_path / "q.parquet", 1 << 20, 8000, nested=nested)
     program = """
-import resource, sys
+import sys
 from cohobate.config import Questions
 from cohobate.sources.files import find_tables, parts
 from cohobate.sources.table import collect
-began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from tests.support.processes import peak_memory
+began = peak_memory()
 try:
     collect(parts(find_tables(sys.argv[1])), Questions(source="file", path=sys.argv[1]), "the file", room=256 << 20)
 except Exception as error:
     print(type(error).__name__, error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began) // 1024)
+print((peak_memory() - began) >> 20)
 """
     ran = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     told, megabytes = ran.stdout.splitlines()

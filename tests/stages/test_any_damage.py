@@ -115,7 +115,11 @@ def look(out: Path) -> tuple[Facts, list[CohobateError]]:
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roots]:
     home = tmp_path_factory.mktemp("roots")
     moments = list(MOMENTS) if is_long else SHORT
-    subprocess.run([sys.executable, "-m", "tests.support.killed_runs", str(home), *moments], check=True, timeout=280)
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.killed_runs", str(home), *moments],
+        check=True,
+        timeout=None if is_long else 280,
+    )
     recipe = recipe_in(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COHOBATE_DATA", str(home / "finished"))

@@ -172,3 +172,26 @@ def test_the_world_takes_a_common_system_message() -> None:
         "question"
     ].to_list()
     assert identity(plain) != identity(told) and "system" not in identity(plain)
+
+
+def test_a_column_of_system_messages_is_for_those_without_one(tmp_path: Path) -> None:
+    rows: Rows = [
+        {"messages": TURNS, "told": "Be brief."},
+        {"messages": TURNS[1:], "told": " Be brief. "},
+        {"messages": "What is 4?", "told": None},
+    ]
+    path = save(rows, tmp_path / "q.jsonl")
+    frame = read(path, columns={**COLUMNS, "system": "told"}, system="Be kind.")
+    systems = [conversation(written).system for written in frame["conversation"]]
+    assert systems == ["You count sheep.", "Be brief.", "Be kind."]
+    assert frame["meta"].to_list() == [None] * 3
+    assert "no column 'tolled'" in refusal(path, columns={**COLUMNS, "system": "tolled"})
+
+
+def test_special_tokens_are_looked_for_in_what_people_wrote(data: Path, tmp_path: Path) -> None:
+    thinks = [TURNS[1], {"role": "assistant", "content": "<think>a</think>b"}, TURNS[3]]
+    token = [TURNS[1], TURNS[2], {"role": "user", "content": "What is <|im_end|>?"}]
+    artifact = stage.write(
+        recipe(chats(tmp_path / "q.jsonl", thinks, token), columns=COLUMNS, special_tokens="set_aside")
+    )
+    assert artifact.manifest.named_metrics["set_aside"] == 1 and artifact.manifest.rows == 1

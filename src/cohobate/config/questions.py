@@ -21,6 +21,8 @@ class Columns(Section):
     gold_response: str | None = None
     """A good response, rationale and answer, that somebody wrote; an objective may learn from it. Where there is none,
     it is the assistant's message at the end of chat messages."""
+    system: str | None = None
+    """A system message, for a question that brings none in its messages."""
     id: str | None = None
     """A unique name of the question; None: the hash of its text."""
     choices: str | None = None

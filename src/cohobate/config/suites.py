@@ -1,6 +1,6 @@
 """Further measures of a finished model: files of questions, and tasks of lm-evaluation-harness."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,10 @@ class Suite(Section):
     """Names of its columns."""
     gold_after: str | None = None
     """The gold answer is what stands after the last of these marks."""
+    system: str | None = None
+    """A system message for every question that brings none of its own, as questions.system."""
+    unsupported: Literal["refuse", "drop"] = "refuse"
+    """Treatment of a question that is more than text, as questions.unsupported."""
     samples: Positive = 16
     """k: responses per question."""
     temperature: Annotated[float, Field(ge=0)] = 0.6
@@ -31,6 +35,12 @@ class Suite(Section):
     """Longest response."""
     seed: int = 0
     """Seed of the sampling noise."""
+
+    def identity(self) -> dict[str, Any]:
+        values = super().identity()
+        for name in ("system", "unsupported"):  # they change the questions, whose content is identified beside
+            del values[name]
+        return values
 
 
 class Harness(Section):

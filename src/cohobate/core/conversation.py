@@ -113,3 +113,10 @@ def queries(frame: pl.DataFrame) -> list[Query]:
     if "conversation" not in frame.columns or frame["conversation"].null_count() == len(frame):
         return questions
     return [query(*row) for row in frame.select("question", "conversation").iter_rows()]
+
+
+def written_by_people(question: Query) -> str:
+    """What is asked without the assistant's messages, which hold marks of thoughts."""
+    if isinstance(question, str):
+        return question
+    return "\n\n".join(message.content for message in question.messages if message.role != "assistant")

@@ -23,7 +23,15 @@ _ALL = Fractions(train=0, fresh=0, validation=0, test=1)
 
 def questions(suite: Suite) -> Questions:
     """The suite's file as a source of questions."""
-    return Questions(source="file", path=suite.path, columns=suite.columns, gold_after=suite.gold_after, split=_ALL)
+    return Questions(
+        source="file",
+        path=suite.path,
+        columns=suite.columns,
+        gold_after=suite.gold_after,
+        system=suite.system,
+        unsupported=suite.unsupported,
+        split=_ALL,
+    )
 
 
 def read_suite(suite: Suite) -> pl.DataFrame:

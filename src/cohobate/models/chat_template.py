@@ -80,8 +80,11 @@ def messages(question: Query, template: str, system: str | None, *, fold: bool =
     Of a conversation the last user message takes the place of `{question}`, and its own instructions come after
     `system`.
     """
-    asking = Conversation.of_text(question) if isinstance(question, str) else question
-    conversation = asking.with_last(template.replace("{question}", asking.last)).under(system).as_dicts()
+    if isinstance(question, str):
+        asking = Conversation.of_text(template.replace("{question}", question))
+    else:
+        asking = question.with_last(template.replace("{question}", question.last))
+    conversation = asking.under(system).as_dicts()
     return folded(conversation) if fold else conversation
 
 

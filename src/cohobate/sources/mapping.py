@@ -30,7 +30,7 @@ class Mapping:
         self.columns, self.gold_after = config.columns, config.gold_after
         self.drops_unsupported, self.system = config.unsupported == "drop", config.system
         columns = self.columns
-        self.used = {columns.question, columns.gold_response, columns.id, columns.choices, "split"}
+        self.used = {columns.question, columns.gold_response, columns.system, columns.id, columns.choices, "split"}
         # With a mark, the rest of the text is a rationale worth keeping.
         self.used |= set() if self.gold_after else {columns.gold_answer}
         self.present: set[str] = set()
@@ -96,6 +96,9 @@ class Mapping:
         else:
             chat = chat_of(messages, name)
             refuse_tools(row, name)
+        if self.columns.system is not None and chat.question.system is None:
+            system = text_of(self._value(row, self.columns.system), self.columns.system)
+            chat = replace(chat, question=chat.question.under((system or "").strip()))
         for message in chat.question.messages:
             if message.role == "user":
                 refuse_media(message.content, row, name)

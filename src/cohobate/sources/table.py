@@ -117,7 +117,7 @@ def _located(questions: Sequence[Question], part: int, numbers: Sequence[int]) -
 
 def _check_columns(mapping: Mapping, part: Part) -> None:
     columns = mapping.columns
-    required = {name: getattr(columns, name) for name in ("question", "gold_response", "id", "choices")}
+    required = {name: getattr(columns, name) for name in ("question", "gold_response", "system", "id", "choices")}
     if columns.gold_answer != "gold_answer" or mapping.gold_after:
         required["gold_answer"] = columns.gold_answer  # else questions without gold are allowed
     names = list(mapping.names)

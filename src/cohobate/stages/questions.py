@@ -67,9 +67,11 @@ def _set_aside(questions: pl.DataFrame, special: Sequence[str], workspace: Works
 
     from cohobate.core import progress
     from cohobate.core.atomic_files import write_parquet_atomic
+    from cohobate.core.conversation import queries, written_by_people
 
     pattern = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
-    tokens = pl.Series([match[0] if (match := re.search(pattern, text)) else None for text in questions["question"]])
+    texts = map(written_by_people, queries(questions))
+    tokens = pl.Series([match[0] if (match := re.search(pattern, text)) else None for text in texts])
     tokens = tokens.cast(pl.String).alias("special_token")
     held_out = questions.with_columns(tokens).filter(tokens.is_not_null())
     if len(held_out) == len(questions):

@@ -149,6 +149,11 @@ def test_several_turns_are_left_out_and_counted_where_a_row_has_one(name: str, t
 ALL_OF: list[str | Conversation] = [THREE, TOLD, "What is 4 + 1?"]
 
 
+def test_a_format_for_none_of_the_conversations_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"alpaca can express no sample of .* \(several turns: 1\)"):
+        exported(tmp_path, "alpaca", THREE)
+
+
 def test_all_turns_are_refused_where_the_loss_is_on_the_last(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="--turns last, or one of these formats: messages, sharegpt"):
         exported(tmp_path, "prompt-completion", THREE, turns="all")

@@ -59,6 +59,11 @@ def export(artifact: Artifact, request: Request, out: Path, *, force: bool = Fal
     style = _for_turns(artifact, request, file_format, style)
     samples = outline(artifact.path, request.verifier)
     usable, left_out = _usable(artifact, samples, file_format, style)
+    if usable.is_empty() and left_out:
+        counted = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
+        raise ExportError(
+            f"{file_format.name} can express no sample of {artifact.id} ({counted}); choose another --format"
+        )
     with _writing(out), replacing_folder(out) as folder:
         written = _write(artifact, request, usable, file_format, style, folder / file_format.file)
         result = Export(out.name, artifact, file_format, style, request.selection, written, samples, left_out)

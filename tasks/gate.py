@@ -17,6 +17,7 @@ from cohobate.report.gate import gate_rows
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, data_root
 from tasks.best_effort import attempt
+from tasks.server import pages
 from tasks.summary import table
 
 _CHANGES = 20
@@ -86,7 +87,7 @@ def _diff(datasets: DatasetDiff, gate: GateResult) -> str:
             "",
             *(table(["question", "gold", "A", "B"], changes) if changes else ["None."]),
             "",
-            f"All questions: `{page}`",
+            f"All questions: {f'[{page.name}]({address})' if (address := pages.link(page)) else f'`{page}`'}",
         ]
     )
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -18,13 +18,17 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import MissingContextError, TerminationSignal
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Crashed
 
 from cohobate.core.errors import CohobateError, UserError
+from cohobate.report import dataset
 from cohobate.store.artifacts import Artifact
 from tasks import summary
 from tasks.best_effort import attempt
+from tasks.server import pages
+
+_PAGE_ROWS = 100_000  # of a dataset whose page is written for its link: a second
 
 
 class RunLog:
@@ -93,8 +97,23 @@ def run_page(finished: Sequence[Artifact]) -> Iterator[None]:
         if finished:
             description = "What the run made or found in the store, and where it is."
             attempt(create_table_artifact, key="artifacts", table=summary.rows(finished), description=description)
+    for artifact in finished:
+        attempt(_link, artifact=artifact)
     page, description = summary.of_run(finished), "Scores, figures and cost of the run."
     attempt(create_markdown_artifact, key="summary", markdown=page, description=description)
+
+
+def _link(artifact: Artifact) -> None:
+    """A link to the artifact's page, where `cohobate up` serves it; that of triples is written first."""
+    page = artifact.path / "index.html"
+    if not deployment.id:
+        return
+    if artifact.stage == "triples":
+        page = dataset.default_path(artifact)
+        if not page.is_file() and (artifact.manifest.rows or 0) <= _PAGE_ROWS:
+            dataset.write_page(artifact, page)
+    if page.is_file() and (address := pages.link(page)):
+        create_link_artifact(address, link_text=artifact.id, description=f"The page of {artifact.id}.")
 
 
 def error_message(error: Exception) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cohobate.core import interrupts
 from cohobate.core.errors import UserError
-from tasks.server import access, definitions, server_environment
+from tasks.server import access, definitions, pages, server_environment
 
 _STARTUP_SECONDS = 120
 # A program that ends within these seconds of its start, and does so this many times in a row, is not started again.
@@ -98,6 +98,8 @@ def _up(url: str, arguments: argparse.Namespace) -> int:
         running[-1].wait(service.worker_is_online)
         _, who, well = _access(url)
         print(f"{_MARKS[well]} access {who}")
+        if not pages.serve(url):
+            print(f"{_MARKS[False]} pages  not served: links to reports do not open; they lie in the data folder")
         print(f"open {url}  ·  Ctrl+C stops what was started here; finished work is kept", flush=True)
         while True:
             time.sleep(0.5)

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -68,6 +69,12 @@ def test_a_run_page_tells_what_came_out(up: Up) -> None:
     assert {"recipe:tiny", "student:world/base", "teacher:world/teacher"} <= set(values["tags"])
     found = up.api("/artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
     assert all(each["description"] for each in found if each["key"])
+    links = {str(each["description"]): each["data"] for each in found if "The page of" in str(each["description"])}
+    assert [text.split()[3].split("/")[0] for text in sorted(links)] == ["report", "triples"]
+    for text in links.values():
+        [address] = re.findall(r"\((http[^)]*)\)", text)
+        with urllib.request.urlopen(address, timeout=60) as page_file:
+            assert page_file.read(15).lower() == b"<!doctype html>"
     curves = {each["description"]: each["data"] for each in found if "curves" in str(each["description"])}
     assert set(curves) == {"The curves of sft so far.", "The curves of opd so far."}
     assert "| reverse KL | 2 |" in curves["The curves of opd so far."]

@@ -1,0 +1,110 @@
+"""Reports and other pages of the data folder, for the links of the UI: served by `cohobate up`, on the next port.
+
+A browser opens no file from a web page, and the password of the Prefect server is no use for a link; so the address of
+each page holds a token that is made of the password. Only finished pages are served, and nothing is changed.
+"""
+
+import hashlib
+import hmac
+import os
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote, unquote, urlsplit
+
+from cohobate.store.artifacts import data_root
+from tasks.server import access, server_environment
+
+_STAGES = ("report", "comparison", "judge", "recovery", "single")  # whose artifacts are pages
+_PAGES = "pages"  # the folder of those that were written on request, of the data or of a stage
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # a page that links elsewhere does not give its address away
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data:; connect-src 'none'; form-action 'none'",
+}
+_LONGEST = 4096  # characters of an address
+
+
+def link(page: Path) -> str | None:
+    """The address of a page of the data folder; None where `cohobate up` of this machine does not serve it."""
+    url, password = server_environment.address(), os.environ.get(access.CLIENT)
+    root = data_root().absolute()
+    if not password or not server_environment.is_here(url) or not page.absolute().is_relative_to(root):
+        return None
+    where = quote(page.absolute().relative_to(root).as_posix())
+    return f"http://127.0.0.1:{_port(url)}/{_token(password)}/{where}"
+
+
+def serve(url: str) -> ThreadingHTTPServer | None:
+    """Serve the pages in a thread, beside the Prefect server at `url`; None where that has no password, or the port is
+    taken.
+    """
+    password = os.environ.get(access.CLIENT)
+    if not password or not server_environment.is_here(url):
+        return None
+    handler = type("Pages", (_Pages,), {"root": data_root().absolute(), "token": _token(password)})
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", _port(url)), handler)
+    except OSError:
+        return None
+    threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
+    return server
+
+
+def _port(url: str) -> int:
+    return (urlsplit(url).port or 80) % 65535 + 1
+
+
+def _token(password: str) -> str:
+    return hmac.new(password.encode(), b"cohobate pages", hashlib.sha256).hexdigest()[:32]
+
+
+class _Pages(BaseHTTPRequestHandler):
+    root: ClassVar[Path]
+    token: ClassVar[str]
+    timeout = 30  # seconds in which a request has to come
+
+    def do_GET(self) -> None:
+        path = self._page()
+        try:
+            content = path.read_bytes() if path else None
+        except OSError:
+            content = None
+        if path is None or content is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self.send_response(HTTPStatus.OK)
+        for name, value in {**_HEADERS, "Content-Type": _KINDS[path.suffix]}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _page(self) -> Path | None:
+        """The file that is asked for; None where there is none, or it may not be had."""
+        if len(self.path) > _LONGEST:
+            return None
+        try:
+            token, _, name = unquote(urlsplit(self.path).path, errors="strict").lstrip("/").partition("/")
+            path = (self.root / name).resolve()
+            parts = path.relative_to(self.root.resolve()).parts
+        except (ValueError, OSError):  # no text, no name of a file, outside
+            return None
+        if not hmac.compare_digest(token.encode(), self.token.encode()):
+            return None
+        is_page = parts[:1] and (parts[0] in _STAGES or _PAGES in parts[:2])
+        return path if is_page and path.suffix in _KINDS and path.is_file() else None
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """The address holds the token, and is no line of a log."""

@@ -33,9 +33,9 @@ ROOMS = """
  2 store:       artifacts compute_ledger gc listing manifest origins promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
- 3 models:      batching chat_template decoder_module end_of_response estimate fetched.fetch loading logprobs
-                model_cost output_layer own_forward precision rendering sampling.sampler sequence special_tokens
-                template_revision thoughts token_loss torch_setup
+ 3 models:      batching chat_template continuation decoder_module end_of_response estimate fetched.fetch
+                loading logprobs model_cost output_layer own_forward precision rendering sampling.sampler
+                sequence special_tokens template_revision thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
                 generate kinds response_store vllm.install vllm.process vllm.server
  5 evaluation:  accuracy lm_eval pass_at_k verifiers.judge verifiers.labels verifiers.verdict

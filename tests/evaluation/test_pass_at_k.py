@@ -116,7 +116,7 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match=r"cohobate\[suites\]"):
         lm_eval.identity(Harness(tasks=("gsm8k",)))
     with pytest.raises(UserError, match=r"cohobate\[suites\]"):
-        lm_eval.run(Harness(tasks=("gsm8k",)), tmp_path, "cpu")
+        lm_eval.run(Harness(tasks=("gsm8k",)), tmp_path, "cpu", {})
 
 
 def test_shares_of_the_harness_become_scores_with_its_standard_error() -> None:

@@ -20,6 +20,7 @@ from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.loading import LoadedModel
 from cohobate.models.sampling import sampler
 from cohobate.models.special_tokens import decode
+from cohobate.models.thoughts import completed, opening_of
 from cohobate.store.compute_ledger import LedgerEntry
 
 _LABELS = ("student", "split", "decoding")
@@ -69,14 +70,20 @@ def answer(
         batch_size=exam.batch_size,
         done=done,
     )
-    cases = [_case(model, prompt_format, row, response) for row, response in zip(repeated, sampled, strict=True)]
+    cases = [_case(model, prompt_format, *one) for one in zip(repeated, prompts, sampled, strict=True)]
     verdicts = verdicts_of(exam.verifier, cases, paid_by=exam.paid_by)
     graded = zip(repeated, indices, prompts, sampled, cases, verdicts, strict=True)
     return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
 
 
-def _case(model: LoadedModel, prompt_format: PromptFormat, row: dict[str, Any], response: sampler.Sampled) -> Case:
-    text = decode(model.tokenizer, response.response_ids)
+def _case(
+    model: LoadedModel,
+    prompt_format: PromptFormat,
+    row: dict[str, Any],
+    prompt: list[int],
+    response: sampler.Sampled,
+) -> Case:
+    text = completed(decode(model.tokenizer, response.response_ids), opening_of(model.tokenizer, prompt))
     plain = prompt_format.name == "plain"
     parsed = parse_plain(text, prompt_format.separator) if plain else parse(text, form=prompt_format.answer)
     truncated = response.finish_reason == "length"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ def identity(config: Harness) -> dict[str, Any]:
     return {**config.identity(), "include": own, "version": release}
 
 
-def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
+def run(config: Harness, model: Path, device: str, template: Mapping[str, Any]) -> dict[str, Any]:
     """Run the tasks on the folder `model`; {results, versions, n} as the harness gives them.
+
+    template: the variables with which it renders the model's chat template.
 
     Raises UserError without the package, RecipeError for a task that it does not know.
     """
@@ -50,7 +53,11 @@ def run(config: Harness, model: Path, device: str) -> dict[str, Any]:
         )
     output = lm_eval.simple_evaluate(
         model="hf",
-        model_args={"pretrained": str(model), "dtype": str(weight_dtype(target, train=False)).removeprefix("torch.")},
+        model_args={
+            "pretrained": str(model),
+            "dtype": str(weight_dtype(target, train=False)).removeprefix("torch."),
+            "chat_template_args": dict(template),
+        },
         tasks=list(config.tasks),
         task_manager=manager,
         num_fewshot=config.fewshot,

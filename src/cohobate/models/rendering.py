@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from cohobate.config import FIXED_DATE, Templated
@@ -22,6 +23,7 @@ from cohobate.models.special_tokens import (
     mark,
     tokens_of_no_response,
 )
+from cohobate.models.template_revision import written_template
 
 _LONGEST_MESSAGE = 200
 _CLOCK = "strftime_now"
@@ -45,6 +47,14 @@ class Rendering:
         """That of a teacher, a judge or a student."""
         day = section.template_date or FIXED_DATE
         return cls(section.section, section.template_args, day, section.fold_system)
+
+
+def template_variables(folder: Path, section: Templated) -> dict[str, Any]:
+    """What another program passes to `apply_chat_template` to render as this one: the variables, and a fixed date."""
+    template = section.template or written_template(folder)
+    own = section.template is not None or _CLOCK in template
+    fixed = {"chat_template": with_date(template, section.template_date or FIXED_DATE)} if own else {}
+    return {**section.template_args, **fixed}
 
 
 def folded(conversation: Sequence[Message]) -> list[dict[str, Any]]:

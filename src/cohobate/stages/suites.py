@@ -9,6 +9,7 @@ from cohobate.config import Recipe, Suite
 from cohobate.core.answer_forms import form_identity
 from cohobate.core.errors import RecipeError
 from cohobate.models.loading import model_fingerprint, model_path
+from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 from cohobate.store.manifest import Score
 
@@ -36,7 +37,7 @@ def measure(recipe: Recipe, name: str) -> Artifact:
     suites = [{**suite.identity(), "content": questions_identity(questions(suite))} for suite in recipe.suites]
     identity: dict[str, Any] = {
         "model": model_fingerprint(str(folder)),
-        "student": recipe.student.identity(),
+        "student": {**recipe.student.identity(), **template_revision(folder, recipe.student)},
         "suites": suites,
         "verifier": {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)},
     }
@@ -69,6 +70,7 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
     from cohobate.core.atomic_files import write_json_atomic, write_parquet_atomic
     from cohobate.evaluation import lm_eval
     from cohobate.models.loading import load
+    from cohobate.models.rendering import template_variables
     from cohobate.models.torch_setup import prepare_torch
 
     prepare_torch(recipe.runtime)
@@ -86,7 +88,7 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
         write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
     if recipe.harness is not None:
         progress.say(f"harness: {', '.join(recipe.harness.tasks)}")
-        results = lm_eval.run(recipe.harness, folder, recipe.runtime.device)
+        results = lm_eval.run(recipe.harness, folder, recipe.runtime.device, template_variables(folder, recipe.student))
         write_json_atomic(workspace.path / "harness.json", results)
         scores += lm_eval.scores(student, results)
     return Outcome(sum(map(len, frames)), ledger=ledger, scores=scores)

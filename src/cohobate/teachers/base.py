@@ -173,4 +173,4 @@ def scoring_identity(teacher: Teacher) -> dict[str, Any]:
     """The part of a training stage's identity that says which teacher scores, and how."""
     here = teacher.is_folder and not teacher.scores_by_server
     revision = logits_revision(teacher.model) if here else {}
-    return {**teacher.identity(), "model": teacher_fingerprint(teacher), **revision}
+    return {**teacher.identity(), "model": teacher_fingerprint(teacher), **revision, **response_revision(teacher)}

@@ -18,6 +18,7 @@ from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.model_cost import cost_of
 from cohobate.models.special_tokens import decode
+from cohobate.models.thoughts import completed, opening_of
 from cohobate.store import compute_ledger
 from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.training.epochs import epoch_batch
@@ -187,7 +188,7 @@ class RolloutSource(Source):
                     sample_index=index,
                     prompt_ids=prompt,
                     response_ids=response.response_ids,
-                    text=decode(tokenizer, response.response_ids),
+                    text=completed(decode(tokenizer, response.response_ids), opening_of(tokenizer, prompt)),
                     sampler_logprobs=response.logprobs,
                     finish_reason=response.finish_reason,
                     ghost_ids=question.get("ghost_ids"),

@@ -18,6 +18,7 @@ from cohobate.models.loading import load
 from cohobate.models.model_cost import cost_of
 from cohobate.models.sampling import sampler
 from cohobate.models.special_tokens import decode
+from cohobate.models.thoughts import completed, opening_of
 from cohobate.models.torch_setup import prepare_torch
 from cohobate.sources.world.chat import obeyed
 from cohobate.store.compute_ledger import LedgerEntry, entry
@@ -48,8 +49,12 @@ def reply(
         pad_id=model.pad_id,
     )
     lengths = [len(prompt) for prompt in prompts], [len(rollout.response_ids) for rollout in rollouts]
+    texts = [
+        completed(decode(model.tokenizer, rollout.response_ids), opening_of(model.tokenizer, prompt))
+        for prompt, rollout in zip(prompts, rollouts, strict=True)
+    ]
     columns = {
-        "response": pl.Series([decode(model.tokenizer, rollout.response_ids) for rollout in rollouts]),
+        "response": pl.Series(texts),
         "finish_reason": pl.Series([rollout.finish_reason for rollout in rollouts]),
         "prompt_tokens": pl.Series(lengths[0]),
         "tokens": pl.Series(lengths[1]),

@@ -17,6 +17,7 @@ import torch
 
 from cohobate.core.errors import ModelError
 from cohobate.models.chat_template import PromptFormat
+from cohobate.models.continuation import continuation
 from cohobate.models.end_of_response import own_end
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores
@@ -92,7 +93,8 @@ class SpanScorer(LocalScorer):
     def teacher_ids(self, response_ids: Sequence[int]) -> list[int]:
         """The response as the teacher's tokenizer writes it."""
         _, text, ended = self._split(response_ids)
-        return [*encode(self.teacher.tokenizer, text), *([own_end(self.teacher)] if ended else [])]
+        ids = continuation(self.teacher.tokenizer, text, self.prompt_format.rendering)
+        return [*ids, *([own_end(self.teacher)] if ended else [])]
 
     def aligned(self, item: ScoringInput, scores: TokenScores) -> TokenScores:
         ids, text, ended = self._split(item.response_ids)

@@ -91,3 +91,17 @@ def test_a_form_is_part_of_the_identity_only_where_there_is_one() -> None:
     assert form_identity(None) == {}
     assert form_identity(PATTERN) == {"answer_form": PATTERN}
     assert Teacher().identity() == Teacher(answer=PATTERN).identity()
+
+
+@pytest.mark.slow
+def test_a_pattern_that_would_take_for_ever_ends_in_a_sentence() -> None:
+    with pytest.raises(RecipeError, match=r"takes more than 5 s on a text of 4,001 characters"):
+        check_loads(r"((?:0|00)+)1")  # before anything is spent
+    with pytest.raises(RecipeError, match=r"teacher\.answer: the pattern '\(a\+\)\+\\Z\\d' takes more than 5 s"):
+        parse("RESULT " + "a" * 4000, form=r"(a+)+\Z\d")
+
+
+def test_a_pattern_may_use_what_regular_expressions_have() -> None:
+    form = r"(?im)^RESULT:\s*(\d+)"
+    check_loads(form)
+    assert parse("So:\nresult: 7\n", form=form).answer == "7"

@@ -266,3 +266,19 @@ def _wait_for(look: Any, count: int) -> list[int]:
             return list(found)
         time.sleep(0.1)
     raise AssertionError(f"{look()} are not {count}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("x = 10^{30000} + \\pi", "y = 10^{30000} - \\pi"),  # beyond the digits that are computed
+        ("sq " * 130, "5"),
+        (", ".join(["x^{y^z}"] * 20), ", ".join([*["x^{y^z}"] * 20, "1"])),
+        ("(" * 300, ")" * 300),
+        ("9^{9^{9^{9}}} = x", "9^{9^{9^{9}}} = y"),
+        ("\\tan(\\tan(10^{5}))" * 5, "\\tan(\\tan(10^{5}))" * 6),
+    ],
+)
+def test_answers_that_are_made_to_break_the_comparison_break_nothing(answer: str, gold: str) -> None:
+    [verdict] = verdicts_of(Verification(name="math", seconds=1), [Case(answer, gold)])
+    assert verdict.label != "correct"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import regex
 
 from cohobate.core.answer_statements import Statement, last_statement
 from cohobate.core.errors import RecipeError
@@ -17,6 +18,10 @@ from cohobate.core.user_code import is_function_name, source_hash
 # The value that makes an answer of all that a response says after its thoughts.
 WHOLE = "response"
 _SETTING = "teacher.answer"
+# On one response, whatever the pattern does; and texts on which a slow pattern is found out before anything is spent.
+_PATTERN_SECONDS = 5.0
+_SLOW = ("a", "0", " ", "a ", "0 ", "A", "\n", "Answer: ", "x = 1\n", "**", "\\boxed{")
+_SLOW_LENGTH = 4000
 
 
 def check_form(form: str | None) -> str | None:
@@ -24,8 +29,8 @@ def check_form(form: str | None) -> str | None:
     if form is None or form == WHOLE or is_function_name(form):
         return form
     try:
-        groups = re.compile(form).groups
-    except re.error as error:
+        groups = regex.compile(form).groups
+    except regex.error as error:
         raise ValueError(f"'{form}' is no regular expression: {error}") from None
     if groups != 1:
         raise ValueError(
@@ -54,18 +59,34 @@ def find_answer(text: str, form: str | None = None) -> Statement | None:
     if is_function_name(form):
         answer = _called(form, text)
         return last_statement(text) if answer is None else Statement(max(0, text.rfind(answer)), answer)
-    own = None
-    for match in re.compile(form).finditer(text):
-        if match[1] is not None and match[1].strip():
-            own = Statement(match.start(), match[1].strip())
-    other = last_statement(text)
+    own, other = _matched(form, text), last_statement(text)
     return own if other is None or (own is not None and own.start >= other.start) else other
 
 
 def check_loads(form: str | None) -> None:
-    """Refuse before spending. Raises RecipeError for a function that cannot be loaded."""
-    if form is not None and is_function_name(form):
+    """Refuse before spending. Raises RecipeError for a function that cannot be loaded, or a pattern that is slow."""
+    if form is None or form == WHOLE:
+        return
+    if is_function_name(form):
         _function(form)
+        return
+    for unit in _SLOW:
+        _matched(form, unit * (_SLOW_LENGTH // len(unit)) + "!")
+
+
+def _matched(form: str, text: str) -> Statement | None:
+    """The last match of a pattern that has something in its group."""
+    own = None
+    try:
+        for match in regex.finditer(form, text, timeout=_PATTERN_SECONDS):
+            if match[1] is not None and match[1].strip():
+                own = Statement(match.start(), match[1].strip())
+    except TimeoutError:
+        raise RecipeError(
+            f"{_SETTING}: the pattern '{form}' takes more than {_PATTERN_SECONDS:g} s on a text of {len(text):,} "
+            "characters; give one without repeats inside of repeats"
+        ) from None
+    return own
 
 
 def _called(form: str, text: str) -> str | None:

@@ -32,13 +32,14 @@ _FUNCTION_LETTERS = frozenset("fghFGH")
 _MINUS_ONE = Call("neg", (Number(Fraction(1)),))
 _MOST_DEPTH = 40
 _LONGEST = 400
+_MOST_TOKENS = 150
 
 
 def read(text: str) -> Node:
     """The tree of one expression. Raises UnreadError."""
-    if len(text) > _LONGEST:
+    reader = _Reader(tokens(text[:_LONGEST]))
+    if len(text) > _LONGEST or len(reader.tokens) > _MOST_TOKENS:
         raise UnreadError("too long")
-    reader = _Reader(tokens(text))
     node = reader.expression()
     if reader.at < len(reader.tokens):
         raise UnknownError(f"not understood: {reader.peek()}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 from cohobate.evaluation.mathematics.arithmetic import (
     MPMATH,
@@ -48,6 +49,7 @@ def evaluate(node: Node, at: Mapping[str, Value] | None = None) -> Value:
         raise UndefinedError(str(error)) from None
 
 
+@lru_cache(maxsize=1024)
 def equal(first: Node, second: Node) -> bool | None:
     """Whether two expressions are equal; None where that is not decided."""
     same = _equal(first, second)

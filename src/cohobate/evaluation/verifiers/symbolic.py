@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.answer_text import normalise, plain_characters
+from cohobate.evaluation.mathematics.arithmetic import UndefinedError
 from cohobate.evaluation.mathematics.latex import prepare
 from cohobate.evaluation.mathematics.quantities import another_convention, read_number
 from cohobate.evaluation.mathematics.quantity_comparison import compare_quantities, unless_convention
@@ -56,7 +57,10 @@ class MathVerifier(PooledVerifier):
 
     def at_once(self, case: Case) -> Verdict | None:
         """The verdict on a case without answer or gold answer, or on two answers that are both read wholly."""
-        return without_comparison(case) or compare_whole(case.answer or "", case.gold or "")
+        try:
+            return without_comparison(case) or compare_whole(case.answer or "", case.gold or "")
+        except Exception as error:  # as in a worker: an answer that breaks the comparison costs its own verdict only
+            return Verdict("undecided", f"{FAILED}: {type(error).__name__}")
 
     def payload(self, case: Case) -> Payload:
         """Answer and gold answer."""
@@ -93,7 +97,10 @@ def compare_whole(answer: str, gold: str) -> Verdict | None:
         return None
     except UnreadError:
         return NO_ANSWER if _is_read(gold) else NO_GOLD
-    equal = same(left, right)
+    try:
+        equal = same(left, right)
+    except UndefinedError:
+        equal = None
     if equal is None:
         return NOT_COMPARED
     if not equal and (

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cohobate.config import Questions
+from cohobate.config.questions import Columns
 from cohobate.core.conversation import Conversation, Message
 from cohobate.sources.base import question_id
+from cohobate.sources.mapping import Mapping
 from cohobate.sources.read import identity
 from cohobate.sources.read import read as read_questions
+from cohobate.sources.values import RowError
 from cohobate.stages import questions as stage
 from tests.support.question_files import Rows, read, recipe, refusal, save
 
@@ -144,6 +149,27 @@ def test_messages_without_a_question_are_refused(turns: Any, words: str, tmp_pat
     assert words in refusal(chats(tmp_path / "q.jsonl", turns), columns=COLUMNS)
 
 
+@pytest.mark.parametrize("column", ["image", "images", "videos", "audio"])
+@pytest.mark.parametrize("question", ["How many do you see?", TURNS])
+def test_what_stands_beside_the_text_is_not_left_out(column: str, question: Any, tmp_path: Path) -> None:
+    kind = column.removesuffix("s")
+    held: Any = "a.png" if column == kind else [{"path": "a.png"}]
+    rows: Rows = [
+        {"messages": question, column: None if column == kind else []},
+        {"messages": "b?", column: held},
+    ]
+    path = save(rows, tmp_path / "q.jsonl")
+    message = refusal(path, columns=COLUMNS)
+    assert f"line 2: '{column}' holds content of the kind {kind}," in message and "or the column" in message
+    assert len(read(path, columns=COLUMNS, unsupported="drop")) == 1
+
+
+def test_a_number_is_what_was_said(tmp_path: Path) -> None:
+    numbers = [{"role": "user", "content": 12}, {"role": "assistant", "content": 13.0}, TURNS[3]]
+    [written] = read(chats(tmp_path / "q.jsonl", numbers), columns=COLUMNS)["conversation"]
+    assert [message.content for message in conversation(written).messages[:2]] == ["12", "13"]
+
+
 def test_choices_stand_below_the_last_message(tmp_path: Path) -> None:
     path = chats(tmp_path / "q.jsonl", TURNS, choices=["5", "6"], gold_answer=0)
     row = read(path, columns={**COLUMNS, "choices": "choices"}).row(0, named=True)
@@ -195,3 +221,30 @@ def test_special_tokens_are_looked_for_in_what_people_wrote(data: Path, tmp_path
         recipe(chats(tmp_path / "q.jsonl", thinks, token), columns=COLUMNS, special_tokens="set_aside")
     )
     assert artifact.manifest.named_metrics["set_aside"] == 1 and artifact.manifest.rows == 1
+
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["user", "assistant", "a?", "", "<image>"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "type", "text", "tool_calls"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(messages=st.lists(st.dictionaries(st.sampled_from(["role", "content", "from", "value"]), VALUES), max_size=4))
+def test_any_messages_are_a_question_or_an_error_with_a_reason(messages: list[dict[str, Any]]) -> None:
+    try:
+        question = Mapping(Questions(source="file", path="q", columns=Columns(question="m"))).question({"m": messages})
+    except RowError as flaw:
+        assert str(flaw) and "\n" not in str(flaw)
+    else:
+        whole = question.conversation
+        assert question.text == (question.text if whole is None else whole.transcript)
+        assert whole is None or whole.messages[-1].role == "user"

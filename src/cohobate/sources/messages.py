@@ -13,7 +13,7 @@ from typing import Any
 from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN
 from cohobate.core.conversation import Conversation, Message, Role
 from cohobate.sources.json_text import JsonError, parse
-from cohobate.sources.values import RowError
+from cohobate.sources.values import RowError, text_of
 
 Written = Mapping[str, Any]
 
@@ -37,9 +37,10 @@ _MEDIA = {"image": "image", "images": "image", "video": "video", "videos": "vide
 class UnsupportedError(RowError):
     """A question that is more than text; kind: of what is beyond it, such as image_url or tool."""
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, *, beside: bool = False) -> None:
+        column = ", or the column where the text does without it" if beside else ""
         super().__init__(
-            f"'{name}' holds content of the kind {kind}, and only text can be asked; drop the row, or set "
+            f"'{name}' holds content of the kind {kind}, and only text can be asked; drop the row{column}, or set "
             "questions.unsupported = 'drop'"
         )
         self.kind = kind
@@ -86,11 +87,22 @@ def chat_of(written: Sequence[Written], name: str) -> Chat:
 
 
 def refuse_media(text: str, row: Mapping[str, Any], name: str) -> None:
-    """Raise UnsupportedError for a placeholder such as <image> at an end of `text`, or whose image the row holds."""
-    if (mark := _PLACEHOLDER.search(text)) is None:
-        return
-    if _AT_AN_END.search(text) or any(row.get(column) for column, kind in _MEDIA.items() if kind == mark[1]):
+    """Raise UnsupportedError for a placeholder such as <image> at an end of `text`, and for images beside it."""
+    beside = {kind: column for column, kind in _MEDIA.items() if column != name and _is_there(row.get(column))}
+    mark = _PLACEHOLDER.search(text)
+    if mark is not None and (_AT_AN_END.search(text) or mark[1] in beside):
         raise UnsupportedError(mark[1], name)
+    for kind, column in beside.items():
+        raise UnsupportedError(kind, column, beside=True)
+
+
+def _is_there(value: Any) -> bool:
+    """Whether a column of images holds one: text, an object, or a list with such."""
+    if isinstance(value, str):
+        return value.strip() not in ("", "[]", "{}")
+    if isinstance(value, list | tuple):
+        return any(map(_is_there, value))
+    return isinstance(value, dict) and any(value.values())
 
 
 def refuse_tools(row: Mapping[str, Any], name: str) -> None:
@@ -128,7 +140,7 @@ def _text(message: Written, name: str) -> str:
         return "\n".join(_part(part, name) for part in content)
     if isinstance(content, dict):
         return _part(content, name)
-    return content if isinstance(content, str) else ""
+    return text_of(content, name) or ""
 
 
 def _part(part: Any, name: str) -> str:

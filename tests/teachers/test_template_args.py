@@ -1,16 +1,18 @@
 """Variables of chat templates: to an endpoint as chat_template_kwargs, and as part of what identifies a request."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import EndpointError, RecipeError
+from cohobate.stages.preflight import check
 from cohobate.teachers.base import request_rendering
 from tests.support.endpoint_recipe import recipe_of
 from tests.support.triples_stage import make, table
-from tests.support.wire_server import WireServer, error
+from tests.support.wire_server import Act, WireServer, completion, error
 
 
 @pytest.mark.serves
@@ -31,6 +33,22 @@ def test_a_server_that_refuses_them_is_told_in_a_sentence(server: WireServer, tm
     server.plan = lambda body, time: error(400, "Unrecognized request argument supplied: chat_template_kwargs")
     with pytest.raises(EndpointError, match=r"comes from teacher\.template_args, which this server does not take"):
         make(recipe_of(tmp_path, server.url, 20, teacher={"template_args": {"enable_thinking": False}}))
+
+
+@pytest.mark.serves
+@pytest.mark.parametrize(("more", "words"), [(4, "its prompt changes with"), (0, "it may not read them")])
+def test_preflight_tells_whether_the_server_reads_them(
+    server: WireServer, tmp_path: Path, data: Path, more: int, words: str
+) -> None:
+    def reply(body: dict[str, Any], time: float) -> Act:
+        payload = completion(body)
+        payload["usage"]["prompt_tokens"] += more * ("chat_template_kwargs" in body)
+        return Act(payload=payload)
+
+    server.plan = reply
+    recipe = recipe_of(tmp_path, server.url, 1, teacher={"template_args": {"enable_thinking": False}})
+    details = {finding.name: finding.detail for finding in check(recipe, ["teacher"])}
+    assert words in details["teacher answers"]
 
 
 @pytest.mark.serves

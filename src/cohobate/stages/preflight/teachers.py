@@ -10,7 +10,7 @@ from cohobate.core.errors import TeacherError
 from cohobate.stages.preflight.scope import Scope
 
 if TYPE_CHECKING:
-    from cohobate.teachers.base import TeacherBackend
+    from cohobate.teachers.base import Response, TeacherBackend
 
 
 def endpoint_answers(scope: Scope) -> str:
@@ -30,7 +30,8 @@ def engine_answers(scope: Scope) -> str:
 
     recipe = scope.recipe
     one_at_a_time = changed(recipe.triples, {"batch_size": 1}, "preflight")
-    return _one_answer(recipe.teacher, open_backend(recipe.teacher, one_at_a_time, recipe.runtime), "vLLM")
+    answer = _one_answer(recipe.teacher, open_backend(recipe.teacher, one_at_a_time, recipe.runtime), "vLLM")
+    return _words(answer, recipe.teacher, "vLLM")
 
 
 def judge_answers(scope: Scope) -> str:
@@ -55,8 +56,18 @@ def judge_defaults(scope: Scope) -> str:
 def _endpoint_answers(teacher: Teacher, limits: Triples | Judge) -> str:
     from cohobate.teachers.kinds import open_backend
 
-    few = changed(limits, {"attempts": 2}, "preflight")
-    return _one_answer(teacher, open_backend(teacher, few), ", ".join(teacher.base_urls))
+    few, where = changed(limits, {"attempts": 2}, "preflight"), ", ".join(teacher.base_urls)
+    answer = _one_answer(teacher, open_backend(teacher, few), where)
+    if not teacher.template_args:
+        return _words(answer, teacher, where)
+    bare = teacher.model_copy(update={"template_args": {}})
+    without = _one_answer(bare, open_backend(bare, few), where)
+    if answer.prompt_tokens and answer.prompt_tokens == without.prompt_tokens:
+        return (
+            f"{_words(answer, teacher, where)}; the prompt has {answer.prompt_tokens} tokens with and without "
+            f"{teacher.section}.template_args, so it may not read them"
+        )
+    return f"{_words(answer, teacher, where)}, and its prompt changes with {teacher.section}.template_args"
 
 
 def _neutral_defaults(teacher: Teacher, temperature: float, top_p: float, top_k: int) -> str:
@@ -69,8 +80,12 @@ def _neutral_defaults(teacher: Teacher, temperature: float, top_p: float, top_k:
     return require_neutral_defaults(teacher, request)
 
 
-def _one_answer(teacher: Teacher, backend: TeacherBackend, where: str) -> str:
-    """One small request, sent as all others will be."""
+def _words(answer: Response, teacher: Teacher, where: str) -> str:
+    return f"{answer.served_model or teacher.model} at {where} answers in {answer.latency_ms:.0f} ms"
+
+
+def _one_answer(teacher: Teacher, backend: TeacherBackend, where: str) -> Response:
+    """The response to one small request, sent as all others will be."""
     from cohobate.models.chat_template import messages
     from cohobate.teachers.base import Failure, Request, request_rendering
 
@@ -88,5 +103,5 @@ def _one_answer(teacher: Teacher, backend: TeacherBackend, where: str) -> str:
     for item in outcomes:
         if isinstance(item, Failure):
             raise TeacherError(f"{where} does not answer ({item.error_class}: {item.message})")
-        return f"{item.served_model or teacher.model} at {where} answers in {item.latency_ms:.0f} ms"
+        return item
     raise TeacherError(f"{where} does not answer")

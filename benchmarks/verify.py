@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import resource
 import time
 
 from cohobate.config import Verification
@@ -64,6 +65,12 @@ def cases(count: int, kinds: tuple[object, ...], seed: int = 0) -> list[Case]:
     ]
 
 
+def processor_seconds() -> float:
+    """Of this process and of its workers, those that have ended."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in usage)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("answers", nargs="?", type=int, default=10_000)
@@ -73,12 +80,15 @@ def main() -> None:
     ordinary = (integers, decimals, fractions)
     for name, kinds in (("exact", KINDS), ("numeric", ordinary), ("math", KINDS), ("math", (sums,))):
         judged = cases(count if sums not in kinds else count // 20, kinds)
-        began = time.monotonic()
+        began, used = time.monotonic(), processor_seconds()
         verdicts = verdicts_of(Verification(name=name, workers=workers), judged)
-        seconds = time.monotonic() - began
+        seconds, used = time.monotonic() - began, processor_seconds() - used
         labels = {label: sum(v.label == label for v in verdicts) for label in ("correct", "incorrect", "undecided")}
         kinds_named = "+".join(kind.__name__ for kind in kinds)
-        print(f"{name:<8}{len(judged) / seconds * 60:12,.0f} verdicts/min  {seconds:6.2f} s  {labels}  {kinds_named}")
+        rates = [
+            f"{len(judged) / each * 60:12,.0f} verdicts/{per}" for each, per in ((seconds, "min"), (used, "CPU min"))
+        ]
+        print(f"{name:<8}{'  '.join(rates)}  {seconds:6.2f} s  {labels}  {kinds_named}")
 
 
 if __name__ == "__main__":

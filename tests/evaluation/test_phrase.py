@@ -65,3 +65,25 @@ def test_any_text_gets_a_verdict_and_a_gold_answer_is_never_wrong(gold: str, tex
     assert verdict(text, gold).label in ("correct", "incorrect", "undecided")
     assert last_sentence(text) in text or "\n" in text
     assert all(word == word.casefold() for word in words(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "not_to_be"),
+    [
+        *[
+            (text, "Paris", "correct")
+            for text in ("Paris Hilton it is.", "It used to be Paris.", "Paris is incorrect.")
+        ],
+        *[(text, "Paris", "correct") for text in ("Paris would be false.", "Perhaps Paris.", "It could be Paris.")],
+        *[(text, "東京", "correct") for text in ("首都は東京ではありません。", "首都は東京じゃない。")],
+        ("It is in New York.", "York", "correct"),
+        ("It is not known.", "Paris", "incorrect"),
+        ("It is in the U.S.", "United States", "incorrect"),
+        ("The United States.", "U.S.", "incorrect"),
+        ("There are twenty-one.", "21", "incorrect"),
+        ("There are two thousand.", "2000", "incorrect"),
+        ("It is a co-op.", "coop", "incorrect"),
+    ],
+)
+def test_doubts_longer_names_and_other_words_are_not_decided(text: str, gold: str, not_to_be: str) -> None:
+    assert verdict(text, gold).label != not_to_be

@@ -68,10 +68,24 @@ _DENIALS = frozenset(
 )
 _OR = frozenset(["or", "either", "oder", "ou", "или", "hoặc", "atau", "lub", "eller", "或", "或者", "还是", "または"])
 _UNKNOWN = re.compile(
-    r"\b(?:(?:do|does|did)(?: not|n't) (?:know|have)|not sure|unsure|unable to|cannot|can't|unknown|no information|"
+    r"\b(?:(?:do|does|did)(?: not|n't) (?:know|have)|not sure|unsure|unable to|cannot|"
+    r"can't|unknown|not known|unclear|no one knows|nobody knows|no information|"
     r"weiß (?:es )?nicht|ne sais pas|no sé|не знаю)\b|不知道|わかりません|모르",
     re.IGNORECASE,
 )
+# Denials and doubts that are no single words.
+_DOUBT = re.compile(
+    r"\b(?:incorrect|wrong|false|mistaken|myth|used to be|formerly|previously|no longer|hardly|unlikely|"
+    r"(?:could|might|may) (?:be|have)|maybe|perhaps|possibly|vielleicht|peut-être|quizás|talvez|forse|"
+    r"возможно|может быть)\b"
+    r"|ではあり?ま?せん|で[はも]ない|じゃない|かもしれ|아닙니다|아니|不是|并非|並非|也许|可能|ไม่ใช่",
+    re.IGNORECASE,
+)
+# Before a name they make another one: New York, South Korea.
+_OTHER_PLACE = (
+    r"(?:New|North|Northern|South|Southern|East|Eastern|West|Western|Old|Upper|Lower|Little|San|Santa|Port|Fort)"
+)
+_NUMBER_WORD = re.compile(r"(?:hundred|thousand|million|billion|dozen)s?")
 _CAPITALISED = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _OPENINGS = frozenset(
     [
@@ -185,8 +199,26 @@ def _absent(statement: str, gold: str, visible: str) -> Verdict:
     """The verdict where the gold answer does not stand in the statement."""
     if holds(visible, gold):
         return ELSEWHERE
+    if _in_other_words(words(statement), words(gold)):
+        return IN_PART
     shared = {word for word in set(words(statement)) & set(words(gold)) if len(word) > 3 or word.isdigit()}
     return IN_PART if shared and not exactly(statement, gold) else ANOTHER
+
+
+def _in_other_words(spoken: list[str], expected: list[str]) -> bool:
+    """Whether it may be the gold answer in other words: by its initials, in one word or two, a number in letters."""
+    letters = [re.sub(r"\W", "", word) for word in spoken]
+    initials = "".join(word[0] for word in expected)
+    joined = re.sub(r"\W", "", "".join(expected))
+    windows = {"".join(letters[at : at + size]) for size in (1, 2, 3) for at in range(len(letters))}
+    if (len(expected) > 1 and initials in letters) or joined in windows:
+        return True
+    if len(expected) == 1 and 2 <= len(joined) <= 5 and joined in "".join(word[0] for word in spoken):
+        return True
+    for numbers, others in ((expected, spoken), (spoken, expected)):
+        if _numbers(numbers) and any(_NUMBER_WORD.fullmatch(word) for word in others):
+            return True
+    return False
 
 
 def _present(statement: str, gold: str, question: str) -> Verdict:
@@ -194,8 +226,12 @@ def _present(statement: str, gold: str, question: str) -> Verdict:
     spoken, expected = words(statement), words(gold)
     if expected in (["yes"], ["no"]):
         return CORRECT if spoken[0] == expected[0] else DENIED
-    if (_DENIALS - {*expected}) & {*spoken}:
+    if (_DENIALS - {*expected}) & {*spoken} or (_DOUBT.search(statement) and not _DOUBT.search(gold)):
         return DENIED
+    if gold[:1].isupper() and re.search(
+        rf"\b{_OTHER_PLACE} {re.escape(gold)}\b|\b{re.escape(gold)} [A-Z]\w", statement
+    ):
+        return CANDIDATES
     if statement.rstrip(" *_\"'").endswith(("?", "？")) or (_OR - {*expected}) & {*spoken}:
         return CANDIDATES
     expected_words = {*expected, *words(question)}

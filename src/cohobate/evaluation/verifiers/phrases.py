@@ -6,11 +6,21 @@ import re
 import unicodedata
 
 _WORD = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f\u0900-\u0dff\u0e30-\u0e4e]|['’.,](?=[^\W_]))*|[%°$€£]")
+_UNITS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_TEENS = [
+    "ten",
+    "eleven",
+    "twelve",
+    *(f"{start}teen" for start in ("thir", "four", "fif", "six", "seven", "eigh", "nine")),
+]
 # Not one, which is a pronoun too.
 _NUMBERS = {
-    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
-    "ten": "10", "eleven": "11", "twelve": "12",
-}  # fmt: skip
+    **{word: str(n) for n, word in enumerate(_UNITS[1:], 2)},
+    **{word: str(n) for n, word in enumerate(_TEENS, 10)},
+    **{word: str(10 * n) for n, word in enumerate(_TENS, 2)},
+}
+_COMPOUND = re.compile(rf"\b({'|'.join(_TENS)})[- ]({'|'.join(_UNITS)})\b")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _STOP = re.compile(r"[.!?](?=[\s\"'”’)*_]+\S)|[。！？।](?=\s*\S)|\n|;(?=\s)")
@@ -28,9 +38,10 @@ _LONGEST = 4000
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case, small numbers as digits; one a character where a script sets no spaces."""
+    """The words of a text, in lower case, numbers up to 99 as digits; one a character where a script sets no spaces."""
     text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = _COMPOUND.sub(lambda number: str(int(_NUMBERS[number[1]]) + 1 + _UNITS.index(number[2])), text)
     text = _UNSPACED.sub(lambda character: f" {character[0]} ", text)
     return [_NUMBERS.get(word, word) for word in _WORD.findall(text)]
 

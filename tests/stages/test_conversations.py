@@ -152,8 +152,12 @@ def test_a_template_that_leaves_out_a_message_is_refused(template: str, words: s
     recipe = recipe_for(tmp_path / "q.jsonl", student={"template_file": str(file)})
     three = Conversation(tuple(Message(**turn) for turn in turns(1)[:-1]))  # type: ignore[arg-type]
     frame = pl.DataFrame({"question": [three.transcript, "a?"], "conversation": [three.written, None]})
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=words) as caught:
         require_templates(recipe, frame)
+    assert (
+        "conversations of system, user, assistant, user, assistant, user, such as the one that asks"
+        in f"{caught.value}"
+    )
     require_templates(recipe, frame[1:])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Student, Teacher
@@ -20,11 +21,10 @@ def require_templates(recipe: Recipe, questions: pl.DataFrame, student: str | No
     """
     from cohobate.models.loading import outline
 
-    shapes = {
-        tuple(message.role for message in each.messages)
-        for each in queries(questions)
-        if isinstance(each, Conversation)
-    }
+    shapes: dict[tuple[Role, ...], Conversation] = {}
+    for each in queries(questions):
+        if isinstance(each, Conversation):
+            shapes.setdefault(tuple(message.role for message in each.messages), each)
     sections: list[tuple[str, Student | Teacher]] = []
     if recipe.sft.format == "chat":
         sections.append((student or recipe.student.model, recipe.student))
@@ -32,8 +32,14 @@ def require_templates(recipe: Recipe, questions: pl.DataFrame, student: str | No
         sections.append((recipe.teacher.model, recipe.teacher))
     for name, section in sections if shapes else ():
         tokenizer = outline(name, template=section.template).tokenizer
-        for roles in sorted(shapes):
-            _require_whole(tokenizer, section, roles)
+        for roles, first in sorted(shapes.items(), key=itemgetter(0)):
+            try:
+                _require_whole(tokenizer, section, roles)
+            except ModelError as error:
+                raise ModelError(
+                    f"{error}; it is so for conversations of {', '.join(roles)}, such as the one that asks "
+                    f"{first.last[:60]!r}"
+                ) from error
 
 
 def _require_whole(tokenizer: Any, section: Student | Teacher, roles: tuple[Role, ...]) -> None:
@@ -42,9 +48,9 @@ def _require_whole(tokenizer: Any, section: Student | Teacher, roles: tuple[Role
 
     conversation = Conversation(tuple(Message(role, f"words-{number}.") for number, role in enumerate(roles)))
     text = rendered(tokenizer, messages(conversation, section.prompt, section.system), Rendering.of(section))
-    for message in conversation.messages:
+    for number, message in enumerate(conversation.messages, 1):
         if message.content not in text:
             raise ModelError(
-                f"the {section.section}'s chat template leaves out the {message.role} message of a conversation of "
-                f"{', '.join(roles)}; give another one in {section.section}.template_file, or leave out such questions"
+                f"the {section.section}'s chat template leaves out the {message.role} message {number} of a "
+                f"conversation; give another one in {section.section}.template_file, or leave out such questions"
             )

@@ -1,8 +1,10 @@
 """Damage in the response store costs the rows that it hit, is said, and is in nobody's way."""
 
 import json
+import os
 import random
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,30 @@ def test_a_cut_part_keeps_the_row_groups_before_the_cut(tmp_path: Path, capsys: 
     content = (rescued := part.with_name(f"{part.stem}-rescued.parquet")).read_bytes()
     rescued.write_bytes(content[:-100_000])  # and it happens again
     assert sorted(texts(tmp_path)) == KEYS[:GROUP]
+
+
+def folder_there(path: Path) -> None:
+    path.mkdir()
+    (path / "inside").touch()
+
+
+def link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.with_name("nothing"))
+
+
+@pytest.mark.parametrize("put", [folder_there, link_to_nothing, os.mkfifo])
+@pytest.mark.parametrize("name", ["part-x.parquet", "journal-x.jsonl", ".claims-1-x"])
+def test_what_is_no_file_is_passed_over(
+    put: Callable[[Path], object], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, compacted=True)
+    put(tmp_path / name)
+    store = ResponseStore(tmp_path)
+    with store.claims() as claims:
+        assert claims.take(["another"]) == [True]
+        assert texts(tmp_path) == TEXTS
+    store.compact()
+    assert texts(tmp_path) == TEXTS and f"{tmp_path / name} is no file" in capsys.readouterr().err
 
 
 def test_a_store_of_before_it_had_checksums_is_read_and_gets_them(tmp_path: Path) -> None:

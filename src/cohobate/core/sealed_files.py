@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,20 @@ def move_aside(path: Path) -> Path:
         path.rename(target)
     _checksum(path).unlink(missing_ok=True)
     return target
+
+
+def regular_files(folder: Path, pattern: str) -> list[Path]:
+    """The files of `folder` whose names fit `pattern`, in order; a folder or a pipe in the place of one is reported."""
+    paths = sorted(folder.glob(pattern))
+    for path in paths:
+        if not path.is_file() and path.is_symlink() | path.exists():  # else deleted since it was listed
+            _say_once(f"{path} is no file, and is passed over")
+    return [path for path in paths if path.is_file()]
+
+
+@cache
+def _say_once(line: str) -> None:
+    progress.say(line)
 
 
 def _checksum(path: Path) -> Path:

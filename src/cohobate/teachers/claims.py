@@ -24,6 +24,7 @@ from pathlib import Path
 
 from cohobate.core import interrupts, progress
 from cohobate.core.atomic_files import storage_errors
+from cohobate.core.sealed_files import regular_files
 
 _RECORD = struct.Struct("<Q?")
 _POLL_SECONDS = 0.2
@@ -158,7 +159,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(".claims-*"))
+    return regular_files(folder, ".claims-*")
 
 
 def _is_alive(path: Path) -> bool:

@@ -21,7 +21,7 @@ from cohobate.core.block_checksums import BLOCK, BlockChecksums, checksums_path,
 from cohobate.core.errors import DamagedFileError
 from cohobate.core.locks import exclusive
 from cohobate.core.schema import RESPONSES
-from cohobate.core.sealed_files import move_aside
+from cohobate.core.sealed_files import move_aside, regular_files
 from cohobate.teachers.response_journal import READ_ROWS
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def is_whole(part: Path) -> bool:
 
 
 def _listed(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
+    return regular_files(folder, "part-*.parquet")
 
 
 def _read_part(path: Path, positions: pl.Series) -> Iterator[pl.DataFrame]:

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING
 from cohobate.core import progress
 from cohobate.core.atomic_files import storage_errors, sync_folder
 from cohobate.core.schema import RESPONSES
-from cohobate.core.sealed_files import move_aside
+from cohobate.core.sealed_files import move_aside, regular_files
 from cohobate.store.artifacts import data_root
 from cohobate.teachers.base import AT_THE_LIMIT, INTERRUPTIONS
 from cohobate.teachers.claims import Claims, claims
@@ -107,7 +107,7 @@ class ResponseStore:
     def compact(self) -> None:
         """Turn the journals without a writer into Parquet parts."""
         with locked(self.folder):
-            for path in sorted(self.folder.glob("journal-*.jsonl")):
+            for path in regular_files(self.folder, "journal-*.jsonl"):
                 with path.open("rb+") as file:
                     if _is_free(file):
                         self._compact(path)
@@ -133,7 +133,7 @@ class ResponseStore:
         sync_folder(self.folder)
 
     def _journal_frames(self) -> Iterator[pl.DataFrame]:
-        for path in sorted(self.folder.glob("journal-*.jsonl")):
+        for path in regular_files(self.folder, "journal-*.jsonl"):
             yield from frames(path)
 
 

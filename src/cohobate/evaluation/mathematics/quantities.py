@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cohobate.core.answer_text import plain_characters
-from cohobate.evaluation.mathematics.units import MULTIPLES, Unit, unit
+from cohobate.evaluation.mathematics.units import MULTIPLES, Unit, scales, unit
 
 # Longer texts are no number; the limit also bounds the time that reading takes.
 _LONGEST = 200
@@ -174,7 +174,7 @@ def _one(text: str) -> tuple[Quantity, str] | None:
     if not rest.strip():
         return Quantity(number, integer, None, decimals), ""
     words = _UNIT.match(rest)
-    if not words or _NO_UNIT.match(rest) or not _separate(rest, words):
+    if not words or _NO_UNIT.match(rest) or scales(words[0]) or not _separate(rest, words):
         return (Quantity(number, integer, None, decimals), rest) if rest[0] == "," else None
     name = re.sub(r"^(°)\s+(?=[CF]$)", r"\1", words[0].strip())
     attached = len(name) == 1 and name.isalpha() and rest[0] == name

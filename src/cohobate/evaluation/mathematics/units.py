@@ -160,3 +160,23 @@ def conversions(measured: Unit) -> Iterable[Fraction]:
     for factor in _UNITS.get(measured.dimension or "", {}):
         if Fraction(factor) != measured.factor:
             yield measured.factor / Fraction(factor)
+
+
+# Words behind a number that change it: hundredths, lakh, Millionen, 万, ‰. (million and dozen are read.)
+_SCALES = re.compile(
+    r"(?:half|halves|third|fourth|quarter|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|sixteenth|twentieth|"
+    r"(?:hundred|thousand|million|billion)th|pair|couple|score|gross|percentile|ppm|ppb|ppt|"
+    r"bn|mn|tn|mio|mrd|tsd|lakh|lac|crore|hundert|tausend|millionen|milliarden?|mille|milliers?|milliards?|mil|"
+    r"millones|millón|milhões|milhão|bilhões|miljoen|miljard|milioni|miliardi|tysięcy|tysiące|tysiąc|milionów|miliardów|"
+    r"тысяч[аи]?|тыс|миллион(?:ов|а)?|млн|миллиард(?:ов|а)?|млрд|ribu|juta|miliar|nghìn|ngàn|triệu|tỷ|bin|milyon|milyar|"
+    r"ألف|آلاف|مليون|हज़ार|हजार|लाख|करोड़|prozent|prozente|pourcents?|procent|procenty?|процент(?:ов|а)?|yüzde|persen|"
+    r"phần)s?",
+    re.IGNORECASE,
+)
+_SCALING_CHARACTERS = re.compile("[十百千万亿兆億萬割십백천만억조‰]")
+
+
+def scales(words: str) -> bool:
+    """Whether what stands behind a number changes it rather than names its unit."""
+    first = re.match(r"\W*([^\W\d_]*)", words)
+    return bool(_SCALING_CHARACTERS.search(words) or (first and _SCALES.fullmatch(first[1])))

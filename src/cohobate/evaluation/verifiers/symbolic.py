@@ -210,7 +210,9 @@ def _equal(expected: list[Any], actual: list[Any]) -> Verdict:
 def _reads_whole(text: str) -> bool:
     """Whether the library reads something else wherever a number, a sign or a letter is another one."""
     parts = list(_PARTS.finditer(text))
-    if len(parts) > _MOST_PARTS or re.search(r"[A-Z]{2}", text):  # points, whose order the library does not see
+    if len(parts) > _MOST_PARTS or not prepare(text).isascii():
+        return False
+    if re.search(r"[A-Z]{2}", text):  # points, whose order the library does not see
         return False
     return not any(
         _same_reading(text, text[: part.start()] + other + text[part.end() :])

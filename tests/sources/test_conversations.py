@@ -86,9 +86,10 @@ def test_a_column_of_gold_responses_comes_first(tmp_path: Path) -> None:
     assert frame["gold_response"].to_list() == ["2 + 3 = 5", "5"]
 
 
-def test_the_gold_answer_may_be_in_the_last_message(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_text", [False, True])
+def test_the_gold_answer_may_be_in_the_last_message(is_text: bool, tmp_path: Path) -> None:
     answered = [*TURNS, {"role": "assistant", "content": "So it is \\boxed{5}."}]
-    path = chats(tmp_path / "q.jsonl", answered)
+    path = chats(tmp_path / "q.jsonl", json.dumps(answered) if is_text else answered)
     frame = read(path, columns={**COLUMNS, "gold_answer": "messages.-1.content"})
     assert frame["gold_answer"].to_list() == ["5"]
 
@@ -117,6 +118,7 @@ SET_ASIDE: dict[str, list[dict[str, Any]]] = {
     "blank message": [TURNS[1], {"role": "assistant", "content": None}, TURNS[3]],
     "two assistant messages at the end": [TURNS[1], TURNS[2], TURNS[2]],
     "tool": [TURNS[1], {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
+    "tools": [{**TURNS[0], "tools": [{"name": "search"}]}, TURNS[1]],
     "image": [TURNS[1], TURNS[2], {"role": "user", "content": "And <image>"}],
     "image_url": [*TURNS[:3], {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}],
 }
@@ -187,6 +189,11 @@ def test_a_common_system_message_is_for_those_without_one(tmp_path: Path) -> Non
     settings = {"source": "file", "path": str(path), "columns": COLUMNS}
     one, two = (Questions.model_validate({**settings, "system": words}) for words in ("Be brief.", "Be kind."))
     assert identity(one) != identity(two)
+
+
+def test_a_blank_system_message_is_no_setting() -> None:
+    with pytest.raises(ValueError, match="system"):
+        Questions.model_validate({"source": "file", "path": "q.jsonl", "system": "  "})
 
 
 def test_the_world_takes_a_common_system_message() -> None:

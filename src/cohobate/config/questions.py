@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, StringConstraints, model_validator
 
 from cohobate.core.settings import EXECUTION, Count, Positive, Section, Share
 
@@ -120,7 +120,7 @@ class Questions(Section):
     special_tokens: Literal["text", "set_aside"] = "text"
     """Treatment of a question in whose text a special token of the teacher or the student stands, such as <|im_end|>.
     text: it is read as text, and never as the token. set_aside: it is left out, named and counted."""
-    system: str | None = None
+    system: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     """A system message for every question that brings none of its own; teacher and student alike are asked with it.
     Those of [teacher] and [student] stand before it. Not for documents."""
     licence: str | None = None

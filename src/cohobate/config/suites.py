@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from cohobate.config.questions import Columns
 from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section
@@ -19,7 +19,7 @@ class Suite(Section):
     """Names of its columns."""
     gold_after: str | None = None
     """The gold answer is what stands after the last of these marks."""
-    system: str | None = None
+    system: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     """A system message for every question that brings none of its own, as questions.system."""
     unsupported: Literal["refuse", "drop"] = "refuse"
     """Treatment of a question that is more than text, as questions.unsupported."""

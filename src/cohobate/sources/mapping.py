@@ -76,6 +76,7 @@ class Mapping:
         if value is _MISSING and "." in name:
             value = row
             for part in name.split("."):
+                value = messages_in(value, name) or value  # lists of messages may be text
                 if isinstance(value, dict):
                     value = value.get(part, _MISSING)
                 elif isinstance(value, list) and _INDEX.fullmatch(part) and -len(value) <= int(part) < len(value):

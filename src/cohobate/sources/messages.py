@@ -106,7 +106,7 @@ def _is_there(value: Any) -> bool:
 
 
 def refuse_tools(row: Mapping[str, Any], name: str) -> None:
-    """Raise UnsupportedError where the row gives its messages tools."""
+    """Raise UnsupportedError where the row, or a message, gives tools."""
     if any(row.get(column) not in (None, "", "[]", [], {}) for column in ("tools", "functions")):
         raise UnsupportedError("tools", name)
 
@@ -116,6 +116,7 @@ def _message(written: Written, number: int, name: str) -> Message:
     given = written.get("role") or written.get("from")
     if given in _TOOLS or written.get("tool_calls") or written.get("function_call"):
         raise UnsupportedError("tool", name)
+    refuse_tools(written, name)
     if not isinstance(given, str):
         raise RowError(f"message {number} of '{name}' has no role; write user, assistant or system")
     text, role = _text(written, name).strip(), _ROLES.get(given.strip().lower())

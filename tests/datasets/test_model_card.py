@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cohobate.core.errors import ExportError
+from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.datasets.export.model_card import model_card, write_model
 from tests.support.hub_server import TOKEN, hub
 from tests.support.pipeline import Finished
@@ -46,6 +48,16 @@ def test_the_card_states_scores_objective_and_lineage(finished: Finished) -> Non
         assert finished.artifacts[stage].id in text
     assert str(Path.home()) not in text and str(finished.root) not in text
     assert front["pipeline_tag"] == "text-generation"
+
+
+def test_the_card_says_how_the_template_is_to_be_rendered(finished: Finished, tmp_path: Path) -> None:
+    artifact = finished.artifacts["opd"]
+    assert "chat_template_kwargs" not in model_card(artifact, "x")
+    manifest = read_sealed_json(artifact.path / "manifest.json")
+    manifest["config"]["student"]["template_args"] = {"enable_thinking": False}
+    write_sealed_json(tmp_path / "manifest.json", manifest)
+    card = model_card(replace(artifact, path=tmp_path), "x")
+    assert "chat_template_kwargs" in card and '{"enable_thinking": false}' in card
 
 
 def test_an_adapter_names_the_model_that_it_was_trained_on(finished: Finished) -> None:

@@ -1,5 +1,6 @@
 """The check of chat templates in preflight, and the shipped recipe without thinking."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
-from cohobate.core.errors import CohobateError
+from cohobate.core.errors import CohobateError, UserError
 from cohobate.core.shipped import shipped_path
 from cohobate.models.chat_template import question_ids, student_format, teacher_format
 from cohobate.models.loading import outline
+from cohobate.stages import questions, triples
 from cohobate.stages.preflight import templates
 from cohobate.stages.preflight.scope import BOTH, Scope
+from cohobate.store.artifacts import Store
+from tests.support.pipeline import SMALL
 from tests.support.preflight import failed
 
 CHATML = (
@@ -94,3 +98,11 @@ def test_the_recipe_without_thinking_asks_both_models_so(data: Path, tmp_path: P
         tokenizer = outline(small[role]).tokenizer
         text = tokenizer.decode(question_ids(tokenizer, "What is 2 + 3?", prompt_format))
         assert text.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def test_a_students_template_is_refused_before_the_triples_are_paid(data: Path) -> None:
+    recipe = load_recipe("tiny", [*SMALL, f"student.template={json.dumps(GEMMA)}", "student.system=Be brief."])
+    asked = questions.write(recipe)
+    with pytest.raises(UserError, match=r"takes no system message.*student\.fold_system = true"):
+        triples.write(recipe, asked)
+    assert [artifact.stage for artifact in Store().all()] == ["questions"]

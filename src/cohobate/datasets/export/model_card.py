@@ -63,6 +63,7 @@ def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
     teacher = model_name(config["teacher"]["model"]) if by_teacher else None
     scores, scored_by = _scores(artifact)
     objective = stage["objective"].replace("_", " ")
+    args = config["student"].get("template_args")
     return (
         environment()
         .get_template("model.md.j2")
@@ -76,6 +77,7 @@ def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
             teacher=teacher,
             prompt=config["student"]["prompt"],
             system=config["student"]["system"],
+            template_args=json.dumps(args, ensure_ascii=False) if args else None,
             scores=scores,
             scores_from=scored_by,
             objective=objective,

@@ -6,5 +6,6 @@
 
 from cohobate.stages.preflight.checklist import Finding, check, print_findings, require
 from cohobate.stages.preflight.conversations import require_templates
+from cohobate.stages.preflight.templates import require_student_template
 
-__all__ = ["Finding", "check", "print_findings", "require", "require_templates"]
+__all__ = ["Finding", "check", "print_findings", "require", "require_student_template", "require_templates"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-from cohobate.config import FIXED_DATE, Student, Teacher, Templated
-from cohobate.core.errors import CohobateError
+from cohobate.config import FIXED_DATE, Recipe, Student, Teacher, Templated
+from cohobate.core.errors import CohobateError, ModelError, UserError
 from cohobate.stages.preflight.scope import Scope
 
 _QUESTION = "What is 2 + 3?"
@@ -14,25 +14,49 @@ _QUESTION = "What is 2 + 3?"
 
 def template(scope: Scope) -> str:
     """Each model's template writes a whole prompt, and its tokens are those of the text."""
+    findings = [
+        f"{role}{_require_template(role, getattr(scope.recipe, role), model.tokenizer)}"
+        for role, model in scope.models.items()
+        if role != "student" or scope.recipe.sft.format == "chat"
+    ]
+    return f"renders and round-trips for {' and '.join(findings)}" if findings else "no model is asked by a template"
+
+
+def require_student_template(recipe: Recipe) -> None:
+    """The same of a student that is to learn from the triples, before these are paid; one that is not here is skipped.
+
+    Raises UserError with one sentence.
+    """
+    from cohobate.models.loading import model_path, outline
+
+    if recipe.sft.format != "chat" or not (recipe.sft.steps or recipe.opd.steps):
+        return
+    try:
+        model_path(recipe.student.model)
+    except ModelError:
+        return
+    student = outline(recipe.student.model, template=recipe.student.template)
+    try:
+        _require_template("student", recipe.student, student.tokenizer)
+    except CohobateError as error:
+        raise UserError(f"{error} (preflight: template)") from error
+
+
+def _require_template(role: str, section: Teacher | Student, tokenizer: Any) -> str:
+    """Words on the template's date, where it writes one."""
     from cohobate.models.chat_template import messages
     from cohobate.models.rendering import Rendering, rendered, rendered_ids
 
-    findings = []
-    for role, model in scope.models.items():
-        if role == "student" and scope.recipe.sft.format == "plain":
-            continue
-        section, tokenizer = getattr(scope.recipe, role), model.tokenizer
-        conversation = messages(_QUESTION, section.prompt, section.system)
-        text = rendered(tokenizer, conversation, Rendering.of(section))
-        _require_whole(role, section, text)
-        ids = rendered_ids(tokenizer, conversation, Rendering.of(section))
-        if _letters(_decoded(tokenizer, ids)) != _letters(text):
-            raise CohobateError(
-                f"the {role}'s tokenizer does not give its own prompt back ({_decoded(tokenizer, ids)[:80]!r} for "
-                f"{text[:80]!r}); give the tokenizer that the model was trained with"
-            )
-        findings.append(f"{role}{_clock(section, tokenizer)}")
-    return f"renders and round-trips for {' and '.join(findings)}" if findings else "no model is asked by a template"
+    conversation = messages(_QUESTION, section.prompt, section.system)
+    text = rendered(tokenizer, conversation, Rendering.of(section))
+    _require_whole(role, section, text)
+    decoded = _decoded(tokenizer, rendered_ids(tokenizer, conversation, Rendering.of(section)))
+    if _letters(decoded) != _letters(text):
+        raise CohobateError(
+            f"the {role}'s tokenizer does not give its own prompt back ({decoded[:80]!r} for {text[:80]!r}); give the "
+            "tokenizer that the model was trained with"
+        )
+    return _clock(section, tokenizer)
 
 
 def _require_whole(role: str, section: Teacher | Student, text: str) -> None:

@@ -68,7 +68,8 @@ class Webhook:
 class Up:
     """`cohobate up` on a free port, with a Prefect home and a data folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = sys.executable, cwd: Path | None = None) -> None:
+        self.python, self.cwd = python, cwd
         self.folder, self.data, self.log = folder, folder / "data", folder / "up.log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -87,8 +88,8 @@ class Up:
     def start(self) -> None:
         arguments = ["--gpu", str(GPU_SLOTS), "--lost-after", str(LOST_SECONDS)]
         with self.log.open("w") as log:
-            command = [sys.executable, "-m", "cohobate", "up", *arguments]
-            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            command = [self.python, "-m", "cohobate", "up", *arguments]
+            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.cwd)
         self.wait_for(lambda: "Ctrl+C stops" in self.log.read_text(), "worker")
 
     def stop(self) -> int:
@@ -107,9 +108,9 @@ class Up:
         self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """`cohobate ARGUMENTS` with this server and these data."""
-        command = [sys.executable, "-m", "cohobate", *arguments]
+        command = [self.python, "-m", "cohobate", *arguments]
         env = environment or self.environment
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, cwd=cwd)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, cwd=cwd or self.cwd)
 
     @property
     def url(self) -> str:

@@ -247,7 +247,10 @@ def _update_schedules(
     for slug, each in desired.items():
         there = present.get(slug)
         if there is None:
-            if any(_same(each, other) for other in deployment.schedules):
+            equal = [other for other in deployment.schedules if _same(each, other)]
+            if equal and not record.exists:  # as an earlier version made it, which kept no record
+                client.update_deployment_schedule(deployment.id, equal[0].id, slug=slug)
+            if equal:
                 continue
             if reset or (record.exists and slug not in record.schedules):
                 client.create_deployment_schedules(deployment.id, [each])

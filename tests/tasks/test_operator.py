@@ -135,6 +135,24 @@ class TestOperator:
         after = present(up)["nightly"]
         assert after["parameters"] == before["parameters"] and len(after["schedules"]) == 1
 
+    @pytest.mark.long
+    def test_what_an_earlier_version_made_is_taken_over(self, up: Up) -> None:
+        """By `prefect deploy --all`, which keeps no record: what is as it should be becomes what `up` made."""
+        found = deployment(up, "nightly")
+        [shipped] = found["schedules"]
+        up.api(f"/deployments/{found['id']}/schedules/{shipped['id']}", method="DELETE")
+        up.api(f"/deployments/{found['id']}/schedules", [{"schedule": shipped["schedule"], "active": True}])
+        changes = {"entrypoint": "flows/nightly.py:nightly", "description": "Of another version."}
+        up.api(f"/deployments/{found['id']}", changes, "PATCH")
+        up.api("/variables/name/cohobate_up_nightly_nightly", method="DELETE")
+        said = up.command("up").stdout
+        after = deployment(up, "nightly")
+        assert [each["slug"] for each in after["schedules"]] == ["cohobate-1"]
+        assert after["entrypoint"] == "flows.nightly.nightly"
+        assert after["description"] == "Of another version." and "description stays" in said
+        assert up.command("up", "--reset").returncode == 0
+        assert deployment(up, "nightly")["description"] == found["description"]
+
     def test_what_was_deleted_or_switched_off_stays_so(self, up: Up) -> None:
         [automation] = [each for each in up.api("/automations/filter", {}) if each["name"] == AUTOMATION]
         up.api(f"/automations/{automation['id']}", {"enabled": False}, "PATCH")

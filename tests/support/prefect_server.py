@@ -90,7 +90,7 @@ class Up:
         with self.log.open("w") as log:
             command = [self.python, "-m", "cohobate", "up", *arguments]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.cwd)
-        self.wait_for(lambda: "Ctrl+C stops" in self.log.read_text(), "worker")
+        self.wait_for(lambda: "Ctrl+C stops" in self.log.read_text(), "worker", 300)
 
     def stop(self) -> int:
         self.webhook.server.shutdown()

@@ -12,7 +12,7 @@ from tests.support.nights import Nights, number_asked
 from tests.support.prefect_server import Up
 from tests.support.wire_server import Act, Body, completion, error
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(900)]
 
 
 def right(body: Body) -> Act:

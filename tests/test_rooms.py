@@ -24,18 +24,17 @@ def _door(room: str, name: str) -> str:
 # The line of rooms: floor, room, and the modules through which later rooms reach it ((room): the package itself). Two
 # rooms of one floor do not import each other. docs/architecture.md and CONTRIBUTING.md show the same line.
 ROOMS = """
- 0 core:        answer_boxes answer_forms answer_parsing answer_text answer_value atomic_files block_checksums context
-                conversation errors fingerprint formatting frequencies interrupts locks markdown memory model_shape
-                normal_form parquet processes progress reasoning sample_id sanitize schema sealed_files sealed_json
-                settings shipped
-                statistics templates user_code
+ 0 core:        answer_boxes answer_forms answer_parsing answer_text answer_value atomic_files block_checksums
+                context conversation errors fingerprint formatting frequencies interrupts locks markdown memory
+                model_shape normal_form parquet processes progress reasoning sample_id sanitize schema
+                sealed_files sealed_json settings shipped statistics templates user_code
  1 config:      (config) load
  2 store:       artifacts compute_ledger gc listing manifest origins promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
- 3 models:      batching chat_template continuation decoder_module end_of_response estimate fetched.fetch
-                loading logprobs model_cost output_layer own_forward precision rendering sampling.sampler
-                sequence special_tokens template_revision thoughts token_loss torch_setup
+ 3 models:      batching chat_template context_room continuation decoder_module end_of_response estimate
+                fetched.fetch loading logprobs model_cost output_layer own_forward precision rendering
+                sampling.sampler sequence special_tokens template_revision thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
                 generate kinds response_store vllm.install vllm.process vllm.server
  5 evaluation:  accuracy lm_eval pass_at_k verifiers.judge verifiers.labels verifiers.verdict

@@ -95,7 +95,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "gemma2": {"final_logit_softcapping": 2.5, **_NO_HEAD_DIM, "query_pre_attn_scalar": 12, "sliding_window": 8},
     "gemma3_text": {**_NO_HEAD_DIM, "query_pre_attn_scalar": 12, "sliding_window": 8, "layer_types": _FOUR},
     "gemma3n_text": {**_NO_HEAD_DIM, **_SHARED, "layer_types": _FOUR, "num_kv_shared_layers": 2, "sliding_window": 8}
-    | {"activation_sparsity_pattern": 0.0},
+    | {"activation_sparsity_pattern": [0.0] * 4},
     "gemma4_text": {**_NO_HEAD_DIM, **_SHARED, "layer_types": _FOUR, "sliding_window": 8, "global_head_dim": 12},
     "gemma4_unified_text": {"sliding_window": 8},
     "glm": _NO_HEAD_DIM,
@@ -183,13 +183,34 @@ CHANGES: dict[str, dict[str, Any]] = {
     "zaya": {**_MOE, "num_experts_per_tok": 1, "head_dim": 16, "router_hidden_size": 16},
 }
 # Checkpoints of images and text, whose config nests that of the text: (the kind of the whole, changes of the text).
+_DEEP = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48, "patch_size": 8}
+_WIDE = {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
 NESTED: dict[str, dict[str, Any]] = {
+    "emu3": {"text_config": _SIZE, "vocabulary_map": {"<image>": 5}}
+    | {"vq_config": {"embed_dim": 16, "base_channels": 32, "channel_multiplier": [1], "num_res_blocks": 1}},
     "gemma3": {
         "text_config": {"model_type": "gemma3_text", **_SIZE, **CHANGES["gemma3_text"]},
         "vision_config": {"model_type": "siglip_vision_model", **_VISION},
         **{"mm_tokens_per_image": 4, "image_token_index": 511, "boi_token_index": 510, "eoi_token_index": 509},
     },
+    "gemma4": {"text_config": {**_SIZE, **CHANGES["gemma4_text"]}, "vision_config": _VISION, "audio_config": None},
+    "got_ocr2": {"text_config": {**_SIZE, "model_type": "qwen2"}, "image_token_index": 511}
+    | {"vision_config": {**_VISION, "output_channels": 16, "mlp_dim": 32, "global_attn_indexes": [0]}},
+    "llama4": {"text_config": {**_SIZE, **CHANGES["llama4_text"]}, "vision_config": {**_VISION, **_WIDE}},
+    "mllama": {"text_config": {**_SIZE, "cross_attention_layers": [1]}}
+    | {"vision_config": {**_VISION, "attention_heads": 2, "num_global_layers": 1, "supported_aspect_ratios": [[1, 1]]}},
+    "qwen3_5": {"text_config": {**_SIZE, **CHANGES["qwen3_5_text"]}, "vision_config": _DEEP},
+    "qwen3_5_moe": {"text_config": {**_SIZE, **CHANGES["qwen3_5_moe_text"]}, "vision_config": _DEEP},
 }
+# Those whose config does not make them tiny, or that need a package that is not among the requirements.
+UNTRIED = frozenset(
+    {
+        *("beam", "blt", "cohere_compass_text", "dots3_note", "dots3_note_text", "gemma3n", "gemma4_unified"),
+        *("inkling_text", "inkling2_text", "moss_transcribe_diarize", "phi4_multimodal", "qwen4_exp", "qwen4_exp_text"),
+    }
+)
+# Those that preflight refuses, in one sentence.
+REFUSED: frozenset[str] = frozenset()
 # Those of transformers' table that are no causal language models of text by themselves, or are another's class again.
 LEFT_OUT: dict[str, str] = {
     name: why
@@ -210,6 +231,11 @@ LEFT_OUT: dict[str, str] = {
 def names() -> list[str]:
     """The families that are tried."""
     return [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in LEFT_OUT]
+
+
+def class_of(name: str) -> str:
+    """The name of a family's class."""
+    return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name])
 
 
 def build(name: str, seed: int = 0) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from cohobate.core.errors import ModelError
+from cohobate.core.model_shape import context_of
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import score
 from cohobate.models.sampling.sampler import Decoding, sample, uniforms, way_in_words
@@ -41,10 +42,11 @@ def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samp
     """
     if (damaged := _not_finite(model.model)) is not None:
         raise ModelError(f"the {role}'s weights hold numbers that are not finite (NaN or infinity), as {damaged} does")
-    rows = [_row(model.tokenizer, *text) for text in _TEXTS]
+    rows = [_row(model, *text) for text in _TEXTS]
     difference = _difference(model, rows, token_budget)
     if samples:
-        difference = max(difference, _sampled_difference(model, [list(row.ids[: row.context]) for row in rows]))
+        prompts = [list(row.ids[: row.context]) for row in rows]
+        difference = max(difference, _sampled_difference(model, prompts))
     limit = TOLERANCE if model.model.dtype == torch.float32 else HALF_TOLERANCE
     if math.isnan(difference):
         raise ModelError(f"the {role} gives log-probabilities that are not numbers (NaN); its weights are damaged")
@@ -57,9 +59,14 @@ def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samp
     return f"{difference:.1g} for the {role}" + (f" ({way})" if way else "")
 
 
-def _row(tokenizer: Any, context: str, response: str) -> TrainingSequence:
-    before = encode(tokenizer, context)
-    return TrainingSequence([*before, *encode(tokenizer, response)], len(before))
+def _row(model: LoadedModel, context: str, response: str) -> TrainingSequence:
+    """A row of a text, cut where it would pass the model's positions."""
+    before, behind = encode(model.tokenizer, context), encode(model.tokenizer, response)
+    limit = context_of(model.config)
+    if limit is not None and len(before) + len(behind) > limit:
+        before = before[: max(1, limit - _DRAWN)]
+        behind = behind[: max(1, limit - len(before))]
+    return TrainingSequence([*before, *behind], len(before))
 
 
 def _difference(model: LoadedModel, rows: Sequence[TrainingSequence], token_budget: int) -> float:

@@ -66,7 +66,7 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
     from cohobate.models.torch_setup import prepare_torch
 
     prepare_torch(recipe.runtime)
-    suites = _suites(recipe, questions)
+    suites = _with_room(recipe, _suites(recipe, questions), candidates)
     questions_per_candidate = sum(map(len, suites.values()))
     samples = {"greedy": 1, "sampled": recipe.evaluation.samples}
     responses = len(candidates) * questions_per_candidate * sum(samples[d] for d in recipe.evaluation.decodings)
@@ -107,6 +107,22 @@ def _suites(recipe: Recipe, questions: Artifact) -> dict[str, pl.DataFrame]:
             "questions.split, or for documents in questions.documents.exam, or run with --until before evaluation"
         )
     return suites
+
+
+def _with_room(recipe: Recipe, suites: dict[str, pl.DataFrame], candidates: list[Candidate]) -> dict[str, pl.DataFrame]:
+    """The suites without the questions whose prompts fill a candidate's context: all answer the same questions."""
+    from cohobate.models.context_room import set_aside
+    from cohobate.models.loading import outline
+
+    models = [
+        (outline(each.path, template=getattr(recipe, each.role).template), _prompt_format(recipe, each))
+        for each in candidates
+    ]
+    fitting = {split: set_aside(f"evaluation, {split}", rows, models) for split, rows in suites.items()}
+    fitting = {split: rows for split, rows in fitting.items() if len(rows)}
+    if not fitting:
+        raise QuestionsError("every question to evaluate on fills the context of one of the models")
+    return fitting
 
 
 def _measure(

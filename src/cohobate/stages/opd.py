@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, nullcontext
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
@@ -108,7 +109,7 @@ def _build(
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
     log = RolloutLog(workspace.scratch / "rollouts")
     with closing(build_sampler(recipe, trainee)) as sampler:
-        source = _source(recipe, trainee, scorer, sampler, questions, triples, log)
+        source = _source(recipe, trainee, teacher, scorer, sampler, questions, triples, log)
         outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
@@ -127,6 +128,7 @@ def _require_own_logits(recipe: Recipe, student: LoadedModel, teacher: LoadedMod
 def _source(
     recipe: Recipe,
     trainee: Trainee,
+    teacher: LoadedModel | None,
     scorer: Callable[[str], TeacherScorer | None],
     sampler: Sampler,
     questions: Artifact,
@@ -134,8 +136,11 @@ def _source(
     log: RolloutLog,
 ) -> Source:
     """The batches of the objective; `scorer` saves the teacher's scores in the scratch folder that it is given."""
+    import polars as pl
+
     from cohobate.core.conversation import queries
     from cohobate.models.chat_template import prompt_opening, student_format
+    from cohobate.models.context_room import fitting_rows
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource
@@ -155,15 +160,34 @@ def _source(
                 f"no fresh question of {questions.id} has a gold response; name its column in "
                 f"questions.columns.gold_response, or change opd.{config.objective} or opd.objective"
             )
+    prompts = _with_room(recipe, trainee.student, teacher, prompts, questions)
     rollouts = RolloutSource(recipe, trainee, scorer("scores"), prompts, log, sampler)
     if objective.on_policy_share == 1:
         return rollouts
     chosen = select(triples.path, recipe.sft.select, opening)
     rows, size = training_rows(tokenizer, chosen, prompt_format, end), config.prompts * config.group
+    keep = fitting_rows("opd", rows, trainee.student)
+    rows, chosen = list(compress(rows, keep)), chosen.filter(pl.Series(keep, dtype=pl.Boolean))
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
         text = ScoredTripleSource(rows, queries(chosen), of_triples, size, config.seed, "opd")
     return MixedSource(rollouts, text, objective.on_policy_share, config.seed)
+
+
+def _with_room(
+    recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, prompts: pl.DataFrame, questions: Artifact
+) -> pl.DataFrame:
+    """Those of `prompts` that leave the student room for a token, and its teacher for all that it may write."""
+    from cohobate.models.chat_template import scoring_format, student_format
+    from cohobate.models.context_room import set_aside
+
+    fitting = set_aside("opd", prompts, [(student, student_format(recipe))])
+    if teacher is not None:
+        scored = (teacher, scoring_format(recipe, student.tokenizer))
+        fitting = set_aside("opd, teacher", fitting, [scored], room=recipe.opd.max_tokens)
+    if recipe.opd.steps and fitting.is_empty() and not prompts.is_empty():
+        raise QuestionsError(f"no prompt of {questions.id} leaves room in the models' context; lower opd.max_tokens")
+    return fitting
 
 
 def _fresh(recipe: Recipe, questions: Artifact) -> pl.DataFrame:

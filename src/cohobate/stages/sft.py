@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe
@@ -64,6 +65,7 @@ def build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wor
 
 def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Workspace, world: World) -> Outcome:
     from cohobate.models.chat_template import prompt_opening, student_format
+    from cohobate.models.context_room import fitting_rows
     from cohobate.models.loading import load, with_ends
     from cohobate.models.output_layer import OutputLayer
     from cohobate.models.torch_setup import prepare_torch
@@ -90,6 +92,13 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         )
     turns = taught_turns(chosen, prompt_format, config.turns)
     rows = training_sequences(student.tokenizer, turns, prompt_format, student.end)
+    keep = fitting_rows("sft", rows, student)
+    if rows and not any(keep):
+        raise SelectionError(
+            "every triple is longer than the student's context; ask for shorter responses (triples.max_tokens), or "
+            "choose a student with a longer context"
+        )
+    rows, turns = list(compress(rows, keep)), list(compress(turns, keep))
     source: Source = TripleSource(rows, config.batch, config.seed, world)
     objective, teacher = off_policy(config), None
     if objective.needs is not None and config.steps:

@@ -223,6 +223,7 @@ def _chosen_questions(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
     chosen = questions.filter(pl.col("split") == recipe.triples.split)
     if recipe.triples.limit is not None:
         chosen = chosen.head(recipe.triples.limit)
+    chosen = _with_room(recipe, chosen)
     missing = labels.without_gold(chosen)
     if missing and recipe.triples.without_gold == "skip":
         progress.say(f"{missing} of {len(chosen)} questions have no usable gold answer and are not asked")
@@ -239,6 +240,23 @@ def _chosen_questions(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
             "same words are right there; set another triples.verifier, or questions.gold_after"
         )
     return chosen
+
+
+def _with_room(recipe: Recipe, chosen: pl.DataFrame) -> pl.DataFrame:
+    """Those of the questions whose prompts leave a teacher of this machine room for an answer."""
+    from cohobate.core.errors import QuestionsError
+    from cohobate.models.chat_template import teacher_format
+    from cohobate.models.context_room import set_aside
+    from cohobate.models.loading import outline
+
+    teacher = recipe.teacher
+    if not teacher.is_folder or chosen.is_empty():
+        return chosen
+    asked = (outline(teacher.model, template=teacher.template), teacher_format(recipe))
+    fitting = set_aside("triples", chosen, [asked])
+    if fitting.is_empty():
+        raise QuestionsError("every question fills the teacher's context; shorten them, or choose another teacher")
+    return fitting
 
 
 def _judge_usage(

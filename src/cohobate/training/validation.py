@@ -15,6 +15,7 @@ from cohobate.core.sealed_files import move_aside
 from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.evaluation import accuracy
 from cohobate.models.chat_template import PromptFormat
+from cohobate.models.context_room import set_aside
 from cohobate.models.loading import LoadedModel
 from cohobate.models.model_cost import cost_of
 from cohobate.models.sampling.sampler import Decoding
@@ -50,6 +51,7 @@ class Validation:
         """Validation on the first `evaluate_questions` of the validation split in the artifact's folder `questions`."""
         frame = pl.read_parquet(questions / "questions.parquet")
         chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
+        chosen = set_aside(f"{stage}, validation", chosen, [(student, prompt_format)])
         temperature = config.evaluate_temperature
         return cls(student, prompt_format, chosen, folder / "points", stage, max_tokens, verifier, temperature)
 

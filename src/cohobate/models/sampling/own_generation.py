@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from cohobate.core import interrupts
 from cohobate.core.errors import CohobateError, ModelError
+from cohobate.models.sampling.context_limit import room_behind
 from cohobate.models.sampling.decoding import Decoding, Sampled, choose
 
 if TYPE_CHECKING:
@@ -45,12 +47,15 @@ def generate(
     """
     responses: dict[int, Sampled] = {}
     rows = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i]), i))
-    with _plain(model, decoding.max_tokens, pad_id, cached) as settings:
+    room = room_behind(model, prompts, decoding.max_tokens)
+    with _plain(model, pad_id, cached) as settings:
         for _, alike in groupby(rows, key=lambda i: len(prompts[i])):
             group = list(alike)
+            settings.max_new_tokens = room[group[0]]  # one length, one room
+            limited = replace(decoding, max_tokens=room[group[0]])
             for start in range(0, len(group), batch_size):
                 chosen = group[start : start + batch_size]
-                draw = _Draw(len(chosen), decoding, None if noise is None else noise[chosen], eos_ids, model.device)
+                draw = _Draw(len(chosen), limited, None if noise is None else noise[chosen], eos_ids, model.device)
                 inputs = torch.tensor([list(prompts[i]) for i in chosen], device=model.device)
                 _generate(model, inputs, settings, draw)
                 responses |= zip(chosen, draw.responses(), strict=True)
@@ -80,11 +85,11 @@ def _generate(model: Any, inputs: torch.Tensor, settings: GenerationConfig, draw
 
 
 @contextmanager
-def _plain(model: Any, max_tokens: int, pad_id: int, cached: bool) -> Iterator[GenerationConfig]:
+def _plain(model: Any, pad_id: int, cached: bool) -> Iterator[GenerationConfig]:
     """Settings of one pass after another and nothing else: transformers adds those that the model's folder has."""
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
-        yield GenerationConfig(max_new_tokens=max_tokens, do_sample=False, use_cache=cached, pad_token_id=pad_id)
+        yield GenerationConfig(do_sample=False, use_cache=cached, pad_token_id=pad_id)
     finally:
         model.generation_config = own
 

@@ -11,6 +11,7 @@ import torch
 from cohobate.core import interrupts
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape, text_config
+from cohobate.models.sampling.context_limit import room_behind
 from cohobate.models.sampling.decoding import Decoding, Sampled, choose
 from cohobate.models.sampling.forward import forward_of
 from cohobate.models.sampling.kv_cache import Decode, Prefill, SlotCache, blocks
@@ -59,6 +60,7 @@ class SlotSampler:
         self.ids = torch.full((count, decoding.max_tokens), pad_id, device=device)
         self.logprobs = torch.zeros(count, decoding.max_tokens, device=device)
         self.lengths = torch.zeros(count, dtype=torch.long, device=device)
+        self.limits = torch.tensor(room_behind(model, prompts, decoding.max_tokens), device=device)
         self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
         longest = _padded(max(map(len, prompts)))
         layers = ModelShape.of(model.config).layers
@@ -109,7 +111,7 @@ class SlotSampler:
         self.position[live] += 1
         self.longest += 1
         stopped = torch.isin(tokens, self.eos)
-        ended = stopped | (step + 1 >= self.decoding.max_tokens)
+        ended = stopped | (step + 1 >= self.limits[row])
         before = self.live
         if ended.any():
             self.lengths[row[ended]] = step[ended] + 1

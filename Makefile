@@ -58,6 +58,9 @@ vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
 test-vllm: $(STAMP) $(VLLM_STAMP)  ## run the tests with vLLM
 	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m vllm
 
+families: $(STAMP)  ## try every family of models that transformers has, and write docs/families.md (an hour of a core)
+	@COHOBATE_FAMILIES_PAGE=1 $(BIN)/python -m pytest tests/families
+
 llama: $(LLAMA_STAMP)  ## build llama-cpp-python with its server, beside the rest (a C++ compiler, ten minutes of a core)
 
 test-llama: $(STAMP) $(LLAMA_STAMP)  ## run the tests with the server of llama-cpp-python

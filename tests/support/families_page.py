@@ -9,8 +9,8 @@ from tests.support.family_trial import OBJECTIVES, Trial
 _HEAD = f"""# Families of models
 
 Each family of causal language models in transformers {{version}}, built tiny with random weights and the shipped
-tokenizer, as student and as teacher of another of its kind, in float32 on a CPU. Written by `make families`. A figure is
-the largest distance, in nats a token, from the model's own forward pass over each row alone.
+tokenizer, as student and as teacher of another of its kind, in float32 on a CPU. Written by `make families`. A figure
+is the largest distance, in nats a token, from the model's own forward pass over each row alone.
 
 - sampler: log-probabilities of sampled tokens, before and after a step
 - teacher: scores of those tokens

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-SLOW = ("browser", "kill", "llama", "long", "network", "prefect", "serves", "slow", "trains", "vllm")
+SLOW = ("browser", "families", "kill", "llama", "long", "network", "prefect", "serves", "slow", "trains", "vllm")
 # What a fixture does in the name of every test that asks for it.
 FIXTURES = {"finished": "trains", "start_artifacts": "trains", "server": "serves", "up": "prefect"}
 # Programs that the code under test asks for facts.

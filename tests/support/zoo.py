@@ -210,7 +210,7 @@ UNTRIED = frozenset(
     }
 )
 # Those that preflight refuses, in one sentence.
-REFUSED: frozenset[str] = frozenset()
+REFUSED: frozenset[str] = frozenset({"emu3", "mllama"})
 # Those of transformers' table that are no causal language models of text by themselves, or are another's class again.
 LEFT_OUT: dict[str, str] = {
     name: why

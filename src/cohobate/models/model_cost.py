@@ -8,14 +8,14 @@ that the router chooses. What a recurrent layer does with its state is left out.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape
+from cohobate.models.decoder_module import decoder_module
 from cohobate.models.loading import read_config
 from cohobate.store.compute_ledger import ModelCost
 
@@ -45,8 +45,7 @@ class AttentionLayer:
 
 def cost_of(config: Any) -> ModelCost:
     """The cost of a model with this configuration of transformers. Raises ModelError where no such model is known."""
-    kind: Any = type(config)
-    return _cost(kind, config.to_json_string(use_diff=False))
+    return _cost(_Config(type(config), config.to_json_string(use_diff=False), config))
 
 
 def cost_of_folder(folder: Path) -> ModelCost:
@@ -54,9 +53,18 @@ def cost_of_folder(folder: Path) -> ModelCost:
     return cost_of(read_config(folder))
 
 
+@dataclass(frozen=True)
+class _Config:
+    """A configuration, the same as another one where their texts are; the text cannot always be read (infinity)."""
+
+    kind: Any
+    text: str
+    config: Any = field(compare=False)
+
+
 @functools.lru_cache(maxsize=32)
-def _cost(kind: Any, text: str) -> ModelCost:
-    model = skeleton(kind.from_dict(json.loads(text)))
+def _cost(config: _Config) -> ModelCost:
+    model = skeleton(config.config)
     layers = attention_layers(model)
     windows = {layer.window for layer in layers if layer.window}
     return ModelCost(
@@ -87,7 +95,7 @@ def attention_layers(model: Any) -> list[AttentionLayer]:
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     layers = []
-    for module in model.get_decoder().modules():
+    for module in decoder_module(model).modules():
         number = getattr(module, "layer_idx", None)
         if "Attention" not in type(module).__name__ or number is None:
             continue

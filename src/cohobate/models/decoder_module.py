@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 # Where a class does not name it.
 _USUAL = ("model", "transformer", "backbone", "decoder")
@@ -26,11 +27,13 @@ def decoder_module(model: Any) -> Any:
 def _embeds(part: Any, model: Any) -> bool:
     """Whether `part` reads token ids: it has the embedding."""
     embedding = model.get_input_embeddings()
-    return isinstance(part, nn.Module) and any(module is embedding for module in part.modules())
+    return hasattr(part, "modules") and any(module is embedding for module in part.modules())
 
 
 def layers_of(model: Any) -> nn.ModuleList | None:
     """The layers of the decoder, by whatever name; None where it has no list of them."""
+    from torch import nn
+
     decoder = decoder_module(model)
     lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList)]
     return max(lists, key=len, default=None)

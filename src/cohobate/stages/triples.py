@@ -252,8 +252,8 @@ def _with_room(recipe: Recipe, chosen: pl.DataFrame) -> pl.DataFrame:
     teacher = recipe.teacher
     if not teacher.is_folder or chosen.is_empty():
         return chosen
-    asked = (outline(teacher.model, template=teacher.template), teacher_format(recipe))
-    fitting = set_aside("triples", chosen, [asked])
+    model = (outline(teacher.model, template=teacher.template), teacher_format(recipe))
+    fitting = set_aside("triples", chosen, [model])
     if fitting.is_empty():
         raise QuestionsError("every question fills the teacher's context; shorten them, or choose another teacher")
     return fitting

@@ -58,11 +58,11 @@ def fitting_rows(stage: str, rows: Sequence[TrainingSequence], model: Asked) -> 
     return keep
 
 
-def _fits(model: Asked, asked: Query, how: PromptFormat, room: int) -> bool:
+def _fits(model: Asked, question: Query, how: PromptFormat, room: int) -> bool:
     context = context_of(model.config)
     if context is None:
         return True
     around = how.template + (how.system or "") + how.separator
-    if isinstance(asked, str) and len(asked.encode()) + len(around.encode()) + _TEMPLATE + room <= context:
+    if isinstance(question, str) and len(question.encode()) + len(around.encode()) + _TEMPLATE + room <= context:
         return True
-    return len(question_ids(model.tokenizer, asked, how)) + room <= context
+    return len(question_ids(model.tokenizer, question, how)) + room <= context

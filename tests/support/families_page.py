@@ -19,6 +19,8 @@ is the largest distance, in nats a token, from the model's own forward pass over
 - LoRA: the largest of the four with adapters on every linear layer, {OBJECTIVES[0]} alone
 
 """
+# The tests' own folders of checkpoints.
+_FOLDER = re.compile(r"'/[^']*/(student|teacher)'")
 _ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 
 
@@ -35,6 +37,7 @@ def write(page: Path, trials: Sequence[Trial]) -> None:
     right = sum(" refused: " not in row.split("|")[8] for row in rows.values())
     lines = [
         f"{len(rows)} families: {right} right, {len(rows) - right} refused by preflight in the sentence that is given.",
+        "DeepSeek V4, Gemma 4 unified and Youtu fail their trials today (`OPEN` in `tests/support/zoo.py`).",
         "",
         "| family | class | sampled | sampler | teacher | trainer | saved | LoRA |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
@@ -66,4 +69,4 @@ _WAYS = {
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return _FOLDER.sub(r"'\1'", " ".join(text.split())).replace("|", "\\|")

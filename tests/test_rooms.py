@@ -32,7 +32,7 @@ ROOMS = """
  2 store:       artifacts compute_ledger gc listing manifest origins promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
- 3 models:      batching chat_template context_room continuation decoder_module end_of_response estimate
+ 3 models:      batching chat_template context_room continuation decoder_module end_of_response
                 fetched.fetch loading logprobs model_cost output_layer own_forward precision rendering
                 sampling.sampler sequence special_tokens template_revision thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
@@ -45,7 +45,7 @@ ROOMS = """
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions objectives.judge
                 rollout_log rollout_source samplers scored_source scoring.base scoring.factory trainee
                 triple_source types validation
- 9 stages:      curation evaluation labels opd preflight questions regeneration report sft suites triples
+ 9 stages:      curation estimate evaluation labels opd preflight questions regeneration report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages

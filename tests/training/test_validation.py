@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cohobate.config import Training, Verification
+from cohobate.config import Evaluation, Training, Verification
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import load
 from cohobate.training.validation import Validation
@@ -18,7 +18,9 @@ def test_a_model_that_knows_loses_its_way_at_a_high_temperature_alone(
     config = Training(evaluate_questions=16, evaluate_temperature=temperature)
     knowing = load("world/teacher", device="cpu")
     folder = finished.artifacts["questions"].path
-    validation = Validation.of(knowing, PromptFormat(), folder, config, tmp_path, "sft", 64, Verification())
+    validation = Validation.of(
+        knowing, PromptFormat(), folder, config, tmp_path, "sft", Evaluation(max_tokens=64), Verification()
+    )
     validation(0, [])
     [point], _ = validation.points()
     assert (point["decoding"], point["n"]) == (decoding, 16)

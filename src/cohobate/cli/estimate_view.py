@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cohobate.config import Recipe
-from cohobate.models.estimate import Machine, estimate, sentences
+from cohobate.stages.estimate import Machine, estimate, sentences
 
 
 def print_estimate(
@@ -23,22 +23,15 @@ def print_estimate(
         print(json.dumps({"gpu": gpu, "lines": [asdict(line) for line in lines], "said": summary}, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(
-        "stage",
-        "model",
-        "work",
-        "sequences",
-        "tokens",
-        "FLOPs",
-        "GPU-hours",
-        "GiB a GPU",
-        box=None,
-        header_style="bold",
-    )
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("stage", "model", "work"):
+        table.add_column(name, no_wrap=True)
+    for name in ("rows", "tokens", "FLOPs", "GPU-hours", "GiB"):
+        table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(
-            *(line.stage, line.model, line.work, f"{line.sequences:,}", f"{line.tokens:,}"),
-            *(f"{line.flops:.2g}", f"{line.hours:.2f}", f"{line.memory:.0f}"),
+            *(line.stage, line.model, line.work, f"{line.sequences:,}", f"{line.tokens / 1e6:,.1f} M"),
+            *(f"{line.flops:.2g}", f"{line.hours:.2f}", f"{line.memory:.1f}"),
         )
     console.print(table)
     for sentence in summary:

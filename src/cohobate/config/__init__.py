@@ -9,7 +9,7 @@ from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
 from cohobate.config.objectives import ObjectiveStage
 from cohobate.config.opd import Opd, Sft
 from cohobate.config.questions import Columns, Documents, Fractions, Hub, Questions
-from cohobate.config.recipe import Recipe, Runtime
+from cohobate.config.recipe import Evaluation, Recipe, Runtime
 from cohobate.config.recover import Adapters, Handbook, Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
@@ -29,6 +29,7 @@ __all__ = [
     "Compare",
     "Curation",
     "Documents",
+    "Evaluation",
     "Experiment",
     "Fractions",
     "Gate",

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from cohobate.config.objectives import ObjectiveStage, OnPolicyDeclaration, with_objectives
-from cohobate.core.settings import EXECUTION, Positive, Section
+from cohobate.core.settings import EXECUTION, Memory, Positive, Section
 
 
 @with_objectives("sft")
@@ -73,6 +73,8 @@ class Opd(ObjectiveStage):
     a copy of the weights for it."""
     max_tokens: Positive = 128
     """Longest rollout; a truncated one is learnt from too."""
+    batch_size: Memory = 256
+    """local: rollouts generated at a time."""
     train_tokens: Positive | None = None
     """Learn only from so many first tokens of each rollout; None: all."""
     updates: Positive = 1

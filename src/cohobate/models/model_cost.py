@@ -11,13 +11,16 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape
 from cohobate.models.decoder_module import decoder_module
 from cohobate.models.loading import read_config
 from cohobate.store.compute_ledger import ModelCost
+
+if TYPE_CHECKING:
+    import torch
 
 # Names that configurations have for the number of experts of a layer, and of those that a token goes through.
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -77,14 +80,17 @@ def _cost(config: _Config) -> ModelCost:
     )
 
 
-def skeleton(config: Any) -> Any:
-    """The model of a configuration, without memory for its weights. Raises ModelError where there is none."""
+def skeleton(config: Any, dtype: torch.dtype | None = None) -> Any:
+    """The model of a configuration on torch's meta device, without memory for its weights.
+
+    Raises ModelError where there is no such model.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            return AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
     except Exception as error:  # transformers raises ValueError, KeyError, AttributeError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"a model of type {config.model_type} cannot be built: {first_line}") from error
@@ -103,6 +109,12 @@ def attention_layers(model: Any) -> list[AttentionLayer]:
         if not kind.startswith(_RECURRENT):
             layers.append(_shape(module, config, kind))
     return layers
+
+
+def cached_bytes(config: Any, size: int) -> int:
+    """Bytes of keys and values per token of a row, in numbers of `size` bytes."""
+    layers = attention_layers(skeleton(config))
+    return size * sum(layer.cached_heads * (layer.key_width + layer.value_width) for layer in layers)
 
 
 def _shape(module: Any, config: Any, kind: str) -> AttentionLayer:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensor
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from cohobate.core.errors import ModelError
@@ -22,6 +23,13 @@ from cohobate.models.decoder_module import decoder_module
 
 # Positions of the trial, and the largest of its logits: a cap that does nothing to these does nothing to any.
 _TRIED, _LARGEST = 4, 1e4
+
+
+def _same(found: torch.Tensor, given: torch.Tensor) -> bool:
+    """Whether two tensors have the same values; of tensors without elements, whether they are the same memory."""
+    if isinstance(found, FakeTensor) or found.is_meta:
+        return bool(found.untyped_storage()._cdata == given.untyped_storage()._cdata)
+    return torch.equal(found.float(), given.float())
 
 
 class OutputLayer:
@@ -106,8 +114,8 @@ class OutputLayer:
 
         logits = self._run(given, _Stub(self._head(), head))
         if len(received) == 1:
-            self.linear_first = torch.equal(received[0].flatten(0, -2), given)
-            self.is_linear = self.linear_first and torch.equal(logits.float(), products.float())
+            self.linear_first = _same(received[0].flatten(0, -2), given)
+            self.is_linear = self.linear_first and _same(logits, products)
         return int(logits.shape[-1])
 
     def _zeros(self, count: int) -> torch.Tensor:

@@ -21,6 +21,13 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def gpu_memory() -> int:
+    """Bytes of the memory of the first GPU."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
 def weight_dtype(device: str, *, train: bool) -> torch.dtype:
     """The dtype in which weights are loaded: float32 to train, or on a CPU; else bfloat16."""
     import torch

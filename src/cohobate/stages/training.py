@@ -33,7 +33,7 @@ def train_and_publish(
         config,
         workspace.scratch,
         stage,
-        recipe.evaluation.max_tokens,
+        recipe.evaluation,
         recipe.triples.verifier,
     )
     with progress.bar(stage, config.steps, "steps") as bar:

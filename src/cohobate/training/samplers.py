@@ -54,6 +54,7 @@ class LocalSampler:
                     uniforms(self.config.seed, keys, longest),
                     eos_ids=student.eos_ids,
                     pad_id=student.pad_id,
+                    batch_size=self.config.batch_size,
                     done=self._check_open,
                 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from cohobate.config import Training, Verification
+from cohobate.config import Evaluation, Training, Verification
 from cohobate.core import progress
 from cohobate.core.errors import DamagedFileError
 from cohobate.core.sealed_files import move_aside
@@ -32,7 +32,7 @@ class Validation:
     questions: pl.DataFrame
     folder: Path
     stage: str
-    max_tokens: int
+    evaluation: Evaluation
     verifier: Verification
     temperature: float = 0.0
 
@@ -45,7 +45,7 @@ class Validation:
         config: Training,
         folder: Path,
         stage: str,
-        max_tokens: int,
+        evaluation: Evaluation,
         verifier: Verification,
     ) -> Validation:
         """Validation on the first `evaluate_questions` of the validation split in the artifact's folder `questions`."""
@@ -53,15 +53,15 @@ class Validation:
         chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
         chosen = set_aside(f"{stage}, validation", chosen, [(student, prompt_format)])
         temperature = config.evaluate_temperature
-        return cls(student, prompt_format, chosen, folder / "points", stage, max_tokens, verifier, temperature)
+        return cls(student, prompt_format, chosen, folder / "points", stage, evaluation, verifier, temperature)
 
     def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
         """Measure the student at `step`, after the work in `spent`."""
         path = self._path(step)
         if self.holds(step):
             return
-        decoding = Decoding(self.max_tokens, self.temperature)
-        exam = accuracy.Exam(decoding, 1, 0, 256, self.verifier, self._mark(step))
+        decoding = Decoding(self.evaluation.max_tokens, self.temperature)
+        exam = accuracy.Exam(decoding, 1, 0, self.evaluation.batch_size, self.verifier, self._mark(step))
         answers = accuracy.answer(self.student, self.prompt_format, self.questions, exam)
         summary = accuracy.summarise(answers)
         cost = cost_of(self.student.model.config)

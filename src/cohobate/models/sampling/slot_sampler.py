@@ -28,6 +28,28 @@ _FEWEST_ROWS = 8
 _PREFILL_TOKENS = 4096
 
 
+@torch.inference_mode()
+def longest_step(model: Any, rows: int, prompt: int, decoding: Decoding) -> None:
+    """The passes of a sampler that take the most memory: `rows` prompts are read, and their last tokens drawn.
+
+    Nothing is decided by the values of a tensor, so that it can run on tensors without elements.
+    Raises ModelError for a model that a cache of slots does not hold.
+    """
+    slots, device = max(rows, _FEWEST_ROWS), model.device
+    limit = blocks(_padded(prompt) + decoding.max_tokens)
+    cache = SlotCache(ModelShape.of(model.config).layers, slots, limit)
+    forward, masks = forward_of(model, cache, limit), _Masks(model, limit)
+    cache.reserve(limit, slots)
+    at_once = min(rows, max(1, _PREFILL_TOKENS // _padded(prompt)))
+    cache.plan = Prefill(0, torch.arange(at_once, device=device))
+    forward.prefill(torch.zeros(at_once, _padded(prompt), dtype=torch.long, device=device))
+    position = torch.full((slots,), limit - 1, device=device)
+    cache.plan = Decode(position, limit)
+    logits = forward.decode(torch.zeros_like(position), position, masks(position, limit)).float()
+    tokens = choose(logits, decoding, None if decoding.temperature == 0 else torch.zeros(slots, device=device))
+    logits.log_softmax(-1).gather(-1, tokens[:, None])
+
+
 class SlotSampler:
     """Samples a response to each of `prompts`; see `sampler.sample`.
 

@@ -52,6 +52,7 @@ CHECKS = (
     Check("vllm of the student", machine.vllm, ("folder", "teacher"), "student", Scope.samples_with_vllm),
     Check("student loads", models.student, _MODELS, "student", Scope.has_student),
     Check("disk", machine.disk, ("student",), when=Scope.has_student),
+    Check("memory", machine.memory, ("student",), when=Scope.may_be_too_large),
     Check("judge answers", teachers.judge_answers, _MODELS, when=Scope.asks_judge),
     Check("judge as asked", teachers.judge_defaults, _MODELS, when=Scope.asks_judge_endpoint),
     Check("logits", models.logits, ("teacher", "student"), when=Scope.reads_a_model),

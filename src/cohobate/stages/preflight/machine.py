@@ -8,8 +8,7 @@ from cohobate.core.errors import CohobateError
 from cohobate.stages.preflight.scope import Scope
 from cohobate.store.artifacts import Store, data_root
 
-# In sizes of the student's weights: three snapshots of weights and two Adam moments, two published models, and room.
-_MARGIN = 12
+_ROOM = 1.1  # rollouts, answers and logs beside the large files
 
 
 def data_folder(scope: Scope) -> str:
@@ -47,14 +46,35 @@ def vllm(scope: Scope) -> str:
 
 
 def disk(scope: Scope) -> str:
-    """There is room for the student's snapshots and published weights."""
+    """There is room for the student's snapshots and published weights, and for the teacher's scores."""
     from cohobate.core.formatting import size
+    from cohobate.stages.disk import needed
 
-    needed = _MARGIN * sum(p.numel() * p.element_size() for p in scope.loaded["student"].model.parameters())
+    student, teacher = scope.loaded["student"], scope.loaded.get("teacher")
+    half = student.device.type == "cuda"
+    needs = _ROOM * needed(scope.recipe, student.config, teacher and teacher.config, half=half)
     free = shutil.disk_usage(data_root()).free
-    if free < needed:
+    if free < needs:
         raise CohobateError(
-            f"{data_root()} has {size(free)} free and about {size(needed)} are needed; free some space, or set "
-            "COHOBATE_DATA to a folder with more"
+            f"{data_root()} has {size(free)} free and about {size(needs)} are needed; free some space, set "
+            "COHOBATE_DATA to a folder with more, or lower snapshot_every, which bounds the scores that are kept"
         )
-    return f"{size(free)} free, about {size(needed)} needed"
+    return f"{size(free)} free, about {size(needs)} needed"
+
+
+def memory(scope: Scope) -> str:
+    """What trains and scores fits into the memory of this device; what samples does where responses end before it."""
+    from cohobate.models.precision import resolve_device
+    from cohobate.stages.estimate import Machine, estimate, less_memory
+
+    device = resolve_device(scope.recipe.runtime.device)
+    here = Machine.here(device)
+    lines = estimate(scope.recipe, here)
+    largest = max(lines, key=lambda line: line.memory)
+    told = f"at most {largest.memory:.1f} of {here.memory:.1f} GiB, by {largest.stage} ({largest.work})"
+    sure = [line for line in lines if line.memory > here.memory and not line.samples]
+    if sure:
+        raise CohobateError(f"{told}; less for {sure[0].stage} ({sure[0].work}): {less_memory(sure[0])}")
+    if largest.memory > here.memory:
+        return f"{told}, if all responses are as long as their limit; less: {less_memory(largest)}"
+    return told

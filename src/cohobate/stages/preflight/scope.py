@@ -12,6 +12,10 @@ Role = Literal["teacher", "student"]
 BOTH: tuple[Role, ...] = ("teacher", "student")
 
 
+# Training takes four to ten times the weights: what is below this share of the memory needs no estimate.
+_SMALL = 100
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A finding with the value that later checks need."""
@@ -44,6 +48,18 @@ class Scope:
 
     def has_student(self) -> bool:
         return "student" in self.roles
+
+    def may_be_too_large(self) -> bool:
+        """Whether the student takes a part of the memory that is worth a look."""
+        from cohobate.core.memory import free_memory
+        from cohobate.models.precision import gpu_memory
+
+        if "student" not in self.loaded:
+            return False
+        student = self.loaded["student"]
+        memory = gpu_memory() if student.device.type == "cuda" else free_memory()
+        weights = sum(p.numel() * p.element_size() for p in student.model.parameters())
+        return bool(weights > memory / _SMALL)
 
     def samples_with_vllm(self) -> bool:
         """Whether vLLM samples the student's rollouts."""

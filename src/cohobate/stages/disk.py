@@ -1,0 +1,48 @@
+"""The disk space that a recipe needs while it runs: snapshots, published students, and a teacher's scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cohobate.config import Recipe
+from cohobate.config.objectives import ObjectiveStage
+from cohobate.core.model_shape import ModelShape
+from cohobate.stages import memory
+from cohobate.training.objectives.base import TeacherNeeds, off_policy, on_policy
+
+_LOGPROB, _ID = 4, 8  # bytes of a float32, and of a token's id beside it
+
+
+def needed(recipe: Recipe, student: Any, teacher: Any | None, *, half: bool) -> int:
+    """Bytes at the most: those of the finished students, and what the stage that trains keeps meanwhile.
+
+    student, teacher: their configurations. half: models are published, and hidden states kept, in bfloat16.
+    """
+    size = memory.HALF if half else memory.FLOAT
+    stages: list[ObjectiveStage] = [stage for stage in (recipe.sft, recipe.opd) if stage.steps]
+    published = len(stages) * memory.weights(student, size)
+    return published + max((_meanwhile(recipe, stage, student, teacher, size) for stage in stages), default=0)
+
+
+def _meanwhile(recipe: Recipe, stage: ObjectiveStage, student: Any, teacher: Any | None, size: int) -> int:
+    # Those that are kept, and the one that is being written.
+    snapshots = 3 + stage.alarms.patience // stage.snapshot_every
+    return snapshots * memory.states(student, stage) + _scores(recipe, stage, teacher, size)
+
+
+def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: int) -> int:
+    """Bytes of the scores between two snapshots, of responses as long as they may be."""
+    if stage is recipe.opd:
+        rows, length = recipe.opd.prompts * recipe.opd.group, recipe.opd.max_tokens
+        needs = on_policy(recipe.opd).needs
+    else:
+        rows, length = recipe.sft.batch, recipe.triples.max_tokens
+        needs = off_policy(recipe.sft).needs
+    if needs is None:
+        return 0
+    return stage.snapshot_every * rows * length * _per_token(needs, teacher, size)
+
+
+def _per_token(needs: TeacherNeeds, teacher: Any | None, size: int) -> int:
+    hidden = size * ModelShape.of(teacher).width if needs.hidden and teacher is not None else 0
+    return _LOGPROB + hidden + (needs.top_k or 0) * (_LOGPROB + _ID) + _ID * needs.ghosts

@@ -1,0 +1,311 @@
+"""The cost of a recipe before any weight is loaded: FLOPs by the ledger's formulae, hours and memory on a GPU.
+
+Lengths are assumptions, and the output states them: responses as long as their limit, prompts of --prompt-tokens. Time
+is the larger of arithmetic (FLOPs at a share of the peak) and, for generation, of reading the weights once per token of
+a batch. Memory is measured by running the code of each stage on tensors without elements (see `memory`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cohobate.config import Recipe
+from cohobate.config.objectives import ObjectiveStage
+from cohobate.core.errors import ModelError, RecipeError
+from cohobate.core.formatting import size
+from cohobate.core.memory import free_memory
+from cohobate.models.model_cost import cached_bytes, cost_of
+from cohobate.models.precision import gpu_memory
+from cohobate.models.published_configs import names, published_config
+from cohobate.stages import disk, memory
+from cohobate.stages.memory import Batch
+from cohobate.store.compute_ledger import PASSES
+
+GIB = 2**30
+SUITE_QUESTIONS = 30  # as AIME has
+# bf16 peak of dense products in FLOP/s, memory bandwidth in bytes/s, memory in GiB: the vendors' data sheets.
+GPUS: dict[str, tuple[float, float, float]] = {
+    "rtx-4090": (165e12, 1.008e12, 24),
+    "l40s": (362e12, 0.864e12, 48),
+    "a100": (312e12, 2.039e12, 80),
+    "h100": (989e12, 3.35e12, 80),
+    "h200": (989e12, 4.8e12, 141),
+    # One processor core in float32, as measured with models of 100 M parameters; its memory is the machine's.
+    "cpu-core": (1e11, 1e10, 16),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One GPU: peak FLOP/s, bytes/s, GiB, and the share of the peak that is reached."""
+
+    flops: float
+    bandwidth: float
+    memory: float
+    utilisation: float = 0.35
+    half: bool = True  # products, and weights that do not train, in bfloat16
+
+    @classmethod
+    def with_gpu(cls, name: str, utilisation: float) -> Machine:
+        """The machine of a name in GPUS. Raises RecipeError for another one."""
+        if name not in GPUS:
+            raise RecipeError(f"--gpu {name} is not known; known are {', '.join(GPUS)}")
+        return cls(*GPUS[name], utilisation, half=name != "cpu-core")
+
+    @classmethod
+    def here(cls, device: str) -> Machine:
+        """The machine that runs it, to hold memory against: its GPU for `cuda`, else its own free memory."""
+        if device == "cuda":
+            return cls(1.0, 1.0, gpu_memory() / GIB)
+        return cls(1.0, 1.0, free_memory() / GIB, half=False)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One piece of work: FLOPs, GPU-hours, and the GiB that each GPU needs while it lasts."""
+
+    stage: str
+    model: str
+    work: str
+    sequences: int
+    tokens: int
+    flops: float
+    hours: float
+    memory: float
+    samples: bool = False  # memory is less where responses end before their limit
+
+
+def shape(name: str) -> Any:
+    """The configuration of a model: its folder's, or the published one. Raises ModelError when there is neither."""
+    from cohobate.models.loading import model_path, read_config
+
+    published = published_config(name)
+    if published is not None:
+        return published
+    try:
+        folder = model_path(name)
+    except ModelError:
+        raise ModelError(
+            f"the shape of '{name}' is not known: it is no folder here, and none of {', '.join(names())}; give a "
+            "folder with its config.json"
+        ) from None
+    return read_config(folder)
+
+
+def estimate(recipe: Recipe, machine: Machine, prompt_tokens: int = 200, questions: int | None = None) -> list[Line]:
+    """The work of each stage of `recipe`. questions: those for training, where the recipe leaves them to a file.
+
+    Raises ModelError for a model of unknown shape. A teacher behind an endpoint costs tokens and no local FLOPs.
+    """
+    return list(_Estimate(recipe, machine, prompt_tokens, questions).lines())
+
+
+class _Estimate:
+    """The lines of one recipe on one machine."""
+
+    def __init__(self, recipe: Recipe, machine: Machine, prompt: int, questions: int | None) -> None:
+        self.recipe, self.machine, self.prompt = recipe, machine, prompt
+        self.student = shape(recipe.student.model)
+        self.teacher = shape(recipe.teacher.model) if recipe.teacher.is_folder else None
+        self.counts = _counts(recipe, questions)
+        self.size = memory.HALF if machine.half else memory.FLOAT  # of a weight that does not train
+
+    def lines(self) -> Iterator[Line]:
+        recipe = self.recipe
+        yield self._triples()
+        if recipe.sft.steps:
+            yield from self._training("sft", recipe.sft, recipe.sft.batch, recipe.triples.max_tokens)
+        if recipe.opd.steps:
+            yield from self._on_policy()
+        yield from self._evaluation()
+        yield from self._suites()
+
+    def _triples(self) -> Line:
+        recipe, teacher = self.recipe, self.teacher
+        rows, length = self.counts["train"] * recipe.triples.samples, recipe.triples.max_tokens
+        if teacher is None:
+            return Line("triples", "teacher", "generation", rows, rows * length, 0.0, 0.0, 0.0)
+        batch = Batch(max(1, min(recipe.triples.batch_size, rows)), self.prompt, length)
+        if not recipe.teacher.uses_engine:
+            return self._generated("triples", "teacher", "generation", teacher, rows, batch)
+        # An engine serves as many at a time as there is room for.
+        gpus, row = recipe.teacher.tensor_parallel, cached_bytes(teacher, self.size) * (self.prompt + length)
+        weights = memory.weights(teacher, self.size)
+        room = gpus * self.machine.memory * GIB * recipe.teacher.gpu_memory - weights
+        batch = Batch(max(1, min(batch.rows, int(room / max(1, row)))), self.prompt, length)
+        held = (weights + batch.rows * row) / gpus
+        return self._generated("triples", "teacher", "generation", teacher, rows, batch, held)
+
+    def _on_policy(self) -> Iterator[Line]:
+        config, teacher = self.recipe.opd, self.teacher
+        rows = config.steps // config.updates * config.prompts * config.group
+        batch = Batch(min(config.batch_size, config.prompts * config.group), self.prompt, config.max_tokens)
+        beside = self._beside(config)
+        if config.sampler == "local":
+            peak = memory.generation(self.student, batch, trained=True, half=self.machine.half)
+            copy = memory.weights(self.student, memory.FLOAT) if config.overlap else 0
+            held = self._resident(config) + beside + copy + peak
+        else:
+            held = self.machine.memory * GIB * config.vllm.gpu_memory
+        yield self._generated("opd", "student", "rollout", self.student, rows, batch, held)
+        if teacher is not None and beside:
+            passed = Batch.of_budget(config.tokens_per_batch, self.prompt, config.max_tokens)
+            peak = memory.scoring(teacher, passed, half=self.machine.half)
+            held = self._resident(config) + beside + peak
+            yield self._computed("opd", "teacher", "scoring", teacher, rows, config.max_tokens, held)
+        learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)
+        yield from self._training("opd", config, config.prompts * config.group, learnt)
+
+    def _training(self, stage: str, config: ObjectiveStage, rows: int, length: int) -> Iterator[Line]:
+        """The updates of a stage, and its evaluation points."""
+        batch = Batch.of_budget(config.tokens_per_batch, self.prompt, length)
+        peak = memory.update(self.student, config, batch, half=self.machine.half)
+        sharing = self.recipe.runtime.processes if self.recipe.runtime.shard else 1
+        own = memory.states(self.student, config)
+        if sharing > 1:  # beside its share, each process has the student whole, for rollouts and evaluation
+            held = memory.weights(self.student, memory.FLOAT) + (own + peak.gradients) / sharing + peak.activations
+        else:
+            held = own + peak.all
+        held += self._beside(config)
+        work = "adapter update" if config.lora else "update"
+        yield self._computed(stage, "student", work, self.student, config.steps * rows, length, held, config)
+        questions = min(config.evaluate_questions, self.counts["validation"])
+        if questions:
+            points = config.steps // config.evaluate_every + 1
+            batch = Batch(
+                min(self.recipe.evaluation.batch_size, questions), self.prompt, self.recipe.evaluation.max_tokens
+            )
+            held = memory.generation(
+                self.student, batch, trained=True, half=False, temperature=config.evaluate_temperature
+            )
+            held += self._resident(config) + self._beside(config)
+            yield self._generated(stage, "student", "evaluation", self.student, points * questions, batch, held)
+
+    def _resident(self, config: ObjectiveStage) -> float:
+        """Bytes of the student between updates, on each GPU."""
+        own = memory.states(self.student, config)
+        if self.recipe.runtime.shard and self.recipe.runtime.processes > 1:
+            return memory.weights(self.student, memory.FLOAT) + own / self.recipe.runtime.processes
+        return float(own)
+
+    def _beside(self, config: ObjectiveStage) -> int:
+        """Bytes of a teacher that scores in the same process."""
+        asks = config.asks_teacher and not self.recipe.teacher.scores_by_server
+        return memory.weights(self.teacher, self.size) if self.teacher is not None and asks else 0
+
+    def _evaluation(self) -> Iterator[Line]:
+        config, recipe = self.recipe.evaluation, self.recipe
+        limit = config.limit or sum(self.counts.values())
+        questions = sum(min(limit, self.counts[split]) for split in config.splits)
+        samples = sum(1 if decoding == "greedy" else config.samples for decoding in config.decodings)
+        rows = questions * samples
+        students = 1 + bool(recipe.sft.steps) + bool(recipe.opd.steps)
+        batch = Batch(max(1, min(config.batch_size, rows)), self.prompt, config.max_tokens)
+        if rows:
+            yield self._generated("evaluation", "student", "evaluation", self.student, students * rows, batch)
+        if rows and self.teacher is not None:
+            yield self._generated("evaluation", "teacher", "evaluation", self.teacher, rows, batch)
+
+    def _suites(self) -> Iterator[Line]:
+        for suite in self.recipe.suites:
+            rows = SUITE_QUESTIONS * suite.samples
+            batch = Batch(min(self.recipe.evaluation.batch_size, rows), self.prompt, suite.max_tokens)
+            yield self._generated("suites", "student", f"{suite.name}", self.student, rows, batch)
+
+    def _generated(
+        self, stage: str, model: str, work: str, config: Any, rows: int, batch: Batch, held: float | None = None
+    ) -> Line:
+        """Generation of `rows` responses; held: bytes on a GPU, by default those of the frozen model alone."""
+        if held is None:
+            held = memory.weights(config, self.size) + memory.generation(
+                config, batch, trained=False, half=self.machine.half
+            )
+        flops = _forward(config, rows, self.prompt, batch.response)
+        arithmetic = flops / (self.machine.flops * self.machine.utilisation)
+        read = memory.weights(config, self.size) + batch.rows * cached_bytes(config, self.size) * (
+            self.prompt + batch.response / 2
+        )
+        reading = rows / batch.rows * batch.response * read / self.machine.bandwidth
+        hours = max(arithmetic, reading) / 3600
+        return Line(stage, model, work, rows, rows * batch.response, flops, hours, held / GIB, samples=True)
+
+    def _computed(
+        self,
+        stage: str,
+        model: str,
+        work: str,
+        config: Any,
+        rows: int,
+        length: int,
+        held: float,
+        training: ObjectiveStage | None = None,
+    ) -> Line:
+        """A pass over given tokens, or with `training` an update on them."""
+        flops = PASSES.get(work, 1) * _forward(config, rows, self.prompt, length)
+        again = 4 / 3 if training is not None and training.activation_checkpointing else 1.0
+        hours = flops * again / (self.machine.flops * self.machine.utilisation) / 3600
+        return Line(stage, model, work, rows, rows * length, flops, hours, held / GIB)
+
+
+def _counts(recipe: Recipe, questions: int | None) -> dict[str, int]:
+    """The number of questions of each split: as the recipe says, or in proportion to those for training."""
+    own = recipe.questions
+    if own.source == "world":
+        counts = {name: int(getattr(own, name)) for name in ("train", "fresh", "validation", "test", "hard")}
+        return counts if questions is None else {**counts, "train": questions}
+    train = own.train if questions is None else questions
+    shares = own.split.model_dump()
+    whole = train / shares["train"] if own.source == "file" and shares["train"] else float(train)
+    return {**{name: round(whole * share) for name, share in shares.items()}, "train": train, "hard": 0}
+
+
+def less_memory(line: Line) -> str:
+    """The settings that make a piece of work take less memory."""
+    stage = line.stage
+    match stage, line.work:
+        case "triples", _:
+            return "teacher.tensor_parallel, with kind = 'vllm'; or a smaller triples.batch_size"
+        case (("evaluation" | "suites"), _):
+            return "a smaller evaluation.batch_size"
+        case "opd", "rollout":
+            return "opd.sampler = 'vllm', or a smaller opd.batch_size"
+        case _, "evaluation":
+            return "a smaller evaluation.batch_size"
+    return (
+        f"adapters ({stage}.lora.rank = 32), {stage}.activation_checkpointing = true, a smaller "
+        f"{stage}.tokens_per_batch, or runtime.processes and runtime.shard"
+    )
+
+
+def _forward(config: Any, rows: int, prompt: int, length: int) -> float:
+    """FLOPs of a forward pass over `rows` equal rows: those of one row, multiplied."""
+    return float(rows * cost_of(config).respond([prompt], [length]))
+
+
+def sentences(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> list[str]:
+    """The totals of the lines, and whether they fit into the machine's memory."""
+    parts = [
+        f"{sum(line.flops for line in lines):.2g} FLOPs, about {sum(line.hours for line in lines):.1f} GPU-hours at "
+        f"{machine.utilisation:.0%} of the peak, if every response is as long as its limit; shorter ones cost less"
+    ]
+    most = max(lines, key=lambda line: line.memory)
+    fits = "fits into" if most.memory <= machine.memory else "does not fit into"
+    parts.append(
+        f"the most memory is needed by {most.stage} ({most.work}): {most.memory:.1f} GiB a GPU, which {fits} "
+        f"{machine.memory:.0f} GiB"
+    )
+    large = [line for line in lines if line.memory > machine.memory]
+    # One sentence for lines of the same work.
+    parts += dict.fromkeys(f"less memory for {line.stage} ({line.work}): {less_memory(line)}" for line in large)
+    student, teacher = shape(recipe.student.model), shape(recipe.teacher.model) if recipe.teacher.is_folder else None
+    parts.append(f"about {size(disk.needed(recipe, student, teacher, half=machine.half))} of disk while it runs")
+    if not recipe.teacher.is_folder:
+        [generation] = [line for line in lines if line.work == "generation"]
+        price = recipe.teacher.cost_usd(0, generation.tokens)
+        cost = "" if price is None else f", at most {price:.2f} USD for what it writes"
+        parts.append(
+            f"the endpoint writes at most {generation.tokens:,} tokens in {generation.sequences:,} responses{cost}"
+        )
+    return parts

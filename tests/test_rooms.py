@@ -32,9 +32,10 @@ ROOMS = """
  2 store:       artifacts compute_ledger gc listing manifest origins promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
- 3 models:      batching chat_template context_room continuation decoder_module end_of_response
-                fetched.fetch loading logprobs model_cost output_layer own_forward precision rendering
-                sampling.sampler sequence special_tokens template_revision thoughts token_loss torch_setup
+ 3 models:      allocation batching chat_template context_room continuation decoder_module end_of_response
+                fetched.fetch loading logprobs model_cost output_layer own_forward precision published_configs rendering
+                sampling.decoding sampling.sampler sampling.slot_sampler sequence special_tokens template_revision
+                thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
                 generate kinds response_store vllm.install vllm.process vllm.server
  5 evaluation:  accuracy lm_eval pass_at_k verifiers.judge verifiers.labels verifiers.verdict
@@ -42,8 +43,8 @@ ROOMS = """
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 selection triples
  7 report:      console dataset diff experiment facts figures render sample_rows
- 8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions objectives.judge
-                rollout_log rollout_source samplers scored_source scoring.base scoring.factory trainee
+ 8 training:    distributed epochs loop lora metrics objectives.base objectives.cross_entropy objectives.distributions
+                objectives.judge rollout_log rollout_source samplers scored_source scoring.base scoring.factory trainee
                 triple_source types validation
  9 stages:      curation estimate evaluation labels opd preflight questions regeneration report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner

@@ -56,10 +56,10 @@ def rows(batch: Batch) -> list[TrainingSequence]:
 @contextmanager
 def peak() -> Iterator[list[int]]:
     """The peak of the bytes of real tensors that are made meanwhile."""
-    found: list[int] = []
+    peaks: list[int] = []
     with Allocations() as allocations:
-        yield found
-        found.append(allocations.peak)
+        yield peaks
+        peaks.append(allocations.peak)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_an_update_takes_what_was_measured_without_memory(kind: str, training: T
     trainee = Trainee(student(of), training, "base")
     learner = trainee.begin_update()
     [one] = batches(rows(BATCH), 1000, 0, "cpu")
-    with peak() as found:
+    with peak() as peaks:
         learner(one, cross_entropy)["loss"].backward()
-    assert memory.update(of, training, BATCH, half=False).all == pytest.approx(found[0], rel=0.1)
+    assert memory.update(of, training, BATCH, half=False).all == pytest.approx(peaks[0], rel=0.1)
 
 
 def test_an_update_in_bfloat16_takes_what_torch_tracks() -> None:
@@ -98,9 +98,9 @@ def test_an_update_in_bfloat16_takes_what_torch_tracks() -> None:
                 optimizer.step()
                 optimizer.zero_grad()
                 tracker.reset_mod_stats()
-        [tracked] = tracker.get_tracker_snapshot("peak").values()
+        [totals] = tracker.get_tracker_snapshot("peak").values()
     expected = memory.states(of, training) + memory.update(of, training, BATCH, half=True).all
-    assert expected == pytest.approx(tracked["Total"], rel=0.1)
+    assert expected == pytest.approx(totals["Total"], rel=0.1)
 
 
 def test_sampling_takes_what_was_measured_without_memory() -> None:
@@ -108,18 +108,18 @@ def test_sampling_takes_what_was_measured_without_memory() -> None:
     model = student(of).model
     # Those of the second half are read while the cache has the length of the first.
     prompts = [[5 + i] * batch.prompt for i in range(2 * batch.rows)]
-    with peak() as found:
+    with peak() as peaks:
         sample(model, prompts, Decoding(batch.response, 0), None, eos_ids=[], pad_id=0, batch_size=batch.rows)
     expected = memory.generation(of, batch, trained=False, half=False, temperature=0)
-    assert expected == pytest.approx(found[0], rel=0.1)
+    assert expected == pytest.approx(peaks[0], rel=0.1)
 
 
 def test_scoring_takes_what_was_measured_without_memory() -> None:
     of = config("olmo2")
     model = student(of).model
-    with peak() as found:
+    with peak() as peaks:
         logprobs.score(model, rows(BATCH), 1000, 0)
-    assert memory.scoring(of, BATCH, half=False) == pytest.approx(found[0], rel=0.1)
+    assert memory.scoring(of, BATCH, half=False) == pytest.approx(peaks[0], rel=0.1)
 
 
 def test_a_trained_weight_takes_12_bytes_between_updates_and_adapters_less() -> None:

@@ -64,18 +64,18 @@ def without_memory() -> Iterator[Allocations]:
 
 def allocate(model: torch.nn.Module) -> None:
     """Give the weights and buffers of a model on the meta device a place on the CPU, inside of `without_memory`."""
-    placed: dict[int, torch.Tensor] = {}
+    places: dict[int, torch.Tensor] = {}
 
     def place(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in placed:
-            placed[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-        return placed[id(tensor)]
+        if id(tensor) not in places:
+            places[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        return places[id(tensor)]
 
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 value = torch.nn.Parameter(place(parameter), parameter.requires_grad)
-                module._parameters[name] = placed.setdefault(-id(parameter), value)  # type: ignore[assignment]
+                module._parameters[name] = places.setdefault(-id(parameter), value)  # type: ignore[assignment]
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = place(buffer)

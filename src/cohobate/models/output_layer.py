@@ -25,11 +25,11 @@ from cohobate.models.decoder_module import decoder_module
 _TRIED, _LARGEST = 4, 1e4
 
 
-def _same(found: torch.Tensor, given: torch.Tensor) -> bool:
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors have the same values; of tensors without elements, whether they are the same memory."""
-    if isinstance(found, FakeTensor) or found.is_meta:
-        return bool(found.untyped_storage()._cdata == given.untyped_storage()._cdata)
-    return torch.equal(found.float(), given.float())
+    if isinstance(a, FakeTensor) or a.is_meta:
+        return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)
+    return torch.equal(a.float(), b.float())
 
 
 class OutputLayer:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cohobate.config import Recipe
-from cohobate.config.objectives import ObjectiveStage
+from cohobate.config import ObjectiveStage, Recipe
 from cohobate.core.model_shape import ModelShape
 from cohobate.stages import memory
 from cohobate.training.objectives.base import TeacherNeeds, off_policy, on_policy

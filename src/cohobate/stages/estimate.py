@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cohobate.config import Recipe
-from cohobate.config.objectives import ObjectiveStage
+from cohobate.config import ObjectiveStage, Recipe
 from cohobate.core.errors import ModelError, RecipeError
 from cohobate.core.formatting import size
 from cohobate.core.memory import free_memory
@@ -135,8 +134,8 @@ class _Estimate:
         weights = memory.weights(teacher, self.size)
         room = gpus * self.machine.memory * GIB * recipe.teacher.gpu_memory - weights
         batch = Batch(max(1, min(batch.rows, int(room / max(1, row)))), self.prompt, length)
-        held = (weights + batch.rows * row) / gpus
-        return self._generated("triples", "teacher", "generation", teacher, rows, batch, held)
+        need = (weights + batch.rows * row) / gpus
+        return self._generated("triples", "teacher", "generation", teacher, rows, batch, need)
 
     def _on_policy(self) -> Iterator[Line]:
         config, teacher = self.recipe.opd, self.teacher
@@ -146,15 +145,15 @@ class _Estimate:
         if config.sampler == "local":
             peak = memory.generation(self.student, batch, trained=True, half=self.machine.half)
             copy = memory.weights(self.student, memory.FLOAT) if config.overlap else 0
-            held = self._resident(config) + beside + copy + peak
+            need = self._resident(config) + beside + copy + peak
         else:
-            held = self.machine.memory * GIB * config.vllm.gpu_memory
-        yield self._generated("opd", "student", "rollout", self.student, rows, batch, held)
+            need = self.machine.memory * GIB * config.vllm.gpu_memory
+        yield self._generated("opd", "student", "rollout", self.student, rows, batch, need)
         if teacher is not None and beside:
-            passed = Batch.of_budget(config.tokens_per_batch, self.prompt, config.max_tokens)
-            peak = memory.scoring(teacher, passed, half=self.machine.half)
-            held = self._resident(config) + beside + peak
-            yield self._computed("opd", "teacher", "scoring", teacher, rows, config.max_tokens, held)
+            batch = Batch.of_budget(config.tokens_per_batch, self.prompt, config.max_tokens)
+            peak = memory.scoring(teacher, batch, half=self.machine.half)
+            need = self._resident(config) + beside + peak
+            yield self._computed("opd", "teacher", "scoring", teacher, rows, config.max_tokens, need)
         learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)
         yield from self._training("opd", config, config.prompts * config.group, learnt)
 
@@ -165,23 +164,23 @@ class _Estimate:
         sharing = self.recipe.runtime.processes if self.recipe.runtime.shard else 1
         own = memory.states(self.student, config)
         if sharing > 1:  # beside its share, each process has the student whole, for rollouts and evaluation
-            held = memory.weights(self.student, memory.FLOAT) + (own + peak.gradients) / sharing + peak.activations
+            need = memory.weights(self.student, memory.FLOAT) + (own + peak.gradients) / sharing + peak.activations
         else:
-            held = own + peak.all
-        held += self._beside(config)
+            need = own + peak.all
+        need += self._beside(config)
         work = "adapter update" if config.lora else "update"
-        yield self._computed(stage, "student", work, self.student, config.steps * rows, length, held, config)
+        yield self._computed(stage, "student", work, self.student, config.steps * rows, length, need, config)
         questions = min(config.evaluate_questions, self.counts["validation"])
         if questions:
             points = config.steps // config.evaluate_every + 1
             batch = Batch(
                 min(self.recipe.evaluation.batch_size, questions), self.prompt, self.recipe.evaluation.max_tokens
             )
-            held = memory.generation(
+            need = memory.generation(
                 self.student, batch, trained=True, half=False, temperature=config.evaluate_temperature
             )
-            held += self._resident(config) + self._beside(config)
-            yield self._generated(stage, "student", "evaluation", self.student, points * questions, batch, held)
+            need += self._resident(config) + self._beside(config)
+            yield self._generated(stage, "student", "evaluation", self.student, points * questions, batch, need)
 
     def _resident(self, config: ObjectiveStage) -> float:
         """Bytes of the student between updates, on each GPU."""
@@ -215,11 +214,11 @@ class _Estimate:
             yield self._generated("suites", "student", f"{suite.name}", self.student, rows, batch)
 
     def _generated(
-        self, stage: str, model: str, work: str, config: Any, rows: int, batch: Batch, held: float | None = None
+        self, stage: str, model: str, work: str, config: Any, rows: int, batch: Batch, need: float | None = None
     ) -> Line:
-        """Generation of `rows` responses; held: bytes on a GPU, by default those of the frozen model alone."""
-        if held is None:
-            held = memory.weights(config, self.size) + memory.generation(
+        """Generation of `rows` responses; need: bytes on a GPU, by default those of the frozen model alone."""
+        if need is None:
+            need = memory.weights(config, self.size) + memory.generation(
                 config, batch, trained=False, half=self.machine.half
             )
         flops = _forward(config, rows, self.prompt, batch.response)
@@ -229,7 +228,7 @@ class _Estimate:
         )
         reading = rows / batch.rows * batch.response * read / self.machine.bandwidth
         hours = max(arithmetic, reading) / 3600
-        return Line(stage, model, work, rows, rows * batch.response, flops, hours, held / GIB, samples=True)
+        return Line(stage, model, work, rows, rows * batch.response, flops, hours, need / GIB, samples=True)
 
     def _computed(
         self,
@@ -239,14 +238,14 @@ class _Estimate:
         config: Any,
         rows: int,
         length: int,
-        held: float,
+        need: float,
         training: ObjectiveStage | None = None,
     ) -> Line:
         """A pass over given tokens, or with `training` an update on them."""
         flops = PASSES.get(work, 1) * _forward(config, rows, self.prompt, length)
         again = 4 / 3 if training is not None and training.activation_checkpointing else 1.0
         hours = flops * again / (self.machine.flops * self.machine.utilisation) / 3600
-        return Line(stage, model, work, rows, rows * length, flops, hours, held / GIB)
+        return Line(stage, model, work, rows, rows * length, flops, hours, need / GIB)
 
 
 def _counts(recipe: Recipe, questions: int | None) -> dict[str, int]:
@@ -257,8 +256,8 @@ def _counts(recipe: Recipe, questions: int | None) -> dict[str, int]:
         return counts if questions is None else {**counts, "train": questions}
     train = own.train if questions is None else questions
     shares = own.split.model_dump()
-    whole = train / shares["train"] if own.source == "file" and shares["train"] else float(train)
-    return {**{name: round(whole * share) for name, share in shares.items()}, "train": train, "hard": 0}
+    count = train / shares["train"] if own.source == "file" and shares["train"] else float(train)
+    return {**{name: round(count * share) for name, share in shares.items()}, "train": train, "hard": 0}
 
 
 def less_memory(line: Line) -> str:

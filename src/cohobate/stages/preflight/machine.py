@@ -71,10 +71,10 @@ def memory(scope: Scope) -> str:
     here = Machine.here(device)
     lines = estimate(scope.recipe, here)
     largest = max(lines, key=lambda line: line.memory)
-    told = f"at most {largest.memory:.1f} of {here.memory:.1f} GiB, by {largest.stage} ({largest.work})"
+    most = f"at most {largest.memory:.1f} of {here.memory:.1f} GiB, by {largest.stage} ({largest.work})"
     sure = [line for line in lines if line.memory > here.memory and not line.samples]
     if sure:
-        raise CohobateError(f"{told}; less for {sure[0].stage} ({sure[0].work}): {less_memory(sure[0])}")
+        raise CohobateError(f"{most}; less for {sure[0].stage} ({sure[0].work}): {less_memory(sure[0])}")
     if largest.memory > here.memory:
-        return f"{told}, if all responses are as long as their limit; less: {less_memory(largest)}"
-    return told
+        return f"{most}, if all responses are as long as their limit; less: {less_memory(largest)}"
+    return most

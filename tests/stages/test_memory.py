@@ -104,10 +104,12 @@ def test_an_update_in_bfloat16_takes_what_torch_tracks() -> None:
 
 
 def test_sampling_takes_what_was_measured_without_memory() -> None:
-    of, batch = config("olmo2"), Batch(rows=20, prompt=32, response=32)
+    of, batch = config("olmo2"), Batch(rows=32, prompt=32, response=96)
     model = student(of).model
     # Those of the second half are read while the cache has the length of the first.
     prompts = [[5 + i] * batch.prompt for i in range(2 * batch.rows)]
+    # The way to sample a model is tried once.
+    sample(model, prompts[:1], Decoding(1, 0), None, eos_ids=[], pad_id=0)
     with peak() as peaks:
         sample(model, prompts, Decoding(batch.response, 0), None, eos_ids=[], pad_id=0, batch_size=batch.rows)
     expected = memory.generation(of, batch, trained=False, half=False, temperature=0)

@@ -127,10 +127,11 @@ def _adapters(config: Any, training: Training) -> tuple[int, ...]:
 
 def _trainee(config: Any, training: Training, *, half: bool) -> Any:
     """A trainee on torch's meta device."""
+    from cohobate.config.load import changed
     from cohobate.training.trainee import Trainee
 
     precision = "bfloat16" if half else "float32"
-    return Trainee(_model(config, FLOAT), training.model_copy(update={"precision": precision}), "base")
+    return Trainee(_model(config, FLOAT), changed(training, {"precision": precision}, "estimate"), "base")
 
 
 def _model(config: Any, size: int) -> Any:

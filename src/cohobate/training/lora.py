@@ -134,6 +134,8 @@ def _unfit(model: Any) -> list[str] | None:
     That is a kind of layer none of which is called (the tower of images of a model that is asked in text, weights that
     a model reads itself), or which gives more than a product.
     """
+    if model.device.type == "meta":  # nothing can be called without weights; an estimate takes all for fit
+        return None
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     fit: set[str] = set()
 

@@ -60,7 +60,7 @@ def _endpoint_answers(teacher: Teacher, limits: Triples | Judge) -> str:
     answer = _one_answer(teacher, open_backend(teacher, few), where)
     if not teacher.template_args:
         return _words(answer, teacher, where)
-    bare = teacher.model_copy(update={"template_args": {}})
+    bare = type(teacher).model_validate({**teacher.model_dump(mode="json"), "template_args": {}})
     without = _one_answer(bare, open_backend(bare, few), where)
     if answer.prompt_tokens and answer.prompt_tokens == without.prompt_tokens:
         return (

@@ -10,6 +10,8 @@ LLAMA := $(VENV)-llama
 LLAMA_STAMP := $(LLAMA)/.installed
 RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
+# What takes long, or needs the network, has commands of its own.
+SHORT := not network and not long and not families
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo compare judge recover single-prompt real real-small fast test test-long vllm test-vllm llama test-llama check fix up lock clean help
@@ -48,7 +50,7 @@ fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: for
 
 test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: a quarter of an hour
 	@echo "all tests but those with vLLM or llama.cpp: about a quarter of an hour on two cores"
-	@$(PYTEST) -m "not vllm and not llama and not network and not long"
+	@$(PYTEST) -m "not vllm and not llama and $(SHORT)"
 
 test-long: $(STAMP)  ## run the tests that take minutes each: what CI leaves out
 	@$(BIN)/python -m pytest -m long
@@ -70,7 +72,7 @@ check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m "not network and not long" --durations=30
+	COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m "$(SHORT)" --durations=30
 
 fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff check --fix .

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cohobate.config import Recipe
 from cohobate.stages.regeneration import NewTeacher, dataset, questions_of, recipe_of
 from cohobate.store.artifacts import Artifact
-from tasks.gate import pass_gate
+from tasks.gate import Allowance, pass_gate
 from tasks.run import cohobate_flow, run_stages
 from tasks.stages import write_questions, write_triples
 
@@ -17,13 +17,13 @@ def pipeline(recipe: Recipe, old: Artifact) -> Iterator[Artifact]:
 
 
 @cohobate_flow()
-def regenerate(teacher: NewTeacher, old: str = "arithmetic", allow: float = 0.0) -> list[Artifact]:
-    """Make a new dataset beside the old one, and promote it unless its rates are worse by more than `allow`.
+def regenerate(teacher: NewTeacher, old: str = "arithmetic", allow: Allowance = 0.0) -> list[Artifact]:
+    """Make a new dataset beside the old one, and promote it if it passes the gate.
 
     Args:
         teacher: Who answers the questions now.
         old: Id of the triples, or the name of a recipe: its promoted triples, else the newest.
-        allow: By how much rates may fall, beyond their 95% intervals (0.01 is one percent).
+        allow: The least that each limit of the recipe's section `gate`, but for the margins, is raised to: a share.
 
     """
     before = dataset(old)

@@ -1,11 +1,12 @@
 """The gate as a task: new artifacts replace the promoted ones, or the run fails with the reasons."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
 from cohobate.config import Recipe
 from cohobate.core.errors import GateError
@@ -20,6 +21,8 @@ from tasks.best_effort import attempt
 from tasks.server import pages
 from tasks.summary import table
 
+# What a run may raise the limits of the gate to.
+Allowance = Annotated[float, Field(ge=0, le=1)]
 _CHANGES = 20
 
 

@@ -6,6 +6,7 @@ from prefect.runtime import deployment
 
 from cohobate.config import Recipe
 from cohobate.core.errors import RecipeError
+from cohobate.core.user_code import is_function_name
 
 ALLOW = "COHOBATE_FUNCTIONS_FROM_PARAMETERS"
 
@@ -16,9 +17,12 @@ def refuse_functions(recipe: Recipe) -> None:
     A recipe that lies on the worker's disk is the operator's own, as is one on the command line. The environment
     variable ALLOW of the worker permits it (1).
     """
-    name = recipe.triples.verifier.name
-    if deployment.id and recipe.triples.verifier.is_function and os.environ.get(ALLOW) != "1":
-        raise RecipeError(
-            f"triples.verifier: '{name}' is code, which no parameter of a deployment may name; put the recipe into a "
-            f"file of the worker's and give its path, or start the worker with {ALLOW}=1"
-        )
+    if not deployment.id or os.environ.get(ALLOW) == "1":
+        return
+    named = {"triples.verifier": recipe.triples.verifier.name, "teacher.answer": recipe.teacher.answer}
+    for setting, value in named.items():
+        if value and is_function_name(value):
+            raise RecipeError(
+                f"{setting}: '{value}' is code, which no parameter of a deployment may name; put the recipe into a "
+                f"file of the worker's and give its path, or start the worker with {ALLOW}=1"
+            )

@@ -34,7 +34,7 @@ from tasks.server.definitions import Definition, Schedule
 _SHOWN = 120  # characters of a value in a sentence
 # What the operator may change, and how it is called.
 _FIELDS = ("description", "parameters", "tags", "concurrency", "work_pool_name", "job_variables")
-_NAMES = {"concurrency": "concurrency limit", "work_pool_name": "work pool", "job_variables": "job variables"}
+_NAMES = {"concurrency": "concurrency limit", "work_pool_name": "work pool"}
 
 
 class Record:
@@ -217,13 +217,18 @@ def _update(
         if reset or record.fields.get(field) == hash_value(present[field]):
             changes |= _change(field, desired[field])
         else:
-            sentences.append(
-                f"{_NAMES.get(field, field)} stays {_shown(present[field])}, which the file has as "
-                f"{_shown(desired[field])}"
-            )
+            sentences.append(differs(field, present[field], desired[field]))
     if changes:
         client.update_deployment(deployment.id, DeploymentUpdate(**changes))
     return sentences
+
+
+def differs(field: str, present: Any, desired: Any) -> str:
+    """Of job variables the names alone: their values may be secrets, and the sentence goes into logs."""
+    if field == "job_variables":
+        names = sorted(name for name in {*present, *desired} if present.get(name) != desired.get(name))
+        return f"job variables stay as they are, where the file has others: {', '.join(names)}"
+    return f"{_NAMES.get(field, field)} stays {_shown(present)}, which the file has as {_shown(desired)}"
 
 
 def _change(field: str, value: Any) -> dict[str, Any]:

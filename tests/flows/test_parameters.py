@@ -11,6 +11,7 @@ import yaml
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
+from cohobate.core.errors import RecipeError
 from cohobate.store import runs
 from cohobate.store.artifacts import Artifact
 
@@ -83,6 +84,48 @@ def test_until_is_no_option_of_a_flow_that_does_not_stop_early(
             run_flow(flow, ["--help"])
         assert ended.value.code == 0
         assert ("--until" in capsys.readouterr().out) is expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allow", [-0.1, 1.5, float("nan"), float("inf")])
+def test_an_allowance_that_is_no_share_is_refused(allow: float) -> None:
+    from prefect.exceptions import ParameterTypeError
+
+    from flows.nightly import nightly
+    from flows.regenerate import regenerate
+
+    with pytest.raises(ParameterTypeError, match="allow"):
+        nightly.validate_parameters({"recipe": "tiny", "allow": allow})
+    with pytest.raises(ParameterTypeError, match="allow"):
+        regenerate.validate_parameters({"teacher": {"model": "world/teacher"}, "old": "tiny", "allow": allow})
+    assert nightly.validate_parameters({"recipe": "tiny", "allow": 1.0})["allow"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_deployments_recipe_that_names_code_is_refused_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.parameters import ALLOW
+    from tasks.run import resolved
+
+    own = {"triples.verifier": "triples.verifier.name=shutil:rmtree", "teacher.answer": "teacher.answer=shutil:rmtree"}
+    for change in own.values():
+        assert resolved(load_recipe("tiny", [change]))  # of the command line
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "c0ffee00-0000-4000-8000-000000000000")
+    assert resolved(load_recipe("tiny", [r"teacher.answer=Answer: (\d+)"]))
+    for setting, change in own.items():
+        recipe = load_recipe("tiny", [change])
+        with pytest.raises(RecipeError, match=f"{setting}: 'shutil:rmtree' is code"):
+            resolved(recipe)
+        monkeypatch.setenv(ALLOW, "1")
+        assert resolved(recipe) == recipe
+        monkeypatch.delenv(ALLOW)
+
+
+@pytest.mark.slow
+def test_job_variables_that_the_operator_has_otherwise_are_named_without_their_values() -> None:
+    from tasks.server.deployments import differs
+
+    said = differs("job_variables", {"env": {"KEY": "hidden"}, "image": "a"}, {"image": "a", "env": {"KEY": "x"}})
+    assert said == "job variables stay as they are, where the file has others: env"
 
 
 @pytest.mark.prefect

@@ -15,35 +15,35 @@ from tests.support.artifacts import make
 from tests.support.command import cohobate
 
 
-def student(name: str) -> Artifact:
+def student(name: str, stage: str = "opd") -> Artifact:
     def build(workspace: Workspace) -> Outcome:
         (workspace.path / "model").mkdir()
         (workspace.path / "model" / "config.json").write_text(name)
         return Outcome()
 
     return Store().produce(
-        "opd", recipe=Recipe(name="night"), version=1, identity={"name": name}, parents=[], build=build
+        stage, recipe=Recipe(name="night"), version=1, identity={"name": name}, parents=[], build=build
     )
 
 
-def scores(of: Artifact, correct: int) -> Artifact:
+def scores(of: Artifact, correct: int, answered: int = 200) -> Artifact:
     """An evaluation of 200 questions, of which so many are right."""
 
     def build(workspace: Workspace) -> Outcome:
-        verdicts = ["correct" if n < correct else "incorrect" for n in range(200)]
-        rows = {"student": "opd", "split": "test", "decoding": "greedy", "verdict": verdicts}
-        rows["question_id"] = [str(n) for n in range(200)]
+        verdicts = ["correct" if n < correct else "incorrect" for n in range(answered)]
+        rows = {"student": of.stage, "split": "test", "decoding": "greedy", "verdict": verdicts}
+        rows["question_id"] = [str(n) for n in range(answered)]
         pl.DataFrame(rows).write_parquet(workspace.path / "answers.parquet")
         return Outcome()
 
     recipe = Recipe(name="night")
     return Store().produce(
-        "evaluation", recipe=recipe, version=1, identity={"correct": correct}, parents=[of], build=build
+        "evaluation", recipe=recipe, version=1, identity={"correct": correct, "of": answered}, parents=[of], build=build
     )
 
 
-def night(name: str, correct: int) -> list[Artifact]:
-    made = student(name)
+def night(name: str, correct: int, stage: str = "opd") -> list[Artifact]:
+    made = student(name, stage)
     return [made, scores(made, correct)]
 
 
@@ -72,6 +72,35 @@ def test_what_cannot_be_compared_any_more_is_refused(data: Path) -> None:
     shutil.rmtree(old[1].path)
     [objection] = gate.decide("night", night("new", 160)).objections
     assert f"{old[1].id}, which was promoted, is not in the store" in objection
+
+
+def test_students_are_compared_though_the_old_one_is_deleted_or_of_another_stage(data: Path) -> None:
+    old = night("old", 150)
+    promotion.promote("night", old, "by hand")
+    shutil.rmtree(old[0].path)
+    [objection] = gate.decide("night", night("same stage", 120)).objections
+    assert "accuracy of opd on test, greedy: -15.0%" in objection
+    [objection] = gate.decide("night", night("other stage", 120, "sft")).objections
+    assert "accuracy of sft (before: opd) on test, greedy: -15.0%" in objection
+    assert not gate.decide("night", night("other stage, better", 160, "sft")).objections
+
+
+def test_a_student_that_nothing_measures_is_refused_where_one_was_measured(data: Path) -> None:
+    old = night("old", 150)
+    promotion.promote("night", old, "by hand")
+    new = student("new")
+    assert gate.decide("night", [new]).objections == [f"nothing measures {new.id}, and {old[1].id} was promoted"]
+    untrained = scores(make("q", "questions"), 150)
+    [objection] = gate.decide("night", [untrained]).objections
+    assert f"{untrained.id} measures no trained student" in objection
+    assert not gate.decide("other", [new]).objections  # of which nothing was promoted
+
+
+def test_old_answers_that_say_nothing_of_the_student_are_an_objection(data: Path) -> None:
+    made = student("old")
+    promotion.promote("night", [made, scores(made, 0, answered=0)], "by hand")
+    [objection] = gate.decide("night", night("new", 160)).objections
+    assert "holds no answer of opd" in objection
 
 
 def test_what_is_promoted_or_older_changes_nothing(data: Path) -> None:

@@ -107,7 +107,8 @@ def decide(
         old["triples"] = against
     objections, remarks, triples = _triples(old.get("triples"), new.get("triples"), loosened)
     objections += _lost(pointer, old, new)
-    students = _students(old, new, loosened)
+    unmeasured, students = _students(old.get("evaluation"), new.get("evaluation"), loosened)
+    objections += unmeasured
     objections += [check.reason for check in students if check.reason]
     remarks += [_sentence(check) for check in students if not check.reason]
     of_triples = triples[1].checks if triples else ()
@@ -132,29 +133,43 @@ def _triples(
     return list(result.reasons), [f"{new.id} was compared with {old.id}"], (datasets, result)
 
 
-def _students(old: dict[str, Artifact], new: dict[str, Artifact], limits: Gate) -> list[Check]:
-    """The accuracy of the last trained student, for each split and decoding that was promoted."""
-    name = next((stage for stage, artifact in reversed(new.items()) if (artifact.path / "model").is_dir()), None)
-    if name is None or name not in old or "evaluation" not in old or "evaluation" not in new:
-        return []
-    import polars as pl
+def _students(old: Artifact | None, new: Artifact | None, limits: Gate) -> tuple[list[str], list[Check]]:
+    """Objections, and the accuracy of the last student of two evaluations, by the splits and decodings of the old one.
 
-    for side in (old, new):
-        verify(side["evaluation"])
+    The evaluations alone say which students those are: their folders may be gone, and one run may train in another
+    stage than the other.
+    """
+    before = _last_student(old) if old else None
+    if old is None or new is None or before is None:
+        return [], []
+    after = _last_student(new)
+    if after is None:
+        return [f"{new.id} measures no trained student, and {old.id}, which was promoted, measures {before}"], []
     keys = ["split", "decoding", "question_id"]
-    before, after = (
-        pl.scan_parquet(side["evaluation"].path / "answers.parquet")
-        .filter(pl.col("student") == name)
-        .group_by(keys)
-        .agg((pl.col("verdict") == "correct").mean().alias("share"))
-        .collect()
-        for side in (old, new)
-    )
-    both = before.join(after, on=keys, how="left", suffix="_new").sort(keys)
-    return [
+    shares = _shares(old, before, keys)
+    if not len(shares):
+        return [f"{old.id} holds no answer of {before}, so nothing says whether {new.id} is worse"], []
+    both = shares.join(_shares(new, after, keys), on=keys, how="left", suffix="_new").sort(keys)
+    name = after if after == before else f"{after} (before: {before})"
+    return [], [
         _student(f"accuracy of {name} on {split}, {decoding}", rows.drop_nulls("share_new"), limits)
         for (split, decoding), rows in both.group_by("split", "decoding", maintain_order=True)
     ]
+
+
+def _last_student(evaluation: Artifact) -> str | None:
+    """The stage that trained it; None where only the base and the teacher were measured."""
+    stages = [parent.stage for parent in evaluation.manifest.parents if parent.stage != "questions"]
+    return stages[-1] if stages else None
+
+
+def _shares(evaluation: Artifact, student: str, keys: list[str]) -> pl.DataFrame:
+    """The share of the student's answers to each question that are correct. Raises DamagedFileError."""
+    import polars as pl
+
+    verify(evaluation)
+    answers = pl.scan_parquet(evaluation.path / "answers.parquet").filter(pl.col("student") == student)
+    return answers.group_by(keys).agg((pl.col("verdict") == "correct").mean().alias("share")).collect()
 
 
 def _student(measure: str, rows: pl.DataFrame, limits: Gate) -> Check:
@@ -182,14 +197,20 @@ def _sentence(check: Check) -> str:
 
 
 def _lost(pointer: Promotion | None, old: dict[str, Artifact], new: dict[str, Artifact]) -> list[str]:
-    """A sentence for each promoted artifact that there is a new one of, and that is not there to be compared with."""
+    """A sentence for each promoted artifact that is not there to be compared with a new one, and for a new model that
+    no evaluation measures though the promoted one was measured.
+    """
     stages = [stage for stage in ("triples", "evaluation") if pointer and stage in pointer.artifacts and stage in new]
-    return [
+    lost = [
         f"{pointer.artifacts[stage]}, which was promoted, is not in the store, so nothing says whether "
         f"{new[stage].id} is worse"
         for stage in stages
         if pointer and stage not in old
     ]
+    model = next((each.id for each in reversed(new.values()) if (each.path / "model").is_dir()), None)
+    if pointer and model and "evaluation" in pointer.artifacts and "evaluation" not in new:
+        lost.append(f"nothing measures {model}, and {pointer.artifacts['evaluation']} was promoted")
+    return lost
 
 
 def _stored(pointer: Promotion | None) -> dict[str, Artifact]:

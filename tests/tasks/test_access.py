@@ -151,7 +151,7 @@ def test_the_password_is_the_owners_alone_and_in_no_command_line(up: Up) -> None
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             lines.append((process / "cmdline").read_bytes())
-    assert any(b"uvicorn" in line for line in lines)
+    assert any(b"server" in line and str(up.port).encode() in line for line in lines)
     assert not any(up.password.encode() in line for line in lines)
     assert up.password not in up.log.read_text() and str(path) in up.log.read_text()
 

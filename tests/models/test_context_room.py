@@ -1,5 +1,6 @@
 """Prompts and responses that do not fit into a model's positions."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,7 @@ from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import context_of
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.context_room import fitting_rows, set_aside
-from cohobate.models.loading import LoadedModel
+from cohobate.models.loading import LoadedModel, outline
 from cohobate.models.sampling.sampler import Decoding, sample
 from cohobate.models.sequence import TrainingSequence
 from tests.support.zoo import build
@@ -80,3 +81,16 @@ def test_without_a_limit_everything_fits() -> None:
     del model.config.max_position_embeddings  # which every family of the tests is given
     assert context_of(model.config) is None
     assert len(sample(model, [[5] * 700], Decoding(2, 0.0), None, eos_ids=(), pad_id=0)[0].response_ids) == 2
+
+
+def test_a_template_longer_than_the_question_counts() -> None:
+    """A template of thousands of tokens, as few-shot examples make it, around a short question."""
+    base = outline("world/base")
+    how = PromptFormat(template="plus " * 3000 + "{question}")
+    limit = len(question_ids(base.tokenizer, "1 + 1?", how))
+    config = base.config.__class__(**{**base.config.to_dict(), "max_position_embeddings": limit})
+    assert context_of(config) == limit
+    model = SimpleNamespace(config=config, tokenizer=base.tokenizer)
+    questions = pl.DataFrame({"question": ["1 + 1?"]})
+    assert len(set_aside("triples", questions, [(model, how)], room=0)) == 1
+    assert len(set_aside("triples", questions, [(model, how)])) == 0

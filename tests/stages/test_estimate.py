@@ -138,3 +138,14 @@ def test_with_a_model_in_its_place_the_recipe_passes_preflight(
     checks = preflight.check(changed, ask=False)
     assert all(check.passed for check in checks), [check.detail for check in checks if not check.passed]
     assert {"tokenizers", "self-distillation", "template", "lengths"} <= {check.name for check in checks}
+
+
+def test_an_engine_that_samples_takes_its_share_from_the_trainer_unless_it_sleeps() -> None:
+    def update(*settings: str) -> float:
+        lines = estimate(load_recipe("tiny", list(settings)), H100)
+        [line] = [line for line in lines if (line.stage, line.work) == ("opd", "update")]
+        return line.memory
+
+    alone, awake = update(), update("opd.sampler=vllm", "opd.vllm.gpu_memory=0.3")
+    assert awake - alone == pytest.approx(0.3 * 80)
+    assert update("opd.sampler=vllm", "opd.vllm.sleep=true") == pytest.approx(alone)

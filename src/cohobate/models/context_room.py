@@ -13,8 +13,8 @@ from cohobate.core.model_shape import context_of
 from cohobate.models.chat_template import PromptFormat, question_ids
 from cohobate.models.sequence import TrainingSequence
 
-# No tokenizer makes more tokens of a text than it has bytes, but for a few; what a template adds is far below this.
-_TEMPLATE = 1024
+# No tokenizer makes more tokens of a text than it has bytes, but for a few.
+_FEW = 16
 _SHOWN = 60
 
 
@@ -35,7 +35,8 @@ def set_aside(
     questions: has the column question, and that of conversations where there are such.
     """
     rows, texts = queries(questions), questions["question"].to_list()
-    keep = [all(_fits(model, each, how, room) for model, how in models) for each in rows]
+    rooms = [_Room(model, how, room) for model, how in models]
+    keep = [all(each.holds(row) for each in rooms) for row in rows]
     beyond = [text for text, fits in zip(texts, keep, strict=True) if not fits]
     if beyond:
         shown = " ".join(beyond[0].split())[:_SHOWN]
@@ -58,11 +59,18 @@ def fitting_rows(stage: str, rows: Sequence[TrainingSequence], model: Asked) -> 
     return keep
 
 
-def _fits(model: Asked, question: Query, how: PromptFormat, room: int) -> bool:
-    context = context_of(model.config)
-    if context is None:
-        return True
-    around = how.template + (how.system or "") + how.separator
-    if isinstance(question, str) and len(question.encode()) + len(around.encode()) + _TEMPLATE + room <= context:
-        return True
-    return len(question_ids(model.tokenizer, question, how)) + room <= context
+class _Room:
+    """The context of one model, and what its template adds to a question."""
+
+    def __init__(self, model: Asked, how: PromptFormat, room: int) -> None:
+        self.tokenizer, self.how, self.room = model.tokenizer, how, room
+        self.context = context_of(model.config)
+        self.added = len(question_ids(self.tokenizer, "?", how)) + _FEW if self.context else 0
+
+    def holds(self, question: Query) -> bool:
+        """Whether the prompt of `question` leaves room; a short text is not tokenized for that."""
+        if self.context is None:
+            return True
+        if isinstance(question, str) and len(question.encode()) + self.added + self.room <= self.context:
+            return True
+        return len(question_ids(self.tokenizer, question, self.how)) + self.room <= self.context

@@ -147,9 +147,9 @@ class _Estimate:
             copy = memory.weights(self.student, memory.FLOAT) if config.overlap else 0
             need = self._resident(config) + beside + copy + peak
         else:
-            need = self.machine.memory * GIB * config.vllm.gpu_memory
+            need = self._resident(config) + self._scorer(config) + self._engine()
         yield self._generated("opd", "student", "rollout", self.student, rows, batch, need)
-        if teacher is not None and beside:
+        if teacher is not None and self._scorer(config):
             batch = Batch.of_budget(config.tokens_per_batch, self.prompt, config.max_tokens)
             peak = memory.scoring(teacher, batch, half=self.machine.half)
             need = self._resident(config) + beside + peak
@@ -189,10 +189,18 @@ class _Estimate:
             return memory.weights(self.student, memory.FLOAT) + own / self.recipe.runtime.processes
         return float(own)
 
-    def _beside(self, config: ObjectiveStage) -> int:
-        """Bytes of a teacher that scores in the same process."""
+    def _beside(self, config: ObjectiveStage) -> float:
+        """Bytes of what lives on the GPU while the student trains: a teacher that scores, an engine that samples."""
+        engine = config is self.recipe.opd and config.steps and self.recipe.opd.sampler == "vllm"
+        return self._scorer(config) + (self._engine() if engine and not self.recipe.opd.vllm.sleep else 0.0)
+
+    def _scorer(self, config: ObjectiveStage) -> int:
         asks = config.asks_teacher and not self.recipe.teacher.scores_by_server
         return memory.weights(self.teacher, self.size) if self.teacher is not None and asks else 0
+
+    def _engine(self) -> float:
+        """Bytes of the vLLM engine of the student: the share that the recipe gives to it."""
+        return self.machine.memory * GIB * self.recipe.opd.vllm.gpu_memory
 
     def _evaluation(self) -> Iterator[Line]:
         config, recipe = self.recipe.evaluation, self.recipe

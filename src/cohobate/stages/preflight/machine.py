@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from typing import Any
 
 from cohobate.core.errors import CohobateError
 from cohobate.stages.preflight.scope import Scope
@@ -62,6 +64,10 @@ def disk(scope: Scope) -> str:
     return f"{size(free)} free, about {size(needs)} needed"
 
 
+def _weights(model: Any) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
 def memory(scope: Scope) -> str:
     """What trains and scores fits into the memory of this device; what samples does where responses end before it."""
     from cohobate.models.precision import resolve_device
@@ -69,6 +75,9 @@ def memory(scope: Scope) -> str:
 
     device = resolve_device(scope.recipe.runtime.device)
     here = Machine.here(device)
+    if device == "cpu":  # what the checks have loaded is counted by the estimate too
+        loaded = sum(_weights(each.model) for each in scope.models.values() if hasattr(each, "model"))
+        here = replace(here, memory=here.memory + loaded / 2**30)
     lines = estimate(scope.recipe, here)
     largest = max(lines, key=lambda line: line.memory)
     most = f"at most {largest.memory:.1f} of {here.memory:.1f} GiB, by {largest.stage} ({largest.work})"

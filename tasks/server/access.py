@@ -7,6 +7,7 @@ The password is a `user:password` (HTTP basic authentication), passed on in the 
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,21 +43,35 @@ def password(url: str) -> str | None:
 
 
 def make_password(url: str) -> str:
-    """The password of a server that is about to be started at `url`, in a file that only its owner can read."""
+    """The password of a server that is about to be started at `url`, in a file that only its owner can read.
+
+    Raises UserError where no such file can be made, and as `password`.
+    """
     path = password_file(url)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A file of its own first: another `cohobate up` at this moment must not read half of it.
-        draft = path.with_name(f".{path.name}-{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(f"{new_password()}\n", encoding="ascii")
         try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            pass  # that of the other
-        finally:
-            draft.unlink()
+            _write(path)
+        except OSError as error:
+            raise UserError(
+                f"no password of the server can be kept in {path} ({error.strerror or type(error).__name__}): make "
+                f"that folder writable, or set {SERVER} to a user:password of your own"
+            ) from None
     return _read(path)
+
+
+def _write(path: Path) -> None:
+    """A new password, unless there is one by now. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A file of its own first, which nobody else can have laid there: another `cohobate up` must not read half of it.
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{new_password()}\n")
+        with suppress(FileExistsError):  # that of the other
+            path.hardlink_to(draft)
+    finally:
+        draft.unlink()
 
 
 def closed(url: str, password: str) -> dict[str, str]:
@@ -76,9 +91,12 @@ def _port(url: str) -> int:
 def _read(path: Path) -> str:
     advice = "delete it, and start the server again for a new one"
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise UserError(f"the password in {path} can be read by others: {advice}")
         with path.open(encoding="ascii") as file:
+            status = os.fstat(file.fileno())  # of what is read, whatever the name says a moment later
+            if status.st_uid != os.geteuid():
+                raise UserError(f"the password in {path} is a file of another user's: {advice}")
+            if stat.S_IMODE(status.st_mode) & 0o077:
+                raise UserError(f"the password in {path} can be read by others: {advice}")
             text = file.read(_LONGEST).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the password in {path} cannot be read ({type(error).__name__}): {advice}") from None

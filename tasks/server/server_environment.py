@@ -54,7 +54,9 @@ def environment(url: str) -> dict[str, str]:
         defaults[access.CLIENT] = password
     # Of this folder, for all runs: those of `cohobate deploy` work in the folders of their recipes.
     data = str(data_root().absolute())
-    return {**defaults, **os.environ, "PREFECT_API_URL": f"{url}/api", "PYTHONPATH": path, DATA: data}
+    # An empty password is none: it would win over the server's, and open it.
+    own = {name: value for name, value in os.environ.items() if value or name not in (access.CLIENT, access.SERVER)}
+    return {**defaults, **own, "PREFECT_API_URL": f"{url}/api", "PYTHONPATH": path, DATA: data}
 
 
 def environment_of_server(url: str) -> dict[str, str]:

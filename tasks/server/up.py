@@ -14,6 +14,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from http.client import HTTPException
+from urllib.parse import urlsplit
 
 from cohobate.core import interrupts
 from cohobate.core.errors import UserError
@@ -60,16 +63,20 @@ def _status(url: str) -> int:
 
     connection.check(url)
     print(f"ok server      {url}")
-    lines = [_access(url), *service.status()]
+    lines = [access_line(url), *service.status()]
     for part, state, well in lines:
         print(f"{_MARKS[well]} {part:<11} {state}")
     return 0 if all(well for _, _, well in lines) else 1
 
 
-def _access(url: str) -> tuple[str, str, bool]:
+def access_line(url: str) -> tuple[str, str, bool]:
     """Who may use the server, as a line of the status."""
-    if _answers(f"{url}/api/admin/version"):
+    status = _status_of(f"{url}/api/admin/version", seconds=20)
+    if status == HTTPStatus.OK:
         return "access", "open to every program, and to web pages: started otherwise than by `cohobate up`", False
+    if status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        said = "did not answer in time" if status is None else f"answered with {status}"
+        return "access", f"not known: the server {said}", False
     path = access.password_file(url)
     return "access", f"by the password in {path}" if path.is_file() else "by a password", True
 
@@ -96,7 +103,7 @@ def _up(url: str, arguments: argparse.Namespace) -> int:
         environment = server_environment.environment(url)
         running.append(_Program("worker", ["worker", "start", "--pool", service.POOL], environment))
         running[-1].wait(service.worker_is_online)
-        _, who, well = _access(url)
+        _, who, well = access_line(url)
         print(f"{_MARKS[well]} access {who}")
         if not pages.serve(url):
             print(f"{_MARKS[False]} pages  not served: links to reports do not open; they lie in the data folder")
@@ -166,17 +173,24 @@ def _server(url: str) -> list[str]:
         raise ConnectionError(
             f"no Prefect server answers at {url}, which PREFECT_API_URL names; start it, or unset that"
         )
-    host, _, port = url.rpartition("/")[2].partition(":")
-    return ["server", "start", "--host", host, "--port", port or "80"]
+    parts = urlsplit(url)  # whose hostname is an IPv6 address without its brackets
+    return ["server", "start", "--host", parts.hostname or "127.0.0.1", "--port", str(parts.port or 80)]
 
 
 def _answers(address: str) -> bool:
     """Whether it answers without a password."""
+    return _status_of(address) == HTTPStatus.OK
+
+
+def _status_of(address: str, seconds: float = 2) -> int | None:
+    """The status of the answer to a request without a password; None where none comes within so many seconds."""
     try:
-        with urllib.request.urlopen(address, timeout=2) as reply:
-            return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+        with urllib.request.urlopen(address, timeout=seconds) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, HTTPException):
+        return None
 
 
 if __name__ == "__main__":

@@ -212,6 +212,62 @@ class TestPasswordFile:
         assert [each.name for each in path.parent.iterdir()] == [path.name]
         assert access.password("http://127.0.0.1:4298") is None  # another server's it is not
 
+    def test_a_file_that_another_laid_where_the_draft_will_be_is_not_written(self, tmp_path: Path) -> None:
+        from tasks.server import access
+
+        path = access.password_file(self.URL)
+        path.parent.mkdir()
+        target = tmp_path / "elsewhere"
+        target.touch()
+        path.with_name(f".{path.name}-{os.getpid()}").symlink_to(target)
+        assert access.make_password(self.URL) and target.read_text() == ""
+
+    def test_a_folder_that_cannot_be_is_one_sentence(self, tmp_path: Path) -> None:
+        from tasks.server import access
+
+        (tmp_path / "cohobate").write_text("no folder")
+        with pytest.raises(UserError, match=r"can be kept in .*: make that folder writable"):
+            access.make_password(self.URL)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+    def test_a_file_of_another_user_is_refused(self) -> None:
+        from tasks.server import access
+
+        access.make_password(self.URL)
+        os.chown(access.password_file(self.URL), 65534, -1)
+        with pytest.raises(UserError, match="of another user's: delete it"):
+            access.password(self.URL)
+
+    @pytest.mark.serves
+    @pytest.mark.parametrize(
+        ("status", "state"), [(200, "open"), (401, "by a password"), (500, "not known"), (0, "not")]
+    )
+    def test_only_a_refusal_says_that_there_is_a_password(self, status: int, state: str) -> None:
+        from tasks.server import up
+
+        class Page(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if status:
+                    self.send_response(status)
+                    self.end_headers()
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        _, said, well = up.access_line(f"http://127.0.0.1:{server.server_port}")
+        assert said.startswith(state) and well is (status == 401)
+        server.shutdown()
+
+    @pytest.mark.parametrize("empty", ["PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"])
+    def test_an_empty_variable_is_no_password(self, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        from tasks.server import access, server_environment
+
+        monkeypatch.setenv(empty, "")
+        server = server_environment.environment_of_server(self.URL)
+        assert server[access.SERVER] == server[access.CLIENT] == access.password(self.URL)
+
     def test_what_others_can_read_or_is_no_password_is_refused(self) -> None:
         from tasks.server import access
 

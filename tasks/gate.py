@@ -35,14 +35,15 @@ def pass_gate(
     allow: the least that each limit of the recipe's section `gate` is raised to. against: the triples to compare with;
     None: the promoted ones.
     """
-    decision = decide(recipe.name, artifacts, allow, against, recipe.gate)
-    promoted = decision.changed and not decision.objections
+    with promotion.changing(recipe.name):  # or what another run promotes meanwhile was compared with nothing
+        decision = decide(recipe.name, artifacts, allow, against, recipe.gate)
+        promoted = decision.changed and not decision.objections
+        if promoted:
+            promotion.promote(recipe.name, artifacts, "; ".join(decision.remarks))
     verdict = "refused" if decision.objections else "promoted" if promoted else "unchanged"
     if decision.triples:
         description = "The promoted triples and the new ones side by side."
         attempt(create_markdown_artifact, key="diff", markdown=_diff(*decision.triples), description=description)
-    if promoted:
-        promotion.promote(recipe.name, artifacts, "; ".join(decision.remarks))
     attempt(
         create_table_artifact,
         key="gate",

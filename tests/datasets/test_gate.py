@@ -1,6 +1,7 @@
 """What is promoted, and what the gate lets through: triples and students whose difference is known."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -118,6 +119,17 @@ def test_a_promotion_of_some_stages_leaves_the_others(data: Path) -> None:
     pointer = promotion.promote("night", [triples], "by hand")
     assert pointer.artifacts == {**{artifact.stage: artifact.id for artifact in made}, "triples": triples.id}
     assert promotion.promoted("night") == pointer and promotion.promoted("other") is None
+
+
+def test_a_promotion_waits_for_the_decision_of_another(data: Path) -> None:
+    made = make("t", "triples")
+    with promotion.changing("night"):
+        waiting = threading.Thread(target=promotion.promote_lineage, args=(Store(), made, "by hand"))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive() and promotion.promoted("night") is None
+    waiting.join(10)
+    assert promotion.promoted("night")
 
 
 @pytest.mark.serves

@@ -7,7 +7,8 @@ New artifacts replace the promoted ones only through the gate (datasets/gate), o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cohobate.core import progress
 from cohobate.core.atomic_files import storage_errors
 from cohobate.core.errors import DamagedFileError, StoreError
+from cohobate.core.locks import exclusive
 from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.store.artifacts import Artifact, Store, data_root, verify
 
@@ -56,8 +58,16 @@ def readable() -> list[Promotion]:
     return promotions
 
 
+@contextmanager
+def changing(recipe: str) -> Iterator[None]:
+    """The right to decide on the promotion of `recipe`, and to change it: within the block no other process has it."""
+    lock = data_root() / _FOLDER / f".{recipe}.lock"
+    with storage_errors(data_root()), exclusive(lock, f"the promotion of {recipe}"):
+        yield
+
+
 def promote(recipe: str, artifacts: Sequence[Artifact], why: str) -> Promotion:
-    """Point at `artifacts`, one per stage; stages that are not among them stay as they were."""
+    """Point at `artifacts`, one per stage; stages that are not among them stay as they were. Within `changing`."""
     before = promoted(recipe)
     pointer = Promotion(
         recipe=recipe,
@@ -79,7 +89,8 @@ def promote_lineage(store: Store, artifact: Artifact, why: str) -> Promotion:
     nearest = {each.stage: each for each in reversed(lineage(store, artifact))}
     for each in nearest.values():
         verify(each)
-    return promote(artifact.manifest.recipe, list(nearest.values()), why)
+    with changing(artifact.manifest.recipe):
+        return promote(artifact.manifest.recipe, list(nearest.values()), why)
 
 
 def lineage(store: Store, artifact: Artifact) -> list[Artifact]:

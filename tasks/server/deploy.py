@@ -11,12 +11,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cohobate.config.load import find_recipe, load_recipe
 from cohobate.core.errors import UserError
 from cohobate.core.shipped import shipped_path
 from tasks.server import definitions, server_environment
 from tasks.server.definitions import Concurrency, Definition, Pool, Schedule
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 # Whose only parameter without a value of its own is the recipe.
 FLOWS = ("nightly", "distill", "compare", "judge", "recover", "single-prompt")
@@ -70,6 +74,7 @@ def _provide_one(url: str, arguments: argparse.Namespace) -> None:
 
     connection.check(url)
     with get_client(sync_client=True) as client:
+        _refuse_anothers(client, f"{arguments.flow}/{definition.name}", definition)
         # By name, on purpose, and now: what was changed on the server before gives way.
         for sentence in provide(client, definition, folder, reset=True):
             print(f"-- {sentence}")
@@ -79,8 +84,23 @@ def _provide_one(url: str, arguments: argparse.Namespace) -> None:
         print(f"{url}/deployments/deployment/{deployment.id}")
 
 
+def _refuse_anothers(client: "SyncPrefectClient", name: str, definition: Definition) -> None:
+    """Raise UserError where the deployment `name` is there and runs another recipe."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        recipe = client.read_deployment_by_name(name).parameters.get("recipe")
+    except ObjectNotFound:
+        return
+    if recipe != definition.parameters["recipe"]:
+        runs = f"recipe {recipe}" if isinstance(recipe, str) else "a recipe that was changed or filled in on the server"
+        raise UserError(f"{name} is there and runs {runs}; give another --name, or delete that deployment first")
+
+
 def _of_recipe(arguments: argparse.Namespace) -> tuple[Definition, Path]:
     """The deployment, and the folder in which its runs work: the recipe's. Raises UserError."""
+    if arguments.cron is not None and not arguments.cron.strip():
+        raise UserError("--cron is empty; give five fields such as '0 2 * * *', or leave it out for runs on demand")
     recipe, path = load_recipe(arguments.recipe), find_recipe(arguments.recipe)
     shipped = path == shipped_path(f"recipes/{arguments.recipe}.toml")
     name = arguments.name or recipe.name

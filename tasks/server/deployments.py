@@ -31,6 +31,7 @@ from cohobate.core.errors import UserError
 from cohobate.core.fingerprint import hash_value
 from tasks.server.definitions import Definition, Schedule
 
+_LONGEST = 200  # characters of a variable's name, without its hash
 _SHOWN = 120  # characters of a value in a sentence
 # What the operator may change, and how it is called.
 _FIELDS = ("description", "parameters", "tags", "concurrency", "work_pool_name", "job_variables")
@@ -41,16 +42,22 @@ class Record:
     """What was set last, in a variable of the server: {"fields": {field: hash}, "schedules": {slug: hash}}."""
 
     def __init__(self, client: SyncPrefectClient, name: str) -> None:
-        self.client, self.name = client, f"cohobate_up_{re.sub('[^a-z0-9_]+', '_', name.lower())}"
+        plain = f"cohobate_up_{re.sub('[^a-z0-9_]+', '_', name.lower())}"
+        self.client = client
+        # Names of deployments may differ in what the name of a variable cannot have.
+        self.name = f"{plain[:_LONGEST]}_{hash_value(name)[:8]}"
         self.variable = client.read_variable_by_name(self.name)
-        value = self.variable.value if self.variable else {}
+        # As an earlier version called it.
+        self.earlier = None if self.variable else client.read_variable_by_name(plain)
+        source = self.variable or self.earlier
+        value = source.value if source else {}
         values: dict[str, Any] = value if isinstance(value, dict) else {}
         self.fields, self.schedules = (_hashes(values.get(part)) for part in ("fields", "schedules"))
 
     @property
     def exists(self) -> bool:
         """Whether anything was set before."""
-        return self.variable is not None
+        return bool(self.variable or self.earlier)
 
     def save(self) -> None:
         """Write it, if it has changed."""
@@ -59,6 +66,9 @@ class Record:
             self.variable = self.client.create_variable(VariableCreate(name=self.name, value=value, tags=["cohobate"]))
         elif self.variable.value != value:
             self.client.update_variable(VariableUpdate(name=self.name, value=value))
+        if self.earlier is not None:  # or a deployment whose name was not told apart from this one's would take it too
+            self.client.delete_variable_by_name(self.earlier.name)
+            self.earlier = None
 
 
 def _hashes(value: Any) -> dict[str, str]:

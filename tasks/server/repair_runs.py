@@ -77,9 +77,7 @@ def _retry(client: Any, run: Any) -> None:
     from prefect.states import AwaitingRetry
 
     if not run.state.is_final():
-        raise UserError(
-            f"run {run.name} is {run.state_name}; if its process is gone, free it: cohobate free {run.name}"
-        )
+        raise UserError(f"run {run.name} is {run.state_name}; if its process is gone, free it: cohobate free {run.id}")
     if run.deployment_id is None:
         raise UserError(f"run {run.name} was made by no deployment, so no worker can take it; start it again")
     state: State[Any] = AwaitingRetry(message="Retry by hand.")

@@ -65,8 +65,9 @@ def _ensure_automation(client: SyncPrefectClient, lost_after: float | None, *, r
         record.save()
         return []
     current = existing[0]
-    other_limit = current.trigger.within != automation.trigger.within  # type: ignore[union-attr]
-    if wanted and (other_limit or (reset and not current.enabled)):
+    # The operator may have given it a trigger of another kind.
+    within, wanted_within = (getattr(each.trigger, "within", None) for each in (current, automation))
+    if wanted and (within != wanted_within or (reset and not current.enabled)):
         automation.enabled = current.enabled or reset
         client.update_automation(current.id, automation)
     record.save()

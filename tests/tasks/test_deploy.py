@@ -55,10 +55,32 @@ def test_a_recipe_of_ones_own_runs_by_its_schedule_and_up_leaves_it(up: Up, tmp_
         up.api(f"/deployments/{up.api(f'/deployments/name/{flow}/own', method='GET')['id']}", method="DELETE")
 
 
+def test_names_that_differ_in_a_sign_are_two_deployments_and_anothers_is_refused(up: Up, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("mine", "yours")]
+    for folder in folders:
+        folder.mkdir()
+        own(own(folder, "a-b"), "a_b")
+    names = ("a-b", "a_b")
+    for name in names:
+        made = up.command("deploy", f"{name}.toml", "--flow", "distill", cwd=folders[0])
+        assert made.returncode == 0 and not made.stdout.startswith("--"), made
+    kept = [each["name"] for each in up.api("/variables/filter", {}) if "distill_a_b" in each["name"]]
+    assert len(kept) == 2
+    refused = up.command("deploy", "a_b.toml", "--flow", "distill", cwd=folders[1])
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused
+    assert f"distill/a_b is there and runs recipe {folders[0] / 'a_b.toml'}" in refused.stderr
+    assert "--name" in refused.stderr
+    for name in names:
+        found = up.api(f"/deployments/name/distill/{name}", method="GET")
+        assert found["parameters"] == {"recipe": str(folders[0] / f"{name}.toml")}
+        up.api(f"/deployments/{found['id']}", method="DELETE")
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["nowhere.toml"], "recipe 'nowhere.toml' is neither a file nor"),
+        (["own.toml", "--cron", ""], "--cron is empty"),
         (["own.toml", "--cron", "never"], "cron 'never' in time zone UTC is no schedule"),
         (["own.toml", "--cron", "0 2 * * *", "--timezone", "Nowhere"], "in time zone Nowhere is no schedule"),
         (["nightly.toml"], "nightly/nightly is a deployment of"),

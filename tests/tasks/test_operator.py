@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cohobate.core.errors import UserError
+from cohobate.core.fingerprint import hash_value
 from tests.support.prefect_server import Up
 
 FIELDS = ("paused", "parameters", "schedules", "tags", "description", "concurrency_options", "work_pool_name")
@@ -144,7 +145,7 @@ class TestOperator:
         up.api(f"/deployments/{found['id']}/schedules", [{"schedule": shipped["schedule"], "active": True}])
         changes = {"entrypoint": "flows/nightly.py:nightly", "description": "Of another version."}
         up.api(f"/deployments/{found['id']}", changes, "PATCH")
-        up.api("/variables/name/cohobate_up_nightly_nightly", method="DELETE")
+        up.api(f"/variables/name/cohobate_up_nightly_nightly_{hash_value('nightly_nightly')[:8]}", method="DELETE")
         said = up.command("up").stdout
         after = deployment(up, "nightly")
         assert [each["slug"] for each in after["schedules"]] == ["cohobate-1"]

@@ -32,8 +32,8 @@ def pass_gate(
 ) -> None:
     """Promote `artifacts` if they pass every check of the gate. Raises GateError if they do not.
 
-    allow: the least that each limit of the recipe's section `gate` is raised to. against: the triples to compare with;
-    None: the promoted ones.
+    allow: the least that each limit of the recipe's section `gate` is raised to. against: triples to compare with
+    beside the promoted ones.
     """
     with promotion.changing(recipe.name):  # or what another run promotes meanwhile was compared with nothing
         decision = decide(recipe.name, artifacts, allow, against, recipe.gate)

@@ -97,11 +97,11 @@ class _Pages(BaseHTTPRequestHandler):
             return None
         try:
             token, _, name = unquote(urlsplit(self.path).path, errors="strict").lstrip("/").partition("/")
+            if not hmac.compare_digest(token.encode(), self.token.encode()):
+                return None  # before the disk is looked at
             path = (self.root / name).resolve()
             parts = path.relative_to(self.root.resolve()).parts
-        except (ValueError, OSError):  # no text, no name of a file, outside
-            return None
-        if not hmac.compare_digest(token.encode(), self.token.encode()):
+        except (ValueError, OSError, RuntimeError):  # no text, no name of a file, outside, links in a circle
             return None
         is_page = parts[:1] and (parts[0] in _STAGES or _PAGES in parts[:2])
         return path if is_page and path.suffix in _KINDS and path.is_file() else None

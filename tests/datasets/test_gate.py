@@ -8,12 +8,14 @@ import polars as pl
 import pytest
 
 from cohobate.config import Recipe
+from cohobate.core import schema
 from cohobate.core.errors import DamagedFileError, StoreError
 from cohobate.datasets import gate
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 from tests.support.artifacts import make
 from tests.support.command import cohobate
+from tests.support.datasets import Row, dataset
 
 
 def student(name: str, stage: str = "opd") -> Artifact:
@@ -102,6 +104,45 @@ def test_old_answers_that_say_nothing_of_the_student_are_an_objection(data: Path
     promotion.promote("night", [made, scores(made, 0, answered=0)], "by hand")
     [objection] = gate.decide("night", night("new", 160)).objections
     assert "holds no answer of opd" in objection
+
+
+def triples(name: str, rows: dict[str, list[Row]], failed: tuple[str, ...] = ()) -> Artifact:
+    """As the stage writes them, of rows whose verdict is known."""
+
+    def build(workspace: Workspace) -> Outcome:
+        samples = dataset(name, rows).samples
+        samples.write_parquet(workspace.path / "triples.parquet")
+        samples.select(schema.VERDICTS.names).write_parquet(workspace.path / "verdicts.parquet")
+        pl.DataFrame({"question_id": failed}).write_parquet(workspace.path / "failures.parquet")
+        return Outcome()
+
+    recipe = Recipe(name="night")
+    return Store().produce("triples", recipe=recipe, version=1, identity={"name": name}, parents=[], build=build)
+
+
+def of(row: Row) -> dict[str, list[Row]]:
+    return {f"q{n}": [row] for n in range(40)}
+
+
+def test_of_a_first_dataset_something_must_be_right_and_few_requests_failed(data: Path) -> None:
+    [objection] = gate.decide("night", [triples("wrong", of(Row("2")))]).objections
+    assert objection == "no answer to any of the 40 questions is correct"
+    assert gate.decide("night", [triples("undecided", of(Row(None)))]).objections == [objection]
+    [objection] = gate.decide("night", [triples("failed", of(Row("1")), tuple("abcdefgh"))]).objections
+    assert objection.startswith("8 of 48 requests failed")
+    for passing in (triples("right", of(Row("1"))), triples("no gold", of(Row("1", gold=None)))):
+        decision = gate.decide("night", [passing])
+        assert decision.changed and not decision.objections
+
+
+def test_a_regeneration_is_compared_with_what_is_promoted_too(data: Path) -> None:
+    poor, good = triples("poor", of(Row("2"))), triples("good", of(Row("1")))
+    promotion.promote("night", [good], "by hand")
+    decision = gate.decide("night", [triples("as poor", of(Row("2")) | {"new": [Row("1")]})], against=poor)
+    assert decision.objections and all(each.startswith(f"against {good.id}: ") for each in decision.objections)
+    assert {check.part.rpartition(", ")[2] for check in decision.checks} == {poor.id, good.id}
+    better = triples("better", of(Row("1")) | {"new": [Row("1")]})
+    assert not gate.decide("night", [better], against=poor).objections
 
 
 def test_what_is_promoted_or_older_changes_nothing(data: Path) -> None:

@@ -1,5 +1,6 @@
 """Each check of the gate on data sets whose difference is known; the interval against published values."""
 
+import json
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ from cohobate.core.statistics import newcombe, wilson
 from cohobate.datasets.diff import Dataset, diff
 from cohobate.datasets.gate import GateResult, gate
 from cohobate.datasets.gate_checks import Check
+from cohobate.report.gate import gate_rows
 from tests.support.datasets import Row, dataset
 
 RIGHT, WRONG, CUT = Row("1"), Row("2"), Row(None, truncated=True)
@@ -83,6 +85,17 @@ def test_new_rows_that_differ_in_one_way_are_refused_for_it(row: Row, measures: 
     refused = {each.measure for each in result.checks if not each.passed and each.part == "new questions"}
     assert refused == measures
     assert checked(of((40, RIGHT)), of((40, RIGHT), (40, row)), overall=1, new=1, lengths=100).passed
+
+
+def test_a_length_that_was_nothing_and_is_something_is_a_change_without_bound() -> None:
+    silent = Row("1", rationale="")
+    result = checked(of((40, silent)), of((40, RIGHT)), lengths=100)
+    assert "the mean of characters a rationale of the shared questions was 0 and is 16.0" in result.reasons[0]
+    assert checked(of((40, silent)), of((40, silent))).passed
+    assert checked(of((40, silent)), of((39, silent), (1, RIGHT))).passed  # the interval holds 0
+    assert json.loads(json.dumps(result.as_json(), allow_nan=False))["passed"] is False
+    [row] = [row for row in gate_rows(result.checks) if row["check"].endswith("rationale, shared questions")]
+    assert (row["before"], row["now"], row["difference"], row["verdict"]) == ("0.0", "16.0", "–", "refused")
 
 
 def test_failed_requests_count_by_themselves() -> None:

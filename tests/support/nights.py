@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.prefect_server import small
-from tests.support.wire_server import Body, WireServer
+from tests.support.wire_server import Act, Body, WireServer, completion
 
 
 class Nights:
-    """`server` is the teacher: unless its plan is changed, each of its answers is wrong."""
+    """`server` is the teacher: unless its plan is changed, each of its answers is right."""
 
     def __init__(self, folder: Path, name: str = "nights") -> None:
-        self.server, self.path, self.name = WireServer(), folder / "questions.jsonl", name
+        self.server, self.path, self.name = WireServer(right), folder / "questions.jsonl", name
         self.ask(40)
 
     def ask(self, count: int) -> None:
@@ -30,6 +30,11 @@ class Nights:
         questions = {"source": "file", "path": str(self.path)}
         changes = (f"name={self.name}", "opd.steps=0", "sft.select=all")
         return small(*changes, teacher=served | teacher, questions=questions).model_dump(mode="json")
+
+
+def right(body: Body, time: int = 1) -> Act:
+    """What a teacher says that can count."""
+    return Act(completion(body, f"It is one more.\nAnswer: {number_asked(body) + 9}"))
 
 
 def number_asked(body: Body) -> int:

@@ -34,6 +34,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (data / name).write_text(name)
     (tmp_path / "outside.html").write_text("outside")
     (data / "pages" / "link.html").symlink_to(tmp_path / "outside.html")
+    (data / "pages" / "circle.html").symlink_to(data / "pages" / "circle.html")
     monkeypatch.setenv("COHOBATE_DATA", str(data))
     monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "cohobate:secret-of-the-server")
@@ -79,6 +80,7 @@ def test_nothing_else_of_the_disk_is_served(root: Path) -> None:
         assert hidden and ask(hidden)[0] == 404
     for path in (
         f"/{token}/pages/link.html",
+        f"/{token}/pages/circle.html",
         f"/{token}/pages/../../outside.html",
         f"/{token}/pages/%2e%2e/%2e%2e/outside.html",
         f"/{token}//etc/passwd",

@@ -11,7 +11,7 @@ from cohobate.config.load import make_section
 from cohobate.core.errors import VerifierError
 from cohobate.core.statistics import paired
 from cohobate.datasets.diff import DatasetDiff, diff, read
-from cohobate.datasets.gate_checks import Check, checks
+from cohobate.datasets.gate_checks import Check, checks, first
 from cohobate.store.artifacts import Artifact, Store, verify
 from cohobate.store.promotion import Promotion, promoted
 
@@ -90,7 +90,7 @@ def decide(
 ) -> Decision:
     """Whether `artifacts` may replace the promoted ones of `recipe`.
 
-    against: triples to compare with; None: the promoted ones. allowed, limits: as in `gate`. Artifacts that are older
+    against: triples to compare with beside the promoted ones. allowed, limits: as in `gate`. Artifacts that are older
     than the promotion do not undo it. Raises DamagedFileError for one that was altered.
     """
     loosened = (limits or Gate()).loosened(allowed)
@@ -103,16 +103,37 @@ def decide(
         return Decision(False, remarks=[older])
     new = {artifact.stage: artifact for artifact in artifacts}
     old = _stored(pointer)
-    if against:
-        old["triples"] = against
-    objections, remarks, triples = _triples(old.get("triples"), new.get("triples"), loosened)
+    objections, remarks, of_triples, triples = _all_triples(against, old.get("triples"), new.get("triples"), loosened)
     objections += _lost(pointer, old, new)
     unmeasured, students = _students(old.get("evaluation"), new.get("evaluation"), loosened)
     objections += unmeasured
     objections += [check.reason for check in students if check.reason]
     remarks += [_sentence(check) for check in students if not check.reason]
-    of_triples = triples[1].checks if triples else ()
     return Decision(True, (*of_triples, *students), objections, remarks or ["nothing was promoted before"], triples)
+
+
+def _all_triples(
+    against: Artifact | None, promoted: Artifact | None, new: Artifact | None, limits: Gate
+) -> tuple[list[str], list[str], list[Check], tuple[DatasetDiff, GateResult] | None]:
+    """Objections, remarks and checks of the new triples against both others, and the diff with the first of them."""
+    others = {each.fingerprint: each for each in (against, promoted) if each}
+    if new and not others:
+        made = list(first(read(new), limits))
+        return [check.reason for check in made if check.reason], [], made, None
+    objections: list[str] = []
+    remarks: list[str] = []
+    of_triples: list[Check] = []
+    shown = None
+    for other in others.values():
+        refused, said, compared = _triples(other, new, limits)
+        several = len(others) > 1
+        objections += [f"against {other.id}: {reason}" for reason in refused] if several else refused
+        remarks += said
+        if compared:
+            shown = shown or compared
+            checks = compared[1].checks
+            of_triples += [replace(each, part=f"{each.part}, {other.id}") for each in checks] if several else checks
+    return objections, remarks, of_triples, shown
 
 
 def _triples(

@@ -16,7 +16,7 @@ import polars as pl
 
 from cohobate.config import Gate
 from cohobate.core.statistics import Interval, as_json, newcombe, over_seeds, paired, welch, wilson
-from cohobate.datasets.diff import DatasetDiff
+from cohobate.datasets.diff import Dataset, DatasetDiff
 
 SHARED, WHOLE, NEW = "shared questions", "whole dataset", "new questions"
 
@@ -90,6 +90,19 @@ def checks(datasets: DatasetDiff, limits: Gate) -> Iterator[Check]:
     yield from _failures(NEW, int(new["n_b"].sum()), datasets.new_failures, limits)
 
 
+def first(dataset: Dataset, limits: Gate) -> Iterator[Check]:
+    """Every check of a data set that there is no earlier one of."""
+    rows = dataset.questions
+    yield from _failures(WHOLE, int(rows["n"].sum()), len(dataset.failed), limits)
+    # Samples without a gold answer that nothing could decide say nothing against it.
+    judged = rows.filter(pl.col("gold").is_not_null() | (pl.col("decided") > 0))
+    if len(judged):
+        share = judged["correct"] / judged["n"]
+        reason = None if judged["correct"].sum() else f"no answer to any of the {len(judged):,} questions is correct"
+        mean = wilson(_sum(share), len(judged))
+        yield Check(WHOLE, _CORRECT.name, len(judged), None, _mean(share), mean, "above 0", reason)
+
+
 def _shared(rate: _Rate, both: pl.DataFrame, limits: Gate) -> Check:
     """A rate of the questions in both, paired."""
     rows = both
@@ -147,12 +160,17 @@ def _length(part: str, name: str, a: pl.Series, b: pl.Series, limits: Gate, *, m
     else:
         a, b = a.drop_nulls(), b.drop_nulls()
     before, now = _mean(a), _mean(b)
-    if not before or now is None:
+    if before is None or now is None:
         return
     change = over_seeds((b - a).to_list()) if matched else welch(b.to_list(), a.to_list())
-    change = Interval(*(value / before for value in (change.mean, change.low, change.high)))
-    reason = None
-    if change.low > limits.lengths or change.high < -limits.lengths:
+    reason, from_nothing = None, not before and change.low > 0
+    if before:
+        change = Interval(*(value / before for value in (change.mean, change.low, change.high)))
+    elif now:
+        change = Interval(math.nan, -math.inf, math.inf)  # no part of nothing
+    if from_nothing:
+        reason = f"the {name} of the {part} was 0 and is {now:,.1f}, a change without bound"
+    elif change.low > limits.lengths or change.high < -limits.lengths:
         reason = (
             f"the {name} of the {part} changes by {change.mean:+.0%} (95% interval {change.low:+.0%} to "
             f"{change.high:+.0%}, allowed {limits.lengths:.0%})"

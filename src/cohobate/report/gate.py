@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from cohobate.core.statistics import Interval
@@ -34,5 +35,7 @@ def _value(value: float | None, *, rate: bool) -> str:
 
 
 def _interval(difference: Interval) -> str:
+    if math.isnan(difference.mean):
+        return "–"
     bounds = f" [{difference.low:+.1%}, {difference.high:+.1%}]" if difference.bounded else ""
     return f"{difference.mean:+.1%}{bounds}"

@@ -75,8 +75,8 @@ def access_line(url: str) -> tuple[str, str, bool]:
     if status == HTTPStatus.OK:
         return "access", "open to every program, and to web pages: started otherwise than by `cohobate up`", False
     if status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        said = "did not answer in time" if status is None else f"answered with {status}"
-        return "access", f"not known: the server {said}", False
+        answer = "did not answer in time" if status is None else f"answered with {status}"
+        return "access", f"not known: the server {answer}", False
     path = access.password_file(url)
     return "access", f"by the password in {path}" if path.is_file() else "by a password", True
 

@@ -125,10 +125,10 @@ def _all_triples(
     of_triples: list[Check] = []
     shown = None
     for other in others.values():
-        refused, said, compared = _triples(other, new, limits)
+        refused, notes, compared = _triples(other, new, limits)
         several = len(others) > 1
         objections += [f"against {other.id}: {reason}" for reason in refused] if several else refused
-        remarks += said
+        remarks += notes
         if compared:
             shown = shown or compared
             checks = compared[1].checks

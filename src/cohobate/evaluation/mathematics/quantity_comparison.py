@@ -24,14 +24,18 @@ _TEMPERATURES = {"temperature C", "temperature F", "temperature K"}
 def compare_quantities(actual: Quantity, expected: Quantity, tolerance: float) -> Verdict:
     """Whether they are the same number of the same unit.
 
-    A percentage equals both its number and a hundredth of it where the other is none. A unit may be missing on one
-    side. Units of one dimension are converted; units that cannot be compared leave it undecided.
+    A percentage equals both its number and a hundredth of it where the other is none; a number below 1 may be a share,
+    so that 0.5% for 0.5 leaves it undecided. A unit may be missing on one side. Units of one
+    dimension are converted; units that cannot be compared leave it undecided.
     """
     if actual.name and expected.name and actual.name != expected.name:
         return ANOTHER_NAME
     if actual.percent != expected.percent and (actual.plain or expected.plain):
         verdict = _numbers(_share(actual), _share(expected), tolerance)
-        return verdict if verdict is not ANOTHER else _numbers(actual, expected, tolerance)
+        if verdict is not ANOTHER:
+            return verdict
+        verdict = _numbers(actual, expected, tolerance)
+        return ANOTHER_UNIT if verdict == CORRECT and abs(expected.value) < 1 else verdict
     if actual.unit is None or expected.unit is None:
         verdict = _numbers(actual, expected, tolerance)
         if verdict == CORRECT and (actual.attached or expected.attached):

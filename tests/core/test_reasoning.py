@@ -65,6 +65,13 @@ def test_thoughts_are_apart_from_what_is_visible(opening: str, closing: str, for
         ("b<|im_end|>\n<|im_start|>user\nmore", Split(None, "b")),
         ("<response>b</response>", Split(None, "b")),
         ("<think/>b", Split(None, "<think/>b")),
+        ("See Map<Thought> m;\nAnswer: 3", Split(None, "See Map<Thought> m;\nAnswer: 3")),
+        ("An <analysis> element.\n\nIt is 5.", Split(None, "An <analysis> element.\n\nIt is 5.")),
+        ("The <thought experiment> says 3", Split(None, "The <thought experiment> says 3")),
+        ("<think>a List<Reason> b</think>c", Split("a List<Reason> b", "c")),
+        ("  <think>a", Split("a", "")),
+        ("b\n <reasoning>a", Split("a", "b\n ")),
+        ("<think>a</think> <reasoning>c", Split("a\nc", "")),
         ("a <thinker> is b", Split(None, "a <thinker> is b")),
     ],
 )

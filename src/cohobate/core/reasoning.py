@@ -7,6 +7,7 @@ visible. Every function takes time linear in the length of the text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Names of tags: think, thinking, inner_thoughts, reasoning-steps, chain_of_thought, seed:think ...
@@ -106,9 +107,10 @@ def _channels(text: str) -> tuple[str | None, str]:
 def _tagged(text: str) -> tuple[str | None, str]:
     """A tag inside a thought does not nest: a further closing tag makes a thought of what stands before it."""
     tags = [tag for tag in _TAG.finditer(text) if not _is_quoted(text, tag)]
+    last_closer = {_kind(tag): tag.start() for tag in tags if _closes(tag)}
+    tags = list(_without_words(text, tags, set(last_closer)))
     if not tags:
         return None, text
-    last_closer = {_kind(tag): tag.start() for tag in tags if _closes(tag)}
     thoughts: list[str] = []
     visible: list[str] = []
     inside: str | int | None = None
@@ -126,6 +128,22 @@ def _tagged(text: str) -> tuple[str | None, str]:
         at = tag.end()
     (visible if inside is None else thoughts).append(text[at:])
     return _joined(thoughts), "\n".join(piece for piece in visible if piece.strip())
+
+
+def _without_words(text: str, tags: list[re.Match[str]], closed: set[str | int]) -> Iterator[re.Match[str]]:
+    """The tags that mark thoughts: one in angle brackets that is never closed, within a line, is a word (List<Reason>).
+
+    closed: the kinds that have a closing tag anywhere.
+    """
+    end = 0  # of the tag before
+    for tag in tags:
+        at = tag.start()
+        while at > end and text[at - 1].isspace() and text[at - 1] != "\n":
+            at -= 1
+        begins = at == 0 or text[at - 1] == "\n" or (at == end and end > 0)
+        if begins or not tag["name"] or _kind(tag) in closed:
+            yield tag
+            end = tag.end()
 
 
 def _kind(tag: re.Match[str]) -> str | int:

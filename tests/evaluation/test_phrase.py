@@ -1,5 +1,6 @@
 """Short facts, answered in a sentence: the gold answer as whole words in the final statement."""
 
+import time
 from typing import Any
 
 import pytest
@@ -87,3 +88,74 @@ def test_any_text_gets_a_verdict_and_a_gold_answer_is_never_wrong(gold: str, tex
 )
 def test_doubts_longer_names_and_other_words_are_not_decided(text: str, gold: str, not_to_be: str) -> None:
     assert verdict(text, gold).label != not_to_be
+
+
+@pytest.mark.parametrize(
+    ("gold", "text"),
+    [
+        ("5", "It is -5."),
+        ("5", "It is −5."),
+        ("5", "Minus 5 degrees."),
+        ("5", "At least five."),
+        ("5", "More than 5 people came."),
+        ("5", "It has 5 million people."),
+        ("5", "There are five hundred."),
+        ("5", "It is 5% of them."),
+        ("5", "Some 5+ people."),
+        ("5", "It is 5 degrees below zero."),
+        ("500", "It was in 500 BC."),
+        ("8", "about half of 8"),
+        ("1950", "He was born before 1950."),
+        ("1950", "He was born in the mid-1950 season."),
+        ("red", "The sky is blue, unlike red."),
+        ("red", "Anything but red."),
+        ("red", "The colour is blue and red."),
+        ("red", "It is red & green."),
+        ("oxygen", "It consists of hydrogen and oxygen."),
+        ("oxygen", "Oxygen and hydrogen."),
+        ("Oxygen", "Oxygen and hydrogen."),
+        ("oxygen", "anti-oxygen"),
+        ("Paris", "It is far from Paris."),
+        ("Paris", "It lies near Paris."),
+        ("Paris", "It lies near the Paris of old."),
+        ("Paris", "Unlike Paris, it is small."),
+        ("Paris", "It is a Paris-like town."),
+        ("Paris", "It was founded before Paris."),
+        ("Einstein", "The son of Einstein wrote it."),
+        ("gold", "Several people doubt that it is gold."),
+        ("gold", "Many believe it is gold."),
+        ("hot", "It is the opposite of hot."),
+    ],
+)
+def test_what_stands_beside_the_gold_answer_can_make_another_of_it(gold: str, text: str) -> None:
+    assert verdict(text, gold, "What is it?").label == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "question"),
+    [
+        ("Paris", "The capital of France is Paris.", "What is the capital of France?"),
+        ("Warsaw", "Poland's capital is Warsaw.", "What is the capital of Poland?"),
+        ("Warsaw", "The capital of Poland is Warsaw.", "What is Poland's capital?"),
+        ("Paris", "He was born in the city of Paris.", "Where was he born?"),
+        ("France", "Paris is the capital of France.", "Paris is the capital of which country?"),
+        ("Einstein", "It was written by Einstein.", "Who wrote it?"),
+        ("5", "They add up to 5.", "What do they add up to?"),
+        ("8", "A spider has a total of **8** legs.", "How many legs has a spider?"),
+        ("5", "It has 5 million people.", "How many million people has it?"),
+        ("1950", "He was born before 1950.", "Before which year was he born?"),
+        ("1950", "He was born in 1950, in winter.", "When was he born?"),
+        ("red", "The colour is red.", "Which colour is it?"),
+        ("red", "Yes, red, which means stop.", "Which colour is it?"),
+        ("gold", "It is made of gold.", "What is it made of?"),
+        ("hot", "The opposite of cold is hot.", "What is the opposite of cold?"),
+    ],
+)
+def test_plain_sentences_and_words_of_the_question_stay_correct(gold: str, text: str, question: str) -> None:
+    assert verdict(text, gold, question).label == "correct"
+
+
+def test_a_long_statement_is_judged_at_once() -> None:
+    started = time.monotonic()
+    assert verdict("a" * 100_000 + " paris" * 10_000, "paris").label in ("correct", "undecided")
+    assert time.monotonic() - started < 5

@@ -100,7 +100,7 @@ class ChecksVerifier:
     """Judges responses in this process; a truncated one is undecided, since its form is not known."""
 
     name: str = "checks"
-    version: int = 1
+    version: int = 2
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:

@@ -1,7 +1,8 @@
 """The verifier `phrase`: short facts, answered in a sentence.
 
 Correct where the gold answer stands as whole words in the final statement: the stated answer, or where the response
-states none, its last sentence. Undecided where the sentence denies something, or another candidate stands beside it.
+states none, its last sentence. Undecided where the sentence denies or doubts something, where another candidate stands
+beside it, and where a sign, a word such as million, or a relation such as near makes another answer of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from cohobate.core.answer_parsing import after_thinking
 from cohobate.core.answer_text import exactly
+from cohobate.evaluation.verifiers.beside import is_listed, is_qualified
 from cohobate.evaluation.verifiers.exact import compare
 from cohobate.evaluation.verifiers.phrases import holds, last_sentence, place, words
 from cohobate.evaluation.verifiers.verdict import (
@@ -27,6 +29,7 @@ from cohobate.evaluation.verifiers.verdict import (
 
 DENIED = Verdict("undecided", "a denial beside the gold answer")
 CANDIDATES = Verdict("undecided", "two candidates")
+QUALIFIED = Verdict("undecided", "a sign or words beside the gold answer")
 ELSEWHERE = Verdict("undecided", "the gold answer in another sentence than the last")
 IN_PART = Verdict("undecided", "a part of the gold answer")
 _DENIALS = frozenset(
@@ -79,6 +82,14 @@ _DOUBT = re.compile(
     r"(?:could|might|may) (?:be|have)|maybe|perhaps|possibly|vielleicht|peut-être|quizás|talvez|forse|"
     r"возможно|может быть)\b"
     r"|ではあり?ま?せん|で[はも]ない|じゃない|かもしれ|아닙니다|아니|不是|并非|並非|也许|可能|ไม่ใช่",
+    re.IGNORECASE,
+)
+# Doubts that a question may have asked for.
+_HEDGES = re.compile(
+    r"\b(?:(?:doubt|disput|reject|refut|debunk|disprov)\w*|den(?:y|ies|ied|ying)|fail(?:s|ed)? to|if|unless|barely|"
+    r"almost|allegedly|supposedly|reportedly|rumou?r\w*|would (?:be|have)|should have|"
+    r"(?:people|some|many|they|critics|scholars) (?:say|think|believe|claim|argue)|"
+    r"is (?:\w+ )?(?:said|thought|believed|claimed|alleged))\b",
     re.IGNORECASE,
 )
 # Before a name they make another one: New York, South Korea.
@@ -162,7 +173,7 @@ class PhraseVerifier:
     """Compares words; needs no worker."""
 
     name: str = "phrase"
-    version: int = 1
+    version: int = 2
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -228,6 +239,10 @@ def _present(statement: str, gold: str, question: str) -> Verdict:
         return CORRECT if spoken[0] == expected[0] else DENIED
     if (_DENIALS - {*expected}) & {*spoken} or (_DOUBT.search(statement) and not _DOUBT.search(gold)):
         return DENIED
+    if (hedge := _HEDGES.search(statement)) and hedge[0].casefold() not in f"{gold} {question}".casefold():
+        return DENIED
+    if is_qualified(statement, gold, question):
+        return QUALIFIED
     if gold[:1].isupper() and re.search(
         rf"\b{_OTHER_PLACE} {re.escape(gold)}\b|\b{re.escape(gold)} [A-Z]\w", statement
     ):
@@ -239,15 +254,23 @@ def _present(statement: str, gold: str, question: str) -> Verdict:
         return CANDIDATES
     if gold[:1].isupper() and _other_names(statement, gold, expected_words):
         return CANDIDATES
+    if not _numbers(expected) and not _is_name(statement, gold) and is_listed(statement, gold, question):
+        return CANDIDATES
     return CORRECT
+
+
+def _is_name(statement: str, gold: str) -> bool:
+    """Whether the gold answer stands there as a name: with a capital that is not the sentence's own."""
+    return gold[:1].isupper() and gold in statement.lstrip(" *_\"'“")[1:]
 
 
 def _other_names(statement: str, gold: str, expected_words: set[str]) -> bool:
     """Whether a capitalised word stands there that is neither of the gold answer or its name, nor of the question."""
     name = re.compile(r"(?:[A-Z][\w.'’-]* )*" + re.escape(gold) + r"(?: [A-Z][\w'’-]*)*")
+    expected_words = {word.removesuffix("'s") for word in expected_words}
     rest = name.sub(" ", statement, count=1)
     for number, match in enumerate(_CAPITALISED.finditer(rest)):
-        word = match[0].casefold()
+        word = re.sub(r"['’]s$", "", match[0].casefold())
         at_start = number == 0 and not rest[: match.start()].strip(" *_\"'“")
         if match[0][0].isupper() and word not in expected_words and not (at_start and word in _OPENINGS):
             return True

@@ -37,13 +37,25 @@ _CONTINUED = re.compile(
 _LONGEST = 4000
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, in lower case, numbers up to 99 as digits; one a character where a script sets no spaces."""
+def normal_form(text: str) -> str:
+    """The text in lower case, numbers up to 99 in digits; a space around each character where a script sets none."""
     text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     text = _COMPOUND.sub(lambda number: str(int(_NUMBERS[number[1]]) + 1 + _UNITS.index(number[2])), text)
-    text = _UNSPACED.sub(lambda character: f" {character[0]} ", text)
-    return [_NUMBERS.get(word, word) for word in _WORD.findall(text)]
+    return _UNSPACED.sub(lambda character: f" {character[0]} ", text)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in its normal form; one a character where a script sets no spaces."""
+    return [_NUMBERS.get(word, word) for word in _WORD.findall(normal_form(text))]
+
+
+def places(normal: str, phrase: list[str]) -> list[tuple[int, int]]:
+    """Where the words of a phrase begin and end in a text that has its normal form."""
+    matches = list(_WORD.finditer(normal))
+    spoken, size = [_NUMBERS.get(match[0], match[0]) for match in matches], len(phrase)
+    starts = [at for at in range(len(matches) - size + 1) if size and spoken[at : at + size] == phrase]
+    return [(matches[at].start(), matches[at + size - 1].end()) for at in starts]
 
 
 def holds(text: str, phrase: str) -> bool:

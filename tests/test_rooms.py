@@ -43,7 +43,7 @@ ROOMS = """
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 selection triples
  7 report:      console dataset diff experiment facts figures render sample_rows
- 8 training:    distributed epochs loop lora metrics objectives.base objectives.cross_entropy objectives.distributions
+ 8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
                 objectives.judge rollout_log rollout_source samplers scored_source scoring.base scoring.factory trainee
                 triple_source types validation
  9 stages:      curation estimate evaluation labels opd preflight questions regeneration report sft suites triples

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -54,6 +55,8 @@ def different(name: str, section: Section, field: str) -> Any:
     if "Literal" in annotation:
         options = annotation.split("Literal[")[1].split("]", maxsplit=1)[0].replace("'", "").split(", ")
         return next((option for option in options if option != value), None)
+    if "date" in annotation:
+        return date(2024, 7, 26)
     if isinstance(value, float) or "float" in annotation:
         return 0.5 if value != 0.5 else 0.25
     if isinstance(value, int) or "int" in annotation:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cohobate.config import Training
+from cohobate.config import Sft, Training
 from cohobate.core.model_shape import ModelShape
 from cohobate.models.model_cost import cached_bytes, cost_of
 
@@ -152,7 +152,7 @@ def _update(config: Any, training: Training, batch: Batch, half: bool) -> tuple[
     """
     from cohobate.models.allocation import allocate, without_memory
     from cohobate.models.batching import batches
-    from cohobate.training.objectives.cross_entropy import cross_entropy
+    from cohobate.training.objectives.base import off_policy
 
     trainee = _trainee(config, training, half=half)
     with without_memory() as allocations:
@@ -162,7 +162,7 @@ def _update(config: Any, training: Training, batch: Batch, half: bool) -> tuple[
         [one] = batches(rows, batch.rows * (batch.prompt + batch.response), 0, "cpu")
         allocations.peak = 0
         with trainee.precision():
-            terms = learner(one, cross_entropy)
+            terms = learner(one, off_policy(Sft()).loss(None))
         forward, allocations.peak = allocations.peak, 0
         terms["loss"].backward()
         del terms, one

@@ -96,7 +96,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     from cohobate.core.parquet import write_table
     from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.evaluation.verifiers import labels
-    from cohobate.stages.preflight import require, require_student_template, require_templates
+    from cohobate.stages.preflight import require, require_student_template, require_template_apart, require_templates
     from cohobate.teachers.generate import failure_rows, generate
     from cohobate.teachers.response_store import ResponseStore
 
@@ -104,7 +104,7 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     verify.check(recipe.triples.verifier)
     check_loads(recipe.teacher.answer)
     every = pl.read_parquet(questions.path / "questions.parquet")
-    require_student_template(recipe)
+    (require_student_template if recipe.teacher.is_folder else require_template_apart)(recipe)
     require_templates(recipe, every)
     for line in lacking_splits(recipe, set(every["split"].unique())):
         progress.say(line)

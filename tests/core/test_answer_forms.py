@@ -21,6 +21,9 @@ def breaks(text):
 
 def seven(text):
     return 7
+
+def seven_in_digits(text):
+    return "7" if "four" in text else None
 """
 
 
@@ -53,6 +56,8 @@ def test_a_function_gives_the_answer_or_leaves_it_to_the_other_forms(functions: 
     form = f"{functions}:last_word"
     assert parse("So it is YES", form=form) == Parsed("So it is", "YES", "content")
     assert parse("Answer: 5", form=form).answer == "5"
+    # An answer that is computed, and stands nowhere in the text.
+    assert parse("Three and four.", form=f"{functions}:seven_in_digits") == Parsed("Three and four.", "7", "content")
     assert parse("Answer: 5", None, form=form).answer == "5"
     assert form_identity(form)["answer_form"][0] == form
     check_loads(form)

@@ -58,7 +58,10 @@ def find_answer(text: str, form: str | None = None) -> Statement | None:
         return Statement(0, text.strip()) if text.strip() else None
     if is_function_name(form):
         answer = _called(form, text)
-        return last_statement(text) if answer is None else Statement(max(0, text.rfind(answer)), answer)
+        if answer is None:
+            return last_statement(text)
+        at = text.rfind(answer)  # none where the function computes its answer: all of the text leads to it
+        return Statement(len(text) if at < 0 else at, answer)
     own, other = _matched(form, text), last_statement(text)
     return own if other is None or (own is not None and own.start >= other.start) else other
 

@@ -190,3 +190,18 @@ def test_two_runs_of_one_process_see_each_other(tmp_path: Path) -> None:
         one.release(["a"])
         waiting.join(10)
         assert not waiting.is_alive()
+
+
+def test_claims_end_with_their_block_though_a_child_has_the_file_open(tmp_path: Path) -> None:
+    with claims(tmp_path) as one:
+        assert one.take(["a"]) == [True]
+        child = os.fork()
+        if child == 0:  # holds what it has inherited until it is ended
+            signal.pause()
+            os._exit(0)
+    try:
+        with claims(tmp_path) as other:
+            assert other.take(["a"]) == [True]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

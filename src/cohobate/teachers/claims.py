@@ -134,6 +134,7 @@ def claims(folder: Path) -> Iterator[Claims]:
     try:
         yield Claims(folder, path, descriptor, others)
     finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked process may hold the file open, and so the lock
         os.close(descriptor)
         with suppress(OSError), _locked(folder):
             _sweep(folder)

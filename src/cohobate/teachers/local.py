@@ -8,12 +8,15 @@ from itertools import groupby
 
 import transformers
 
+from cohobate.core.model_shape import context_of
 from cohobate.models.loading import LoadedModel
 from cohobate.models.rendering import Rendering, rendered_ids
 from cohobate.models.sampling import sampler
 from cohobate.models.special_tokens import decode
 from cohobate.models.thoughts import completed, opening_of
-from cohobate.teachers.base import Request, Response
+from cohobate.teachers.base import Batch, Failure, Request, Response
+
+_FULL = "the prompt fills the context of the model, so that no response fits"
 
 
 class LocalTeacher:
@@ -29,10 +32,14 @@ class LocalTeacher:
     def __init__(self, model: LoadedModel, batch_size: int, rendering: Rendering) -> None:
         self.model, self.batch_size, self.rendering = model, batch_size, rendering
 
-    def answer(self, requests: Iterable[Request]) -> Iterator[list[Response]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[Batch]:
         requests = list(requests)  # each is built when it is accessed
         prompts = {request.key: self._prompt(request) for request in requests}
-        order = sorted(requests, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))
+        full = [request for request in requests if not self._has_room(prompts[request.key])]
+        if full:
+            yield [Failure(request, "ContextFull", None, _FULL, attempts=1) for request in full]
+        fitting = [request for request in requests if self._has_room(prompts[request.key])]
+        order = sorted(fitting, key=lambda r: (_decoding_key(r), len(prompts[r.key]), r.key))
         for decoding_key, group in groupby(order, _decoding_key):
             alike = list(group)
             for start in range(0, len(alike), self.batch_size):
@@ -42,6 +49,10 @@ class LocalTeacher:
     def stop(self) -> list[Response]:
         """Nothing is under way between two batches."""
         return []
+
+    def _has_room(self, prompt: list[int]) -> bool:
+        context = context_of(self.model.config)
+        return context is None or len(prompt) < context
 
     def _prompt(self, request: Request) -> list[int]:
         return rendered_ids(self.model.tokenizer, request.messages, self.rendering)

@@ -15,6 +15,7 @@ from typing import Any
 
 from cohobate.config import FIXED_DATE, Templated
 from cohobate.models.special_tokens import THOUGHT, structure_of
+from cohobate.models.thoughts import CLOSERS
 
 _CLOCK = "strftime_now"
 _THOUGHT_TAG = re.compile(rf"</?(?:{THOUGHT})>")
@@ -33,9 +34,15 @@ def _revisions(folder: Path, template: str, section: Templated | None) -> Iterat
     # A model that marks its thoughts by special tokens has a template that writes them too.
     lost = {token for token in structure if token in template or not _THOUGHT_TAG.fullmatch(token)}
     yield "date", _CLOCK in template and (section is None or section.template_date is None) and FIXED_DATE.isoformat()
-    yield "thoughts", 2 * bool(_THOUGHT_TAG.search(template) or "[THINK]" in template or "THINKING|>" in template)
+    yield "thoughts", 2 * _opens_thoughts(template)
     yield "structure", 2 * bool(lost)
     yield "first_space", 2 * _adds_a_space(json.dumps([content.get("normalizer"), content.get("pre_tokenizer")]))
+
+
+def _opens_thoughts(template: str) -> bool:
+    """Whether a template names a mark of thoughts: a tag, or another one that `thoughts` completes."""
+    marks = (*CLOSERS, "THINKING|>")
+    return _THOUGHT_TAG.search(template) is not None or any(mark in template for mark in marks)
 
 
 def _adds_a_space(parts: str) -> bool:

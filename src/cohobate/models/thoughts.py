@@ -15,7 +15,7 @@ from typing import Any
 from cohobate.core.reasoning import split
 from cohobate.models.special_tokens import THOUGHT, foreign_marks
 
-_CLOSERS = {
+CLOSERS = {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<|think|>": "<|/think|>",
@@ -23,10 +23,10 @@ _CLOSERS = {
     "<|START_THINKING|>": "<|END_THINKING|>",
     "<|begin_of_thought|>": "<|end_of_thought|>",
 }
-_PAIRS = "|".join(rf"{re.escape(opener)}(?:\s*{re.escape(end)})?" for opener, end in _CLOSERS.items())
+_PAIRS = "|".join(rf"{re.escape(opener)}(?:\s*{re.escape(end)})?" for opener, end in CLOSERS.items())
 _OPENING = re.compile(rf"(?:<(?P<name>{THOUGHT})>(?:\s*</(?P=name)>)?|{_PAIRS})\s*\Z")
-_OPENER = re.compile(rf"\s*(<(?:{THOUGHT})>|{'|'.join(map(re.escape, _CLOSERS))})")
-_CLOSER = re.compile(rf"</(?:{THOUGHT})>|{'|'.join(map(re.escape, _CLOSERS.values()))}")
+_OPENER = re.compile(rf"\s*(<(?:{THOUGHT})>|{'|'.join(map(re.escape, CLOSERS))})")
+_CLOSER = re.compile(rf"</(?:{THOUGHT})>|{'|'.join(map(re.escape, CLOSERS.values()))}")
 _LONGEST = 200  # characters
 _TAIL = 24  # tokens; an opening with its white space has fewer
 
@@ -47,8 +47,8 @@ def opening_in(text: str) -> Opening | None:
     if match is None:
         return None
     name, written = match["name"], match.group()
-    opener = f"<{name}>" if name else next(each for each in _CLOSERS if written.startswith(each))
-    closer = f"</{name}>" if name else _CLOSERS[opener]
+    opener = f"<{name}>" if name else next(each for each in CLOSERS if written.startswith(each))
+    closer = f"</{name}>" if name else CLOSERS[opener]
     return Opening(written, opener, closer, closer in written)
 
 
@@ -149,8 +149,8 @@ def _parts(response: str) -> _Parts | None:
 
 
 def _closer_of(opener: str) -> str:
-    return _CLOSERS.get(opener) or f"</{opener[1:]}"
+    return CLOSERS.get(opener) or f"</{opener[1:]}"
 
 
 def _opener_of(closer: str) -> str:
-    return next((opener for opener, end in _CLOSERS.items() if end == closer), f"<{closer[2:]}")
+    return next((opener for opener, end in CLOSERS.items() if end == closer), f"<{closer[2:]}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Suite
 from cohobate.core.answer_forms import form_identity
-from cohobate.core.errors import RecipeError
+from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
@@ -99,6 +99,7 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
     from cohobate.evaluation.accuracy import Exam, answer, judge_ledger
     from cohobate.evaluation.pass_at_k import read_suite
     from cohobate.models.chat_template import student_format
+    from cohobate.models.context_room import set_aside
     from cohobate.models.model_cost import cost_of
     from cohobate.models.sampling.sampler import Decoding
     from cohobate.stages.preflight import require_templates
@@ -106,6 +107,9 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
 
     questions = read_suite(suite)
     require_templates(recipe, questions, str(model.path))
+    questions = set_aside(f"suites, {suite.name}", questions, [(model, student_format(recipe))])
+    if questions.is_empty():
+        raise QuestionsError(f"every question of the suite {suite.name} fills the context of '{model.path}'")
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)
     verifier = recipe.triples.verifier
     exam = Exam(decoding, suite.samples, suite.seed, recipe.evaluation.batch_size, verifier, workspace.fingerprint)

@@ -155,6 +155,13 @@ def test_exams_of_a_file_of_chat_are_graded_by_the_verifier_of_the_recipe() -> N
     assert graded["suite"].to_list() == ["instructions", "instructions", "handbook-1", "handbook-1"]
 
 
+def test_exams_read_answers_in_the_form_of_the_recipe() -> None:
+    row = {"kind": ["file"], "question": ["3 + 4?"], "gold_answer": ["7"], "response": ["RESULT 7"]}
+    replies = pl.DataFrame({**row, "finish_reason": ["stop"]})
+    correct = [grade(replies, Verification(name="math"), form)["correct"][0] for form in (None, r"RESULT (\d+)")]
+    assert correct == [False, True]
+
+
 def test_a_single_seed_has_the_interval_of_its_questions() -> None:
     rows = [
         {

@@ -12,6 +12,7 @@ from cohobate.core.answer_forms import form_identity
 from cohobate.core.errors import QuestionsError
 from cohobate.evaluation.verifiers import verify
 from cohobate.models.loading import model_fingerprint, model_path
+from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 from cohobate.store.manifest import Score
 
@@ -40,13 +41,17 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], 
     """
     outside = {} if alone else {"base": model_fingerprint(recipe.student.model)}
     prompts: dict[str, Any] = {
-        "student": recipe.student.identity(),
+        "student": {
+            **recipe.student.identity(),
+            **template_revision(model_path(recipe.student.model), recipe.student),
+        },
         "format": [recipe.sft.format, recipe.sft.separator],
     }
     verifier = {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)}
     if recipe.teacher.is_folder and not alone:
         outside["teacher"] = model_fingerprint(recipe.teacher.model)
-        prompts["teacher"] = recipe.teacher.identity()
+        revision = template_revision(model_path(recipe.teacher.model), recipe.teacher)
+        prompts["teacher"] = {**recipe.teacher.identity(), **revision}
     return Store().produce(
         "evaluation",
         recipe=recipe,

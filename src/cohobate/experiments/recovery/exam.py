@@ -10,10 +10,12 @@ import polars as pl
 from cohobate.config import Recipe, Verification
 from cohobate.core.answer_parsing import parse
 from cohobate.core.conversation import queries
+from cohobate.core.errors import QuestionsError
 from cohobate.core.statistics import wilson
 from cohobate.evaluation.verifiers.verdict import Case
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import question_ids, student_format
+from cohobate.models.context_room import set_aside
 from cohobate.models.loading import load
 from cohobate.models.model_cost import cost_of
 from cohobate.models.sampling import sampler
@@ -33,11 +35,15 @@ def reply(
 ) -> tuple[pl.DataFrame, LedgerEntry]:
     """One response to each question, greedy at temperature 0, and its cost.
 
-    The frame has the columns of `questions` and response, finish_reason, prompt_tokens, tokens.
+    Questions that fill the model's context are set aside. The frame has the columns of `questions` and response,
+    finish_reason, prompt_tokens, tokens.
     """
     prepare_torch(recipe.runtime)
     prompt_format = student_format(recipe)
     model = load(checkpoint, device=recipe.runtime.device, template=recipe.student.template)
+    questions = set_aside("recover", questions, [(model, prompt_format)])
+    if questions.is_empty():
+        raise QuestionsError("every question fills the student's context; shorten them, or choose another student")
     prompts = [question_ids(model.tokenizer, question, prompt_format) for question in queries(questions)]
     keys = questions["question_id"].to_list()
     rollouts = sampler.sample(
@@ -63,24 +69,25 @@ def reply(
     return questions.with_columns(**columns), cost
 
 
-def grade(replies: pl.DataFrame, verifier: Verification | None = None) -> pl.DataFrame:
+def grade(replies: pl.DataFrame, verifier: Verification | None = None, form: str | None = None) -> pl.DataFrame:
     """The rows of `reply` with their suite, and whether each is correct.
 
-    verifier: judges all of them; None: chat of the embedded world and its handbooks, by their own rules.
+    verifier: judges all of them; None: chat of the embedded world and its handbooks, by their own rules. form: one
+    more way to state an answer to that verifier (`teacher.answer`).
     """
     if verifier is None:
         columns = replies.select("kind", "meta", "gold_answer", "response")
         correct = [obeyed(kind, meta, gold, text) for kind, meta, gold, text in columns.iter_rows()]
     else:
-        correct = [verdict.label == "correct" for verdict in verdicts_of(verifier, _cases(replies))]
+        correct = [verdict.label == "correct" for verdict in verdicts_of(verifier, _cases(replies, form))]
     suites = [_SUITES.get(kind, kind) for kind in replies["kind"]]
     return replies.with_columns(correct=pl.Series(correct, dtype=pl.Boolean), suite=pl.Series(suites, dtype=pl.String))
 
 
-def _cases(replies: pl.DataFrame) -> list[Case]:
+def _cases(replies: pl.DataFrame, form: str | None) -> list[Case]:
     columns = replies.select("gold_answer", "finish_reason", "question", "response")
     return [
-        Case(parse(text).answer, gold, finish == "length", question, text)
+        Case(parse(text, form=form).answer, gold, finish == "length", question, text)
         for gold, finish, question, text in columns.iter_rows()
     ]
 

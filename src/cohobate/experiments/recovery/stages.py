@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Recipe, Recover
+from cohobate.core.answer_forms import form_identity
 from cohobate.experiments.recovery.arms import Arm, ArmExam, of_arm
 from cohobate.models.loading import model_fingerprint, model_path
+from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
-VERSION = 2
+VERSION = 3
 TABLE_VERSION = 1
 # Rehearsed practice questions per prompt of chat, in a second round.
 _REHEARSAL = 0.5
@@ -71,7 +73,7 @@ def answer_chat(recipe: Recipe, prompts: Artifact, reference: Artifact | None = 
     checkpoint = _checkpoint(recipe, reference)
     identity = {
         "model": model_fingerprint(str(checkpoint)),
-        "student": recipe.student.identity(),
+        "student": {**recipe.student.identity(), **template_revision(checkpoint, recipe.student)},
         "temperature": config.temperature,
         "max_tokens": config.max_tokens,
     }
@@ -108,7 +110,7 @@ def midtrain(recipe: Recipe, arm: Arm, number: int, replies: Artifact, reference
     checkpoint = _checkpoint(recipe, reference)
     identity = {
         **chosen.sft.identity(),
-        "student": recipe.student.identity(),
+        "student": {**recipe.student.identity(), **template_revision(checkpoint, recipe.student)},
         "model": model_fingerprint(str(checkpoint)),
         "handbook": data.handbook_identity(config.handbooks[number - 1]),
         "words": config.words,
@@ -161,7 +163,7 @@ def examine(recipe: Recipe, prompts: Artifact, model: Artifact | None = None) ->
     config, checkpoint = recipe.section(Recover), _checkpoint(recipe, model)
     identity = {
         "model": model_fingerprint(str(checkpoint)),
-        "student": recipe.student.identity(),
+        "student": {**recipe.student.identity(), **template_revision(checkpoint, recipe.student)},
         "handbooks": [data.handbook_identity(book)["exam"] for book in config.handbooks],
         "max_tokens": config.max_tokens,
         **_graded_by(recipe),
@@ -183,7 +185,8 @@ def _graded_by(recipe: Recipe) -> dict[str, Any]:
     config = recipe.section(Recover)
     if config.chat == "world":
         return {}
-    return {"verifier": verify.identity(recipe.triples.verifier), "limit": config.limit}
+    verifier = {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)}
+    return {"verifier": verifier, "limit": config.limit}
 
 
 def _examine(recipe: Recipe, prompts: Artifact, checkpoint: Path, workspace: Workspace) -> Outcome:
@@ -200,7 +203,7 @@ def _examine(recipe: Recipe, prompts: Artifact, checkpoint: Path, workspace: Wor
     books = [data.exam_questions(book, number) for number, book in enumerate(config.handbooks, 1)]
     questions: pl.DataFrame = pl.concat([chat, *(book.select(chat.columns) for book in books)])
     replies, cost = reply(recipe, checkpoint, questions, config.max_tokens, temperature=0.0)
-    graded = grade(replies, None if config.chat == "world" else recipe.triples.verifier)
+    graded = grade(replies, None if config.chat == "world" else recipe.triples.verifier, recipe.teacher.answer)
     write_parquet_atomic(graded.to_arrow(), workspace.path / "answers.parquet")
     return Outcome(len(graded), {"suites": scores(graded)}, [cost])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cohobate.config import Recipe
 from cohobate.core import progress
 from cohobate.core.answer_forms import form_identity
-from cohobate.core.errors import QuestionsError
+from cohobate.core.errors import QuestionsError, SelectionError
 from cohobate.evaluation.verifiers import verify
 from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
@@ -49,10 +49,13 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    from cohobate.models.loading import has_dropout
+    from cohobate.models.loading import has_dropout, model_path
+    from cohobate.models.template_revision import template_revision
     from cohobate.teachers.base import scoring_identity
 
-    identity = {**recipe.opd.identity(), "student": recipe.student.identity()}
+    revision = template_revision(model_path(recipe.student.model), recipe.student)
+    student = {**recipe.student.identity(), **revision}
+    identity = {**recipe.opd.identity(), "student": student}
     if recipe.opd.asks_teacher:
         identity["teacher"] = scoring_identity(recipe.teacher)
     if has_dropout(recipe.student.model) or (recipe.opd.lora and recipe.opd.lora.dropout):
@@ -168,6 +171,12 @@ def _source(
     rows, size = training_rows(tokenizer, chosen, prompt_format, end), config.prompts * config.group
     keep = fitting_rows("opd", rows, trainee.student)
     rows, chosen = list(compress(rows, keep)), chosen.filter(pl.Series(keep, dtype=pl.Boolean))
+    if config.steps and not rows:
+        raise SelectionError(
+            f"{triples.id} has no triple for sft.select = '{recipe.sft.select}' that fits into the student's context, "
+            f"and opd.objective = '{config.objective}' learns from triples too; set sft.select = 'all', or choose "
+            "another objective"
+        )
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
         text = ScoredTripleSource(rows, queries(chosen), of_triples, size, config.seed, "opd")

@@ -93,7 +93,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     turns = taught_turns(chosen, prompt_format, config.turns)
     rows = training_sequences(student.tokenizer, turns, prompt_format, student.end)
     keep = fitting_rows("sft", rows, student)
-    if rows and not any(keep):
+    if config.steps and rows and not any(keep):
         raise SelectionError(
             "every triple is longer than the student's context; ask for shorter responses (triples.max_tokens), or "
             "choose a student with a longer context"

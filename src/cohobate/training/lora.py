@@ -129,7 +129,7 @@ def _probe(model: Any) -> torch.Tensor:
 
 @torch.no_grad()
 def _unfit(model: Any) -> list[str] | None:
-    """The linear layers that cannot have an adapter, by the last part of their names; None where there are none.
+    """The linear layers that cannot have an adapter, by their full names; None where there are none.
 
     That is a kind of layer none of which is called (the tower of images of a model that is asked in text, weights that
     a model reads itself), or which gives more than a product.

@@ -1,12 +1,17 @@
 """Distance of a student to its teacher: per token by plain forward passes, and the interval of a ratio."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from cohobate.config import Recipe
 from cohobate.core.shipped import shipped_path
-from cohobate.experiments.comparison.distance import ResponseDistance, per_token, response_distances, summary
+from cohobate.experiments.comparison.distance import ResponseDistance, measure, per_token, response_distances, summary
 from cohobate.models.loading import LoadedModel, load
+from cohobate.stages import questions
 
 
 def shipped(name: str) -> LoadedModel:
@@ -59,3 +64,22 @@ def test_means_weigh_tokens_and_nothing_is_made_of_no_response() -> None:
     assert metrics["reverse_kl"]["mean"] == 1.0 and metrics["agreement"]["mean"] == 0.25
     assert summary([])["reverse_kl"] == {"mean": None, "low": None, "high": None}
     assert summary([ResponseDistance(2, 3.0, 1)])["reverse_kl"] == {"mean": 1.5, "low": None, "high": None}
+
+
+@pytest.mark.slow
+def test_questions_beyond_the_context_are_set_aside(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["1 + 1 = ?", "2 + 3 = ?", "one " * 5000]
+    file = tmp_path / "sums.jsonl"
+    rows = [{"question": each, "answer": "2", "split": "test"} for each in texts]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sections = {
+        "questions": {"source": "file", "path": str(file)},
+        "evaluation": {"splits": ["test"], "max_tokens": 4},
+        "compare": {"distance": 3, "methods": {"sft": {}, "again": {}}},
+    }
+    recipe = Recipe.model_validate(sections)
+    artifact = measure(recipe, questions.write(recipe))
+    assert artifact.manifest.named_metrics["n"] == 2
+    assert "1 of 3 questions are set aside" in capsys.readouterr().err

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.config import Compare, Recipe
 from cohobate.core.statistics import Z95, Interval
 from cohobate.models.loading import model_fingerprint, model_path
+from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from cohobate.models.loading import LoadedModel
 
-VERSION = 1
+VERSION = 2
 _SEED = 0
 _CHUNK = 128  # tokens whose logits over the vocabulary are held at a time
 
@@ -34,15 +36,17 @@ class ResponseDistance:
 def measure(recipe: Recipe, questions: Artifact, student: Artifact | None = None) -> Artifact:
     """Reverse KL and agreement of the student of an artifact, or of the recipe's own, untrained one.
 
-    It answers the first `compare.distance` questions of the first split of [evaluation] at temperature 1.
+    It answers the first `compare.distance` questions of the first split of [evaluation] at temperature 1, without those
+    whose prompts leave no room in the context of one of the two. Raises QuestionsError where none is left.
     """
     from cohobate.teachers.base import scoring_identity
 
+    folder = student.path / "model" if student else model_path(recipe.student.model)
     identity: dict[str, Any] = {
         "questions": recipe.section(Compare).distance,
         "split": recipe.evaluation.splits[0],
         "max_tokens": recipe.evaluation.max_tokens,
-        "student": recipe.student.identity(),
+        "student": {**recipe.student.identity(), **template_revision(folder, recipe.student)},
         "teacher": scoring_identity(recipe.teacher),
     }
     if student is None:
@@ -53,14 +57,17 @@ def measure(recipe: Recipe, questions: Artifact, student: Artifact | None = None
         version=VERSION,
         identity={"distance": identity},
         parents=[questions, *([student] if student else [])],
-        build=lambda workspace: _measure(recipe, questions, student, workspace),
+        build=lambda workspace: _measure(recipe, questions, folder, workspace),
     )
 
 
-def _measure(recipe: Recipe, questions: Artifact, student: Artifact | None, workspace: Workspace) -> Outcome:
+def _measure(recipe: Recipe, questions: Artifact, folder: Path, workspace: Workspace) -> Outcome:
     import polars as pl
 
-    from cohobate.models.chat_template import question_ids, student_format, teacher_format
+    from cohobate.core.conversation import queries
+    from cohobate.core.errors import QuestionsError
+    from cohobate.models.chat_template import question_ids, scoring_format, student_format
+    from cohobate.models.context_room import set_aside
     from cohobate.models.loading import load
     from cohobate.models.model_cost import cost_of
     from cohobate.models.sampling import sampler
@@ -69,13 +76,18 @@ def _measure(recipe: Recipe, questions: Artifact, student: Artifact | None, work
 
     prepare_torch(recipe.runtime)
     device, config = recipe.runtime.device, recipe.evaluation
-    model = load(student.path / "model" if student else model_path(recipe.student.model), device=device)
-    teacher = load(recipe.teacher.model, device=device)
+    model = load(folder, device=device, template=recipe.student.template)
+    teacher = load(recipe.teacher.model, device=device, template=recipe.teacher.template)
+    formats = student_format(recipe), scoring_format(recipe, model.tokenizer)
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == config.splits[0])
     chosen = frame.head(recipe.section(Compare).distance or 0)
+    chosen = set_aside("distance", chosen, [(model, formats[0])])
+    chosen = set_aside("distance, teacher", chosen, [(teacher, formats[1])], room=config.max_tokens)
+    if chosen.is_empty():
+        raise QuestionsError("no question leaves room in the models' context; lower evaluation.max_tokens")
     prompts, theirs = (
-        [question_ids(each.tokenizer, text, prompt_format) for text in chosen["question"]]
-        for each, prompt_format in ((model, student_format(recipe)), (teacher, teacher_format(recipe)))
+        [question_ids(each.tokenizer, question, how) for question in queries(chosen)]
+        for each, how in zip((model, teacher), formats, strict=True)
     )
     noise = sampler.uniforms(_SEED, chosen["question_id"].to_list(), config.max_tokens)
     decoding = sampler.Decoding(config.max_tokens, 1.0)

@@ -26,6 +26,7 @@ TRIPLES = pl.DataFrame(
         "response": ["3 + 4 = 7. The answer is 7.", "12 - 5 = 7, then 7 * 3 = 21, and so on", "7"],
         "rationale": ["3 + 4 = 7.", "12 - 5 = 7, then 7 * 3 = 21", None],
         "answer": ["7", None, "7"],
+        "question_id": ["a", "b", "c"],
         "truncated": [False, True, False],
     }
 )

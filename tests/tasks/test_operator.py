@@ -137,6 +137,18 @@ class TestOperator:
         assert after["parameters"] == before["parameters"] and len(after["schedules"]) == 1
 
     @pytest.mark.long
+    def test_the_record_of_an_earlier_version_is_kept_under_its_new_name(self, up: Up) -> None:
+        plain = "cohobate_up_judge_judge"
+        name = f"{plain}_{hash_value('judge_judge')[:8]}"
+        kept = up.api(f"/variables/name/{name}", method="GET")["value"]
+        up.api("/variables/", {"name": plain, "value": kept})
+        up.api(f"/variables/name/{name}", method="DELETE")
+        assert up.command("up").returncode == 0
+        assert up.api(f"/variables/name/{name}", method="GET")["value"] == kept
+        names = [each["name"] for each in up.api("/variables/filter", {})]
+        assert name in names and plain not in names
+
+    @pytest.mark.long
     def test_what_an_earlier_version_made_is_taken_over(self, up: Up) -> None:
         """By `prefect deploy --all`, which keeps no record: what is as it should be becomes what `up` made."""
         found = deployment(up, "nightly")

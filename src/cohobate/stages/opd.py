@@ -146,7 +146,7 @@ def _source(
     from cohobate.models.context_room import fitting_rows
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.rollout_source import RolloutSource
-    from cohobate.training.scored_source import MixedSource, ScoredTripleSource
+    from cohobate.training.scored_source import MixedSource, ScoredTripleSource, scorable
     from cohobate.training.triple_source import TripleSource, select, training_rows, with_ghosts, with_gold_ghosts
 
     config, objective = recipe.opd, on_policy(recipe.opd)
@@ -179,7 +179,10 @@ def _source(
         )
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
-        text = ScoredTripleSource(rows, queries(chosen), of_triples, size, config.seed, "opd")
+        texts = queries(chosen)
+        keep = scorable("opd", rows, texts, of_triples)
+        rows, texts = list(compress(rows, keep)), list(compress(texts, keep))
+        text = ScoredTripleSource(rows, texts, of_triples, size, config.seed, "opd")
     return MixedSource(rollouts, text, objective.on_policy_share, config.seed)
 
 

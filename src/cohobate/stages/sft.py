@@ -72,7 +72,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.stages.preflight import require
     from cohobate.stages.training import train_and_publish
     from cohobate.training.objectives.base import off_policy
-    from cohobate.training.scored_source import ScoredTripleSource
+    from cohobate.training.scored_source import ScoredTripleSource, scorable
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
     from cohobate.training.triple_source import TripleSource, select, taught_turns, training_sequences
@@ -105,6 +105,8 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         teacher = scoring_teacher(recipe, config, student, world)
         scorer = build_scorer(recipe, config, teacher, student, objective.needs, workspace.scratch / "scores", world)
         questions_of_turns = [turn.question for turn in turns]
+        keep = scorable("sft", rows, questions_of_turns, scorer)
+        rows, questions_of_turns = list(compress(rows, keep)), list(compress(questions_of_turns, keep))
         source = ScoredTripleSource(rows, questions_of_turns, scorer, config.batch, config.seed, "sft")
     loss = objective.loss(OutputLayer((teacher or student).model))
     trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)

@@ -6,11 +6,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cohobate.core import progress
 from cohobate.core.conversation import Query
+from cohobate.core.errors import SelectionError
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.epochs import epoch_batch
 from cohobate.training.scoring.base import ScoringInput, TeacherScorer
 from cohobate.training.types import Source, StepBatch
+
+
+def scorable(
+    stage: str, rows: Sequence[TrainingSequence], questions: Sequence[Query], scorer: TeacherScorer
+) -> list[bool]:
+    """Whether the teacher's context has room for each row, an answer to one of `questions`; says how many do not fit.
+
+    Raises SelectionError where none does.
+    """
+    keep = [scorer.has_room(question, row.response) for question, row in zip(questions, rows, strict=True)]
+    if rows and not any(keep):
+        raise SelectionError(
+            "every triple is longer than the context of the teacher that scores it; ask for shorter responses "
+            "(triples.max_tokens), or choose a teacher with a longer context"
+        )
+    if not all(keep):
+        progress.say(
+            f"{stage}: {keep.count(False)} of {len(rows)} rows are set aside, since prompt and response are longer "
+            "than the teacher's context"
+        )
+    return keep
 
 
 class ScoredTripleSource(Source):

@@ -55,6 +55,10 @@ class TeacherScorer(ABC):
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterable[dict[int, TokenScores]]:
         """The scores of `rows` by their numbers, some at a time: log-probabilities and what `needs` names."""
 
+    def has_room(self, question: Query, response_ids: Sequence[int]) -> bool:
+        """Whether an answer to `question` fits into the teacher's context; a server says so itself."""
+        return True
+
     def prompt_tokens(self, question: Query) -> int:
         """Length of the prompt under which the teacher scores an answer to `question`."""
         return len(question_ids(self.tokenizer, question, self.prompt_format))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from cohobate.core.conversation import Query
+from cohobate.core.model_shape import context_of
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores, score
@@ -36,6 +38,10 @@ class LocalScorer(TeacherScorer):
         super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, cost_of(teacher.model.config))
         self.teacher, self.token_budget = teacher, token_budget
         self.output = OutputLayer(teacher.model)
+
+    def has_room(self, question: Query, response_ids: Sequence[int]) -> bool:
+        context = context_of(self.teacher.config)
+        return context is None or self.prompt_tokens(question) + len(self.teacher_ids(response_ids)) <= context
 
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:
         scores = score(self.teacher.model, list(rows.values()), self.token_budget, self.teacher.pad_id)

@@ -11,7 +11,7 @@ from tasks.secrets import keys_from_blocks
 from tasks.stage_task import stage_task
 
 write_questions = stage_task("questions", questions.write)
-write_triples = stage_task("triples", triples.write, retries=2, gpu=lambda recipe: recipe.teacher.is_folder)
+write_triples = stage_task("triples", triples.write_for_student, retries=2, gpu=lambda recipe: recipe.teacher.is_folder)
 train_sft = stage_task("sft", sft.train, retries=1, gpu=True)
 train_opd = stage_task("opd", opd.train, retries=1, gpu=True)
 evaluate = stage_task("evaluation", evaluation.evaluate, retries=1, gpu=True)

@@ -7,7 +7,7 @@ question).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,20 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
     nothing is published, and the next run sends only the rest. Raises TeacherError, EndpointError, QuestionsError,
     VerifierError.
     """
+    return _produce(recipe, questions, lambda: None)
+
+
+def write_for_student(recipe: Recipe, questions: Artifact) -> Artifact:
+    """What `write` does, for a student that is to learn from the triples: its template is checked before they are paid.
+
+    Raises UserError for a template that cannot be used.
+    """
+    from cohobate.stages.preflight import require_template_apart
+
+    return _produce(recipe, questions, lambda: require_template_apart(recipe))
+
+
+def _produce(recipe: Recipe, questions: Artifact, check: Callable[[], None]) -> Artifact:
     from cohobate.teachers.base import teacher_fingerprint
 
     teacher = teacher_fingerprint(recipe.teacher)
@@ -47,7 +61,7 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
         version=VERSION,
         identity=_identity(recipe, teacher),
         parents=[questions],
-        build=lambda workspace: _build(recipe, questions, teacher, workspace),
+        build=lambda workspace: _build(recipe, questions, teacher, workspace, check),
     )
 
 
@@ -89,14 +103,16 @@ def generate_shard(recipe: Recipe, questions: Artifact, number: int, of: int) ->
         return len(generate(recipe, shard, store, claims, payer, int(recipe.triples.max_failures * len(shard))))
 
 
-def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace) -> Outcome:
+def _build(
+    recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace, check: Callable[[], None]
+) -> Outcome:
     import polars as pl
 
     from cohobate.core import progress, schema
     from cohobate.core.parquet import write_table
     from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.evaluation.verifiers import labels
-    from cohobate.stages.preflight import require, require_student_template, require_template_apart, require_templates
+    from cohobate.stages.preflight import require, require_student_template, require_templates
     from cohobate.teachers.generate import failure_rows, generate
     from cohobate.teachers.response_store import ResponseStore
 
@@ -104,7 +120,10 @@ def _build(recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspa
     verify.check(recipe.triples.verifier)
     check_loads(recipe.teacher.answer)
     every = pl.read_parquet(questions.path / "questions.parquet")
-    (require_student_template if recipe.teacher.is_folder else require_template_apart)(recipe)
+    if recipe.teacher.is_folder:  # the libraries of models are loaded anyway
+        require_student_template(recipe)
+    else:
+        check()
     require_templates(recipe, every)
     for line in lacking_splits(recipe, set(every["split"].unique())):
         progress.say(line)

@@ -26,7 +26,8 @@ class Nights:
         self.path.write_text("".join(lines))
 
     def recipe(self, **teacher: Any) -> dict[str, Any]:
-        served = {"kind": "endpoint", "model": "m", "base_url": self.server.url, "api_key_env": "TEACHER_KEY"}
+        # A model of its own: what another recipe has paid for would be a hit.
+        served = {"kind": "endpoint", "model": self.name, "base_url": self.server.url, "api_key_env": "TEACHER_KEY"}
         questions = {"source": "file", "path": str(self.path)}
         changes = (f"name={self.name}", "opd.steps=0", "sft.select=all")
         return small(*changes, teacher=served | teacher, questions=questions).model_dump(mode="json")

@@ -83,8 +83,9 @@ def test_a_run_page_tells_what_came_out(up: Up) -> None:
     assert {path.split("/")[-2] for path in paths} == set(STAGES)
     [report] = [artifact for artifact in made if artifact.stage == "report" and str(artifact.path) in paths]
     assert f"`{report.path / 'index.html'}`" in told["summary"]
-    [found] = up.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["summary"]}}, "limit": 1})
-    with up.page(f"/artifacts/artifact/{found['id']}") as page:
+    own = {"artifacts": {"key": {"any_": ["summary"]}}, "flow_runs": {"id": {"any_": [run]}}}
+    [summary] = up.api("/artifacts/filter", own)
+    with up.page(f"/artifacts/artifact/{summary['id']}") as page:
         page.get_by_text("What came out").wait_for()
         figure = page.locator("img").first
         figure.scroll_into_view_if_needed()

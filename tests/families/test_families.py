@@ -34,7 +34,7 @@ def test_a_family_is_right_or_refused(family: str, lora: bool, tmp_path: Path, t
     made = trial(family, tmp_path, lora=lora)
     trials.append(made)
     if os.environ.get("COHOBATE_FAMILIES_PAGE"):
-        families_page.write(PAGE, trials)
+        families_page.write(PAGE, trials, zoo.OPEN)
     if made.refused:
         assert "\n" not in made.refused and len(made.refused) < 500
         assert family in zoo.REFUSED or lora, made.refused

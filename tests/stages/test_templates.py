@@ -14,11 +14,12 @@ from cohobate.core.shipped import shipped_path
 from cohobate.models.chat_template import question_ids, student_format, teacher_format
 from cohobate.models.loading import outline
 from cohobate.stages import questions, triples
-from cohobate.stages.preflight import templates
+from cohobate.stages.preflight import require_student_template, templates
 from cohobate.stages.preflight.scope import BOTH, Scope
 from cohobate.store.artifacts import Store
 from tests.support.pipeline import SMALL
 from tests.support.preflight import failed
+from tests.support.wire_server import Act, WireServer
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -106,3 +107,18 @@ def test_a_students_template_is_refused_before_the_triples_are_paid(data: Path) 
     with pytest.raises(UserError, match=r"takes no system message.*student\.fold_system = true"):
         triples.write(recipe, asked)
     assert [artifact.stage for artifact in Store().all()] == ["questions"]
+
+
+@pytest.mark.serves
+def test_an_endpoint_is_not_asked_for_a_student_whose_template_is_refused(data: Path) -> None:
+    """The check has a process of its own, and its sentence is the one that a model in this process gives."""
+    server = WireServer(lambda body, time: Act())
+    with server.running():
+        own = [f"student.template={json.dumps(GEMMA)}", "student.system=Be brief.", f"teacher.base_url={server.url}"]
+        recipe = load_recipe("tiny", [*SMALL, "teacher.kind=endpoint", "teacher.model=m", "opd.steps=0", *own])
+        asked = questions.write(recipe)
+        with pytest.raises(UserError, match=r"takes no system message.*student\.fold_system = true") as refused:
+            triples.write_for_student(recipe, asked)
+    with pytest.raises(UserError) as here:
+        require_student_template(recipe)
+    assert str(refused.value) == str(here.value) and server.seen == []

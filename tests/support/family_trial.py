@@ -33,7 +33,7 @@ class Trial:
     """What was found.
 
     refused: the sentence of a refusal before anything is spent. way: how it is sampled, empty for this program's own
-    cache. sampler, teacher, trainer, reloaded: the largest distance in nats a token from plain transformers; trainer
+    cache. sampler, teacher, trainer, reloaded: the largest distance in nats per token from plain transformers; trainer
     has one for each objective.
     """
 

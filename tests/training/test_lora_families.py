@@ -56,7 +56,7 @@ def test_layers_that_merge_into_another_model_are_refused() -> None:
     for name, targets in (("zamba2", ()), ("jamba", ("dt_proj",))):
         model = build(name)
         with pytest.raises(
-            UserError, match=r"published as another .*nats a token apart once merged.*name other layers"
+            UserError, match=r"published as another .*nats per token apart once merged.*name other layers"
         ):
             require_mergeable(_adapted(model, *targets), model)
 

@@ -1,4 +1,4 @@
-"""What the gate lets through: limits of the checks between new artifacts and the promoted ones."""
+"""Limits of the gate: how much worse than the promoted artifacts the new ones may be."""
 
 from typing import Annotated
 

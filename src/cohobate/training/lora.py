@@ -111,7 +111,7 @@ def require_mergeable(peft_model: Any, model: Any) -> None:
     if not float(apart.max() if exact else apart.mean()) <= (_APART if exact else _HALF_APART):
         raise UserError(
             f"LoRA on these layers of {type(model).__name__} would be trained as one model and published as another "
-            f"({float(apart.max()):.2g} nats a token apart once merged); name other layers in lora.targets, such as "
+            f"({float(apart.max()):.2g} nats per token apart once merged); name other layers in lora.targets, such as "
             "['q_proj', 'v_proj'], or train without lora"
         )
 

@@ -132,7 +132,7 @@ class DifferenceFacts(TypedDict):
 
 
 class DistanceFacts(TypedDict):
-    """Reverse KL in nats a token, and share of tokens on which both agree: of base, start, or a method over its seeds.
+    """Reverse KL in nats per token, and share of tokens that both choose: of base, start, or a method over its seeds.
 
     accuracy: greedy, of the same students. n: questions.
     """

@@ -139,7 +139,7 @@ def _accuracy(facts: Facts) -> Table:
 
 def _distances(facts: Facts) -> Table:
     rows = facts["distances"]
-    header = ["student", "seeds", "reverse KL, nats a token", "agreement", f"greedy, {facts['split']}"]
+    header = ["student", "seeds", "reverse KL, nats per token", "agreement", f"greedy, {facts['split']}"]
     cells = [
         [
             STUDENTS.get(row["model"], row["model"]),

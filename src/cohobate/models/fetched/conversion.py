@@ -135,7 +135,7 @@ def _require_same(folder: Path, unrounded: Any, rounded: Any, tokenizer: Any) ->
         if not apart <= TOLERANCE or not lost <= ROUNDING:
             raise ModelError(
                 f"the model in {folder} is not that of the GGUF file: log-probabilities differ by {apart:.2g} nats, "
-                f"and by {lost:.2g} nats a token through rounding"
+                f"and by {lost:.2g} nats per token through rounding"
             )
 
 

@@ -253,7 +253,7 @@ function facts(i) {
     source: label(i, 'source'), model: label(i, 'model'), decoding: label(i, 'decoding'), step: cell(i, 'step'),
     'finish reason': label(i, 'finish_reason'), 'prompt tokens': number(cell(i, 'prompt_tokens')),
     'response tokens': number(cell(i, 'completion_tokens')), 'pass rate of the question': rate === null ? null : `${(100 * rate).toFixed(1)}%`,
-    'student above teacher': cell(i, 'gap') === null ? null : `${number(cell(i, 'gap'))} nats a token`,
+    'student above teacher': cell(i, 'gap') === null ? null : `${number(cell(i, 'gap'))} nats per token`,
     cost: cell(i, 'cost_usd') === null ? null : `$${number(cell(i, 'cost_usd'))}`,
     latency: cell(i, 'latency_ms') === null ? null : `${number(cell(i, 'latency_ms'))} ms`,
     'verdict': label(i, 'verdict'), 'because': label(i, 'reason'), 'rejected for': label(i, 'rejected'), detail: cell(i, 'detail'),

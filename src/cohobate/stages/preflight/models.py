@@ -49,7 +49,7 @@ def logits(scope: Scope) -> str:
     ]
     if not differences:
         return "no weights are here to be compared"
-    return f"log-probabilities differ from the model's own forward pass by {' and '.join(differences)} nats a token"
+    return f"log-probabilities differ from the model's own forward pass by {' and '.join(differences)} nats per token"
 
 
 def lengths(scope: Scope) -> str:

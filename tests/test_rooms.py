@@ -29,7 +29,7 @@ ROOMS = """
                 model_shape normal_form parquet processes progress reasoning sample_id sanitize schema
                 sealed_files sealed_json settings shipped statistics templates user_code
  1 config:      (config) load
- 2 store:       artifacts compute_ledger gc listing manifest origins promotion runs
+ 2 store:       artifacts compute_ledger folders gc listing manifest origins promotion runs
  3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
                 world.splits
  3 models:      allocation batching chat_template context_room continuation decoder_module end_of_response

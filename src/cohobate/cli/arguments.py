@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")]
+from cohobate.cli import completion
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.", autocompletion=completion.recipes)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of the recipe."),
 ]
-ArtifactName = Annotated[str, typer.Argument(metavar="ARTIFACT", help="An artifact's id, or its beginning.")]
+ArtifactName = Annotated[
+    str,
+    typer.Argument(metavar="ARTIFACT", help="An artifact's id, or its beginning.", autocompletion=completion.artifacts),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -9,9 +9,15 @@ from typing import Annotated
 
 import typer
 
+from cohobate.cli import completion
 from cohobate.cli.arguments import AsJson
 
-TriplesName = Annotated[str, typer.Argument(metavar="ARTIFACT", help="A triples artifact's id, or its beginning.")]
+TriplesName = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARTIFACT", help="A triples artifact's id, or its beginning.", autocompletion=completion.artifacts
+    ),
+]
 PassRate = Annotated[
     str | None, typer.Option(metavar="LOW:HIGH", help="Only questions whose pass rate is in this range.")
 ]
@@ -65,8 +71,12 @@ def verify(
 
 
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="Triples or labels: the old ones.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Triples or labels: the new ones.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="Triples or labels: the old ones.", autocompletion=completion.artifacts)
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="Triples or labels: the new ones.", autocompletion=completion.artifacts)
+    ],
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit with 3 where B does not pass the checks of the recipe's [gate].")
     ] = False,
@@ -184,7 +194,14 @@ def export(
 
 
 def publish(
-    name: Annotated[str, typer.Argument(metavar="ARTIFACT", help="An sft or opd artifact's id, or its beginning.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="An sft or opd artifact's id, or its beginning.",
+            autocompletion=completion.artifacts,
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to; else exports/ of the data.")] = None,
     to: Annotated[
         str | None,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from cohobate.cli import dataset, fetch, policy, recipe, run, server, show, store
+from cohobate import __version__
+from cohobate.cli import completion, dataset, fetch, policy, recipe, run, server, show, store
 from cohobate.core.errors import CohobateError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "curate": dataset.curate,
     "export": dataset.export,
     "publish": dataset.publish,
+    "completion": completion.completion,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "serve": ("Serve a recipe's model with vLLM.", {"teacher": recipe.serve_teacher}),
@@ -48,12 +50,28 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     ),
 }
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cohobate {__version__}")
+        raise typer.Exit
+
+
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The options of `cohobate` itself."""
+
+
 app = typer.Typer(
     help=__doc__.splitlines()[0] if __doc__ else None,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.callback(help=app.info.help)(options)
 for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, (description, commands) in GROUPS.items():
@@ -65,8 +83,9 @@ for name, (description, commands) in GROUPS.items():
 
 def main(argv: list[str] | None = None) -> Any:
     """Entry point: an error is one sentence, and its exit code says whose it is."""
+    completion.prepare()
     try:
-        app(argv)
+        app(argv, prog_name="cohobate")
     except CohobateError as error:
         print(f"cohobate: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 
 import typer
 
+from cohobate.cli import completion
 from cohobate.cli.arguments import AsJson, Overrides, RecipeName, recipe_arguments
 from cohobate.cli.programs import become, become_flow
 
@@ -21,7 +22,9 @@ _FLOWS = ("distill", "compare", "judge", "recover", "single_prompt")
 def run(
     recipe: RecipeName,
     overrides: Overrides = None,
-    until: Annotated[str, typer.Option(metavar="STAGE", help="Stop after this stage.")] = "report",
+    until: Annotated[
+        str, typer.Option(metavar="STAGE", help="Stop after this stage.", autocompletion=completion.stages)
+    ] = "report",
 ) -> None:
     """Run a recipe's stages; what is in the store is not made again."""
     from cohobate.config import StageName
@@ -36,7 +39,10 @@ def run(
 
 
 def resume(
-    name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id, or its beginning.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's id, or its beginning.", autocompletion=completion.run_records),
+    ] = None,
 ) -> None:
     """Go on with a run that was interrupted or failed: the newest, or the one named."""
     from cohobate.store import runs
@@ -82,7 +88,10 @@ def single_prompt(recipe: RecipeName = "oneprompt", overrides: Overrides = None)
 
 
 def gather(
-    names: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes of finished experiments.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE...", help="Recipes of finished experiments.", autocompletion=completion.recipes),
+    ],
 ) -> None:
     """Put the newest comparison or recovery of each recipe on one page."""
     from cohobate.config.load import load_recipe

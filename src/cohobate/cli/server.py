@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cohobate.cli.arguments import RecipeName
 from cohobate.cli.programs import become
 
 
@@ -37,7 +38,7 @@ def up(
 
 
 def deploy(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Path or name of a recipe.")],
+    recipe: RecipeName,
     flow: Annotated[
         str, typer.Option(metavar="FLOW", help="nightly, distill, compare, judge, recover or single-prompt.")
     ] = "nightly",

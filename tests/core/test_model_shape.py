@@ -62,6 +62,16 @@ def test_the_text_of_a_checkpoint_of_images_and_text() -> None:
     assert ModelShape.of({**nested, "tie_word_embeddings": True}).tied
 
 
+def test_sizes_that_layers_have_of_their_own_are_the_largest() -> None:
+    """Of a cache that is as wide for each layer, and of a config that refuses to say one for all."""
+    own = {"head_dim": 24, "num_key_value_heads": 1, "intermediate_size": 100}
+    config = _config("llama", {**_BY_NAME["qwen3"], "per_layer_config": {1: own}})
+    with pytest.raises(RuntimeError, match="per-layer"):
+        print(config.head_dim)
+    shape = ModelShape.of(config)
+    assert (shape.head_dim, shape.kv_heads, shape.inner, shape.heads) == (24, 2, 100, 4)
+
+
 def test_without_attention_there_are_no_heads_and_no_limit() -> None:
     shape = ModelShape.of(_config("mamba", _BY_NAME["mamba"]))
     assert (shape.heads, shape.head_dim, shape.context) == (0, 0, None)

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from cohobate.core.errors import ModelError
 from cohobate.core.shipped import shipped_path
 from cohobate.models.loading import load, logits_revision, save
+from tests.support import zoo
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,19 @@ def test_an_image_token_that_no_template_writes_may_lack_its_embedding(tmp_path:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     tokenizer.save_pretrained(folder)
     assert len(load(folder, device="cpu").tokenizer) == 513
+
+
+def test_the_row_of_the_padding_token_is_that_of_the_checkpoint(tmp_path: Path) -> None:
+    """Youtu's class sets it to zero when it is loaded; its head is tied, so that a logit would be 0."""
+    folder = zoo.write("youtu", tmp_path / "it")
+    weights = load_file(folder / "model.safetensors")
+    (name,) = [key for key in weights if key.endswith("embed_tokens.weight")]
+    weights[name][0] = torch.linspace(-1, 1, weights[name].shape[1])
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    model = load(folder, device="cpu").model
+    assert model.get_input_embeddings().padding_idx == 0
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        assert torch.equal(layer.weight, weights[name])
 
 
 def test_sampling_settings_without_do_sample_are_published_with_it(tmp_path: Path) -> None:

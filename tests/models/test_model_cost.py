@@ -45,6 +45,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_oss": {**_SHAPE, **_HEADS, **_EXPERTS, **_WINDOW},
     "deepseek_v3": {**_SHAPE, **_EXPERTS, **_LATENT},
     "lfm2": _SHAPE,
+    "gemma4_unified_text": {**_SHAPE, **_HEADS, **_WINDOW, "global_head_dim": 24, "attention_k_eq_v": True}
+    | {"num_global_key_value_heads": 1, "layer_types": ["sliding_attention", "full_attention"] * 2},
 }
 
 

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cohobate.core.errors import CohobateError
 from cohobate.models.sampling.sampler import Decoding, Sampled, sample, uniforms, way_in_words
+from tests.support import zoo
 from tests.support.zoo import build
 
 LENGTHS = (5, 17, 8, 17, 1)
@@ -37,6 +39,7 @@ def _by_hand(model: Any, prompt: list[int], key: str, tokens: int) -> list[int]:
     ("name", "words"),
     [
         ("qwen3", ""),
+        ("gemma4_unified_text", ""),
         ("lfm2", "own cache"),
         ("bloom", "own cache"),
         ("xlstm", "without a cache"),
@@ -51,6 +54,14 @@ def test_draws_are_those_of_the_models_own_passes(name: str, words: str) -> None
     for prompt, key, row in zip(_prompts(), KEYS, drawn, strict=True):
         assert row.response_ids == _by_hand(model, prompt, key, 6)
         assert row.finish_reason == "length"
+
+
+def test_windows_that_differ_from_layer_to_layer_are_refused_in_a_sentence() -> None:
+    """Transformers builds such a Mistral, and cannot make its masks."""
+    config = AutoConfig.for_model("mistral", **zoo.SIZE, sliding_window=8, per_layer_config={1: {"sliding_window": 3}})
+    with pytest.raises(CohobateError, match="cannot be sampled in this process") as refusal:
+        _drawn(AutoModelForCausalLM.from_config(config).eval(), [0])
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_recurrent_row_does_not_depend_on_the_rows_beside_it() -> None:

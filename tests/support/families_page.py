@@ -40,7 +40,8 @@ def write(page: Path, trials: Sequence[Trial], failing: Collection[str]) -> None
     right = sum(" refused: " not in row.split("|")[8] for row in rows.values())
     lines = [
         f"{len(rows) + len(failing)} families: {right} right, {len(rows) - right} refused in the sentence that their "
-        f"row gives, {len(failing)} that fail their trials and have no row: {', '.join(sorted(failing))}.",
+        "row gives.",
+        *([f"{len(failing)} fail their trials and have no row: {', '.join(sorted(failing))}."] if failing else []),
         "",
         "| family | class | sampled | sampler | teacher | trainer | saved | LoRA |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",

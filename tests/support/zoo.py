@@ -38,7 +38,7 @@ _SHARED = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 512}
 _INDEX = {"index_n_heads": 8, "index_head_dim": 16, "index_topk": 8}
 _FOUR = ["sliding_attention", "full_attention"] * 2
 
-_SIZE: dict[str, Any] = {
+SIZE: dict[str, Any] = {
     "vocab_size": 512,
     "hidden_size": 48,
     "intermediate_size": 96,
@@ -97,7 +97,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "gemma3n_text": {**_NO_HEAD_DIM, **_SHARED, "layer_types": _FOUR, "num_kv_shared_layers": 2, "sliding_window": 8}
     | {"activation_sparsity_pattern": [0.0] * 4},
     "gemma4_text": {**_NO_HEAD_DIM, **_SHARED, "layer_types": _FOUR, "sliding_window": 8, "global_head_dim": 12},
-    "gemma4_unified_text": {"sliding_window": 8},
+    "gemma4_unified_text": {"sliding_window": 8, "head_dim": 12, "global_head_dim": 24, "attention_k_eq_v": True}
+    | {"num_global_key_value_heads": 1, "layer_types": _FOUR},
     "glm": _NO_HEAD_DIM,
     "glm4": _NO_HEAD_DIM,
     "glm4_moe": {**_MOE, **_NO_HEAD_DIM},
@@ -186,21 +187,21 @@ CHANGES: dict[str, dict[str, Any]] = {
 _DEEP = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48, "patch_size": 8}
 _WIDE = {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
 NESTED: dict[str, dict[str, Any]] = {
-    "emu3": {"text_config": _SIZE, "vocabulary_map": {"<image>": 5}}
+    "emu3": {"text_config": SIZE, "vocabulary_map": {"<image>": 5}}
     | {"vq_config": {"embed_dim": 16, "base_channels": 32, "channel_multiplier": [1], "num_res_blocks": 1}},
     "gemma3": {
-        "text_config": {"model_type": "gemma3_text", **_SIZE, **CHANGES["gemma3_text"]},
+        "text_config": {"model_type": "gemma3_text", **SIZE, **CHANGES["gemma3_text"]},
         "vision_config": {"model_type": "siglip_vision_model", **_VISION},
         **{"mm_tokens_per_image": 4, "image_token_index": 511, "boi_token_index": 510, "eoi_token_index": 509},
     },
-    "gemma4": {"text_config": {**_SIZE, **CHANGES["gemma4_text"]}, "vision_config": _VISION, "audio_config": None},
-    "got_ocr2": {"text_config": {**_SIZE, "model_type": "qwen2"}, "image_token_index": 511}
+    "gemma4": {"text_config": {**SIZE, **CHANGES["gemma4_text"]}, "vision_config": _VISION, "audio_config": None},
+    "got_ocr2": {"text_config": {**SIZE, "model_type": "qwen2"}, "image_token_index": 511}
     | {"vision_config": {**_VISION, "output_channels": 16, "mlp_dim": 32, "global_attn_indexes": [0]}},
-    "llama4": {"text_config": {**_SIZE, **CHANGES["llama4_text"]}, "vision_config": {**_VISION, **_WIDE}},
-    "mllama": {"text_config": {**_SIZE, "cross_attention_layers": [1]}}
+    "llama4": {"text_config": {**SIZE, **CHANGES["llama4_text"]}, "vision_config": {**_VISION, **_WIDE}},
+    "mllama": {"text_config": {**SIZE, "cross_attention_layers": [1]}}
     | {"vision_config": {**_VISION, "attention_heads": 2, "num_global_layers": 1, "supported_aspect_ratios": [[1, 1]]}},
-    "qwen3_5": {"text_config": {**_SIZE, **CHANGES["qwen3_5_text"]}, "vision_config": _DEEP},
-    "qwen3_5_moe": {"text_config": {**_SIZE, **CHANGES["qwen3_5_moe_text"]}, "vision_config": _DEEP},
+    "qwen3_5": {"text_config": {**SIZE, **CHANGES["qwen3_5_text"]}, "vision_config": _DEEP},
+    "qwen3_5_moe": {"text_config": {**SIZE, **CHANGES["qwen3_5_moe_text"]}, "vision_config": _DEEP},
 }
 # Those whose config does not make them tiny, or that need a package that is not among the requirements.
 UNTRIED = frozenset(
@@ -209,9 +210,8 @@ UNTRIED = frozenset(
         *("inkling_text", "inkling2_text", "moss_transcribe_diarize", "phi4_multimodal", "qwen4_exp", "qwen4_exp_text"),
     }
 )
-# Those whose trials fail today: by an error with DeepSeek V4's adapters and with Gemma 4 unified, by 1.3e-4 nats after
-# Youtu is read again.
-OPEN = frozenset({"deepseek_v4", "gemma4_unified_text", "youtu"})
+# Those whose trials fail today.
+OPEN: frozenset[str] = frozenset()
 # Those that preflight refuses, in one sentence.
 REFUSED: frozenset[str] = frozenset({"emu3", "mllama"})
 # Those of transformers' table that are no causal language models of text by themselves, or are another's class again.
@@ -248,7 +248,7 @@ def class_of(name: str) -> str:
 
 def build(name: str, seed: int = 0) -> Any:
     """A model of a family, in float32 and eval mode."""
-    config = AutoConfig.for_model(name, **NESTED.get(name, {**_SIZE, **CHANGES.get(name, {})}))
+    config = AutoConfig.for_model(name, **NESTED.get(name, {**SIZE, **CHANGES.get(name, {})}))
     with torch.device("meta"):
         size = AutoModelForCausalLM.from_config(config).num_parameters()
     if size > 3e7:

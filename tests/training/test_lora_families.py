@@ -61,6 +61,18 @@ def test_layers_that_merge_into_another_model_are_refused() -> None:
             require_mergeable(_adapted(model, *targets), model)
 
 
+def test_a_layer_that_gives_other_than_its_product_has_no_adapter() -> None:
+    """DeepSeek V4 multiplies each group of heads by its part of the weights."""
+    model = build("deepseek_v4")
+    adapted = _adapted(model)
+    names = [name for name, _ in model.named_parameters() if ".lora_A" in name]
+    require_mergeable(adapted, model)
+    assert any("o_b_proj" in name for name in names) and not any("o_a_proj" in name for name in names)
+    asked = build("deepseek_v4")
+    with pytest.raises(UserError, match=r"does not fit these layers of DeepseekV4ForCausalLM .*name other layers"):
+        require_mergeable(_adapted(asked, "o_a_proj"), asked)
+
+
 @pytest.mark.parametrize(("target", "layer"), [("lm_head", "output layer"), ("embed_tokens", "embedding")])
 def test_adapters_on_one_of_two_tied_layers_are_refused(target: str, layer: str) -> None:
     with pytest.raises(UserError, match=f"student's {layer}, but embedding and output layer are one tensor"):

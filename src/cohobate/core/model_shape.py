@@ -61,7 +61,7 @@ class ModelShape:
             layers=layers,
             heads=heads,
             kv_heads=kv_heads,
-            head_dim=_whole(read(text, "head_dim")) or (width // heads if heads else 0),
+            head_dim=largest_size(read(text, "head_dim")) or (width // heads if heads else 0),
             inner=_first(text, "inner") or _WIDENING * width,
             vocabulary=_needed(text, "vocabulary", ("vocab_size",)),
             tied=bool(_either(config, text, "tie_word_embeddings")),
@@ -79,8 +79,12 @@ def text_config(config: Any) -> Any:
 
 
 def read(config: Any, name: str) -> Any:
-    """A value of a config, None where there is none."""
-    return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+    """A value of a config, None where there is none; a list with one for each layer where layers have their own."""
+    if isinstance(config, Mapping):
+        return config.get(name)
+    if name in (getattr(config, "per_layer_attributes", None) or ()):
+        return [getattr(layer, name, None) for layer in config.per_layer_config]
+    return getattr(config, name, None)
 
 
 def context_of(config: Any) -> int | None:
@@ -97,7 +101,7 @@ def rope_limit(config: Any) -> int | None:
     for rope in _ropes(text):
         if (rope.get("rope_type") or rope.get("type")) in _BY_LENGTH:
             original = rope.get("original_max_position_embeddings") or read(text, "original_max_position_embeddings")
-            limits.append(_whole(original) or _first(text, "context"))
+            limits.append(largest_size(original) or _first(text, "context"))
     return min((limit for limit in limits if limit), default=None)
 
 
@@ -122,14 +126,14 @@ def _needed(text: Any, size: str, names: tuple[str, ...] | None = None) -> int:
 
 
 def _first(text: Any, size: str, names: tuple[str, ...] | None = None) -> int | None:
-    values = (_whole(read(text, name)) for name in names or _NAMES[size])
+    values = (largest_size(read(text, name)) for name in names or _NAMES[size])
     return next((value for value in values if value), None)
 
 
-def _whole(value: Any) -> int | None:
+def largest_size(value: Any) -> int | None:
     """A size; the largest of those of the layers where they have their own."""
     if isinstance(value, (list, tuple)):
-        sizes = [each for each in map(_whole, value) if each]
+        sizes = [each for each in map(largest_size, value) if each]
         return max(sizes, default=None)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.errors import ModelError
+from cohobate.models.padding_row import restore_padding_rows
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ def read_model(path: Path, dtype: torch.dtype) -> Any:
         path, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
     )
     refuse_other_weights(path, report)
+    restore_padding_rows(path, model)
     _make_saveable(path, model)
     return model
 

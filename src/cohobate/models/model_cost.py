@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.errors import ModelError
-from cohobate.core.model_shape import ModelShape
+from cohobate.core.model_shape import ModelShape, largest_size, read
 from cohobate.models.decoder_module import decoder_module
 from cohobate.models.loading import read_config
 from cohobate.store.compute_ledger import ModelCost
@@ -138,8 +138,10 @@ def _window(module: Any, config: Any, kind: str) -> int:
         return int(config.attention_chunk_size)
     if kind and kind not in _NEAR:
         return 0
-    own = module.sliding_window if hasattr(module, "sliding_window") else getattr(config, "sliding_window", None)
-    return int(own or 0)
+    if hasattr(module, "sliding_window"):
+        return int(module.sliding_window or 0)
+    own = read(config, "sliding_window")
+    return int((own[module.layer_idx] if isinstance(own, list) else own) or 0)
 
 
 def _weights_per_token(model: Any) -> float:
@@ -165,4 +167,4 @@ def _weights_per_token(model: Any) -> float:
 
 def _first(config: Any, names: Sequence[str]) -> int:
     """The first of these settings that is a number; 0 where there is none."""
-    return next((value for name in names if isinstance(value := getattr(config, name, None), int)), 0)
+    return next((value for name in names if (value := largest_size(read(config, name)))), 0)

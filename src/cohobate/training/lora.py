@@ -20,6 +20,7 @@ _FUSED = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 _PROBE = 8  # tokens of the pass that shows which layers are called
 # A trial of the merged weights: the scale of its adapters, and how far log-probabilities may be apart, in nats.
 _SCALE, _APART, _HALF_APART = 0.02, 1e-3, 0.1
+_OTHERS = "name other layers in lora.targets, such as ['q_proj', 'v_proj'], or train without lora"
 
 
 @torch.no_grad()
@@ -66,7 +67,7 @@ def with_lora(model: Any, config: Training, base: str) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets) if lora.targets else "all-linear",
-        exclude_modules=None if lora.targets else _unfit(model),
+        exclude_modules=None if lora.targets else _unfit(model) or None,
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
@@ -104,15 +105,21 @@ def require_mergeable(peft_model: Any, model: Any) -> None:
     for name, parameter in model.named_parameters():
         if ".lora_B" in name:
             parameter.normal_(0, _SCALE)
-    trained = _logprobs(model)
+    try:
+        trained = _logprobs(model)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UserError(
+            f"LoRA does not fit these layers of {type(model).__name__} ({str(error).splitlines()[0]}); {_OTHERS}"
+        ) from None
     merged = _logprobs(peft_model.merge_and_unload())
     apart = (trained - merged).abs()
     exact = model.dtype == torch.float32
     if not float(apart.max() if exact else apart.mean()) <= (_APART if exact else _HALF_APART):
         raise UserError(
             f"LoRA on these layers of {type(model).__name__} would be trained as one model and published as another "
-            f"({float(apart.max()):.2g} nats per token apart once merged); name other layers in lora.targets, such as "
-            "['q_proj', 'v_proj'], or train without lora"
+            f"({float(apart.max()):.2g} nats per token apart once merged); {_OTHERS}"
         )
 
 
@@ -128,19 +135,20 @@ def _probe(model: Any) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _unfit(model: Any) -> list[str] | None:
-    """The linear layers that cannot have an adapter, by their full names; None where there are none.
+def _unfit(model: Any) -> list[str]:
+    """The linear layers that cannot have an adapter, by their full names.
 
     That is a kind of layer none of which is called (the tower of images of a model that is asked in text, weights that
-    a model reads itself), or which gives more than a product.
+    a model reads itself), or which gives more or other than the product with its weights (DeepSeek V4 has one that
+    multiplies each group of heads by a part of them).
     """
     if model.device.type == "meta":  # nothing can be called without weights; an estimate takes all for fit
-        return None
+        return []
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     fit: set[str] = set()
 
     def note(name: str) -> Any:
-        return lambda module, args, output: fit.add(name) if torch.is_tensor(output) else None
+        return lambda module, args, output: fit.add(name) if _is_product(module, args, output) else None
 
     hooks = [module.register_forward_hook(note(name)) for name, module in linear.items()]
     was_training = model.training
@@ -155,7 +163,13 @@ def _unfit(model: Any) -> list[str] | None:
     unfit = [name for name in linear if kinds[name] not in good]
     fused = model.config.model_type in _FUSED
     unfit += [name for name in linear if fused and name.endswith("out_proj") and name not in unfit]
-    return unfit or None
+    return unfit
+
+
+def _is_product(layer: torch.nn.Linear, given: tuple[torch.Tensor, ...], output: Any) -> bool:
+    """Whether a layer's output has the shape of a product of its weights with all that it is given."""
+    rows = given[0].shape[:-1] if given else output.shape[:-1]
+    return torch.is_tensor(output) and output.shape == (*rows, layer.out_features)
 
 
 def _kind(name: str) -> str:

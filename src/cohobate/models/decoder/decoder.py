@@ -155,6 +155,8 @@ def _is_supported(model: Any) -> bool:
     kind, config = type(model), model.config
     if kind.__name__ not in _SUPPORTED or not kind.__module__.startswith("transformers."):
         return False
+    if getattr(config, "per_layer_attributes", None):  # layers of unlike sizes
+        return False
     ropes = getattr(config, "rope_parameters", None) or {}
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     plain = (

@@ -69,6 +69,8 @@ def _has_plain_attention(model: Any) -> bool:
     """Whether all layers attend fully or in a window, by masks that they are given."""
     text = text_config(model.config)
     kinds = set(read(text, "layer_types") or []) | set(read(text, "layers_block_type") or [])
+    if isinstance(read(text, "sliding_window"), list):  # a mask for each layer, where there is one for each kind
+        return False
     return bool(getattr(model, "_supports_attention_backend", False)) and kinds <= KINDS
 
 

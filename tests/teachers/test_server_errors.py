@@ -3,13 +3,12 @@
 import json
 from typing import Any
 
-import httpx2
-import openai
 import pytest
 
 from cohobate.config import Teacher
 from cohobate.config.load import load_recipe
-from cohobate.teachers.endpoint.fault import Fault, ReplyWithError, fault_of
+from cohobate.teachers.endpoint.connection import Reply
+from cohobate.teachers.endpoint.fault import Fault, ReplyWithError, StatusError, fault_of
 from cohobate.teachers.endpoint.refused_parameter import setting_of
 from cohobate.teachers.endpoint.reply_body import parsed
 from cohobate.teachers.endpoint.served_model import is_same_model
@@ -169,9 +168,7 @@ def test_bytes_that_are_no_text_cost_a_character_and_not_the_reply() -> None:
 
 def test_a_message_is_one_line_without_key_or_escape_sequence() -> None:
     content = json.dumps({"error": {"message": "\x1b[2Jkey s3cret\nis \ud83d wrong"}})
-    response = httpx2.Response(400, content=content, request=httpx2.Request("POST", "http://h/"))
-    error = openai.BadRequestError("", response=response, body=None)
-    fault = fault_of(error, "s3cret", 1.0)
+    fault = fault_of(StatusError(Reply(400, {}, content.encode())), "s3cret", 1.0)
     assert fault.message == "\\x1b[2Jkey *** is \\ud83d wrong" and (fault.status, fault.retry) == (400, False)
 
 

@@ -17,22 +17,20 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
 
-import httpx2
-import openai
+import aiohttp
 
 from cohobate.config import Teacher
 from cohobate.core import context
 from cohobate.core.errors import EndpointError
 from cohobate.teachers.base import Failure, Limits, Request, Response
 from cohobate.teachers.endpoint.chat_completions import ChatWire
+from cohobate.teachers.endpoint.connection import CONNECT_SECONDS, Connection
 from cohobate.teachers.endpoint.dispatch import Dispatch, Server
 from cohobate.teachers.endpoint.rate_limit import Pace
-from cohobate.teachers.endpoint.reply_body import BodyLimit
 from cohobate.teachers.endpoint.retry_policy import ServerWatch
 from cohobate.teachers.endpoint.wire import Wire
 
 _GATHER_SECONDS = 0.02  # a sync takes a few milliseconds; a kill loses the outcomes since the last one
-_CONNECT_SECONDS = 10.0
 _KEY = re.compile("[!-~]+")  # what may stand in a header
 
 Q = TypeVar("Q")
@@ -73,7 +71,7 @@ class Exchange(Generic[Q, A]):
 
     def cancel(self) -> None:
         """Give up the requests in flight, from any thread: `answer` ends with the outcomes that have arrived."""
-        if self._thread is not None and self._thread.is_alive() and self._running.wait(_CONNECT_SECONDS):
+        if self._thread is not None and self._thread.is_alive() and self._running.wait(CONNECT_SECONDS):
             with suppress(RuntimeError):  # the loop has ended by itself
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
@@ -81,7 +79,7 @@ class Exchange(Generic[Q, A]):
         """Give up the requests in flight; returns the outcomes that had arrived, the last batch included."""
         self.cancel()
         if self._thread is not None and self._thread.is_alive():
-            self._thread.join(_CONNECT_SECONDS)
+            self._thread.join(CONNECT_SECONDS)
         self._drain()
         rest, self._batch = self._batch, []
         return rest
@@ -117,8 +115,11 @@ class Exchange(Generic[Q, A]):
         assert task is not None
         self._loop, self._task = asyncio.get_running_loop(), task
         self._running.set()
-        limit = BodyLimit()
-        servers = [self._server(pace, watch, limit) for pace, watch in self._replicas]
+        long_bodies = asyncio.Lock()
+        servers = [
+            Server(Connection(watch.url, self._secret, pace.ceiling, long_bodies), pace, watch)
+            for pace, watch in self._replicas
+        ]
         # Servers that have replied before may be away for a while at the beginning too.
         last = time.monotonic() if any(watch.has_replied for _, watch in self._replicas) else None
         dispatch = Dispatch(
@@ -128,25 +129,13 @@ class Exchange(Generic[Q, A]):
             await dispatch.run(requests)
         finally:
             for server in servers:
-                await server.client.close()
-
-    def _server(self, pace: Pace, watch: ServerWatch, limit: BodyLimit) -> Server:
-        client = openai.AsyncOpenAI(
-            base_url=watch.url,
-            api_key=self._secret or "none",  # never that of another provider from the environment
-            max_retries=0,  # retries are counted, paced and recorded here
-            timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
-            http_client=openai.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=pace.ceiling), event_hooks={"response": [limit]}
-            ),
-        )
-        return Server(client, pace, watch)
+                await server.connection.close()
 
 
 class EndpointTeacher(Exchange[Request, Response | Failure]):
     """The backend of a teacher behind an endpoint: its responses from chat completions."""
 
-    engine_version = f"openai {openai.__version__}"
+    engine_version = f"aiohttp {aiohttp.__version__}"
 
     def __init__(self, teacher: Teacher, limits: Limits) -> None:
         super().__init__(teacher, limits, ChatWire(teacher))

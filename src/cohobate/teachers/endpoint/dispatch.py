@@ -16,16 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-import httpx2
-import openai
-
 from cohobate.config import Teacher
 from cohobate.core.errors import EndpointError, TeacherError
 from cohobate.core.formatting import duration
 from cohobate.core.progress import say
 from cohobate.teachers.base import Limits
 from cohobate.teachers.endpoint import reply_body
-from cohobate.teachers.endpoint.fault import Fault, ReplyWithError, fault_of
+from cohobate.teachers.endpoint.connection import Connection
+from cohobate.teachers.endpoint.fault import Fault, ReplyWithError, StatusError, fault_of
 from cohobate.teachers.endpoint.rate_limit import Pace, backoff
 from cohobate.teachers.endpoint.refused_parameter import setting_of
 from cohobate.teachers.endpoint.retry_policy import ServerWatch
@@ -37,7 +35,6 @@ _WAITING = 8  # requests that wait for their next attempt, in multiples of the c
 _SILENT_SECONDS = 5.0  # shorter waits are not worth a line
 _QUIET_SECONDS = 60.0  # between two lines about waiting
 _DRAIN_SECONDS = 10.0  # for replies that are under way, and paid, when the account is spent
-_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": reply_body.ACCEPTED}
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -57,7 +54,7 @@ class Job(Generic[Q]):
 class Server:
     """One replica."""
 
-    client: openai.AsyncOpenAI
+    connection: Connection
     pace: Pace
     watch: ServerWatch
     in_flight: int = 0
@@ -171,20 +168,15 @@ class Dispatch(Generic[Q, A]):
             server.in_flight -= 1
 
     async def _post(self, job: Job[Q], server: Server, sent: float) -> A:
-        # The client's own `post` skips the transformation of parameters and the models of responses, which would
-        # cost more than all the rest and reject replies that are not quite OpenAI's.
         limit = self.wire.longest_body(job.request)
-        reply_body.byte_limit.set(limit)
-        response = await server.client.post(
-            self.wire.path,
-            cast_to=httpx2.Response,
-            content=json.dumps(self.wire.body(job.request), ensure_ascii=False).encode(),
-            options={"headers": _HEADERS},
-        )
+        body = json.dumps(self.wire.body(job.request), ensure_ascii=False).encode()
+        reply = await server.connection.post(self.wire.path, body, limit)
+        if not 200 <= reply.status < 300:
+            raise StatusError(reply)
         timing = Timing(job.attempts, (time.monotonic() - sent) * 1000)
-        payload = reply_body.parsed(response.content, limit)
+        payload = reply_body.parsed(reply.content, limit)
         if (error := error_in(payload)) is not None:
-            raise ReplyWithError(error, response.headers)
+            raise ReplyWithError(error, reply.headers)
         return self.wire.outcome(job.request, payload, timing)
 
     def _failed(self, job: Job[Q], server: Server, fault: Fault, sent: float) -> None:

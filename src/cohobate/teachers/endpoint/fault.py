@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
-import openai
 
 from cohobate.core.sanitize import one_line
+from cohobate.teachers.endpoint.connection import Reply
 from cohobate.teachers.endpoint.rate_limit import retry_after
 from cohobate.teachers.endpoint.reply_body import parsed_or_text
 from cohobate.teachers.endpoint.server_error import ServerError, server_error
@@ -27,6 +27,14 @@ _CLASSES = {
     422: "UnprocessableEntityError",
     429: "RateLimitError",
 }
+
+
+class StatusError(Exception):
+    """A reply whose status is none of success."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"status {reply.status}")
+        self.reply = reply
 
 
 class ReplyWithError(Exception):
@@ -64,23 +72,20 @@ class Fault:
 
 def fault_of(error: Exception, secret: str | None, timeout: float) -> Fault:
     """Classify `error`; the message is one line without the key, and without what a terminal would obey."""
-    if isinstance(error, openai.APIStatusError):
-        content = parsed_or_text(error.response.content, _LONGEST_ERROR)
-        return _refusal(server_error(content, error.status_code), error.response.headers, secret)
-    chain = list(_chain(error))
-    for cause in chain:
-        if isinstance(cause, ReplyWithError):
-            return _refusal(cause.error, cause.headers, secret)
-        if isinstance(cause, ReplyError):
-            message = _line(str(cause), secret)
-            return Fault(cause.error_class, message, retry=cause.retry, hopeless=cause.hopeless, no_api=cause.no_api)
-    if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in chain):
-        return Fault("ConnectError", _line(str(chain[-1]) or "no connection", secret), unreachable=True)
-    # The client calls a lost connection a time-out: aiohttp's own error counts.
-    lost = any(isinstance(cause, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError) for cause in chain)
-    if isinstance(error, TimeoutError | openai.APITimeoutError) and not lost:
+    if isinstance(error, StatusError):
+        content = parsed_or_text(error.reply.content, _LONGEST_ERROR)
+        return _refusal(server_error(content, error.reply.status), error.reply.headers, secret)
+    if isinstance(error, ReplyWithError):
+        return _refusal(error.error, error.headers, secret)
+    if isinstance(error, ReplyError):
+        message = _line(str(error), secret)
+        return Fault(error.error_class, message, retry=error.retry, hopeless=error.hopeless, no_api=error.no_api)
+    cause = _first_cause(error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Fault("ConnectError", _line(str(cause) or "no connection", secret), unreachable=True)
+    if isinstance(error, TimeoutError):
         return Fault("Timeout", f"no answer within {timeout:g} s", congested=True)
-    return Fault("ConnectionLost", _line(f"{type(chain[-1]).__name__}: {chain[-1]}", secret))
+    return Fault("ConnectionLost", _line(f"{type(cause).__name__}: {cause}", secret))
 
 
 def _refusal(error: ServerError, headers: Mapping[str, str], secret: str | None) -> Fault:
@@ -108,8 +113,7 @@ def _line(text: str, secret: str | None) -> str:
     return one_line(hidden)[:_LONGEST_MESSAGE]
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -12,79 +12,75 @@ import json
 import math
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextvars import ContextVar
-from typing import Any
-
-import httpx2
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from cohobate.core.formatting import size
 from cohobate.core.sanitize import one_line
 from cohobate.teachers.endpoint.wire import ReplyError
 
+if TYPE_CHECKING:
+    import aiohttp
+
 ACCEPTED = "gzip, deflate"
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+_CHUNK = 1 << 14
 _PIECE = 1 << 16
 _AT_ONCE = 1 << 20  # bytes of each reply that may be in memory beside those of all others
 _BYTES_A_VALUE = 32  # fewer, and the parsed values would take many times the memory of the body
-_DEFAULT_LIMIT = 1 << 20
 _TITLE = re.compile(r"<title[^>]*>(.{0,300}?)</title", re.IGNORECASE | re.DOTALL)
 
-# Of the reply that the current task waits for.
-byte_limit: ContextVar[int] = ContextVar("byte_limit", default=_DEFAULT_LIMIT)
+
+async def read(response: aiohttp.ClientResponse, limit: int, long_bodies: asyncio.Lock) -> bytes:
+    """The unpacked body of `response`, at most `limit` bytes long before and after.
+
+    Raises ReplyError beyond that, and for what cannot be unpacked; aiohttp's errors where the connection breaks.
+    """
+    encodings = [
+        name.strip().lower() for line in response.headers.getall("content-encoding", ()) for name in line.split(",")
+    ]
+    encodings = [name for name in encodings if name not in ("", "identity")]
+    if len(encodings) > 1 or not set(encodings) <= {"gzip", "x-gzip", "deflate"}:
+        raise ReplyError("MalformedReply", f"its encoding is {one_line(', '.join(encodings))[:80]}, not {ACCEPTED}")
+    if not encodings and _announced(response.headers) <= min(_AT_ONCE, limit):
+        return await response.read()  # the connection reads no more than that
+    body, has_lock = _Body(limit, bool(encodings)), False
+    try:
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            for piece in body.pieces(chunk):
+                if body.length > _AT_ONCE and not has_lock:
+                    has_lock = await long_bodies.acquire()
+                body.parts.append(piece)
+    finally:
+        if has_lock:
+            long_bodies.release()
+    return b"".join(body.parts)
 
 
-class BodyLimit:
-    """A response hook of the client: bodies are unpacked here, and break off at `byte_limit` before and after."""
-
-    def __init__(self) -> None:
-        self._long_bodies = asyncio.Lock()
-
-    async def __call__(self, response: httpx2.Response) -> None:
-        encodings = [name.strip().lower() for name in response.headers.get_list("content-encoding", split_commas=True)]
-        encodings = [name for name in encodings if name not in ("", "identity")]
-        if len(encodings) > 1 or not set(encodings) <= {"gzip", "x-gzip", "deflate"}:
-            raise ReplyError("MalformedReply", f"its encoding is {one_line(', '.join(encodings))[:80]}, not {ACCEPTED}")
-        if not encodings and _announced(response.headers) <= min(_AT_ONCE, byte_limit.get()):
-            return  # the connection reads no more than that
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.headers.pop("content-encoding", None)
-        response.stream = _Bounded(response.stream, byte_limit.get(), bool(encodings), self._long_bodies)
-
-
-def _announced(headers: httpx2.Headers) -> float:
+def _announced(headers: Mapping[str, str]) -> float:
     """The length of a body in bytes; infinite where it is not said."""
     length = headers.get("content-length", "")
     is_said = "transfer-encoding" not in headers and re.fullmatch("[0-9]{1,12}", length)
     return int(length) if is_said else math.inf
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """The unpacked bytes of `stream`. Raises ReplyError beyond `limit`, and for what cannot be unpacked."""
+class _Body:
+    """The unpacked bytes of a body, as it comes. Raises ReplyError beyond `limit`, and for what cannot be unpacked."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, limit: int, is_packed: bool, long_bodies: asyncio.Lock) -> None:
-        self.stream, self.limit, self.long_bodies = stream, limit, long_bodies
+    def __init__(self, limit: int, is_packed: bool) -> None:
+        self.limit = limit
         self.unpacker = zlib.decompressobj(_GZIP_OR_ZLIB) if is_packed else None
-        self.received = self.unpacked = 0
-        self.has_lock = False
+        self.received = self.length = 0
+        self.parts: list[bytes] = []
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self.stream:
-                self.received = self._within_limit(self.received + len(chunk))
-                for piece in self._pieces(chunk):
-                    self.unpacked = self._within_limit(self.unpacked + len(piece))
-                    if self.unpacked > _AT_ONCE and not self.has_lock:
-                        self.has_lock = await self.long_bodies.acquire()
-                    yield piece
-        finally:
-            self._release()
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """The pieces that a chunk of the connection unpacks to; length: of all so far, the next one included."""
+        self.received = self._within_limit(self.received + len(chunk))
+        for piece in self._unpacked(chunk):
+            self.length = self._within_limit(self.length + len(piece))
+            yield piece
 
-    async def aclose(self) -> None:
-        self._release()
-        await self.stream.aclose()
-
-    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+    def _unpacked(self, chunk: bytes) -> Iterator[bytes]:
         if self.unpacker is None:
             yield chunk
             return
@@ -103,11 +99,6 @@ class _Bounded(httpx2.AsyncByteStream):
                 "TooLong", f"it is longer than {size(self.limit)}, more than any reply that was asked for", retry=False
             )
         return count
-
-    def _release(self) -> None:
-        if self.has_lock:
-            self.has_lock = False
-            self.long_bodies.release()
 
 
 def parsed(content: bytes, limit: int) -> Any:

@@ -7,14 +7,13 @@ the peak is that of the allocator, up to what it rounds and to the workspaces of
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, ValuesView
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 _GROUPED = torch.ops.aten._grouped_mm.default
 
@@ -29,10 +28,12 @@ class Allocations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # A view of a tensor from before is no allocation.
-        tree_map_only(torch.Tensor, lambda tensor: self._known.add(tensor.untyped_storage()), (args, kwargs))
+        for tensor in _tensors((args, (kwargs or {}).values())):
+            self._known.add(tensor.untyped_storage())
         call = _grouped if func is _GROUPED and isinstance(args[0], FakeTensor) else func
         result = call(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self._add, result)
+        for tensor in _tensors((result,)):
+            self._add(tensor)
         return result
 
     def _add(self, tensor: torch.Tensor) -> None:
@@ -47,6 +48,15 @@ class Allocations(TorchDispatchMode):
 
     def _remove(self, size: int) -> None:
         self.live -= size
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors among the arguments or results of an operation, and in its lists of them."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple | ValuesView):
+            yield from _tensors(value)
 
 
 def _grouped(a: torch.Tensor, b: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:

@@ -8,10 +8,10 @@ that the router chooses. What a recurrent layer does with its state is left out.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape, largest_size, read
@@ -21,6 +21,8 @@ from cohobate.store.compute_ledger import ModelCost
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 # Names that configurations have for the number of experts of a layer, and of those that a token goes through.
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -46,16 +48,6 @@ class AttentionLayer:
         return 2 * self.heads * (self.key_width + self.value_width)
 
 
-def cost_of(config: Any) -> ModelCost:
-    """The cost of a model with this configuration of transformers. Raises ModelError where no such model is known."""
-    return _cost(_Config(type(config), config.to_json_string(use_diff=False), config))
-
-
-def cost_of_folder(folder: Path) -> ModelCost:
-    """The cost of the model in a folder, from its config.json. Raises ModelError for a damaged one."""
-    return cost_of(read_config(folder))
-
-
 @dataclass(frozen=True)
 class _Config:
     """A configuration, the same as another one where their texts are; the text cannot always be read (infinity)."""
@@ -65,9 +57,24 @@ class _Config:
     config: Any = field(compare=False)
 
 
-@functools.lru_cache(maxsize=32)
-def _cost(config: _Config) -> ModelCost:
-    model = skeleton(config.config)
+def once_per_config(measure: Callable[..., T]) -> Callable[..., T]:
+    """`measure(config, ...)`, which computes once for equal configurations of transformers and other arguments."""
+
+    @functools.lru_cache(maxsize=128)
+    def cached(key: _Config, *rest: Any) -> T:
+        return measure(key.config, *rest)
+
+    @functools.wraps(measure)
+    def remembered(config: Any, *rest: Any) -> T:
+        return cached(_Config(type(config), config.to_json_string(use_diff=False), config), *rest)
+
+    return remembered
+
+
+@once_per_config
+def cost_of(config: Any) -> ModelCost:
+    """The cost of a model with this configuration of transformers. Raises ModelError where no such model is known."""
+    model = skeleton(config)
     layers = attention_layers(model)
     windows = {layer.window for layer in layers if layer.window}
     return ModelCost(
@@ -78,6 +85,11 @@ def _cost(config: _Config) -> ModelCost:
         near_pair=sum(layer.pair for layer in layers if layer.window),
         window=max(windows, default=0),
     )
+
+
+def cost_of_folder(folder: Path) -> ModelCost:
+    """The cost of the model in a folder, from its config.json. Raises ModelError for a damaged one."""
+    return cost_of(read_config(folder))
 
 
 def skeleton(config: Any, dtype: torch.dtype | None = None) -> Any:
@@ -111,6 +123,7 @@ def attention_layers(model: Any) -> list[AttentionLayer]:
     return layers
 
 
+@once_per_config
 def cached_bytes(config: Any, size: int) -> int:
     """Bytes of keys and values per token of a row, in numbers of `size` bytes."""
     layers = attention_layers(skeleton(config))

@@ -1,27 +1,24 @@
 """The memory of a stage's work on one device: the code of the stage runs once, on tensors without elements.
 
 What is measured is the largest batch that the settings allow, of prompts and responses as long as they may be. Deep
-models are measured at two small depths, since memory grows by the same amount with every further layer, and so is
-sampling with many rows.
+models are measured at two small depths, since memory grows by the same amount with every further layer.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cohobate.config import Sft, Training
 from cohobate.core.model_shape import ModelShape
-from cohobate.models.model_cost import cached_bytes, cost_of
+from cohobate.models.model_cost import cached_bytes, cost_of, once_per_config
 
 # Layers of the two models that are measured in place of a deeper one: whole periods of the usual patterns of layers,
 # and enough for the peak to be where it is in a deep model.
 _DEPTHS = (4, 8)
-# Rows that are measured in place of more; the sampler has no fewer than 8.
-_ROWS = (8, 16)
 # Chunks of logits of a pass: after so many of them memory grows no more.
 _CHUNKS = 3
 FLOAT, HALF = 4, 2  # bytes
@@ -82,27 +79,16 @@ def generation(config: Any, batch: Batch, *, trained: bool, half: bool, temperat
 
     trained: the weights are float32, as those of a student in training, and half says that products are in bfloat16.
     """
-
-    def with_rows(rows: int) -> tuple[int, ...]:
-        part = replace(batch, rows=rows)
-        return _by_depth(config, lambda shallow: _generation(shallow, part, trained, half, temperature))
-
-    return max(_line(_ROWS, batch.rows, with_rows))
+    return max(_by_depth(config, lambda shallow: _generation(shallow, batch, trained, half, temperature)))
 
 
 def _by_depth(config: Any, measure: Callable[[Any], tuple[int, ...]]) -> tuple[int, ...]:
-    """What `measure` gives for a model of the depth of `config`."""
-    depth = ModelShape.of(config).layers
-    return _line(_DEPTHS, depth, lambda layers: measure(_shallow(config, layers)))
-
-
-def _line(points: tuple[int, int], size: int, measure: Callable[[int], tuple[int, ...]]) -> tuple[int, ...]:
-    """`measure` at `size`: itself where that is small, else on the line through two smaller points."""
-    low, high = points
-    if size <= high:
-        return measure(size)
-    first, second = measure(low), measure(high)
-    steps = (size - high) / (high - low)
+    """What `measure` gives at the depth of `config`; for a deep model, on the line through two smaller depths."""
+    depth, (low, high) = ModelShape.of(config).layers, _DEPTHS
+    if depth <= high:
+        return measure(config)
+    first, second = (measure(_shallow(config, layers)) for layers in _DEPTHS)
+    steps = (depth - high) / (high - low)
     return tuple(round(b + (b - a) * steps) for a, b in zip(first, second, strict=True))
 
 
@@ -192,6 +178,7 @@ def _scoring(config: Any, batch: Batch, half: bool) -> tuple[int, ...]:
         return (allocations.peak - before,)
 
 
+@once_per_config
 def _generation(config: Any, batch: Batch, trained: bool, half: bool, temperature: float) -> tuple[int, ...]:
     import torch
 

@@ -9,6 +9,9 @@ OBJECTIVE_ENTRY_POINTS = "cohobate.objectives"
 OBJECTIVES = (
     "cohobate.training.objectives.cross_entropy:CrossEntropy",
     "cohobate.training.objectives.logit_kd:LogitKd",
+    "cohobate.training.objectives.dpo:Dpo",
+    "cohobate.training.objectives.simpo:Simpo",
+    "cohobate.training.objectives.kto:Kto",
     "cohobate.training.objectives.exact:Exact",
     "cohobate.training.objectives.topk:TopK",
     "cohobate.training.objectives.sampled:Sampled",
@@ -16,4 +19,7 @@ OBJECTIVES = (
     "cohobate.training.objectives.grpo:Grpo",
     "cohobate.training.objectives.ghost:Ghost",
     "cohobate.training.objectives.judge:Judge",
+    "cohobate.training.objectives.dpo:DpoRounds",
+    "cohobate.training.objectives.simpo:SimpoRounds",
+    "cohobate.training.objectives.kto:KtoRounds",
 )

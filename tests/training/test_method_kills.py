@@ -20,11 +20,12 @@ from tests.support.method_runs import METHODS, SMALL
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 
 STEPS = "opd.steps=4"
-CHOSEN = ("exact", "sampled", "topk", "jsd", "grpo", "ghost", "judge", "partial", "overlap")
+CHOSEN = ("exact", "sampled", "topk", "jsd", "grpo", "ghost", "judge", "partial", "overlap", "dpo")
 CASES = {
     **{name: METHODS[name] for name in CHOSEN},
     "two processes": ["runtime.processes=2"],
     "logit_kd": ["sft.objective=logit_kd"],
+    "kto on triples": ["sft.objective=kto"],
 }
 KILLS = int(os.environ.get("COHOBATE_KILLS", "1"))
 

@@ -40,6 +40,7 @@ class Declaration(Protocol):
     settings: ClassVar[type[Section]]
     version: ClassVar[int]
     for_server: ClassVar[str]
+    dropout: ClassVar[bool]
     across_tokenizers: ClassVar[str]
 
     def __init__(self, config: Any) -> None: ...
@@ -167,8 +168,8 @@ def installed() -> tuple[type[Declaration], ...]:
                 f"the objective '{point.name}' of an installed package cannot be loaded from {point.value} "
                 f"({type(error).__name__}: {error}); mend the package or remove it"
             ) from error
-    names = [kind.name for kind in declarations]
-    if twice := [name for name in names if names.count(name) > 1]:
+    names = [(kind.stage, kind.name) for kind in declarations]
+    if twice := [name for stage, name in names if names.count((stage, name)) > 1]:
         raise RecipeError(f"two installed objectives are called '{twice[0]}'; remove a package that brings one")
     return tuple(declarations)
 

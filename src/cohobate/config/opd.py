@@ -22,7 +22,7 @@ class Sft(ObjectiveStage):
     """Which assistant turns of a conversation are learnt. last: the teacher's response. all: also those that the
     question brings, each behind the prompt that asks for it."""
     batch: Positive = 64
-    """Sequences per step."""
+    """Sequences per step; a pair of a preference objective is two."""
     end: Literal["teacher", "student"] = "teacher"
     """The token that is taught behind a response: the one that the teacher uses there (or the student's template, where
     the teacher's tokens are not the student's or not known), or that of the student's tokenizer."""
@@ -78,7 +78,8 @@ class Opd(ObjectiveStage):
     train_tokens: Positive | None = None
     """Learn only from so many first tokens of each rollout; None: all."""
     updates: Positive = 1
-    """Optimizer steps on each batch of rollouts."""
+    """Optimizer steps on each batch of rollouts. With the preference objectives a batch is a round, and in its first
+    step the student is the reference: 4 or more let the reference hold."""
     temperature: float = 1.0
     """Of the rollouts; only 1 is on-policy."""
     importance_cap: Annotated[float, Field(ge=1)] = 2.0

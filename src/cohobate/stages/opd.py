@@ -16,6 +16,7 @@ from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import polars as pl
 
@@ -112,7 +113,7 @@ def _build(
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
     log = RolloutLog(workspace.scratch / "rollouts")
     with closing(build_sampler(recipe, trainee)) as sampler:
-        source = _source(recipe, trainee, teacher, scorer, sampler, questions, triples, log)
+        source = _source(recipe, trainee, teacher, scorer, sampler, questions, triples, log, workspace.scratch)
         outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
@@ -137,14 +138,17 @@ def _source(
     questions: Artifact,
     triples: Artifact,
     log: RolloutLog,
+    scratch: Path,
 ) -> Source:
-    """The batches of the objective; `scorer` saves the teacher's scores in the scratch folder that it is given."""
+    """The batches of the objective; `scorer` saves the teacher's scores in the folder of `scratch` that it is given."""
     import polars as pl
 
     from cohobate.core.conversation import queries
     from cohobate.models.chat_template import prompt_opening, student_format
     from cohobate.models.context_room import fitting_rows
     from cohobate.training.objectives.base import on_policy
+    from cohobate.training.objectives.preference import RolloutPreference
+    from cohobate.training.preference_source import RoundSource
     from cohobate.training.rollout_source import RolloutSource
     from cohobate.training.scored_source import MixedSource, ScoredTripleSource, scorable
     from cohobate.training.triple_source import TripleSource, select, training_rows, with_ghosts, with_gold_ghosts
@@ -164,6 +168,8 @@ def _source(
                 f"questions.columns.gold_response, or change opd.{config.objective} or opd.objective"
             )
     prompts = _with_room(recipe, trainee.student, teacher, prompts, questions)
+    if isinstance(objective, RolloutPreference):
+        return RoundSource(objective, scratch / "reference", recipe, trainee, None, prompts, log, sampler)
     rollouts = RolloutSource(recipe, trainee, scorer("scores"), prompts, log, sampler)
     if objective.on_policy_share == 1:
         return rollouts

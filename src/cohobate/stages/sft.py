@@ -15,7 +15,9 @@ from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
+    from cohobate.models.loading import LoadedModel
     from cohobate.training.distributed import World
+    from cohobate.training.objectives.preference import GivenPreference
     from cohobate.training.types import Source
 
 VERSION = 2
@@ -72,17 +74,20 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.stages.preflight import require
     from cohobate.stages.training import train_and_publish
     from cohobate.training.objectives.base import off_policy
+    from cohobate.training.objectives.preference import GivenPreference
     from cohobate.training.scored_source import ScoredTripleSource, scorable
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
     from cohobate.training.triple_source import TripleSource, select, taught_turns, training_sequences
 
-    config = recipe.sft
+    config, objective = recipe.sft, off_policy(recipe.sft)
     prepare_torch(recipe.runtime)
     if world.first:
         require(recipe)
     own = load(recipe.student.model, device=recipe.runtime.device, train=True, template=recipe.student.template)
     student = with_ends(own, recipe)
+    if isinstance(objective, GivenPreference):
+        return _prefer(recipe, objective, triples, questions, student, workspace, world)
     prompt_format = student_format(recipe)
     chosen = select(triples.path, config.select, prompt_opening(student.tokenizer, prompt_format))
     if config.steps and chosen.is_empty():
@@ -100,7 +105,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         )
     rows, turns = list(compress(rows, keep)), list(compress(turns, keep))
     source: Source = TripleSource(rows, config.batch, config.seed, world)
-    objective, teacher = off_policy(config), None
+    teacher = None
     if objective.needs is not None and config.steps:
         teacher = scoring_teacher(recipe, config, student, world)
         scorer = build_scorer(recipe, config, teacher, student, objective.needs, workspace.scratch / "scores", world)
@@ -112,6 +117,43 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
     outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, workspace)
     return replace(outcome, metrics={**outcome.metrics, "triples": len(chosen)})
+
+
+def _prefer(
+    recipe: Recipe,
+    objective: GivenPreference[Any],
+    triples: Artifact,
+    questions: Artifact,
+    student: LoadedModel,
+    workspace: Workspace,
+    world: World,
+) -> Outcome:
+    """Learn right responses over wrong ones."""
+    from cohobate.models.chat_template import student_format
+    from cohobate.models.context_room import fitting_rows
+    from cohobate.stages.training import train_and_publish
+    from cohobate.training.preference_source import PreferenceSource
+    from cohobate.training.trainee import Trainee
+    from cohobate.training.triple_source import judged_responses
+
+    config, in_pairs = recipe.sft, objective.comparison.in_pairs
+    judged = judged_responses(
+        triples.path, config.select, student.tokenizer, student_format(recipe), student.end, in_pairs=in_pairs
+    )
+    keep = fitting_rows("sft", [item.sequence for item in judged], student)
+    if in_pairs:  # a pair of which one side is too long is none
+        keep = [both for one, other in zip(keep[0::2], keep[1::2], strict=True) for both in [one and other] * 2]
+    judged = list(compress(judged, keep))
+    if config.steps and not judged:
+        needed = "a right and a wrong response to one question" if in_pairs else "a response with a verdict"
+        raise SelectionError(
+            f"{triples.id} has nowhere {needed} that fits into the student's context, and sft.objective = "
+            f"'{config.objective}' learns from these; raise triples.samples, or choose another objective"
+        )
+    trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
+    source = PreferenceSource(objective, judged, trainee, workspace.scratch / "reference")
+    outcome = train_and_publish(recipe, "sft", trainee, source, objective.loss(None), questions, workspace)
+    return replace(outcome, metrics={**outcome.metrics, "triples": len(judged)})
 
 
 def _teacher_identity(recipe: Recipe) -> dict[str, Any]:

@@ -73,13 +73,18 @@ class RolloutSource(Source):
         # All ranks make it, or none does.
         if self.world.total(int(rollouts is None)) or rollouts is None:
             rollouts, seconds = self._make(number)
-        rows = self.world.share(self.objective.sequences(rollouts))
-        rows = [row.first(self.config.train_tokens) for row in rows]
+        learnt = self.learnt(step, rollouts)
         if self.config.overlap:
             self._look_ahead(number + 1)
         if update:  # the first step of a batch of rollouts has their cost and statistics
-            return StepBatch(rows)
-        return StepBatch(rows, self._ledger(rollouts), self._statistics(rollouts), seconds)
+            return learnt
+        ledger, statistics = self._ledger(rollouts), self._statistics(rollouts)
+        return StepBatch(learnt.rows, [*ledger, *learnt.ledger], {**statistics, **learnt.statistics}, seconds)
+
+    def learnt(self, step: int, rollouts: Sequence[ScoredRollout]) -> StepBatch:
+        """The sequences of `step` that are this process's, made of its batch of rollouts."""
+        rows = self.world.share(self.objective.sequences(rollouts))
+        return StepBatch([row.first(self.config.train_tokens) for row in rows])
 
     def holds(self, step: int) -> bool:
         """Whether the rollouts of `step` are logged, and with opd.overlap those that were begun in it persisted."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cohobate.config import Opd, Training
+from cohobate.config import ObjectiveStage, Training
 from cohobate.core import progress
 from cohobate.models import precision
 from cohobate.models.loading import LoadedModel, save
@@ -44,11 +44,11 @@ class Trainee:
         return {name: p for name, p in self.learner.model.named_parameters() if p.requires_grad}
 
     def begin_update(self) -> Learner:
-        """The learner, ready to compute gradients: with the dropout of an off-policy stage, without any on-policy.
+        """The learner, ready to compute gradients: without dropout, where the objective has none.
 
         The policy that sampled has no dropout. With it the update would be one of another policy.
         """
-        drops = not isinstance(self.config, Opd)
+        drops = not isinstance(self.config, ObjectiveStage) or self.config.declared.dropout
         for module in (self.student.model, self.learner):
             module.train(drops)
             if not drops:

@@ -13,12 +13,14 @@ import polars.selectors as cs
 from cohobate.core import progress
 from cohobate.core.answer_parsing import parse
 from cohobate.core.conversation import Conversation, Query, queries
-from cohobate.datasets.selection import Selection, SelectionRule, choose, outline
+from cohobate.datasets.export.export import judged_samples
+from cohobate.datasets.selection import Selection, SelectionRule, choose, outline, pair
 from cohobate.models.chat_template import PromptFormat, completion_text, training_sequence
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.thoughts import Opening, fitted
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.epochs import epoch_batch
+from cohobate.training.objectives.preference import Judged
 from cohobate.training.types import Source, StepBatch
 
 
@@ -82,6 +84,32 @@ def training_rows(
 ) -> list[TrainingSequence]:
     """One training sequence per triple, of its response."""
     return training_sequences(tokenizer, taught_turns(triples, prompt_format), prompt_format, end)
+
+
+def judged_responses(
+    triples: Path,
+    rule: SelectionRule,
+    tokenizer: Any,
+    prompt_format: PromptFormat,
+    end: int | None = None,
+    *,
+    in_pairs: bool,
+) -> list[Judged]:
+    """The right and wrong responses below the artifact's folder, as `cohobate export --format preference` pairs them.
+
+    Not in pairs: the right ones that `rule` selects, and every wrong one, in the artifact's order.
+    """
+    samples = judged_samples(triples)
+    if in_pairs:
+        pairs = pair(samples, Selection(rule)).select("chosen_row", "rejected_row").rows()
+        places = [(place, good) for chosen, rejected in pairs for place, good in ((chosen, True), (rejected, False))]
+    else:
+        right = choose(samples, Selection("correct" if rule == "all" else rule))["row"].to_list()
+        wrong = samples.filter(pl.col("verdict") == "incorrect")["row"].to_list()
+        places = sorted([*((place, True) for place in right), *((place, False) for place in wrong)])
+    responses = pl.read_parquet(triples / "triples.parquet")[[place for place, _ in places]]
+    rows = training_rows(tokenizer, responses, prompt_format, end)
+    return [Judged(row, good) for row, (_, good) in zip(rows, places, strict=True)]
 
 
 def with_ghosts(

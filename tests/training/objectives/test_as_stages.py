@@ -18,8 +18,11 @@ from cohobate.training.loop import Run
 from cohobate.training.triple_source import with_gold_ghosts
 from tests.support.method_runs import METHODS, SMALL
 
-WITHOUT_TEACHER = {"grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone"}
-REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone"}
+PREFERENCES = {"dpo", "dpo over wrong ones", "simpo own", "kto"}
+WITHOUT_TEACHER = PREFERENCES | {
+    *("grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone")
+}
+REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone", "simpo own", "dpo over wrong ones"}
 
 
 def train(start_artifacts: tuple[Path, list[Artifact]], overrides: list[str], root: Path, patch: Any) -> Artifact:

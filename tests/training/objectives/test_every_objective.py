@@ -17,6 +17,7 @@ from cohobate.training.objectives.gkd import GeneralisedJSD
 from cohobate.training.objectives.grpo import GroupRelative
 from cohobate.training.objectives.judge import JudgeReinforcement
 from cohobate.training.objectives.logit_kd import LogitDistillation
+from cohobate.training.objectives.preference import weighted_likelihood
 from cohobate.training.objectives.sampled import SampledReverseKL
 from cohobate.training.objectives.topk import TopKKL
 from tests.support.tree import gradient, logits_of
@@ -45,6 +46,7 @@ OBJECTIVES: dict[str, tuple[TokenLoss, set[str]]] = {
     "grpo and teacher": (GroupRelative(alpha=0.5), {"advantages", "sampler_logprobs", "teacher_logprobs"}),
     "ghost": (GhostPolicy(entropy_bonus=0.1), {"ghost_ids", "sampler_logprobs"}),
     "judge": (JudgeReinforcement(), {"advantages", "weights", "sampler_logprobs"}),
+    "preference": (weighted_likelihood, {"weights"}),
 }
 each = pytest.mark.parametrize(("objective", "needs"), OBJECTIVES.values(), ids=OBJECTIVES.keys())
 

@@ -58,7 +58,7 @@ def export(artifact: Artifact, request: Request, out: Path, *, force: bool = Fal
     verify(artifact)
     style = _for_turns(artifact, request, file_format, style)
     samples = outline(artifact.path, request.verifier)
-    usable, left_out = _usable(artifact, samples, file_format, style)
+    usable, left_out = _usable(artifact.path, samples, file_format, style)
     if usable.is_empty() and left_out:
         counted = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
         raise ExportError(
@@ -69,6 +69,12 @@ def export(artifact: Artifact, request: Request, out: Path, *, force: bool = Fal
         result = Export(out.name, artifact, file_format, style, request.selection, written, samples, left_out)
         _describe(result, folder)
     return result
+
+
+def judged_samples(triples: Path) -> pl.DataFrame:
+    """The `outline` of those triples below the artifact's folder that an export of preference pairs can express."""
+    usable, _ = _usable(triples, outline(triples), FORMATS["preference"], Style())
+    return usable
 
 
 def selection(rule: str, per_question: int | None, pass_rate: str | None) -> Selection:
@@ -171,10 +177,10 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _usable(
-    artifact: Artifact, samples: pl.DataFrame, file_format: Format, style: Style
+    triples: Path, samples: pl.DataFrame, file_format: Format, style: Style
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """The samples that the format can express, and the number of the others by reason."""
-    scan = scan_table(artifact.path / "triples.parquet", TRIPLES)
+    scan = scan_table(triples / "triples.parquet", TRIPLES)
     reasons = scan.select(file_format.unusable(style).alias("reason")).collect(engine="streaming")["reason"]
     return samples.filter(reasons.is_null()), counts(reasons)
 

@@ -60,6 +60,8 @@ class Objective(ABC, Generic[Settings]):
     """Raised when the same settings train another student than before; from 2 on it is part of the identity."""
     for_server: ClassVar[str] = ""
     """The key with which the teacher's most probable tokens are enough, so that a server can score; empty: none."""
+    dropout: ClassVar[bool] = False
+    """Whether the student's dropout acts in its updates."""
     across_tokenizers: ClassVar[str] = ""
     """How a recipe asks for scores by a teacher with another tokenizer; empty: it cannot."""
 
@@ -87,6 +89,7 @@ class OffPolicyObjective(Objective[Settings]):
     """An objective of [sft]: it learns from the triples, scored by the teacher where it needs that."""
 
     stage: ClassVar[TrainingStage] = "sft"
+    dropout: ClassVar[bool] = True
     config: Sft
 
 

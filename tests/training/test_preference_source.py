@@ -21,7 +21,7 @@ from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
 from cohobate.training.triple_source import judged_responses
 from cohobate.training.types import RunState
-from tests.support.made_triples import sample, triples
+from tests.support.made_triples import Row, sample, triples
 from tests.support.method_runs import SMALL
 
 SUMS = [(a, b) for a in range(2, 8) for b in (2, 3)]
@@ -77,7 +77,7 @@ def test_the_pairs_are_those_of_the_export(tmp_path: Path) -> None:
 
 
 def given_stage(
-    root: Path, patch: pytest.MonkeyPatch, overrides: Sequence[str] = (), rows: Sequence = ROWS
+    root: Path, patch: pytest.MonkeyPatch, overrides: Sequence[str] = (), rows: Sequence[Row] = ROWS
 ) -> Artifact:
     patch.setenv("COHOBATE_DATA", str(root))
     recipe = load_recipe("tiny", [*SMALL, *DPO, *overrides])

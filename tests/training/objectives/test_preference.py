@@ -69,9 +69,9 @@ def simpo(p: list[torch.Tensor], r: list[torch.Tensor]) -> torch.Tensor:
 
 def kto(p: list[torch.Tensor], r: list[torch.Tensor]) -> torch.Tensor:
     gaps = [(a - b).sum() - 0.6 for a, b in zip(p, r, strict=True)]
-    good = sum(1.5 * (1 - sigmoid(0.3 * gap)) for gap in gaps[0::2])
-    bad = sum(0.8 * (1 - sigmoid(-0.3 * gap)) for gap in gaps[1::2])
-    return (good + bad) / 4
+    good = [1.5 * (1 - sigmoid(0.3 * gap)) for gap in gaps[0::2]]
+    bad = [0.8 * (1 - sigmoid(-0.3 * gap)) for gap in gaps[1::2]]
+    return torch.stack([*good, *bad]).mean()
 
 
 Formula = Callable[[list[torch.Tensor], list[torch.Tensor]], torch.Tensor]

@@ -44,8 +44,8 @@ ROOMS = """
                 selection triples
  7 report:      console dataset diff experiment facts figures render sample_rows
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
-                objectives.judge objectives.preference preference_source rollout_log rollout_source samplers scored_source
-                scoring.base scoring.factory trainee triple_source types validation
+                objectives.judge objectives.preference preference_source rollout_log rollout_source samplers
+                scored_source scoring.base scoring.factory trainee triple_source types validation
  9 stages:      curation estimate evaluation labels opd preflight questions regeneration report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms

@@ -172,8 +172,8 @@ def _learnt(
     others = torch.tensor([float(ratio.sum()) for ratio in ratios[len(judged) :]])
     divergence = max(0.0, float(others.mean())) if len(others) else 0.0
     weighed = weigh(comparison, judged, ratios[: len(judged)], divergence)
-    known = {"divergence": divergence} if comparison.needs_divergence else {}
-    return weighed.rows, {**weighed.statistics, **known}
+    estimate = {"divergence": divergence} if comparison.needs_divergence else {}
+    return weighed.rows, {**weighed.statistics, **estimate}
 
 
 def _mismatch(rows: Sequence[TrainingSequence], logprobs: Sequence[torch.Tensor]) -> Metrics:

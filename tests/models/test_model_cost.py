@@ -79,5 +79,5 @@ def test_a_window_costs_the_pairs_that_it_reaches(length: int, window: int) -> N
 
 
 def test_a_model_of_no_known_kind_is_refused_in_a_sentence() -> None:
-    with pytest.raises(ModelError, match="a model of type vit cannot be built"):
+    with pytest.raises(ModelError, match="no language model for a model of type vit"):
         skeleton(AutoConfig.for_model("vit"))

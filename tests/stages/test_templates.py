@@ -14,7 +14,7 @@ from cohobate.core.shipped import shipped_path
 from cohobate.models.chat_template import question_ids, student_format, teacher_format
 from cohobate.models.loading import outline
 from cohobate.stages import questions, triples
-from cohobate.stages.preflight import require_student_template, templates
+from cohobate.stages.preflight import require_student, templates
 from cohobate.stages.preflight.scope import BOTH, Scope
 from cohobate.store.artifacts import Store
 from tests.support.pipeline import SMALL
@@ -120,5 +120,5 @@ def test_an_endpoint_is_not_asked_for_a_student_whose_template_is_refused(data: 
         with pytest.raises(UserError, match=r"takes no system message.*student\.fold_system = true") as refused:
             triples.write_for_student(recipe, asked)
     with pytest.raises(UserError) as here:
-        require_student_template(recipe)
+        require_student(recipe)
     assert str(refused.value) == str(here.value) and server.seen == []

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cohobate.core.shipped import shipped_path
+from cohobate.models.model_class import model_class
 
 _MLA = {
     **{"kv_lora_rank": 16, "q_lora_rank": 24, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12},
@@ -213,7 +214,7 @@ UNTRIED = frozenset(
 # Those whose trials fail today.
 OPEN: frozenset[str] = frozenset()
 # Those that preflight refuses, in one sentence.
-REFUSED: frozenset[str] = frozenset({"emu3", "mllama"})
+REFUSED: frozenset[str] = frozenset()
 # Those of transformers' table that are no causal language models of text by themselves, or are another's class again.
 LEFT_OUT: dict[str, str] = {
     name: why
@@ -250,11 +251,11 @@ def build(name: str, seed: int = 0) -> Any:
     """A model of a family, in float32 and eval mode."""
     config = AutoConfig.for_model(name, **NESTED.get(name, {**SIZE, **CHANGES.get(name, {})}))
     with torch.device("meta"):
-        size = AutoModelForCausalLM.from_config(config).num_parameters()
+        size = model_class(config).from_config(config).num_parameters()
     if size > 3e7:
         raise ValueError(f"{name} is not tiny: {size:,} parameters")
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(config).float().eval()
+    return model_class(config).from_config(config).float().eval()
 
 
 def write(name: str, folder: Path, seed: int = 0) -> Path:

@@ -5,11 +5,15 @@ Weights are read from safetensors alone: a pickled file runs code of its own whe
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.errors import ModelError
+from cohobate.models.model_class import model_class
 from cohobate.models.padding_row import restore_padding_rows
 
 if TYPE_CHECKING:
@@ -24,24 +28,62 @@ def read_tokenizer(path: Path, template: str | None = None) -> Any:
     """The tokenizer of a folder, with `template` in place of its own; transformers raises OSError, ValueError, ..."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer
 
 
 def read_model(path: Path, dtype: torch.dtype) -> Any:
-    """The causal language model of a folder; raises what transformers raises, and ModelError where weights lack."""
-    from transformers import AutoModelForCausalLM
-
+    """The language model of a folder; raises what transformers raises, and ModelError where weights lack."""
     refuse_pickles(path)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    config = read_config(path)
+    try:
+        auto = model_class(config)
+    except ModelError as error:
+        raise ModelError(f"model '{path}' cannot be loaded: {error}") from error
+    with _silent():  # of weights that lack, which `refuse_other_weights` says in one line
+        model, report = auto.from_pretrained(
+            path,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
     refuse_other_weights(path, report)
     restore_padding_rows(path, model)
     _make_saveable(path, model)
     return model
+
+
+def read_config(path: Path) -> Any:
+    """The config of a folder. Raises what transformers raises, and ModelError for a model of its own code."""
+    from transformers import AutoConfig
+
+    content = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except ValueError as error:
+        if content.get("auto_map"):
+            raise ModelError(
+                f"model '{path}' is of type {content.get('model_type')}, which transformers does not know; it brings "
+                "code of its own, which is not run; choose another model"
+            ) from error
+        raise
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the warnings of transformers."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def refuse_pickles(path: Path) -> None:

@@ -130,10 +130,10 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False, templat
 
 def read_config(folder: Path) -> Any:
     """The configuration of a model's folder. Raises ModelError with one sentence for a damaged one."""
-    from transformers import AutoConfig
-
     try:
-        return AutoConfig.from_pretrained(folder)
+        return checkpoint.read_config(folder)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"{folder}/config.json cannot be read: {first_line}") from error
@@ -141,14 +141,16 @@ def read_config(folder: Path) -> Any:
 
 def outline(name: str | Path, *, template: str | None = None) -> ModelOutline:
     """Configuration and tokenizer of a model's folder, with `template` as its own. Raises ModelError as `load` does."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
     path = model_path(str(name))
     checkpoint.refuse_pickles(path)
     try:
-        config, tokenizer = AutoConfig.from_pretrained(path), checkpoint.read_tokenizer(path, template)
+        config, tokenizer = checkpoint.read_config(path), checkpoint.read_tokenizer(path, template)
         described = (path / "generation_config.json").is_file()
         generation = GenerationConfig.from_pretrained(path) if described else None
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error

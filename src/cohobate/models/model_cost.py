@@ -17,6 +17,7 @@ from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape, largest_size, read
 from cohobate.models.decoder_module import decoder_module
 from cohobate.models.loading import read_config
+from cohobate.models.model_class import model_class
 from cohobate.store.compute_ledger import ModelCost
 
 if TYPE_CHECKING:
@@ -98,11 +99,12 @@ def skeleton(config: Any, dtype: torch.dtype | None = None) -> Any:
     Raises ModelError where there is no such model.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, dtype=dtype or torch.float32)
+            return model_class(config).from_config(config, dtype=dtype or torch.float32)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises ValueError, KeyError, AttributeError, ...
         first_line = str(error).strip().split("\n")[0]
         raise ModelError(f"a model of type {config.model_type} cannot be built: {first_line}") from error

@@ -30,6 +30,11 @@ _TEXTS = (
     ("Anna has 12 apples and gives 5 of them to Ben, who had 7. How many has he now?", "12"),
     ("Name a colour.", "One of them is red; others are green, blue, white, black and many more."),
 )
+# What the classes of transformers raise where they are called in a way that they do not know.
+_ERRORS = (
+    *(RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, AssertionError),
+    *(NotImplementedError, ImportError),
+)
 _DRAWN = 6  # tokens that are sampled for each context
 
 
@@ -42,11 +47,14 @@ def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samp
     """
     if (damaged := _not_finite(model.model)) is not None:
         raise ModelError(f"the {role}'s weights hold numbers that are not finite (NaN or infinity), as {damaged} does")
-    rows = [_row(model, *text) for text in _TEXTS]
-    difference = _difference(model, rows, token_budget)
-    if samples:
-        prompts = [list(row.ids[: row.context]) for row in rows]
-        difference = max(difference, _sampled_difference(model, prompts))
+    try:
+        difference = _largest_difference(model, token_budget, samples)
+    except torch.OutOfMemoryError:
+        raise
+    except _ERRORS as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        kind = type(model.model).__name__
+        raise ModelError(f"the {role}, a {kind}, cannot be run on text: {why}; choose another model") from error
     limit = TOLERANCE if model.model.dtype == torch.float32 else HALF_TOLERANCE
     if math.isnan(difference):
         raise ModelError(f"the {role} gives log-probabilities that are not numbers (NaN); its weights are damaged")
@@ -57,6 +65,15 @@ def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samp
         )
     way = way_in_words(model.model) if samples else ""
     return f"{difference:.1g} for the {role}" + (f" ({way})" if way else "")
+
+
+def _largest_difference(model: LoadedModel, token_budget: int, samples: bool) -> float:
+    rows = [_row(model, *text) for text in _TEXTS]
+    difference = _difference(model, rows, token_budget)
+    if samples:
+        prompts = [list(row.ids[: row.context]) for row in rows]
+        difference = max(difference, _sampled_difference(model, prompts))
+    return difference
 
 
 def _row(model: LoadedModel, context: str, response: str) -> TrainingSequence:

@@ -42,13 +42,13 @@ def write(recipe: Recipe, questions: Artifact) -> Artifact:
 
 
 def write_for_student(recipe: Recipe, questions: Artifact) -> Artifact:
-    """What `write` does, for a student that is to learn from the triples: its template is checked before they are paid.
+    """What `write` does, for a student that is to learn from the triples: it is checked before they are paid.
 
-    Raises UserError for a template that cannot be used.
+    Raises UserError for a student that cannot learn.
     """
-    from cohobate.stages.preflight import require_template_apart
+    from cohobate.stages.preflight import require_student_apart
 
-    return _produce(recipe, questions, lambda: require_template_apart(recipe))
+    return _produce(recipe, questions, lambda: require_student_apart(recipe))
 
 
 def _produce(recipe: Recipe, questions: Artifact, check: Callable[[], None]) -> Artifact:
@@ -112,17 +112,17 @@ def _build(
     from cohobate.core.parquet import write_table
     from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.evaluation.verifiers import labels
-    from cohobate.stages.preflight import require, require_student_template, require_templates
+    from cohobate.stages.preflight import BOTH, require, require_student, require_templates
     from cohobate.teachers.generate import failure_rows, generate
     from cohobate.teachers.response_store import ResponseStore
 
-    require(recipe, ["teacher"])
     verify.check(recipe.triples.verifier)
     check_loads(recipe.teacher.answer)
     every = pl.read_parquet(questions.path / "questions.parquet")
-    if recipe.teacher.is_folder:  # the libraries of models are loaded anyway
-        require_student_template(recipe)
+    if recipe.teacher.is_folder and not recipe.teacher.uses_engine:  # the libraries of models are loaded anyway
+        require_student(recipe, BOTH)
     else:
+        require(recipe, ["teacher"])
         check()
     require_templates(recipe, every)
     for line in lacking_splits(recipe, set(every["split"].unique())):

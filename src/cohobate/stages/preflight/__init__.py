@@ -6,15 +6,16 @@
 
 from cohobate.stages.preflight.checklist import Finding, check, print_findings, require
 from cohobate.stages.preflight.conversations import require_templates
-from cohobate.stages.preflight.student_template import require_apart as require_template_apart
-from cohobate.stages.preflight.templates import require_student_template
+from cohobate.stages.preflight.scope import BOTH
+from cohobate.stages.preflight.student import require_student, require_student_apart
 
 __all__ = [
+    "BOTH",
     "Finding",
     "check",
     "print_findings",
     "require",
-    "require_student_template",
-    "require_template_apart",
+    "require_student",
+    "require_student_apart",
     "require_templates",
 ]

@@ -76,14 +76,16 @@ CHECKS = (
 )
 
 
-def check(recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True) -> list[Finding]:
+def check(
+    recipe: Recipe, roles: Sequence[Role] = BOTH, *, ask: bool = True, checks: Sequence[Check] = CHECKS
+) -> list[Finding]:
     """The findings about the models in `roles`, in order; what an earlier failure makes impossible is left out.
 
     ask: send an endpoint a request, which it may charge for; start a vLLM teacher and ask it.
     """
     scope = Scope(recipe, tuple(roles), ask)
     with scope.stack:
-        return run(CHECKS, scope)
+        return run(checks, scope)
 
 
 def run(checks: Sequence[Check], scope: Scope) -> list[Finding]:
@@ -110,12 +112,12 @@ def run(checks: Sequence[Check], scope: Scope) -> list[Finding]:
     return findings
 
 
-def require(recipe: Recipe, roles: Sequence[Role] = BOTH) -> None:
+def require(recipe: Recipe, roles: Sequence[Role] = BOTH, *, checks: Sequence[Check] = CHECKS) -> None:
     """Raise the first failed check as a UserError; a stage calls this before it spends anything.
 
     Sends no request and starts no engine: the stage's own first answers show whether those work.
     """
-    for finding in check(recipe, roles, ask=False):
+    for finding in check(recipe, roles, ask=False, checks=checks):
         if not finding.passed:
             raise UserError(f"{finding.detail} (preflight: {finding.name})")
 

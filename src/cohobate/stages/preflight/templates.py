@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any
 
 from cohobate.config import FIXED_DATE, Recipe, Student, Teacher, Templated
-from cohobate.core.errors import CohobateError, ModelError, UserError
+from cohobate.core.errors import CohobateError
 from cohobate.stages.preflight.scope import Scope
 
 _QUESTION = "What is 2 + 3?"
@@ -23,23 +23,12 @@ def template(scope: Scope) -> str:
 
 
 def require_student_template(recipe: Recipe) -> None:
-    """The same of a student that is to learn from the triples, before these are paid; one that is not here is skipped.
+    """The same of a student whose weights are not loaded."""
+    from cohobate.models.loading import outline
 
-    Raises UserError with one sentence.
-    """
-    from cohobate.models.loading import model_path, outline
-
-    if recipe.sft.format != "chat" or not (recipe.sft.steps or recipe.opd.steps):
-        return
-    try:
-        model_path(recipe.student.model)
-    except ModelError:
-        return
-    student = outline(recipe.student.model, template=recipe.student.template)
-    try:
+    if recipe.sft.format == "chat":
+        student = outline(recipe.student.model, template=recipe.student.template)
         _require_template("student", recipe.student, student.tokenizer)
-    except CohobateError as error:
-        raise UserError(f"{error} (preflight: template)") from error
 
 
 def _require_template(role: str, section: Teacher | Student, tokenizer: Any) -> str:

@@ -14,11 +14,11 @@ def reply_rounds(pace: Pace, rounds: int) -> None:
             pace.count_reply()
 
 
-def test_the_limit_begins_at_a_quarter_and_doubles_each_round_up_to_the_ceiling() -> None:
+def test_the_limit_is_a_quarter_until_the_first_reply_and_then_the_ceiling() -> None:
     pace = Pace(64)
     assert pace.limit == 16
-    reply_rounds(pace, 1)
-    assert 28 <= pace.limit <= 32
+    pace.count_reply()
+    assert pace.limit == 64
     reply_rounds(pace, 2)
     assert pace.limit == 64
     assert Pace(1).limit == 1

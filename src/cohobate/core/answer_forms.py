@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import regex
-
-from cohobate.core.answer_statements import Statement, last_statement
 from cohobate.core.errors import RecipeError
 from cohobate.core.user_code import is_function_name, source_hash
+
+if TYPE_CHECKING:
+    from cohobate.core.answer_statements import Statement
 
 # The value that makes an answer of all that a response says after its thoughts.
 WHOLE = "response"
@@ -28,6 +28,8 @@ def check_form(form: str | None) -> str | None:
     """The form, if it can be one. Raises ValueError for a pattern without exactly one group."""
     if form is None or form == WHOLE or is_function_name(form):
         return form
+    import regex
+
     try:
         groups = regex.compile(form).groups
     except regex.error as error:
@@ -52,6 +54,9 @@ def find_answer(text: str, form: str | None = None) -> Statement | None:
 
     Raises RecipeError for a function that cannot be loaded.
     """
+    # Its hundred patterns are needed when the first response is there, and by the recipe not at all.
+    from cohobate.core.answer_statements import Statement, last_statement
+
     if form is None:
         return last_statement(text)
     if form == WHOLE:
@@ -79,6 +84,10 @@ def check_loads(form: str | None) -> None:
 
 def _matched(form: str, text: str) -> Statement | None:
     """The last match of a pattern that has something in its group."""
+    import regex
+
+    from cohobate.core.answer_statements import Statement
+
     own = None
     try:
         for match in regex.finditer(form, text, timeout=_PATTERN_SECONDS):

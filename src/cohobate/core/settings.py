@@ -25,7 +25,7 @@ Memory = Annotated[int, Field(ge=1), EXECUTION]
 class Section(BaseModel):
     """A frozen part of a recipe; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def identity(self) -> dict[str, Any]:
         """The fields that change the data: all but those marked EXECUTION, as JSON values."""

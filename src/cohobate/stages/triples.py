@@ -282,11 +282,11 @@ def _judge_usage(
     recipe: Recipe, samples: pl.DataFrame, verdicts: pl.DataFrame, payer: str
 ) -> tuple[list[LedgerEntry], dict[str, Any]]:
     """Ledger entries and metrics of an LLM judge, with its agreement with the exact verifier; none without a judge."""
+    if recipe.triples.verifier.name != "judge":
+        return [], {}
     from cohobate.core import progress
     from cohobate.evaluation.verifiers import judge, labels
 
-    if recipe.triples.verifier.name != "judge":
-        return [], {}
     entries, metrics = labels.judge_usage(samples, verdicts, recipe.triples.verifier, "triples", payer)
     for line in judge.sentences(metrics):
         progress.say(line)

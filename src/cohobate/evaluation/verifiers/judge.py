@@ -20,7 +20,7 @@ from cohobate.core.answer_parsing import after_thinking, parse
 from cohobate.core.answer_text import plain_characters, usable
 from cohobate.core.errors import TeacherError
 from cohobate.core.fingerprint import hash_value
-from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, TRUNCATED, Case, Label, Verdict
+from cohobate.evaluation.verifiers.verdict import JUDGE_PREFIX, NO_FINAL_ANSWER, TRUNCATED, Case, Label, Verdict
 from cohobate.models.model_cost import cost_of_folder
 from cohobate.models.rendering import folded
 from cohobate.store.compute_ledger import UNKNOWN, LedgerEntry, Paid, Work, entry
@@ -38,7 +38,6 @@ from cohobate.teachers.response_store import ResponseStore
 if TYPE_CHECKING:
     import polars as pl
 
-PREFIX = "judge:"
 # Fields of the prompt, replaced in one pass: braces in an answer are never taken for a field.
 _FIELD = re.compile(r"\{(question|gold|rationale|answer|response|document)\}")
 # Around and behind the number, on the last line.
@@ -81,7 +80,7 @@ class JudgeVerifier:
     @property
     def name(self) -> str:
         """judge:MODEL@8 hex: another model or prompt is another judge."""
-        return f"{PREFIX}{PurePath(self.judge.model).name}@{hash_value(self.settings['judge'])[:8]}"
+        return f"{JUDGE_PREFIX}{PurePath(self.judge.model).name}@{hash_value(self.settings['judge'])[:8]}"
 
     def check(self) -> None:
         """Refuse before spending. Raises EndpointError without the key, ModelError without the model."""

@@ -17,10 +17,8 @@ from cohobate.core.answer_text import GOLD_SENTINELS, normalise
 from cohobate.core.fingerprint import hash_value
 from cohobate.core.sealed_files import is_whole, write_parquet_sealed
 from cohobate.core.statistics import Interval, as_json, wilson
-from cohobate.evaluation.verifiers import judge
-from cohobate.evaluation.verifiers.exact import EXACT
 from cohobate.evaluation.verifiers.kinds import verifier
-from cohobate.evaluation.verifiers.verdict import NO_FINAL_ANSWER, NO_GOLD, Case
+from cohobate.evaluation.verifiers.verdict import JUDGE_PREFIX, NO_FINAL_ANSWER, NO_GOLD, Case
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.store.compute_ledger import LedgerEntry
 
@@ -167,11 +165,14 @@ def reasons(verdicts: pl.DataFrame) -> dict[str, int]:
 
     verdicts: columns verifier, verdict, reason.
     """
-    by_judge = pl.col("verifier").str.starts_with(judge.PREFIX)
-    rows = verdicts.filter(by_judge).select("verdict", "reason").iter_rows()
-    kinds = [judge.kind_of_reason(label, reason) for label, reason in rows]
-    others = verdicts.filter(~by_judge)["reason"]
-    return frequencies.counts(pl.concat([pl.Series("reason", kinds, dtype=pl.String), others]))
+    by_judge = pl.col("verifier").str.starts_with(JUDGE_PREFIX)
+    reasons, judged = verdicts.filter(~by_judge)["reason"], verdicts.filter(by_judge)
+    if len(judged):
+        from cohobate.evaluation.verifiers.judge import kind_of_reason
+
+        kinds = [kind_of_reason(label, reason) for label, reason in judged.select("verdict", "reason").iter_rows()]
+        reasons = pl.concat([pl.Series("reason", kinds, dtype=pl.String), reasons])
+    return frequencies.counts(reasons)
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ def agreement(samples: pl.DataFrame, verdicts: pl.DataFrame) -> Agreement | None
 
     samples: columns sample_id, answer, truncated.
     """
+    from cohobate.evaluation.verifiers.exact import EXACT
+
     with_own_gold = verdicts.filter(pl.col("gold_from") == "question").select("sample_id", "verdict", "gold")
     rows = with_own_gold.join(samples.select("sample_id", "answer", "truncated"), on="sample_id")
     exact = [EXACT.verdict(Case(*row)).label for row in rows.select("answer", "gold", "truncated").iter_rows()]
@@ -214,6 +217,8 @@ def judge_usage(
     """Ledger entries of the judge in `stage`, and the metrics {judge: usage and agreement}; none without a judge."""
     if spec.judge is None or spec.name != "judge":
         return [], {}
+    from cohobate.evaluation.verifiers import judge
+
     cases = list(_cases(with_gold(samples, majority=spec.majority)))
     entries, usage = judge.usage(spec.judge, cases, stage, payer)
     agreeing = agreement(samples, verdicts)

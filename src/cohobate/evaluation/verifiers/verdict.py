@@ -11,6 +11,8 @@ from cohobate.core.answer_text import usable
 Label = Literal["correct", "incorrect", "undecided"]
 # Opens the reason where a verifier raised an error.
 FAILED = "the verifier failed"
+# Begins the name of a judge as a verifier.
+JUDGE_PREFIX = "judge:"
 # Characters behind an answer with which it may go on: 5, 5.2, 5 km.
 _OPEN_END = " \t.,:/"
 

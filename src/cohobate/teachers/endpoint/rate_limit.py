@@ -18,8 +18,8 @@ _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 30.0
 class Pace:
     """The limit of requests in flight to one server. Times are seconds of one monotonic clock.
 
-    It begins at a quarter of the ceiling and doubles with each round of replies; after the first cut it grows by a
-    thirty-second of the ceiling per round.
+    It is a quarter of the ceiling until the first reply, so that a wrong key or address costs few requests, and then
+    the ceiling; after the first cut it grows by a thirty-second of the ceiling per round of replies.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -30,8 +30,8 @@ class Pace:
 
     def count_reply(self) -> None:
         """Count a reply."""
-        step = self.limit if self._cut_at is None else max(1.0, self.ceiling / 32)
-        self.limit = min(float(self.ceiling), self.limit + step / self.limit)
+        grown = self.ceiling if self._cut_at is None else self.limit + max(1.0, self.ceiling / 32) / self.limit
+        self.limit = min(float(self.ceiling), grown)
         self._count()
 
     def count_refusal(self, sent: float, now: float) -> None:

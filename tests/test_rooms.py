@@ -30,8 +30,8 @@ ROOMS = """
                 sealed_files sealed_json settings shipped statistics templates user_code
  1 config:      (config) load
  2 store:       artifacts compute_ledger folders gc listing manifest origins promotion runs
- 3 sources:     documents files generated read table world.arithmetic world.chat world.handbook world.instructions
-                world.splits
+ 3 sources:     documents files generated guess read readers table world.arithmetic world.chat world.handbook
+                world.instructions world.splits
  3 models:      allocation batching chat_template context_room continuation decoder_module end_of_response
                 fetched.fetch loading logprobs model_cost output_layer own_forward precision published_configs rendering
                 sampling.decoding sampling.sampler sampling.slot_sampler sequence special_tokens template_revision
@@ -46,7 +46,8 @@ ROOMS = """
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.preference preference_source rollout_log rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation
- 9 stages:      curation estimate evaluation labels opd preflight questions regeneration report sft suites triples
+ 9 stages:      curation estimate evaluation labels opd preflight proposal questions regeneration report sft suites
+                triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages

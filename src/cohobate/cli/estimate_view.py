@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 
 from cohobate.config import Recipe
-from cohobate.stages.estimate import Machine, estimate, sentences
+from cohobate.stages.estimate import Line, Machine, estimate, sentences
 
 
 def print_estimate(
@@ -18,10 +19,15 @@ def print_estimate(
     """Work, FLOPs, hours and memory of each stage. Raises RecipeError for an unknown GPU, ModelError for a model."""
     machine = Machine.with_gpu(gpu, utilisation)
     lines = estimate(recipe, machine, prompt_tokens, questions)
-    summary = sentences(recipe, lines, machine)
     if as_json:
+        summary = sentences(recipe, lines, machine)
         print(json.dumps({"gpu": gpu, "lines": [asdict(line) for line in lines], "said": summary}, indent=2))
         return
+    print_lines(recipe, lines, machine)
+
+
+def print_lines(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> None:
+    """The same of lines that are estimated already, as a table and its totals."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in ("stage", "model", "work"):
@@ -34,5 +40,5 @@ def print_estimate(
             *(f"{line.flops:.2g}", f"{line.hours:.2f}", f"{line.memory:.1f}"),
         )
     console.print(table)
-    for sentence in summary:
+    for sentence in sentences(recipe, lines, machine):
         console.print(sentence, markup=False)

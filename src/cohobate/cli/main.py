@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from cohobate import __version__
-from cohobate.cli import completion, dataset, fetch, policy, recipe, run, server, show, store
+from cohobate.cli import completion, dataset, fetch, init, policy, recipe, run, server, show, store
 from cohobate.core.errors import CohobateError
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init.init,
     "run": run.run,
     "resume": run.resume,
     "compare": run.compare,

@@ -43,11 +43,36 @@ def require_neutral_defaults(teacher: Teacher, request: Request) -> str:
     return "adds nothing to a request" if published else "does not say what it adds to a request"
 
 
-def _require_model(teacher: Teacher, url: str) -> None:
+def served_models(teacher: Teacher) -> list[str]:
+    """The models that the first of its servers lists. Raises EndpointError where nothing listens."""
+    return [_name(model) for model in _listed(teacher, teacher.base_urls[0])]
+
+
+def neutral_settings(teacher: Teacher) -> dict[str, float]:
+    """What `teacher.extra` must hold for its first server to add nothing to a sampled request, as far as it tells."""
+    url = teacher.base_urls[0]
+    if any(model.get("owned_by") == "vllm" for model in _listed(teacher, url)):
+        return {"top_p": 1.0, "top_k": -1}  # else those of the model's generation_config.json, which it does not tell
+    shaping, defaults = {**_CUTS, **_PENALTIES}, _defaults(url) or {}
+    return {
+        name: float(neutral[0]) if name != "top_k" else int(neutral[0])
+        for name, neutral in shaping.items()
+        if isinstance(defaults.get(name), int | float) and defaults[name] not in neutral
+    }
+
+
+def _listed(teacher: Teacher, url: str) -> list[dict[str, Any]]:
     listing = read_json(f"{url.rstrip('/')}/models", teacher)
     models = listing.get("data") if isinstance(listing, dict) else None
-    listed = [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
-    names = [one_line(model.get("id"))[:200] for model in listed if str(model.get("owned_by")) in _ANY_NAME]
+    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+
+
+def _name(model: dict[str, Any]) -> str:
+    return one_line(model.get("id"))[:200]
+
+
+def _require_model(teacher: Teacher, url: str) -> None:
+    names = [_name(model) for model in _listed(teacher, url) if str(model.get("owned_by")) in _ANY_NAME]
     if names and not any(is_same_model(name, teacher.served_as or teacher.model) for name in names):
         raise EndpointError(
             f"{url} serves '{', '.join(names)}' and answers to any name, '{teacher.model}' too; correct "

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohobate.core.statistics import Interval, over_seeds, paired, welch, wilson
+from cohobate.core.statistics import Interval, over_seeds, paired, shares_over_seeds, welch, wilson
 
 # scipy.stats.ttest_ind(A, B, equal_var=False): difference -5.4133, 4.14 degrees of freedom; with 4 of them the half
 # width is scipy.stats.t.ppf(0.975, 4) = 2.7764 times the standard error 3.0918.
@@ -49,6 +49,14 @@ def test_a_paired_interval_has_a_width_and_holds_the_mean_or_zero(differences: l
 def test_the_interval_over_seeds_is_students() -> None:
     # scipy.stats.t.interval(0.95, 2, loc=mean, scale=sem)
     assert astuple(over_seeds([0.8, 0.82, 0.87])) == pytest.approx((0.83, 0.740433, 0.919567), abs=1e-4)
+
+
+def test_runs_with_one_share_have_the_interval_of_their_questions() -> None:
+    # binom.test(0, 48) of R's package binom, method wilson: 0 to 0.0741
+    assert astuple(shares_over_seeds([0.0, 0.0], 48)) == pytest.approx((0.0, 0.0, 0.0741), abs=1e-4)
+    assert shares_over_seeds([0.1, 0.1, 0.1], 30) == wilson(3, 30)
+    assert shares_over_seeds([0.8, 0.82, 0.87], 100) == over_seeds([0.8, 0.82, 0.87])
+    assert not shares_over_seeds([0.5], 30).bounded
 
 
 def test_the_interval_of_a_difference_is_welchs() -> None:

@@ -13,6 +13,7 @@ from cohobate.config import Adapters, Handbook, Recipe, Recover, Verification
 from cohobate.config.load import changed, load_recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.core.shipped import shipped_path
+from cohobate.core.statistics import wilson
 from cohobate.experiments.recovery import data, stages
 from cohobate.experiments.recovery.arms import (
     BEFORE,
@@ -254,12 +255,14 @@ def test_all_steps_of_two_rounds_make_a_table(data: Path) -> None:
 
 def test_means_of_the_table_are_over_seeds() -> None:
     rows = [
-        {"round": 1, "arm": "70:30", "seed": seed, "phase": MID_TRAINED, "suite": "handbook-1", "accuracy": value}
-        for seed, value in enumerate((0.8, 0.9, 1.0))
+        {"round": 1, "arm": "70:30", "seed": seed, "phase": MID_TRAINED, "suite": suite, "n": 40, "accuracy": value}
+        for suite, values in {"handbook-1": (0.8, 0.9, 1.0), "instructions": (0.0, 0.0, 0.0)}.items()
+        for seed, value in enumerate(values)
     ]
     [line] = summarise(rows)
     accuracy = line.suites["handbook-1"]
     assert line.seeds == 3 and (accuracy.mean, accuracy.low) == pytest.approx((0.9, 0.9 - 0.24843), abs=1e-4)
+    assert line.suites["instructions"] == wilson(0, 40)
 
 
 def weights(artifact: Artifact) -> float:

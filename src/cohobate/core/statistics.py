@@ -124,6 +124,16 @@ def over_seeds(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def shares_over_seeds(shares: Sequence[float], n: int) -> Interval:
+    """Mean share of correct answers to the same `n` questions over runs, and its interval by Student's t.
+
+    Where all runs have the same share, which Student's t would give no width, it is that of the questions (Wilson).
+    """
+    if len(shares) > 1 and len(set(shares)) == 1:
+        return wilson(shares[0] * n, n)
+    return over_seeds(shares)
+
+
 def welch(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Difference of the means of two sets of independent runs (a less b), and its interval (Welch 1947).
 

@@ -64,6 +64,7 @@ def measure(recipe: Recipe, questions: Artifact, student: Artifact | None = None
 def _measure(recipe: Recipe, questions: Artifact, folder: Path, workspace: Workspace) -> Outcome:
     import polars as pl
 
+    from cohobate.core import progress
     from cohobate.core.conversation import queries
     from cohobate.core.errors import QuestionsError
     from cohobate.models.chat_template import question_ids, scoring_format, student_format
@@ -91,7 +92,10 @@ def _measure(recipe: Recipe, questions: Artifact, folder: Path, workspace: Works
     )
     noise = sampler.uniforms(_SEED, chosen["question_id"].to_list(), config.max_tokens)
     decoding = sampler.Decoding(config.max_tokens, 1.0)
-    drawn = sampler.sample(model.model, prompts, decoding, noise, eos_ids=model.eos_ids, pad_id=model.pad_id)
+    with progress.bar("distance", len(prompts), "answers") as bar:
+        drawn = sampler.sample(
+            model.model, prompts, decoding, noise, eos_ids=model.eos_ids, pad_id=model.pad_id, done=bar.advance
+        )
     responses = [each.response_ids for each in drawn]
     distances = response_distances(model, teacher, prompts, theirs, responses, recipe.opd.tokens_per_batch)
     rows = [{"question_id": name, **vars(each)} for name, each in zip(chosen["question_id"], distances, strict=True)]

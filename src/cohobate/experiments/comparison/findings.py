@@ -9,7 +9,7 @@ from typing import Any, cast
 import polars as pl
 
 from cohobate.config import Compare
-from cohobate.core.statistics import Interval, over_seeds, paired
+from cohobate.core.statistics import Interval, over_seeds, paired, shares_over_seeds
 from cohobate.experiments.comparison.cost_to_reach import SeedCosts, cost_ratio, geometric_mean, seed_costs
 from cohobate.experiments.comparison.costs import Curve, Curves, cost_curves
 from cohobate.experiments.comparison.facts import (
@@ -23,6 +23,7 @@ from cohobate.experiments.comparison.facts import (
     MethodFacts,
     Ratio,
     RunFacts,
+    Score,
     Scores,
     Spread,
     TargetFacts,
@@ -135,7 +136,7 @@ def _method(
         "start": method.start,
         "seeds": len(own),
         "n": own[0]["scores"][decodings[0]]["n"],
-        "scores": {d: _spread(over_seeds([run["scores"][d]["accuracy"] for run in own])) for d in decodings},
+        "scores": {d: _accuracy([run["scores"][d] for run in own]) for d in decodings},
         "gain": {d: _gain(trained, start_scores, split, d, own) for d in decodings},
         "flops": mean["flops"],
         "teacher_flops": mean["teacher_flops"],
@@ -154,14 +155,18 @@ def _gain(
 ) -> Gain:
     """Accuracy of a method's students less that of the start, which is one student for all seeds.
 
-    verdict: better or worse where both intervals agree on it, else unclear; with one seed the questions alone decide.
+    verdict: better or worse where both intervals agree on it, else unclear; with one seed, or seeds that all have the
+    same accuracy, the questions alone decide.
     """
     start = _scores(start_scores, split, "sft")[decoding]["accuracy"]
-    seeds = over_seeds([run["scores"][decoding]["accuracy"] - start for run in runs])
+    gains = [run["scores"][decoding]["accuracy"] - start for run in runs]
+    seeds = over_seeds(gains)
     before = _share_by_question([start_scores], split, decoding, "sft")
     after = _share_by_question([each.scores for each in trained], split, decoding, trained[0].run.stage)
     both = after.join(before, on="question_id", suffix="_before")
     questions = paired((both["share"] - both["share_before"]).to_list())
+    if len(gains) > 1 and len(set(gains)) == 1:
+        seeds = Interval(seeds.mean, questions.low, questions.high)
     intervals = [questions, seeds] if seeds.bounded else [questions]
     better, worse = all(each.low > 0 for each in intervals), all(each.high < 0 for each in intervals)
     return {
@@ -259,8 +264,12 @@ def _first_accuracy(scores: Scores) -> Spread | None:
 
 
 def _over_runs(method: str, runs: Sequence[RunFacts]) -> Spread:
-    own = [next(iter(run["scores"].values())) for run in runs if run["method"] == method]
-    return _spread(over_seeds([score["accuracy"] for score in own]))
+    return _accuracy([next(iter(run["scores"].values())) for run in runs if run["method"] == method])
+
+
+def _accuracy(scores: Sequence[Score]) -> Spread:
+    """Mean accuracy of a method's runs on the same questions."""
+    return _spread(shares_over_seeds([score["accuracy"] for score in scores], scores[0]["n"]))
 
 
 def _spread(interval: Interval) -> Spread:

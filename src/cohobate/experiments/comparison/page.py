@@ -129,9 +129,9 @@ def _accuracy(facts: Facts) -> Table:
         header += [decoding, "gain"]
     header += ["teacher FLOPs", "student FLOPs", "both", "steps"]
     about = (
-        "Accuracy after all steps: mean over seeds with 95% interval (Student's t). Gain over the start; in brackets "
-        "the interval over seeds, and whether that and the interval paired by question both leave zero out. Compute "
-        "after the start."
+        "Accuracy after all steps: mean over seeds with 95% interval (Student's t), or of the questions "
+        "(Wilson) where all seeds have the same. Gain over the start; in brackets the interval over seeds, and whether "
+        "that and the interval paired by question both leave zero out. Compute after the start."
     )
     title = f"Accuracy on {rows[0]['n']:,} {facts['split']} questions" if rows else ""
     return Table("accuracy", title, header, [_method(facts, row) for row in rows], [r["method"] for r in rows], about)

@@ -12,7 +12,7 @@ from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 if TYPE_CHECKING:
     from cohobate.experiments.comparison.runner import ComparisonRunner, TrainedStudent
 
-VERSION = 1
+VERSION = 2
 _METRICS = ("split", "decodings", "seeds", "reference", "start", "base", "teacher", "methods", "reached", "differences")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from cohobate.config import Recipe, Verification
+from cohobate.core import progress
 from cohobate.core.answer_parsing import parse
 from cohobate.core.conversation import queries
 from cohobate.core.errors import QuestionsError
@@ -31,9 +32,9 @@ _SEED = 0
 
 
 def reply(
-    recipe: Recipe, checkpoint: Path, questions: pl.DataFrame, max_tokens: int, temperature: float
+    work: str, recipe: Recipe, checkpoint: Path, questions: pl.DataFrame, max_tokens: int, temperature: float
 ) -> tuple[pl.DataFrame, LedgerEntry]:
-    """One response to each question, greedy at temperature 0, and its cost.
+    """One response to each question, greedy at temperature 0, and its cost; `work` names what is under way.
 
     Questions that fill the model's context are set aside. The frame has the columns of `questions` and response,
     finish_reason, prompt_tokens, tokens.
@@ -46,14 +47,16 @@ def reply(
         raise QuestionsError("every question fills the student's context; shorten them, or choose another student")
     prompts = [question_ids(model.tokenizer, question, prompt_format) for question in queries(questions)]
     keys = questions["question_id"].to_list()
-    rollouts = sampler.sample(
-        model.model,
-        prompts,
-        sampler.Decoding(max_tokens, temperature),
-        sampler.uniforms(_SEED, keys, max_tokens) if temperature else None,
-        eos_ids=model.eos_ids,
-        pad_id=model.pad_id,
-    )
+    with progress.bar(work, len(prompts), "answers") as bar:
+        rollouts = sampler.sample(
+            model.model,
+            prompts,
+            sampler.Decoding(max_tokens, temperature),
+            sampler.uniforms(_SEED, keys, max_tokens) if temperature else None,
+            eos_ids=model.eos_ids,
+            pad_id=model.pad_id,
+            done=bar.advance,
+        )
     lengths = [len(prompt) for prompt in prompts], [len(rollout.response_ids) for rollout in rollouts]
     texts = [
         completed(decode(model.tokenizer, rollout.response_ids), opening_of(model.tokenizer, prompt))

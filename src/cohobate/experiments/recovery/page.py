@@ -8,7 +8,7 @@ from typing import Any
 
 from cohobate.config import Recipe
 from cohobate.core.formatting import percent_interval
-from cohobate.core.statistics import Interval, over_seeds
+from cohobate.core.statistics import Interval, shares_over_seeds
 from cohobate.experiments.grouping import group_by
 from cohobate.experiments.recovery.arms import BEFORE, MID_TRAINED, RECOVERED
 from cohobate.report.experiment import Dot, Page, Table, drawable
@@ -41,7 +41,7 @@ class PhaseScores:
 def summarise(rows: Sequence[dict[str, Any]]) -> list[PhaseScores]:
     """One line per round, arm and phase, in the order of the exams.
 
-    rows: {round, arm, seed, phase, suite, accuracy, low, high} of each suite of each exam.
+    rows: {round, arm, seed, phase, suite, n, accuracy, low, high} of each suite of each exam.
     """
     groups = group_by(rows, lambda row: (row["round"], row["arm"], row["phase"]))
     return [
@@ -54,7 +54,7 @@ def _suites(phase: str, rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
     if phase == BEFORE or len({row["seed"] for row in rows}) == 1:
         return {row["suite"]: Interval.from_row(row, "accuracy") for row in rows}
     return {
-        suite: over_seeds([row["accuracy"] for row in of_suite])
+        suite: shares_over_seeds([row["accuracy"] for row in of_suite], of_suite[0]["n"])
         for suite, of_suite in group_by(rows, lambda row: row["suite"]).items()
     }
 
@@ -81,9 +81,9 @@ def results_table(lines: Sequence[PhaseScores]) -> Table:
         for line in lines
     ]
     about = (
-        "Greedy accuracy: mean over seeds with 95% interval (Student's t); before mid-training, and of a single seed, "
-        "with the interval of the questions (Wilson). Handbook: questions in wordings that were practised on other "
-        "facts only."
+        "Greedy accuracy: mean over seeds with 95% interval (Student's t); before mid-training, of a single seed, and "
+        "where all seeds have the same accuracy, with the interval of the questions (Wilson). Handbook: questions in "
+        "wordings that were practised on other facts only."
     )
     return Table("Learnt, lost, recovered", header, cells, about)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 VERSION = 3
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 # Rehearsed practice questions per prompt of chat, in a second round.
 _REHEARSAL = 0.5
 
@@ -95,7 +95,7 @@ def _answer_chat(recipe: Recipe, checkpoint: Path, prompts: Artifact, workspace:
 
     config = recipe.section(Recover)
     questions = pl.read_parquet(prompts.path / "questions.parquet").filter(pl.col("split") == "train")
-    replies, cost = reply(recipe, checkpoint, questions, config.max_tokens, config.temperature)
+    replies, cost = reply("chat", recipe, checkpoint, questions, config.max_tokens, config.temperature)
     write_parquet_atomic(replies.to_arrow(), workspace.path / "replies.parquet")
     return Outcome(
         len(replies), {"truncated": sum(replies["finish_reason"] == "length") / max(1, len(replies))}, [cost]
@@ -202,7 +202,7 @@ def _examine(recipe: Recipe, prompts: Artifact, checkpoint: Path, workspace: Wor
         chat = chat.head(config.limit)
     books = [data.exam_questions(book, number) for number, book in enumerate(config.handbooks, 1)]
     questions: pl.DataFrame = pl.concat([chat, *(book.select(chat.columns) for book in books)])
-    replies, cost = reply(recipe, checkpoint, questions, config.max_tokens, temperature=0.0)
+    replies, cost = reply("exam", recipe, checkpoint, questions, config.max_tokens, temperature=0.0)
     graded = grade(replies, None if config.chat == "world" else recipe.triples.verifier, recipe.teacher.answer)
     write_parquet_atomic(graded.to_arrow(), workspace.path / "answers.parquet")
     return Outcome(len(graded), {"suites": scores(graded)}, [cost])

@@ -8,7 +8,7 @@ from typing import Any
 
 from cohobate.config import Recipe, Single
 from cohobate.core.formatting import percent, percent_interval
-from cohobate.core.statistics import Interval, over_seeds
+from cohobate.core.statistics import Interval, shares_over_seeds
 from cohobate.experiments.grouping import group_by
 from cohobate.experiments.single_prompt.arms import DECODINGS, START
 from cohobate.report.experiment import Dot, Page, Table
@@ -73,7 +73,9 @@ def _scores(arm: str, rows: Sequence[dict[str, Any]]) -> DecodingScores:
     # The start is trained once: its interval is that of its questions.
     first, accuracies = Interval.from_row(rows[0], "accuracy"), [row["accuracy"] for row in rows]
     with_rationale, correct = (_mean([row[name] for row in rows]) for name in ("worked_out", "right_of_worked_out"))
-    return DecodingScores(first if arm == START else over_seeds(accuracies), with_rationale, correct)
+    return DecodingScores(
+        first if arm == START else shares_over_seeds(accuracies, rows[0]["n"]), with_rationale, correct
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 VERSION = 2
+TABLE_VERSION = 3
 
 
 def choose_prompt(recipe: Recipe, questions: Artifact) -> Artifact:
@@ -171,7 +172,7 @@ def write_table(recipe: Recipe, prompt: Artifact, exams: Sequence[ArmExam]) -> A
     return Store().produce(
         "single",
         recipe=recipe,
-        version=VERSION,
+        version=TABLE_VERSION,
         identity={"places": [[each.arm, each.seed] for each in exams], **recipe.section(Single).identity()},
         parents=[prompt, *(part for each in exams for part in (each.exam, each.model))],
         build=lambda workspace: _write_table(recipe, prompt, exams, workspace),

@@ -46,8 +46,8 @@ ROOMS = """
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.preference preference_source rollout_log rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation
- 9 stages:      curation estimate evaluation labels opd preflight proposal questions regeneration report sft suites
-                triples
+ 9 stages:      curation doctor estimate evaluation labels opd preflight proposal questions regeneration report sft
+                suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from cohobate import __version__
-from cohobate.cli import completion, dataset, fetch, init, policy, recipe, run, server, show, store
+from cohobate.cli import completion, dataset, doctor, fetch, init, policy, recipe, run, server, show, store
 from cohobate.core.errors import CohobateError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.init,
+    "doctor": doctor.doctor,
     "run": run.run,
     "resume": run.resume,
     "compare": run.compare,

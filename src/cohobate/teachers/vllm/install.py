@@ -22,7 +22,7 @@ from cohobate.core.errors import EngineError
 from cohobate.models.precision import engine_dtype
 from cohobate.store.artifacts import data_root
 
-_VARIABLE = "COHOBATE_VLLM"
+VARIABLE = "COHOBATE_VLLM"
 _PROBE = """
 import importlib.metadata, json
 versions = {}
@@ -97,16 +97,16 @@ def find() -> Install:
 
     Raises EngineError when there is none.
     """
-    folder = os.environ.get(_VARIABLE)
+    folder = os.environ.get(VARIABLE)
     for python in [Path(folder) / "bin" / "python"] if folder else _usual_pythons():
         vllm = _probe(python)
         if vllm is not None:
             return vllm
     if folder:
-        raise EngineError(f"{_VARIABLE} is {folder}, but there is no bin/python with vLLM in it; name its environment")
+        raise EngineError(f"{VARIABLE} is {folder}, but there is no bin/python with vLLM in it; name its environment")
     raise EngineError(
         "vLLM is not installed; `make vllm` installs it for processors into an environment beside this one, or install "
-        f"vllm==0.32.* into one of its own and name that environment's folder in {_VARIABLE}"
+        f"vllm==0.32.* into one of its own and name that environment's folder in {VARIABLE}"
     )
 
 

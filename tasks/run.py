@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ParamSpec
 
 import httpx
@@ -26,6 +26,8 @@ from cohobate.core.errors import CohobateError
 from cohobate.core.progress import say
 from cohobate.experiments.comparison.page import print_comparison
 from cohobate.report.console import print_findings, print_scores
+from cohobate.report.tracking import Tracking, tracked
+from cohobate.stages.preflight import require_present
 from cohobate.store import runs
 from cohobate.store.artifacts import STAGES, Artifact
 from tasks import run_log
@@ -40,6 +42,8 @@ from tasks.server import connection, ephemeral
 # Stages that end with a page to read; the findings of an experiment are printed as well.
 _EXPERIMENTS = ("judge", "recovery", "single")
 _PAGES = ("report", *_EXPERIMENTS)
+# Flows that train one student: the curves of several would be one in a tracker's run.
+_TRACKED = ("distill", "nightly", "regenerate", "evaluate", "sharded")
 
 # From the first interrupt to the end, at most. A server that is lost, or a library that does not return, takes longer.
 _END_SECONDS = 4.0
@@ -93,16 +97,28 @@ def run_stages(stages: Iterator[Artifact], recipe: Recipe, until: str | None = N
     ):
         run_log.close_lost_tasks()
         attempt(tag_run, recipe=recipe)
+        require_present(recipe, until or STAGES[-1])
         keys_from_blocks(recipe)
-        for artifact in stages:
-            finished.append(artifact)
-            runs.add_artifact(run_id, artifact.id)
-            seconds = artifact.manifest.seconds
-            say(f"{artifact.stage:<10} {'cached' if artifact.cached else f'{seconds:6.1f} s'}  {artifact.path}")
-            if artifact.stage == until:
-                break
+        with _tracked(recipe, run_id) as tracking:
+            for artifact in stages:
+                finished.append(artifact)
+                tracking.finished(artifact)
+                runs.add_artifact(run_id, artifact.id)
+                seconds = artifact.manifest.seconds
+                say(f"{artifact.stage:<10} {'cached' if artifact.cached else f'{seconds:6.1f} s'}  {artifact.path}")
+                if artifact.stage == until:
+                    break
         _print_results(finished)
     return finished
+
+
+def _tracked(recipe: Recipe, run_id: str) -> AbstractContextManager[Tracking]:
+    """The trackers of the recipe, for the run of a flow that they are for."""
+    flow = flow_run.flow_name
+    if not recipe.tracking.to or flow in _TRACKED:
+        return tracked(recipe, run_id)
+    say(f"tracking: the flow {flow} trains several students, which its page compares; trackers do not get them")
+    return nullcontext(Tracking([]))
 
 
 def _flow_run_id() -> str | None:
@@ -164,6 +180,7 @@ def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
     stops = "until" in inspect.signature(flow.fn).parameters
     try:
         recipe, until, as_json = _parse(argv, name, stops=stops)
+        require_present(recipe, until)
         on_server = connection.connect()
         record = runs.begin(recipe, until, flow=name)
     except CohobateError as error:

@@ -6,15 +6,18 @@ from typing import Any
 from prefect.blocks.system import Secret
 
 from cohobate.config import Recipe
+from cohobate.report.trackers import KEYS
 
 
 def keys_from_blocks(recipe: Recipe | None) -> None:
-    """Put every key that `recipe` names in api_key_env, and the environment lacks, into this process's environment.
+    """Put every key that `recipe` names in api_key_env, those of its trackers too, into this process's environment
+    where that lacks it.
 
     The block of OPENAI_API_KEY is called openai-api-key: names of blocks have no underscores. For a key that is in
     neither place the stage that needs it raises the error.
     """
-    for name in _key_names(recipe.model_dump()) if recipe else ():
+    trackers = {name for tracker in recipe.tracking.to for name in KEYS.get(tracker, ())} if recipe else set()
+    for name in _key_names(recipe.model_dump()) | trackers if recipe else ():
         if name not in os.environ:
             value = secret(name)
             if value is not None:

@@ -42,7 +42,7 @@ ROOMS = """
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 selection triples
- 7 report:      console dataset diff experiment facts figures render sample_rows
+ 7 report:      console dataset diff experiment facts figures render sample_rows trackers tracking
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.preference preference_source rollout_log rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation

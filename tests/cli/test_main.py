@@ -29,6 +29,7 @@ SCORED = {"student", "suite", "split", "decoding", "n", "accuracy", "low", "high
         (["run", "tiny", "--set", "sft.steps=-5"], ["'sft.steps' is -5"]),
         (["run", "tiny", "--set", "sft.lr=fast"], ["'sft.lr' is 'fast'", "number"]),
         (["run", "tiny", "--set", "sft=5"], ["'sft' is 5"]),
+        (["run", "tiny", "--set", "student.model=nowhere"], ["student.model: model 'nowhere'"]),
         (["run", "tiny", "--set", "sft.steps.deep=5"], ["sft.steps"]),
         (["run", "tiny", "--set", "sft.steps"], ["section.key=value"]),
         (["run", "tiny", "--until", "opt"], ["--until opt", "questions, triples, sft, opd"]),

@@ -15,6 +15,7 @@ from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
 from cohobate.config.templated import FIXED_DATE, Templated
 from cohobate.config.tiny_policy import TinyPolicyJudge, TinyPolicySettings
+from cohobate.config.tracking import TrackerName, Tracking
 from cohobate.config.training import Alarms, Lora, Training
 from cohobate.config.triples import VERIFIERS, Triples, Verification
 
@@ -59,6 +60,8 @@ __all__ = [
     "Templated",
     "TinyPolicyJudge",
     "TinyPolicySettings",
+    "TrackerName",
+    "Tracking",
     "Training",
     "Triples",
     "Verification",

@@ -15,6 +15,7 @@ from cohobate.config.recover import Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
 from cohobate.config.tiny_policy import TinyPolicySettings
+from cohobate.config.tracking import Tracking
 from cohobate.config.triples import Triples
 from cohobate.core.errors import RecipeError
 from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section
@@ -100,6 +101,8 @@ class Recipe(Section):
     """Files of questions for `cohobate suites`."""
     harness: Harness | None = None
     """Tasks of lm-evaluation-harness for `cohobate suites`."""
+    tracking: Annotated[Tracking, EXECUTION] = Tracking()
+    """Experiment trackers that get the metrics too."""
     runtime: Runtime = Runtime()
 
     def section(self, kind: type[SomeExperiment]) -> SomeExperiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 
@@ -13,6 +14,8 @@ _HIDDEN = re.compile(
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # Polars and Arrow refuse surrogates; XML and YAML refuse most controls and the two noncharacters; C ends at NUL.
 _UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_SECRET = re.compile(r"(?i)(key|token|password|secret|webhook|auth_string)$")
+_SHORTEST_SECRET = 6  # characters
 _JOINERS = "\u200c\u200d"  # needed inside words of some scripts, and inside emoji
 
 
@@ -24,6 +27,14 @@ def harmless(text: object) -> str:
 def one_line(text: object) -> str:
     """`harmless`, and in one line."""
     return " ".join(harmless(text).split())
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the values of environment variables that hold keys, and without users and queries of addresses."""
+    for variable, value in os.environ.items():
+        if _SECRET.search(variable) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "...")
+    return re.sub(r"(://)[^/\s@]*@", r"\1", re.sub(r"(\w+://[^\s?]*)\?\S*", r"\1", text))
 
 
 def storable(text: str) -> str:

@@ -7,6 +7,7 @@
 from cohobate.stages.preflight.checklist import Finding, check, print_findings, require
 from cohobate.stages.preflight.conversations import require_templates
 from cohobate.stages.preflight.scope import BOTH
+from cohobate.stages.preflight.start import require_present
 from cohobate.stages.preflight.student import require_student, require_student_apart
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "check",
     "print_findings",
     "require",
+    "require_present",
     "require_student",
     "require_student_apart",
     "require_templates",

@@ -43,6 +43,7 @@ _MODELS = ("folder", "teacher", "student")
 # Loading a student takes long, and a judge may charge for its answer: neither is tried after a teacher that failed.
 CHECKS = (
     Check("data folder", machine.data_folder, gives="folder"),
+    Check("trackers", machine.trackers, when=Scope.tracks),
     Check("curation", machine.curation, ("folder",), when=Scope.curates),
     Check("teacher answers", teachers.endpoint_answers, ("folder",), "teacher", Scope.asks_endpoint),
     Check("teacher as asked", teachers.endpoint_defaults, ("teacher",), when=Scope.asks_endpoint),

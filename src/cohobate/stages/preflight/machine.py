@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from cohobate.core.errors import CohobateError
+from cohobate.report.trackers import require_installed
 from cohobate.stages.preflight.scope import Scope
 from cohobate.store.artifacts import Store, data_root
 
@@ -22,6 +23,12 @@ def data_folder(scope: Scope) -> str:
         write_json_atomic(root / ".writable", True)
         (root / ".writable").unlink()
     return f"{root} can be written"
+
+
+def trackers(scope: Scope) -> str:
+    """The packages of the trackers are installed."""
+    require_installed(scope.recipe)
+    return f"{' and '.join(scope.recipe.tracking.to)} will get the metrics"
 
 
 def curation(scope: Scope) -> str:

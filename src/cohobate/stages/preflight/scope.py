@@ -46,6 +46,10 @@ class Scope:
     def curates(self) -> bool:
         return self.recipe.curation is not None
 
+    def tracks(self) -> bool:
+        """Whether trackers get the metrics."""
+        return bool(self.recipe.tracking.to)
+
     def has_student(self) -> bool:
         return "student" in self.roles
 

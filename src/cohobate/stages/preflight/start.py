@@ -1,0 +1,27 @@
+"""What can be said of a recipe before its first stage, without loading anything: its models and trackers are there."""
+
+from __future__ import annotations
+
+from cohobate.config import Recipe
+from cohobate.core.errors import ModelError
+from cohobate.report.trackers import require_installed
+
+
+def require_present(recipe: Recipe, until: str) -> None:
+    """Raise a UserError where a model that the stages up to `until` need, or a tracker's package, is not there.
+
+    Takes milliseconds, so every run begins with it: nothing is spent on a recipe whose last stages cannot be done.
+    """
+    from cohobate.models.loading import model_path
+
+    models: dict[str, str] = {}
+    if until != "questions" and recipe.teacher.is_folder:
+        models["teacher.model"] = recipe.teacher.model
+    if until not in ("questions", "triples"):
+        models["student.model"] = recipe.student.model
+    for setting, name in models.items():
+        try:
+            model_path(name)
+        except ModelError as error:
+            raise ModelError(f"{setting}: {error}") from None
+    require_installed(recipe)

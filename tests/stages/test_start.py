@@ -1,0 +1,43 @@
+"""A run is refused before its first stage where a model that a later stage needs is not there."""
+
+import sys
+
+import pytest
+
+from cohobate.config.load import load_recipe
+from cohobate.core.errors import UserError
+from cohobate.stages.preflight import require_present
+
+ENDPOINT = ["teacher.kind='endpoint'", "teacher.base_url='http://127.0.0.1:9/v1'", "teacher.model='gpt'"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "until", "sentence"),
+    [
+        (["student.model='nowhere'"], "report", "student.model: model 'nowhere' is neither a folder"),
+        (["student.model='fetched/smollm2-135m'"], "sft", "student.model: .*cohobate fetch smollm2"),
+        ([*ENDPOINT, "student.model='nowhere'"], "evaluation", "student.model: model 'nowhere'"),
+        (["teacher.model='nowhere'"], "triples", "teacher.model: model 'nowhere'"),
+        (["teacher.model='nowhere'", "student.model='neither'"], "report", "teacher.model: model 'nowhere'"),
+        (["tracking.to=['wandb']"], "questions", "tracking.to names wandb, and wandb is not installed"),
+    ],
+)
+def test_what_is_missing_is_named(
+    overrides: list[str], until: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=sentence):
+        require_present(load_recipe("tiny", overrides), until)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "until"),
+    [
+        ([], "report"),
+        (ENDPOINT, "report"),
+        (["student.model='nowhere'"], "triples"),
+        (["teacher.model='nowhere'", "student.model='nowhere'"], "questions"),
+    ],
+)
+def test_what_no_stage_needs_may_be_missing(overrides: list[str], until: str) -> None:
+    require_present(load_recipe("tiny", overrides), until)

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -58,6 +59,11 @@ class InterruptAt:
             raise KeyboardInterrupt
 
 
+def approximately(points: Iterable[tuple[int, float]], shift: int = 0) -> list[Any]:
+    """What a tracker shows of (step, value): `shift` steps later, and with single precision."""
+    return [(step + shift, pytest.approx(value)) for step, value in points]
+
+
 def log_run(recipe: Recipe, artifacts: dict[str, Artifact], run_id: str) -> None:
     """What a run does whose artifacts are all in the store."""
     with tracking.tracked(recipe, run_id) as tracked:
@@ -92,16 +98,13 @@ def test_tensorboard_shows_the_tables_of_the_artifacts(live: tuple[Path, dict[st
         rows = pl.read_parquet(artifacts[stage].path / "metrics.parquet")
         assert len(rows) == {"sft": 2, "opd": 4}[stage]
         for column in columns:
-            expected = [(step + 1, pytest.approx(value)) for step, value in rows.select("step", column).iter_rows()]
-            assert shown[f"{stage}/{column}"] == expected
+            assert shown[f"{stage}/{column}"] == approximately(rows.select("step", column).iter_rows(), 1)
         points = pl.read_parquet(artifacts[stage].path / "points.parquet")
         assert len(points) > 1
-        assert shown[f"{stage}/accuracy"] == [
-            (step, pytest.approx(value)) for step, value in points.select("step", "accuracy").iter_rows()
-        ]
+        assert shown[f"{stage}/accuracy"] == approximately(points.select("step", "accuracy").iter_rows())
     for score in artifacts["evaluation"].manifest.scores:
         name = f"evaluation/{score.student}/{score.split}/{score.decoding}"
-        assert shown[name] == [(0, pytest.approx(score.accuracy.mean))]
+        assert shown[name] == approximately([(0, score.accuracy.mean)])
     assert shown["triples/samples"] == [(0, artifacts["triples"].manifest.rows)]
 
 
@@ -195,7 +198,7 @@ def test_mlflow_has_the_same_and_goes_on_with_its_run(
     for stage, column in (("sft", "loss"), ("opd", "reverse_kl")):
         rows = pl.read_parquet(artifacts[stage].path / "metrics.parquet").select("step", column)
         history = client.get_metric_history(run.info.run_id, f"{stage}/{column}")
-        expected = [(step + 1, pytest.approx(value)) for step, value in rows.iter_rows()]
+        expected = approximately(rows.iter_rows(), 1)
         assert len(history) == len(expected) and [(each.step, each.value) for each in history] == expected
 
 
@@ -215,27 +218,37 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
             parts = b""
 
 
+def wandb_steps(path: Path, name: str) -> list[tuple[int, float]]:
+    """The values of a metric in wandb's file, with the steps of its stage."""
+    from wandb.proto import wandb_internal_pb2
+
+    points = []
+    for data in wandb_records(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        values = {"/".join(each.nested_key) or each.key: each.value_json for each in record.history.item}
+        if name in values:
+            step = values[f"{name.split('/', maxsplit=1)[0]}/step"]
+            points.append((int(step), float(values[name])))
+    return points
+
+
 @pytest.mark.trains
 def test_wandb_writes_its_file_offline(
     live: tuple[Path, dict[str, Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb")
-    from wandb.proto import wandb_internal_pb2
-
     monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
     monkeypatch.setenv("WANDB_MODE", "offline")
     _, artifacts = live
     log_run(small('tracking.to=["wandb"]'), artifacts, RUN)
     [path] = (tmp_path / "tracking" / "wandb").glob("offline-run-*/*.wandb")
-    rows: list[dict[str, float]] = []
-    for data in wandb_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if items := record.history.item:
-            rows.append({"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items})
-    expected = pl.read_parquet(artifacts["opd"].path / "metrics.parquet").select("step", "reverse_kl").iter_rows()
-    shown = [(row["opd/step"], row["opd/reverse_kl"]) for row in rows if "opd/reverse_kl" in row]
-    assert shown == [(step + 1, pytest.approx(value)) for step, value in expected]
+    rows = pl.read_parquet(artifacts["opd"].path / "metrics.parquet").select("step", "reverse_kl").iter_rows()
+    expected = approximately(rows, 1)
+    deadline = time.monotonic() + 30  # the file is written by a process of wandb's
+    while time.monotonic() < deadline and len(shown := wandb_steps(path, "opd/reverse_kl")) < len(expected):
+        time.sleep(0.2)
+    assert shown == expected
 
 
 @pytest.mark.serves

@@ -8,7 +8,7 @@ from cohobate.config.load import load_recipe
 from cohobate.core.errors import UserError
 from cohobate.stages.preflight import require_present
 
-ENDPOINT = ["teacher.kind='endpoint'", "teacher.base_url='http://127.0.0.1:9/v1'", "teacher.model='gpt'"]
+ENDPOINT = ["teacher.kind='endpoint'", "teacher.base_url='http://127.0.0.1:9/v1'", "teacher.model='gpt'", "opd.steps=0"]
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ PREAMBLE = "Flow run encountered an exception: "
 
 
 def post(message: str, name: str = "Failed") -> None:
-    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.objects import FlowRun, State
     from prefect.states import Crashed, Failed
 
     from flows.nightly import nightly
     from tasks.notify import notify
 
-    state = (Failed if name == "Failed" else Crashed)(message=message)
+    state: State[None] = (Failed if name == "Failed" else Crashed)(message=message)
     run = FlowRun(id=RUN, flow_id=RUN, name="arithmetic 2026-01-02 02:00:00")
     notify(nightly, run, state)
 

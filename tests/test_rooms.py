@@ -44,7 +44,8 @@ ROOMS = """
                 selection triples
  7 report:      console dataset diff experiment facts figures render sample_rows trackers tracking
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
-                objectives.judge objectives.preference preference_source rollout_log rollout_source samplers
+                objectives.judge objectives.length objectives.preference preference_source rollout_log
+                rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation
  9 stages:      curation doctor estimate evaluation labels opd preflight proposal questions regeneration report sft
                 suites triples

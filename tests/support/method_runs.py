@@ -29,6 +29,8 @@ METHODS: dict[str, list[str]] = {
     "dpo over wrong ones": ["opd.objective=dpo", "opd.dpo.pairs=wrong", "opd.dpo.lengths=mean", "opd.dpo.beta=5"],
     "simpo own": ["opd.objective=simpo", "opd.simpo.pairs=own"],
     "kto": ["opd.objective=kto", "opd.updates=2"],
+    "shorter": ["opd.objective=sampled", "opd.length.target=20"],
+    "shorter and right": ["opd.objective=grpo", "opd.length.price=0.5", "opd.updates=2"],
     "partial": ["opd.train_tokens=5"],
     "overlap": ["opd.objective=sampled", "opd.overlap=true"],
     "overlap with rewards": ["opd.objective=grpo", "opd.grpo.teacher=0.5", "opd.overlap=true"],

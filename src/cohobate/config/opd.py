@@ -54,6 +54,15 @@ class StudentEngine(Section):
     """Give the GPU's memory back while the student is trained; then gpu_memory may be large. A CPU cannot."""
 
 
+class Length(Section):
+    """A price on the length of rollouts, as part of their reward."""
+
+    target: Positive | None = None
+    """Tokens that cost nothing; None: every token costs."""
+    price: Annotated[float, Field(gt=0)] = 1.0
+    """Reward lost by a rollout of twice the target; without a target, by one of max_tokens tokens."""
+
+
 @with_objectives("opd")
 class Opd(ObjectiveStage):
     """On-policy distillation: the student learns from its own rollouts, by the teacher's scores or a reward."""
@@ -86,6 +95,12 @@ class Opd(ObjectiveStage):
     """Largest importance weight of the policy-gradient objectives."""
     advantage_clip: Annotated[float, Field(gt=0)] | None = 10.0
     """Bound of the advantage that is the teacher's log-prob less the student's, in nats; None is off."""
+    length: Length | None = None
+    """A price on tokens, so that responses become shorter; None: none."""
+
+    def identity(self) -> dict[str, Any]:
+        values = super().identity()
+        return {name: value for name, value in values.items() if name != "length" or value is not None}
 
     @property
     def declared(self) -> OnPolicyDeclaration:
@@ -122,6 +137,23 @@ class Opd(ObjectiveStage):
             conflicts["vllm.sleep"] = "the engine cannot give its memory back while it samples; set it to false"
         for key, why in conflicts.items():
             raise ValueError(f"overlap does not go with this {key}: {why}, or overlap to false")
+        return self
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.length is None:
+            return self
+        if not self.declared.prices_length:
+            raise ValueError(
+                f"objective = '{self.objective}' does not learn the rollouts as sampled; drop [opd.length]"
+            )
+        if self.group < 2:
+            raise ValueError("length compares the rollouts of a question; set group to 2 or more")
+        if self.length.target is not None and self.length.target >= self.max_tokens:
+            raise ValueError(
+                f"length.target is {self.length.target}, but no rollout is longer than max_tokens = {self.max_tokens}; "
+                "lower the target"
+            )
         return self
 
     @model_validator(mode="after")

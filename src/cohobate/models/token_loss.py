@@ -37,8 +37,8 @@ class Tokens:
     teacher_hidden: [N, d], the teacher's last hidden states, from which its logits follow.
     teacher_top_ids, teacher_top_logprobs: [N, K], the teacher's K most probable tokens (never the sampled one in
     addition: the set may depend on the context alone). An entry of log-probability -inf is no entry.
-    advantages: [N], in the unit of the reward. weights: [N], a factor or a coefficient of each token, as the
-    objective defines it.
+    advantages: [N], in the unit of the reward. length_advantages: [N], the same of the response's length.
+    weights: [N], a factor or a coefficient of each token, as the objective defines it.
     ghost_ids: [N], in the student's own responses: the token that a better response has here, -1 for none.
     student_ids: [N], in given responses: the token that the student sampled at this place, -1 for none.
     """
@@ -49,6 +49,7 @@ class Tokens:
     teacher_hidden: torch.Tensor | None = None
     old_logprobs: torch.Tensor | None = None
     advantages: torch.Tensor | None = None
+    length_advantages: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     ghost_ids: torch.Tensor | None = None
     student_ids: torch.Tensor | None = None

@@ -88,6 +88,7 @@ def _build(
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.training import train_and_publish
     from cohobate.training.objectives.base import on_policy
+    from cohobate.training.objectives.length import LengthPriced
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import build_sampler
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
@@ -104,6 +105,8 @@ def _build(
         _require_own_logits(recipe, student, teacher)
     objective = on_policy(recipe.opd)
     loss = objective.loss(OutputLayer((teacher or student).model))
+    if recipe.opd.length is not None:
+        loss = LengthPriced(loss, recipe.opd.importance_cap)
 
     def scorer(folder: str) -> TeacherScorer | None:
         if not asks or objective.needs is None:

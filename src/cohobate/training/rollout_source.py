@@ -24,6 +24,7 @@ from cohobate.store.compute_ledger import LedgerEntry
 from cohobate.training.epochs import epoch_batch
 from cohobate.training.metrics import repetition
 from cohobate.training.objectives.base import on_policy
+from cohobate.training.objectives.length import length_advantages, prices
 from cohobate.training.prefetch import Prefetch
 from cohobate.training.rollout_log import RolloutLog
 from cohobate.training.samplers import Sampler
@@ -83,8 +84,14 @@ class RolloutSource(Source):
 
     def learnt(self, step: int, rollouts: Sequence[ScoredRollout]) -> StepBatch:
         """The sequences of `step` that are this process's, made of its batch of rollouts."""
-        rows = self.world.share(self.objective.sequences(rollouts))
+        rows = self.world.share(self.objective.sequences(self._priced(rollouts)))
         return StepBatch([row.first(self.config.train_tokens) for row in rows])
+
+    def _priced(self, rollouts: Sequence[ScoredRollout]) -> list[ScoredRollout]:
+        if self.config.length is None:
+            return list(rollouts)
+        advantages = length_advantages(self.config, [len(item.rollout.response_ids) for item in rollouts])
+        return [replace(item, length_advantage=own) for item, own in zip(rollouts, advantages, strict=True)]
 
     def holds(self, step: int) -> bool:
         """Whether the rollouts of `step` are logged, and with opd.overlap those that were begun in it persisted."""
@@ -248,8 +255,11 @@ class RolloutSource(Source):
         rollouts = [item.rollout for item in scored]
         rewards = [item.reward for item in rollouts if item.reward is not None]
         ends = [float(item.teacher.logprobs[-1]) for item in scored if item.teacher and not item.rollout.truncated]
+        lengths = [len(item.response_ids) for item in rollouts]
+        priced = self.config.length is not None
         return {
-            "mean_length": sum(len(item.response_ids) for item in rollouts) / len(rollouts),
+            "mean_length": sum(lengths) / len(rollouts),
+            **({"length_price": sum(prices(self.config, lengths)) / len(rollouts)} if priced else {}),
             "truncated": sum(item.truncated for item in rollouts) / len(rollouts),
             "repetition": repetition([item.response_ids for item in rollouts]),
             **({"end_logprob": sum(ends) / len(ends)} if ends else {}),

@@ -48,12 +48,14 @@ class Rollout:
 class ScoredRollout:
     """A rollout with the teacher's scores of its tokens, None where no teacher scores.
 
-    teacher_prompt_tokens: length of the prompt under which the teacher scores.
+    teacher_prompt_tokens: length of the prompt under which the teacher scores. length_advantage: what its length is
+    worth against the others of its group, where the recipe has a price on length.
     """
 
     rollout: Rollout
     teacher: TokenScores | None = None
     teacher_prompt_tokens: int | None = None
+    length_advantage: float | None = None
 
     def sequence(self) -> TrainingSequence:
         """Prompt and response as they were sampled, with the sampler's and the teacher's scores as features."""
@@ -61,6 +63,8 @@ class ScoredRollout:
         features = {"sampler_logprobs": torch.tensor(self.rollout.sampler_logprobs)}
         if self.teacher is not None:
             features |= self.teacher.features()
+        if self.length_advantage is not None:
+            features["length_advantages"] = torch.full((len(response),), self.length_advantage)
         return TrainingSequence([*prompt, *response], len(prompt), features)
 
     def logged(self) -> ScoredRollout:

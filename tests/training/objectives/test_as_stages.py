@@ -20,7 +20,8 @@ from tests.support.method_runs import METHODS, SMALL
 
 PREFERENCES = {"dpo", "dpo over wrong ones", "simpo own", "kto"}
 WITHOUT_TEACHER = PREFERENCES | {
-    *("grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone")
+    "shorter and right",
+    *("grpo", "grpo twice", "ghost own", "ghost triples", "ghost gold", "judge", "judge alone"),
 }
 REWARDED = {"grpo", "grpo twice", "ghost own", "judge", "judge alone", "simpo own", "dpo over wrong ones"}
 

@@ -16,6 +16,7 @@ from cohobate.training.objectives.ghost import GhostPolicy
 from cohobate.training.objectives.gkd import GeneralisedJSD
 from cohobate.training.objectives.grpo import GroupRelative
 from cohobate.training.objectives.judge import JudgeReinforcement
+from cohobate.training.objectives.length import LengthPriced
 from cohobate.training.objectives.logit_kd import LogitDistillation
 from cohobate.training.objectives.preference import weighted_likelihood
 from cohobate.training.objectives.sampled import SampledReverseKL
@@ -46,6 +47,10 @@ OBJECTIVES: dict[str, tuple[TokenLoss, set[str]]] = {
     "grpo and teacher": (GroupRelative(alpha=0.5), {"advantages", "sampler_logprobs", "teacher_logprobs"}),
     "ghost": (GhostPolicy(entropy_bonus=0.1), {"ghost_ids", "sampler_logprobs"}),
     "judge": (JudgeReinforcement(), {"advantages", "weights", "sampler_logprobs"}),
+    "with a price on length": (
+        LengthPriced(SampledReverseKL()),
+        {"teacher_logprobs", "sampler_logprobs"},
+    ),
     "preference": (weighted_likelihood, {"weights"}),
 }
 each = pytest.mark.parametrize(("objective", "needs"), OBJECTIVES.values(), ids=OBJECTIVES.keys())
@@ -67,6 +72,7 @@ def knowledge(count: int, seed: int = 0, vocabulary: int = VOCABULARY) -> Tokens
         teacher_logprobs=-3 * uniform(),
         teacher_hidden=hidden,
         advantages=2 * uniform() - 1,
+        length_advantages=2 * uniform() - 1,
         weights=uniform(),
         ghost_ids=torch.randint(-1, vocabulary, (count,), generator=generator),
         teacher_top_ids=top.indices,

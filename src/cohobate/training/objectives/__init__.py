@@ -16,6 +16,7 @@ on policy, in [opd]
     judge          REINFORCE with +1 or -1, and cross-entropy on rewarded rollouts
     dpo, simpo, kto    in rounds: the teacher's text over the student's rollouts, or right rollouts over wrong ones
 
-`distributions` compares student and teacher, `policy_gradient` has importance weights and advantages, `preference`
-turns a loss of whole responses into one per token. The registry is `cohobate.OBJECTIVES`.
+`length` adds a price on tokens to any of [opd] that learns the rollouts themselves. `distributions` compares student
+and teacher, `policy_gradient` has importance weights and advantages, `preference` turns a loss of whole responses into
+one per token. The registry is `cohobate.OBJECTIVES`.
 """

@@ -123,6 +123,11 @@ class OnPolicyObjective(Objective[Settings]):
         """Share of the steps that learn from rollouts; the others learn from the triples, scored by the teacher."""
         return 1.0
 
+    @property
+    def prices_length(self) -> bool:
+        """Whether it learns the rollouts as they were sampled, so that a price on their length can be added."""
+        return True
+
     def overlap_conflicts(self) -> Mapping[str, str]:
         """Settings that are wrong where rollouts are one step off-policy: {key below [opd]: why, and what to set}."""
         return {}

@@ -64,6 +64,10 @@ class Ghost(OnPolicyObjective[GhostSettings]):
     def references(self) -> Literal["triples", "gold"] | None:
         return self.own.source if self.own.source in ("triples", "gold") else None
 
+    @property
+    def prices_length(self) -> bool:
+        return self.own.source == "teacher"
+
     def loss(self, teacher_head: Head | None) -> TokenLoss:
         return GhostPolicy(self.config.importance_cap, self.own.entropy_bonus)
 

@@ -200,6 +200,10 @@ class RolloutPreference(Preference[Settings], OnPolicyObjective[Settings]):
     def references(self) -> Literal["triples", "gold"] | None:
         return None if self.pairs == "own" else "triples"
 
+    @property
+    def prices_length(self) -> bool:
+        return False
+
     def overlap_conflicts(self) -> dict[str, str]:
         return {"objective": "the reference is the student at the start of a round, which then has sampled the round"}
 

@@ -37,8 +37,8 @@ ROOMS = """
                 sampling.decoding sampling.sampler sampling.slot_sampler sequence special_tokens template_revision
                 thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
-                generate kinds response_store vllm.install vllm.process vllm.server
- 5 evaluation:  accuracy lm_eval pass_at_k verifiers.judge verifiers.labels verifiers.verdict
+                generate kinds response_store vllm.install vllm.sampler vllm.server vllm.trial
+ 5 evaluation:  accuracy lm_eval pass_at_k samplers verifiers.judge verifiers.labels verifiers.verdict
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 selection triples

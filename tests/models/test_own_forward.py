@@ -8,7 +8,8 @@ import torch
 
 from cohobate.core.errors import ModelError
 from cohobate.models.loading import LoadedModel
-from cohobate.models.own_forward import require_own_logits
+from cohobate.models.own_forward import greedy_job, greedy_rows, require_agreement, require_own_logits
+from cohobate.models.sampling.decoding import Sampled, SamplingJob
 
 
 def _changed_for_one_row(model: Any) -> None:
@@ -80,3 +81,48 @@ def test_a_model_that_is_not_is_refused(teacher: LoadedModel, change: Callable[[
 def test_a_model_that_its_own_cache_changes_is_sampled_without_one(teacher: LoadedModel) -> None:
     sentence = require_own_logits(altered(teacher, _changed_in_the_cache), "teacher", 1000, samples=True)
     assert "a pass over the whole row for each token, which is slow" in sentence
+
+
+def _drawn(model: LoadedModel, job: SamplingJob) -> list[Sampled]:
+    """The greedy responses of transformers' own generation."""
+    drawn = []
+    for prompt in job.prompts:
+        output = model.model.generate(
+            torch.tensor([list(prompt)]),
+            max_new_tokens=job.decoding.max_tokens,
+            do_sample=False,
+            eos_token_id=[],
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        ids = output.sequences[0, len(prompt) :]
+        logprobs = torch.stack(output.logits, 1)[0].log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+        drawn.append(Sampled(ids.tolist(), logprobs.tolist(), "length"))
+    return drawn
+
+
+def test_another_program_with_the_same_weights_agrees_and_with_others_is_refused(teacher: LoadedModel) -> None:
+    rows = greedy_rows(teacher)
+    job = greedy_job(rows)
+    assert require_agreement(rows, _drawn(teacher, job), "student", half=False) < 1e-4
+
+    def scaled(model: Any) -> None:
+        model.lm_head.weight.mul_(1.01)  # no token changes, only how likely it is
+
+    other = _drawn(altered(teacher, scaled), job)
+    assert [row.response_ids for row in other] == [row.ids for row in rows]
+    with pytest.raises(ModelError, match=r"^vLLM's log-probabilities differ from those of the student's own .* nats"):
+        require_agreement(rows, other, "student", half=False)
+    assert 1e-3 < require_agreement(rows, other, "student", half=True) < 0.1
+
+
+def test_behind_a_token_that_differs_nothing_is_compared(teacher: LoadedModel) -> None:
+    rows = greedy_rows(teacher)
+    drawn = _drawn(teacher, greedy_job(rows))
+    first = drawn[0]
+    tie = Sampled([first.response_ids[0] + 1, *first.response_ids[1:]], [first.logprobs[0], *[-9.0] * 5], "length")
+    assert require_agreement(rows, [tie, *drawn[1:]], "student", half=False) < 1e-4
+    unlikely = Sampled(tie.response_ids, [first.logprobs[0] - 0.5, *first.logprobs[1:]], "length")
+    with pytest.raises(ModelError):
+        require_agreement(rows, [unlikely, *drawn[1:]], "student", half=False)

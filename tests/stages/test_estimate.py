@@ -149,3 +149,15 @@ def test_an_engine_that_samples_takes_its_share_from_the_trainer_unless_it_sleep
     alone, awake = update(), update("opd.sampler=vllm", "opd.vllm.gpu_memory=0.3")
     assert awake - alone == pytest.approx(0.3 * 80)
     assert update("opd.sampler=vllm", "opd.vllm.sleep=true") == pytest.approx(alone)
+    both = update("opd.sampler=vllm", "evaluation.sampler=vllm", "opd.vllm.gpu_memory=0.3")
+    assert both == pytest.approx(awake)  # one engine does both
+
+
+def test_an_engine_that_evaluates_takes_the_share_of_the_section_that_has_its_settings() -> None:
+    settings = ["evaluation.sampler=vllm", "opd.vllm.gpu_memory=0.3", "teacher.gpu_memory=0.8"]
+    lines = estimate(load_recipe("tiny", settings), H100)
+    evaluated = {(line.stage, line.model): line.memory for line in lines if line.work == "evaluation"}
+    assert evaluated["evaluation", "student"] == pytest.approx(0.3 * 80)
+    assert evaluated["evaluation", "teacher"] == pytest.approx(0.8 * 80)
+    assert 0.3 * 80 < evaluated["sft", "student"] < 0.31 * 80  # beside it the student, and nothing of its sampling
+    assert 0.3 * 80 < evaluated["opd", "student"] < 0.31 * 80

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -40,6 +41,13 @@ def installed() -> bool:
 
 if_installed = pytest.mark.skipif(not installed(), reason="vLLM is not installed; `make vllm` does it")
 needs_vllm = [pytest.mark.vllm, pytest.mark.timeout(600), if_installed]
+
+
+def with_vllm(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that starts vLLM, in a module of others that do not."""
+    for mark in needs_vllm:
+        test = mark(test)
+    return test
 
 
 def recipe_of(*changes: str) -> Recipe:

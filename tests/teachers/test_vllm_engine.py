@@ -1,12 +1,12 @@
 """`teacher.kind = "vllm"`: the real engine, beside this process, with the shipped teacher."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from cohobate.config import Runtime
 from cohobate.core.errors import EngineError, TeacherError
 from cohobate.models.chat_template import messages
 from cohobate.store.artifacts import Artifact
@@ -75,7 +75,7 @@ def request(question: str, index: int = 0, **changes: float) -> Request:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmTeacher]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COHOBATE_DATA", str(tmp_path_factory.mktemp("engine")))
-        teacher = VllmTeacher(recipe_of("teacher.kind=vllm").teacher, batch_size=8, threads=1)
+        teacher = VllmTeacher(recipe_of("teacher.kind=vllm").teacher, 8, Runtime(threads=1))
         yield teacher
         teacher.stop()
 
@@ -140,14 +140,7 @@ def test_what_needs_no_engine_is_refused_before_one_starts(data: Path) -> None:
     assert not (data / "logs").exists()
 
 
-def test_a_model_that_vllm_cannot_start_is_one_sentence(tmp_path: Path, data: Path) -> None:
-    from cohobate.core.shipped import shipped_path
-
-    shipped = shipped_path("world/teacher")
-    assert shipped is not None
-    shutil.copytree(shipped, tmp_path / "damaged")
-    weights = tmp_path / "damaged" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100_000])
-    with pytest.raises(EngineError, match=r"vLLM does not start: .*[Ss]afetensor.*log: ") as caught:
-        make(recipe_of("teacher.kind=vllm", f"teacher.model={tmp_path / 'damaged'}"))
+def test_a_model_that_vllm_cannot_start_is_one_sentence(data: Path) -> None:
+    with pytest.raises(EngineError, match=r"vLLM does not start: .*max_model_len.*log: .*; of \[teacher\], ") as caught:
+        make(recipe_of("teacher.kind=vllm", "teacher.max_length=100000"))
     assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """The two stages that train the student; the settings of an objective stand in the objective's own file."""
 
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -40,7 +40,10 @@ class Sft(ObjectiveStage):
 
 
 class StudentEngine(Section):
-    """The vLLM engine of the student."""
+    """The vLLM engine of the student, which samples its rollouts, its evaluation, or both."""
+
+    section: ClassVar[str] = "opd.vllm"
+    """Its name in messages."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of weights and activations; auto: float32 on a CPU, bfloat16 on a GPU."""

@@ -42,6 +42,9 @@ class Evaluation(Section):
     """Seed of the sampling noise."""
     batch_size: Memory = 256
     """Responses generated at a time."""
+    sampler: Annotated[Literal["local", "vllm"], EXECUTION] = "local"
+    """Where students and teacher are sampled for evaluation points, evaluation and suites. local: this process. vllm:
+    an engine beside it; that of a student has the settings of opd.vllm, that of the teacher those of [teacher]."""
 
 
 class Report(Section):

@@ -13,12 +13,12 @@ from cohobate.core import schema
 from cohobate.core.answer_parsing import parse, parse_plain
 from cohobate.core.conversation import queries
 from cohobate.core.statistics import Interval, wilson
+from cohobate.evaluation.samplers import ModelSampler
 from cohobate.evaluation.verifiers import judge
 from cohobate.evaluation.verifiers.verdict import Case, Verdict
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import PromptFormat, question_ids
-from cohobate.models.loading import LoadedModel
-from cohobate.models.sampling import sampler
+from cohobate.models.sampling.decoding import Decoding, Sampled, SamplingJob
 from cohobate.models.special_tokens import decode
 from cohobate.models.thoughts import completed, opening_of
 from cohobate.store.compute_ledger import LedgerEntry
@@ -34,16 +34,15 @@ class Exam:
     paid_by: who pays for the replies of a judge, if the verifier is one.
     """
 
-    decoding: sampler.Decoding
+    decoding: Decoding
     samples: int
     seed: int
-    batch_size: int
     verifier: Verification
     paid_by: str = "verdicts"
 
 
 def answer(
-    model: LoadedModel,
+    sampler: ModelSampler,
     prompt_format: PromptFormat,
     questions: pl.DataFrame,
     exam: Exam,
@@ -55,35 +54,25 @@ def answer(
     """
     repeated = [row for row in questions.iter_rows(named=True) for _ in range(exam.samples)]
     indices = [index for _ in range(len(questions)) for index in range(exam.samples)]
+    model = sampler.model
     each = [question_ids(model.tokenizer, question, prompt_format) for question in queries(questions)]
     prompts = [prompt for prompt in each for _ in range(exam.samples)]
     keys = [f"{row['question_id']}/{i}" for row, i in zip(repeated, indices, strict=True)]
-    greedy = exam.decoding.temperature == 0
-    noise = None if greedy else sampler.uniforms(exam.seed, keys, exam.decoding.max_tokens)
-    sampled = sampler.sample(
-        model.model,
-        prompts,
-        exam.decoding,
-        noise,
-        eos_ids=model.eos_ids,
-        pad_id=model.pad_id,
-        batch_size=exam.batch_size,
-        done=done,
-    )
-    cases = [_case(model, prompt_format, *one) for one in zip(repeated, prompts, sampled, strict=True)]
+    sampled = sampler.sample(SamplingJob(prompts, exam.decoding, model.eos_ids, keys, exam.seed, done))
+    cases = [_case(model.tokenizer, prompt_format, *one) for one in zip(repeated, prompts, sampled, strict=True)]
     verdicts = verdicts_of(exam.verifier, cases, paid_by=exam.paid_by)
     graded = zip(repeated, indices, prompts, sampled, cases, verdicts, strict=True)
     return pl.DataFrame([_graded(*one) for one in graded], schema=_SCHEMA)
 
 
 def _case(
-    model: LoadedModel,
+    tokenizer: Any,
     prompt_format: PromptFormat,
     row: dict[str, Any],
     prompt: list[int],
-    response: sampler.Sampled,
+    response: Sampled,
 ) -> Case:
-    text = completed(decode(model.tokenizer, response.response_ids), opening_of(model.tokenizer, prompt))
+    text = completed(decode(tokenizer, response.response_ids), opening_of(tokenizer, prompt))
     plain = prompt_format.name == "plain"
     parsed = parse_plain(text, prompt_format.separator) if plain else parse(text, form=prompt_format.answer)
     truncated = response.finish_reason == "length"
@@ -94,7 +83,7 @@ def _graded(
     row: dict[str, Any],
     index: int,
     prompt: list[int],
-    response: sampler.Sampled,
+    response: Sampled,
     case: Case,
     verdict: Verdict,
 ) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import context_of
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import score
+from cohobate.models.sampling.decoding import Sampled, SamplingJob
 from cohobate.models.sampling.sampler import Decoding, sample, uniforms, way_in_words
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.special_tokens import encode
@@ -36,6 +38,15 @@ _ERRORS = (
     *(NotImplementedError, ImportError),
 )
 _DRAWN = 6  # tokens that are sampled for each context
+
+
+@dataclass(frozen=True)
+class GreedyRow:
+    """A prompt, and what the model's own forward pass says likeliest behind it: ids and their log-probabilities."""
+
+    prompt: list[int]
+    ids: list[int]
+    logprobs: list[float]
 
 
 def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samples: bool) -> str:
@@ -74,6 +85,57 @@ def _largest_difference(model: LoadedModel, token_budget: int, samples: bool) ->
         prompts = [list(row.ids[: row.context]) for row in rows]
         difference = max(difference, _sampled_difference(model, prompts))
     return difference
+
+
+def greedy_rows(model: LoadedModel) -> list[GreedyRow]:
+    """Rows by which `require_agreement` tries another program that has the same weights."""
+    rows = [_row(model, *text) for text in _TEXTS]
+    was_training = model.model.training
+    model.model.eval()
+    try:
+        return [_greedy(model.model, list(row.ids[: row.context])) for row in rows]
+    finally:
+        model.model.train(was_training)
+
+
+def _greedy(model: Any, prompt: list[int]) -> GreedyRow:
+    ids: list[int] = []
+    logprobs: list[float] = []
+    for _ in range(_DRAWN):
+        best = next_logprobs(model, [*prompt, *ids]).max(-1)
+        ids.append(int(best.indices))
+        logprobs.append(float(best.values))
+    return GreedyRow(prompt, ids, logprobs)
+
+
+def greedy_job(rows: Sequence[GreedyRow]) -> SamplingJob:
+    """What the other program is to sample; no id ends a response, so that each has all its tokens."""
+    keys = [str(number) for number in range(len(rows))]
+    return SamplingJob([row.prompt for row in rows], Decoding(_DRAWN, 0.0), (), keys)
+
+
+def require_agreement(rows: Sequence[GreedyRow], drawn: Sequence[Sampled], role: str, *, half: bool) -> float:
+    """The difference between the log-probabilities of `rows` and those of `drawn`, by another program, in nats a token.
+
+    half: whether that computes in half precision. Behind a token that differs nothing of a row is compared: of two that
+    are as likely, either may come first. Raises ModelError where they differ by more than the tolerance.
+    """
+    apart = torch.cat([_behind(row, sampled) for row, sampled in zip(rows, drawn, strict=True)])
+    difference = float(apart.mean() if half else apart.max())
+    if not difference <= (HALF_TOLERANCE if half else TOLERANCE):
+        raise ModelError(
+            f"vLLM's log-probabilities differ from those of the {role}'s own forward pass by {difference:.2g} nats a "
+            f"token, so it would sample another model; sample in this process (opd.sampler, evaluation.sampler, "
+            "teacher.kind), or use a version of vLLM that computes this model right"
+        )
+    return difference
+
+
+def _behind(row: GreedyRow, sampled: Sampled) -> torch.Tensor:
+    """Distances of the log-probabilities up to the first token that differs, itself included."""
+    same = [ours == theirs for ours, theirs in zip(row.ids, sampled.response_ids, strict=True)]
+    count = (same.index(False) if False in same else len(same) - 1) + 1
+    return (torch.tensor(row.logprobs[:count]) - torch.tensor(sampled.logprobs[:count])).abs()
 
 
 def _row(model: LoadedModel, context: str, response: str) -> TrainingSequence:

@@ -176,10 +176,13 @@ class _Estimate:
             batch = Batch(
                 min(self.recipe.evaluation.batch_size, questions), self.prompt, self.recipe.evaluation.max_tokens
             )
-            need = memory.generation(
-                self.student, batch, trained=True, half=False, temperature=config.evaluate_temperature
-            )
-            need += self._resident(config) + self._beside(config)
+            if self.recipe.evaluation.sampler == "vllm":
+                sampling = self._engine()
+            else:
+                sampling = self._beside_engine(config) + memory.generation(
+                    self.student, batch, trained=True, half=False, temperature=config.evaluate_temperature
+                )
+            need = self._resident(config) + self._scorer(config) + sampling
             yield self._generated(stage, "student", "evaluation", self.student, points * questions, batch, need)
 
     def _resident(self, config: ObjectiveStage) -> float:
@@ -191,16 +194,27 @@ class _Estimate:
 
     def _beside(self, config: ObjectiveStage) -> float:
         """Bytes of what lives on the GPU while the student trains: a teacher that scores, an engine that samples."""
-        engine = config is self.recipe.opd and config.steps and self.recipe.opd.sampler == "vllm"
-        return self._scorer(config) + (self._engine() if engine and not self.recipe.opd.vllm.sleep else 0.0)
+        return self._scorer(config) + self._beside_engine(config)
+
+    def _beside_engine(self, config: ObjectiveStage) -> float:
+        """Bytes of the engine while it does not sample."""
+        rolls_out = config is self.recipe.opd and config.steps and self.recipe.opd.sampler == "vllm"
+        measures = self.recipe.evaluation.sampler == "vllm" and config.evaluate_questions
+        return self._engine() if (rolls_out or measures) and not self.recipe.opd.vllm.sleep else 0.0
 
     def _scorer(self, config: ObjectiveStage) -> int:
         asks = config.asks_teacher and not self.recipe.teacher.scores_by_server
         return memory.weights(self.teacher, self.size) if self.teacher is not None and asks else 0
 
     def _engine(self) -> float:
-        """Bytes of the vLLM engine of the student: the share that the recipe gives to it."""
-        return self.machine.memory * GIB * self.recipe.opd.vllm.gpu_memory
+        """Bytes of the vLLM engine of the student."""
+        return self._share(self.student, self.recipe.opd.vllm.gpu_memory)
+
+    def _share(self, model: Any, gpu_memory: float) -> float:
+        """Bytes of an engine: of a GPU the share that the recipe gives to it, else weights and a cache of 1 GiB."""
+        if self.machine.half:
+            return self.machine.memory * GIB * gpu_memory
+        return memory.weights(model, memory.FLOAT) + GIB
 
     def _evaluation(self) -> Iterator[Line]:
         config, recipe = self.recipe.evaluation, self.recipe
@@ -211,15 +225,18 @@ class _Estimate:
         students = 1 + bool(recipe.sft.steps) + bool(recipe.opd.steps)
         batch = Batch(max(1, min(config.batch_size, rows)), self.prompt, config.max_tokens)
         if rows:
-            yield self._generated("evaluation", "student", "evaluation", self.student, students * rows, batch)
+            need = self._engine() if config.sampler == "vllm" else None
+            yield self._generated("evaluation", "student", "evaluation", self.student, students * rows, batch, need)
         if rows and self.teacher is not None:
-            yield self._generated("evaluation", "teacher", "evaluation", self.teacher, rows, batch)
+            need = self._share(self.teacher, recipe.teacher.gpu_memory) if config.sampler == "vllm" else None
+            yield self._generated("evaluation", "teacher", "evaluation", self.teacher, rows, batch, need)
 
     def _suites(self) -> Iterator[Line]:
         for suite in self.recipe.suites:
             rows = SUITE_QUESTIONS * suite.samples
             batch = Batch(min(self.recipe.evaluation.batch_size, rows), self.prompt, suite.max_tokens)
-            yield self._generated("suites", "student", f"{suite.name}", self.student, rows, batch)
+            need = self._engine() if self.recipe.evaluation.sampler == "vllm" else None
+            yield self._generated("suites", "student", f"{suite.name}", self.student, rows, batch, need)
 
     def _generated(
         self, stage: str, model: str, work: str, config: Any, rows: int, batch: Batch, need: float | None = None

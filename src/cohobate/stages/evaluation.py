@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from cohobate.store.manifest import Score
 if TYPE_CHECKING:
     import polars as pl
 
-    from cohobate.models.loading import LoadedModel
+    from cohobate.evaluation.samplers import ModelSampler, Role
     from cohobate.store.compute_ledger import LedgerEntry
 
 VERSION = 2
@@ -31,7 +32,7 @@ class Candidate:
 
     name: str
     path: Path
-    role: str
+    role: Role
 
 
 def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], *, alone: bool = False) -> Artifact:
@@ -142,32 +143,31 @@ def _measure(
 
     from cohobate.core.sealed_files import is_whole, write_parquet_sealed
     from cohobate.evaluation.accuracy import Exam, answer
-    from cohobate.models.loading import load
+    from cohobate.evaluation.samplers import open_sampler
     from cohobate.models.sampling.sampler import Decoding
 
     config = recipe.evaluation
-    model: LoadedModel | None = None
+    sampler: ModelSampler | None = None
     frames = []
-    for split, questions in suites.items():
-        for decoding in config.decodings:
-            path = workspace.scratch / f"{candidate.name}-{split}-{decoding}.parquet"
-            greedy = decoding == "greedy"
-            if is_whole(path):
-                bar.advance(len(questions) * (1 if greedy else config.samples))
-            else:
-                template = getattr(recipe, candidate.role).template
-                model = model or load(candidate.path, device=recipe.runtime.device, template=template)
-                chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
+    with ExitStack() as stack:
+        for split, questions in suites.items():
+            for decoding in config.decodings:
+                path = workspace.scratch / f"{candidate.name}-{split}-{decoding}.parquet"
+                greedy = decoding == "greedy"
                 samples = 1 if greedy else config.samples
-                exam = Exam(
-                    chosen, samples, config.seed, config.batch_size, recipe.triples.verifier, workspace.fingerprint
-                )
-                answers = answer(model, _prompt_format(recipe, candidate), questions, exam, done=bar.advance)
-                write_parquet_sealed(answers.to_arrow(), path)
-            bar.advance(0, f"{candidate.name} {split} {decoding}")
-            labels = {"student": candidate.name, "split": split, "decoding": decoding}
-            columns = {name: pl.lit(value) for name, value in labels.items()}
-            frames.append(pl.read_parquet(path).with_columns(**columns))
+                if is_whole(path):
+                    bar.advance(len(questions) * samples)
+                else:
+                    if sampler is None:
+                        sampler = stack.enter_context(closing(open_sampler(recipe, candidate.path, candidate.role)))
+                    chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
+                    exam = Exam(chosen, samples, config.seed, recipe.triples.verifier, workspace.fingerprint)
+                    answers = answer(sampler, _prompt_format(recipe, candidate), questions, exam, done=bar.advance)
+                    write_parquet_sealed(answers.to_arrow(), path)
+                bar.advance(0, f"{candidate.name} {split} {decoding}")
+                labels = {"student": candidate.name, "split": split, "decoding": decoding}
+                columns = {name: pl.lit(value) for name, value in labels.items()}
+                frames.append(pl.read_parquet(path).with_columns(**columns))
     return frames
 
 

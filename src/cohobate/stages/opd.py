@@ -90,7 +90,7 @@ def _build(
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.objectives.length import LengthPriced
     from cohobate.training.rollout_log import RolloutLog
-    from cohobate.training.samplers import build_sampler
+    from cohobate.training.samplers import Samplers
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
 
@@ -114,10 +114,11 @@ def _build(
         return build_scorer(recipe, recipe.opd, teacher, student, objective.needs, workspace.scratch / folder, world)
 
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
-    log = RolloutLog(workspace.scratch / "rollouts")
-    with closing(build_sampler(recipe, trainee)) as sampler:
-        source = _source(recipe, trainee, teacher, scorer, sampler, questions, triples, log, workspace.scratch)
-        outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, workspace)
+    scratch = workspace.scratch
+    log = RolloutLog(scratch / "rollouts")
+    with closing(Samplers.of(recipe, trainee)) as samplers:
+        source = _source(recipe, trainee, teacher, scorer, samplers.rollouts, questions, triples, log, scratch)
+        outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, samplers.points, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
 
@@ -126,8 +127,8 @@ def _require_own_logits(recipe: Recipe, student: LoadedModel, teacher: LoadedMod
     """Refuse models whose log-probabilities are not those of their own forward pass: both may be other than before."""
     from cohobate.models.own_forward import require_own_logits
 
-    budget = recipe.opd.tokens_per_batch
-    require_own_logits(student, "student", budget, samples=recipe.opd.sampler == "local")
+    budget, here = recipe.opd.tokens_per_batch, "local" in (recipe.opd.sampler, recipe.evaluation.sampler)
+    require_own_logits(student, "student", budget, samples=here)
     if teacher is not None:
         require_own_logits(teacher, "teacher", budget, samples=False)
 

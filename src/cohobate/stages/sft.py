@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.stages.training import train_and_publish
     from cohobate.training.objectives.base import off_policy
     from cohobate.training.objectives.preference import GivenPreference
+    from cohobate.training.samplers import Samplers
     from cohobate.training.scored_source import ScoredTripleSource, scorable
     from cohobate.training.scoring.factory import build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
@@ -115,7 +116,8 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         source = ScoredTripleSource(rows, questions_of_turns, scorer, config.batch, config.seed, "sft")
     loss = objective.loss(OutputLayer((teacher or student).model))
     trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
-    outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, workspace)
+    with closing(Samplers.of(recipe, trainee)) as samplers:
+        outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, samplers.points, workspace)
     return replace(outcome, metrics={**outcome.metrics, "triples": len(chosen)})
 
 
@@ -133,6 +135,7 @@ def _prefer(
     from cohobate.models.context_room import fitting_rows
     from cohobate.stages.training import train_and_publish
     from cohobate.training.preference_source import PreferenceSource
+    from cohobate.training.samplers import Samplers
     from cohobate.training.trainee import Trainee
     from cohobate.training.triple_source import judged_responses
 
@@ -152,7 +155,9 @@ def _prefer(
         )
     trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
     source = PreferenceSource(objective, judged, trainee, workspace.scratch / "reference")
-    outcome = train_and_publish(recipe, "sft", trainee, source, objective.loss(None), questions, workspace)
+    loss = objective.loss(None)
+    with closing(Samplers.of(recipe, trainee)) as samplers:
+        outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, samplers.points, workspace)
     return replace(outcome, metrics={**outcome.metrics, "triples": len(judged)})
 
 

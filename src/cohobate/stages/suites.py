@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from cohobate.store.manifest import Score
 if TYPE_CHECKING:
     import polars as pl
 
+    from cohobate.evaluation.samplers import ModelSampler
     from cohobate.store.compute_ledger import LedgerEntry
 
 VERSION = 2
@@ -69,7 +71,7 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
     from cohobate.core import progress
     from cohobate.core.atomic_files import write_json_atomic, write_parquet_atomic
     from cohobate.evaluation import lm_eval
-    from cohobate.models.loading import load
+    from cohobate.evaluation.samplers import open_sampler
     from cohobate.models.rendering import template_variables
     from cohobate.models.torch_setup import prepare_torch
 
@@ -79,12 +81,12 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
     ledger: list[LedgerEntry] = []
     frames = []
     if recipe.suites:
-        model = load(folder, device=recipe.runtime.device, template=recipe.student.template)
-        for suite in recipe.suites:
-            frame, spent = _answer(recipe, suite, model, workspace)
-            frames.append(frame.with_columns(suite=pl.lit(suite.name)))
-            scores.append(_score(student, suite, frame))
-            ledger += spent
+        with closing(open_sampler(recipe, folder, "student")) as sampler:
+            for suite in recipe.suites:
+                frame, spent = _answer(recipe, suite, sampler, workspace)
+                frames.append(frame.with_columns(suite=pl.lit(suite.name)))
+                scores.append(_score(student, suite, frame))
+                ledger += spent
         write_parquet_atomic(pl.concat(frames).to_arrow(), workspace.path / "answers.parquet")
     if recipe.harness is not None:
         progress.say(f"harness: {', '.join(recipe.harness.tasks)}")
@@ -94,7 +96,9 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
     return Outcome(sum(map(len, frames)), ledger=ledger, scores=scores)
 
 
-def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> tuple[Any, list[LedgerEntry]]:
+def _answer(
+    recipe: Recipe, suite: Suite, sampler: ModelSampler, workspace: Workspace
+) -> tuple[pl.DataFrame, list[LedgerEntry]]:
     from cohobate.core import progress
     from cohobate.evaluation.accuracy import Exam, answer, judge_ledger
     from cohobate.evaluation.pass_at_k import read_suite
@@ -105,18 +109,18 @@ def _answer(recipe: Recipe, suite: Suite, model: Any, workspace: Workspace) -> t
     from cohobate.stages.preflight import require_templates
     from cohobate.store.compute_ledger import entry
 
-    questions = read_suite(suite)
+    questions, model = read_suite(suite), sampler.model
     require_templates(recipe, questions, str(model.path))
     questions = set_aside(f"suites, {suite.name}", questions, [(model, student_format(recipe))])
     if questions.is_empty():
         raise QuestionsError(f"every question of the suite {suite.name} fills the context of '{model.path}'")
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)
     verifier = recipe.triples.verifier
-    exam = Exam(decoding, suite.samples, suite.seed, recipe.evaluation.batch_size, verifier, workspace.fingerprint)
+    exam = Exam(decoding, suite.samples, suite.seed, verifier, workspace.fingerprint)
     with progress.bar(suite.name, len(questions) * suite.samples, "answers") as bar:
-        frame = answer(model, student_format(recipe), questions, exam, done=bar.advance)
+        frame = answer(sampler, student_format(recipe), questions, exam, done=bar.advance)
     lengths = frame["prompt_tokens"].to_list(), frame["tokens"].to_list()
-    spent = entry("suites", "student", "evaluation", cost_of(model.model.config), *lengths)
+    spent = entry("suites", "student", "evaluation", cost_of(model.config), *lengths)
     return frame, [spent, *judge_ledger(verifier, questions, frame, "suites", workspace.fingerprint)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cohobate.config import Recipe
 from cohobate.core import progress
+from cohobate.evaluation.samplers import ModelSampler
 from cohobate.models.chat_template import student_format
 from cohobate.models.token_loss import TokenLoss
 from cohobate.store import compute_ledger
@@ -22,12 +23,16 @@ def train_and_publish(
     source: Source,
     objective: TokenLoss,
     questions: Artifact,
+    points: ModelSampler,
     workspace: Workspace,
 ) -> Outcome:
-    """Train the student in place; write model/, metrics.parquet and points.parquet into the workspace."""
+    """Train the student in place; write model/, metrics.parquet and points.parquet into the workspace.
+
+    points: samples the student at evaluation points, with the weights of that moment.
+    """
     config = trainee.config
     validation = Validation.of(
-        trainee.student,
+        points,
         student_format(recipe),
         questions.path,
         config,
@@ -42,14 +47,14 @@ def train_and_publish(
     if not trainee.world.first:
         return Outcome()
     trainee.publish(workspace.path)
-    points, validation_work = validation.points()
+    measured, validation_work = validation.points()
     write_table(trained.metrics, workspace.path / "metrics.parquet")
-    write_table(points, workspace.path / "points.parquet")
+    write_table(measured, workspace.path / "points.parquet")
     last = trained.metrics[-1] if trained.metrics else {}
     metrics = {
         "steps": trained.step,
         "final": {name: last[name] for name in ("loss", "reverse_kl", "entropy") if name in last},
-        "validation": points[-1] if points else None,
+        "validation": measured[-1] if measured else None,
         "alarm": trained.alarm,
     }
     return Outcome(trained.step, metrics, compute_ledger.total([*trained.ledger, *validation_work]))

@@ -35,10 +35,9 @@ def _local(teacher: Teacher, limits: Limits, runtime: Runtime | None) -> Teacher
 
 
 def _vllm(teacher: Teacher, limits: Limits, runtime: Runtime | None) -> TeacherBackend:
-    from cohobate.models.torch_setup import threads
     from cohobate.teachers.vllm.teacher import VllmTeacher
 
-    return VllmTeacher(teacher, limits.batch_size, threads(runtime or Runtime()))
+    return VllmTeacher(teacher, limits.batch_size, runtime or Runtime())
 
 
 def _endpoint(teacher: Teacher, limits: Limits, runtime: Runtime | None) -> TeacherBackend:

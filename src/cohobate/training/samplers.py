@@ -1,15 +1,20 @@
-"""The samplers of the student's rollouts: this process, or an engine beside it."""
+"""The samplers of a student in training, for its rollouts and its evaluation points: this process, or an engine beside
+it, which is one for both.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from cohobate.config import Recipe
 from cohobate.core.errors import CohobateError
+from cohobate.evaluation import samplers as evaluated
+from cohobate.evaluation.samplers import ModelSampler
 from cohobate.models.sampling.sampler import Decoding, Sampled, sample, uniforms
 from cohobate.training.trainee import Trainee
 
@@ -80,10 +85,27 @@ class LocalSampler:
             raise CohobateError("the rollouts are wanted no more")
 
 
-def build_sampler(recipe: Recipe, trainee: Trainee) -> Sampler:
-    """The sampler that opd.sampler names. Raises EngineError when vLLM is not installed."""
-    if recipe.opd.sampler == "local":
-        return LocalSampler(recipe, trainee)
-    from cohobate.training.vllm_sampler import VllmSampler
+@dataclass(frozen=True)
+class Samplers:
+    """`rollouts` as opd.sampler says, `points` (the evaluation points) as evaluation.sampler says."""
 
-    return VllmSampler(recipe, trainee)
+    rollouts: Sampler
+    points: ModelSampler
+
+    @classmethod
+    def of(cls, recipe: Recipe, trainee: Trainee) -> Samplers:
+        """For a stage that trains `trainee`. Raises EngineError where vLLM is asked for and not installed."""
+        rolls_out = trainee.config is recipe.opd and recipe.opd.sampler == "vllm"
+        rollouts: Sampler = LocalSampler(recipe, trainee)
+        points: ModelSampler = evaluated.LocalSampler(trainee.student, recipe.evaluation.batch_size)
+        if rolls_out or recipe.evaluation.sampler == "vllm":
+            from cohobate.training.vllm_sampler import VllmSampler
+
+            engine = VllmSampler(recipe, trainee)
+            rollouts = engine if rolls_out else rollouts
+            points = engine if recipe.evaluation.sampler == "vllm" else points
+        return cls(rollouts, points)
+
+    def close(self) -> None:
+        self.rollouts.close()
+        self.points.close()

@@ -14,9 +14,9 @@ from cohobate.core.errors import DamagedFileError
 from cohobate.core.sealed_files import move_aside
 from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.evaluation import accuracy
+from cohobate.evaluation.samplers import ModelSampler
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.context_room import set_aside
-from cohobate.models.loading import LoadedModel
 from cohobate.models.model_cost import cost_of
 from cohobate.models.sampling.sampler import Decoding
 from cohobate.store.compute_ledger import LedgerEntry, entry
@@ -27,7 +27,7 @@ from cohobate.training.metrics import flops_by_model
 class Validation:
     """Measures the student at some steps, each as a point on disk that is not measured again."""
 
-    student: LoadedModel
+    sampler: ModelSampler
     prompt_format: PromptFormat
     questions: pl.DataFrame
     folder: Path
@@ -39,7 +39,7 @@ class Validation:
     @classmethod
     def of(
         cls,
-        student: LoadedModel,
+        sampler: ModelSampler,
         prompt_format: PromptFormat,
         questions: Path,
         config: Training,
@@ -51,9 +51,9 @@ class Validation:
         """Validation on the first `evaluate_questions` of the validation split in the artifact's folder `questions`."""
         frame = pl.read_parquet(questions / "questions.parquet")
         chosen = frame.filter(pl.col("split") == "validation").head(config.evaluate_questions)
-        chosen = set_aside(f"{stage}, validation", chosen, [(student, prompt_format)])
+        chosen = set_aside(f"{stage}, validation", chosen, [(sampler.model, prompt_format)])
         temperature = config.evaluate_temperature
-        return cls(student, prompt_format, chosen, folder / "points", stage, evaluation, verifier, temperature)
+        return cls(sampler, prompt_format, chosen, folder / "points", stage, evaluation, verifier, temperature)
 
     def __call__(self, step: int, spent: list[LedgerEntry]) -> None:
         """Measure the student at `step`, after the work in `spent`."""
@@ -61,10 +61,10 @@ class Validation:
         if self.holds(step):
             return
         decoding = Decoding(self.evaluation.max_tokens, self.temperature)
-        exam = accuracy.Exam(decoding, 1, 0, self.evaluation.batch_size, self.verifier, self._mark(step))
-        answers = accuracy.answer(self.student, self.prompt_format, self.questions, exam)
+        exam = accuracy.Exam(decoding, 1, 0, self.verifier, self._mark(step))
+        answers = accuracy.answer(self.sampler, self.prompt_format, self.questions, exam)
         summary = accuracy.summarise(answers)
-        cost = cost_of(self.student.model.config)
+        cost = cost_of(self.sampler.model.config)
         lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
         paid = entry(self.stage, "student", "evaluation", cost, *lengths)
         point = {

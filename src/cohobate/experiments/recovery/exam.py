@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from cohobate.core.answer_parsing import parse
 from cohobate.core.conversation import queries
 from cohobate.core.errors import QuestionsError
 from cohobate.core.statistics import wilson
+from cohobate.evaluation.samplers import open_sampler
 from cohobate.evaluation.verifiers.verdict import Case
 from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.context_room import set_aside
-from cohobate.models.loading import load
 from cohobate.models.model_cost import cost_of
-from cohobate.models.sampling import sampler
+from cohobate.models.sampling.decoding import Decoding, SamplingJob
 from cohobate.models.special_tokens import decode
 from cohobate.models.thoughts import completed, opening_of
 from cohobate.models.torch_setup import prepare_torch
@@ -41,22 +42,15 @@ def reply(
     """
     prepare_torch(recipe.runtime)
     prompt_format = student_format(recipe)
-    model = load(checkpoint, device=recipe.runtime.device, template=recipe.student.template)
-    questions = set_aside("recover", questions, [(model, prompt_format)])
-    if questions.is_empty():
-        raise QuestionsError("every question fills the student's context; shorten them, or choose another student")
-    prompts = [question_ids(model.tokenizer, question, prompt_format) for question in queries(questions)]
-    keys = questions["question_id"].to_list()
-    with progress.bar(work, len(prompts), "answers") as bar:
-        rollouts = sampler.sample(
-            model.model,
-            prompts,
-            sampler.Decoding(max_tokens, temperature),
-            sampler.uniforms(_SEED, keys, max_tokens) if temperature else None,
-            eos_ids=model.eos_ids,
-            pad_id=model.pad_id,
-            done=bar.advance,
-        )
+    with closing(open_sampler(recipe, checkpoint, "student")) as sampler:
+        model = sampler.model
+        questions = set_aside("recover", questions, [(model, prompt_format)])
+        if questions.is_empty():
+            raise QuestionsError("every question fills the student's context; shorten them, or choose another student")
+        prompts = [question_ids(model.tokenizer, question, prompt_format) for question in queries(questions)]
+        keys, decoding = questions["question_id"].to_list(), Decoding(max_tokens, temperature)
+        with progress.bar(work, len(prompts), "answers") as bar:
+            rollouts = sampler.sample(SamplingJob(prompts, decoding, model.eos_ids, keys, _SEED, bar.advance))
     lengths = [len(prompt) for prompt in prompts], [len(rollout.response_ids) for rollout in rollouts]
     texts = [
         completed(decode(model.tokenizer, rollout.response_ids), opening_of(model.tokenizer, prompt))
@@ -68,7 +62,7 @@ def reply(
         "prompt_tokens": pl.Series(lengths[0]),
         "tokens": pl.Series(lengths[1]),
     }
-    cost = entry("recover", "student", "evaluation", cost_of(model.model.config), *lengths)
+    cost = entry("recover", "student", "evaluation", cost_of(model.config), *lengths)
     return questions.with_columns(**columns), cost
 
 

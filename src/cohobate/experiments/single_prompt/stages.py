@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,8 @@ def _measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact, work
 
     from cohobate.core.atomic_files import write_parquet_atomic
     from cohobate.evaluation.accuracy import Exam, answer, summarise
+    from cohobate.evaluation.samplers import open_sampler
     from cohobate.models.chat_template import student_format
-    from cohobate.models.loading import load
     from cohobate.models.model_cost import cost_of
     from cohobate.models.sampling.sampler import Decoding
     from cohobate.models.torch_setup import prepare_torch
@@ -132,16 +133,16 @@ def _measure_held_out(recipe: Recipe, questions: Artifact, model: Artifact, work
     config = recipe.evaluation
     frame = pl.read_parquet(questions.path / "questions.parquet").filter(pl.col("split") == "test")
     held_out = frame.head(recipe.section(Single).limit)
-    student = load(model.path / "model", device=recipe.runtime.device, template=recipe.student.template)
     scores: dict[str, Any] = {}
+    given: dict[str, pl.DataFrame] = {}
+    with closing(open_sampler(recipe, model.path / "model", "student")) as student:
+        for decoding, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+            exam = Exam(Decoding(config.max_tokens, temperature), 1, config.seed, recipe.triples.verifier)
+            given[decoding] = answer(student, student_format(recipe), held_out, exam)
     frames, spent = [], []
-    for decoding, temperature in (("greedy", 0.0), ("sampled", 1.0)):
-        exam = Exam(
-            Decoding(config.max_tokens, temperature), 1, config.seed, config.batch_size, recipe.triples.verifier
-        )
-        answers = answer(student, student_format(recipe), held_out, exam)
+    for decoding, answers in given.items():
         lengths = answers["prompt_tokens"].to_list(), answers["tokens"].to_list()
-        spent.append(entry("single", "student", "evaluation", cost_of(student.config), *lengths))
+        spent.append(entry("single", "student", "evaluation", cost_of(student.model.config), *lengths))
         frames.append(answers.with_columns(decoding=pl.lit(decoding)))
         summary = summarise(answers)
         accuracy = summary.accuracy.as_row("accuracy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,26 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+
+
+def _say_nothing(rows: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """What is to be sampled, wherever that is done: one response to each of `prompts`, which are token ids.
+
+    eos_ids: the ids that end a response. keys: one a prompt; with `seed` they name the noise of its response. done:
+    called with the number of rows that ended together.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    decoding: Decoding
+    eos_ids: Sequence[int]
+    keys: Sequence[str]
+    seed: int = 0
+    done: Callable[[int], None] = _say_nothing
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cohobate.config import Recipe
 from cohobate.core.errors import CohobateError, UserError
-from cohobate.stages.preflight import ends, machine, models, scoring, teachers, templates
+from cohobate.stages.preflight import ends, engines, machine, models, scoring, teachers, templates
 from cohobate.stages.preflight.scope import BOTH, Loaded, Role, Scope
 
 
@@ -49,8 +49,11 @@ CHECKS = (
     Check("teacher as asked", teachers.endpoint_defaults, ("teacher",), when=Scope.asks_endpoint),
     Check("vllm", machine.vllm, ("folder", "teacher"), "teacher", Scope.needs_vllm),
     Check("teacher answers", teachers.engine_answers, ("folder", "teacher"), "teacher", Scope.asks_engine),
-    Check("teacher loads", models.teacher, ("folder", "teacher"), "teacher", Scope.reads_teacher),
+    # Engines before the models are loaded, whose memory they would have to share.
     Check("vllm of the student", machine.vllm, ("folder", "teacher"), "student", Scope.samples_with_vllm),
+    Check("teacher in vllm", engines.teacher, ("folder", "teacher"), "teacher", Scope.evaluates_teacher_with_vllm),
+    Check("student in vllm", engines.student, _MODELS, "student", Scope.samples_with_vllm),
+    Check("teacher loads", models.teacher, ("folder", "teacher"), "teacher", Scope.reads_teacher),
     Check("student loads", models.student, _MODELS, "student", Scope.has_student),
     Check("disk", machine.disk, ("student",), when=Scope.has_student),
     Check("memory", machine.memory, ("student",), when=Scope.may_be_too_large),
@@ -116,7 +119,8 @@ def run(checks: Sequence[Check], scope: Scope) -> list[Finding]:
 def require(recipe: Recipe, roles: Sequence[Role] = BOTH, *, checks: Sequence[Check] = CHECKS) -> None:
     """Raise the first failed check as a UserError; a stage calls this before it spends anything.
 
-    Sends no request and starts no engine: the stage's own first answers show whether those work.
+    Sends no request: the stage's own first answers show whether these work. An engine is started to try each model that
+    vLLM samples, once in a process.
     """
     for finding in check(recipe, roles, ask=False, checks=checks):
         if not finding.passed:

@@ -40,10 +40,8 @@ def logits(scope: Scope) -> str:
     from cohobate.models.own_forward import require_own_logits
 
     recipe = scope.recipe
-    # What needs the local sampler: answers of a teacher in this process, and the student's in rollouts and evaluation.
-    samples = {"teacher": recipe.teacher.is_folder and not recipe.teacher.uses_engine, "student": True}
     differences = [
-        require_own_logits(model, role, recipe.opd.tokens_per_batch, samples=samples[role])
+        require_own_logits(model, role, recipe.opd.tokens_per_batch, samples=scope.samples_here(role))
         for role, model in scope.models.items()
         if isinstance(model, LoadedModel)
     ]
@@ -63,12 +61,16 @@ def lengths(scope: Scope) -> str:
             f"triples.max_tokens is {response}, but teacher.max_length only {engine} for prompt and response together; "
             "raise teacher.max_length"
         )
-    sampler = recipe.opd.vllm.max_length if recipe.opd.sampler == "vllm" else None
-    if recipe.opd.steps and sampler is not None and recipe.opd.max_tokens >= sampler:
-        raise CohobateError(
-            f"opd.max_tokens is {recipe.opd.max_tokens}, but opd.vllm.max_length only {sampler} for prompt and "
-            "response together; raise opd.vllm.max_length"
-        )
+    sampled = {
+        "opd": recipe.opd.max_tokens * bool(recipe.opd.steps and recipe.opd.sampler == "vllm"),
+        "evaluation": recipe.evaluation.max_tokens * (recipe.evaluation.sampler == "vllm"),
+    }
+    for section, most in sampled.items():
+        if recipe.opd.vllm.max_length is not None and most >= recipe.opd.vllm.max_length:
+            raise CohobateError(
+                f"{section}.max_tokens is {most}, but opd.vllm.max_length only {recipe.opd.vllm.max_length} for prompt "
+                "and response together; raise opd.vllm.max_length"
+            )
     longest = max(response, recipe.opd.max_tokens, recipe.evaluation.max_tokens)
     if context is None:
         return f"responses of {longest} tokens; the models' configs give no limit to the context"

@@ -39,7 +39,7 @@ class Scope:
     loaded: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def models(self) -> dict[str, Any]:
+    def models(self) -> dict[Role, Any]:
         """The loaded models by role; of a teacher that runs elsewhere only the outline."""
         return {role: self.loaded[role] for role in BOTH if role in self.loaded}
 
@@ -66,8 +66,24 @@ class Scope:
         return bool(weights > memory / _SMALL)
 
     def samples_with_vllm(self) -> bool:
-        """Whether vLLM samples the student's rollouts."""
-        return self.has_student() and bool(self.recipe.opd.steps) and self.recipe.opd.sampler == "vllm"
+        """Whether vLLM samples the student, in rollouts or in evaluation."""
+        rolls_out = bool(self.recipe.opd.steps) and self.recipe.opd.sampler == "vllm"
+        return self.has_student() and (rolls_out or self.recipe.evaluation.sampler == "vllm")
+
+    def evaluates_teacher_with_vllm(self) -> bool:
+        """Whether vLLM samples the teacher in evaluation alone; one that answers by it is tried when it starts."""
+        teacher = self.recipe.teacher
+        evaluated = self.has_student() and self.recipe.evaluation.sampler == "vllm"
+        return evaluated and "teacher" in self.roles and teacher.is_folder and not teacher.uses_engine
+
+    def samples_here(self, role: Role) -> bool:
+        """Whether the sampler of this process samples the model in answers, rollouts or evaluation."""
+        recipe = self.recipe
+        if recipe.evaluation.sampler == "local":
+            return role == "student" or recipe.teacher.is_folder
+        if role == "student":
+            return bool(recipe.opd.steps) and recipe.opd.sampler == "local"
+        return recipe.teacher.is_folder and not recipe.teacher.uses_engine
 
     def asks_endpoint(self) -> bool:
         return "teacher" in self.roles and self.recipe.teacher.is_endpoint and self.ask
@@ -76,9 +92,10 @@ class Scope:
         return "teacher" in self.roles and self.recipe.teacher.uses_engine and self.ask
 
     def needs_vllm(self) -> bool:
-        """Whether vLLM generates the teacher's responses, or must serve its scores."""
+        """Whether vLLM generates the teacher's responses, samples it in evaluation, or must serve its scores."""
         generates = self.recipe.teacher.uses_engine and (self.ask or self.generates_only())
-        return "teacher" in self.roles and (generates or (self.has_served_scores() and self.needs_server()))
+        samples = generates or self.evaluates_teacher_with_vllm()
+        return "teacher" in self.roles and (samples or (self.has_served_scores() and self.needs_server()))
 
     def generates_only(self) -> bool:
         """Whether an engine generates, and nothing else needs the teacher's weights."""

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from cohobate.core.errors import EngineError
+from cohobate.core.model_shape import rope_limit
 from cohobate.models.precision import engine_dtype
 from cohobate.store.artifacts import data_root
 
@@ -50,9 +51,7 @@ _HEADING = re.compile(r"validation errors? for \w+$")  # pydantic writes the err
 # vLLM's own last errors, which only point back to the cause.
 _ECHOES = ("Engine core initialization failed", "EngineCore encountered an issue", "Engine process failed")
 
-DOES_NOT_START = (
-    "vLLM does not start: {}; of [teacher], dtype, gpu_memory, max_length and tensor_parallel are its settings"
-)
+DOES_NOT_START = "vLLM does not start: {}; of [{}], dtype, gpu_memory, max_length and tensor_parallel are its settings"
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,9 @@ def _probe(python: Path) -> Install | None:
 
 
 class EngineSettings(Protocol):
-    """The fields of a recipe's section that an engine reads."""
+    """The fields of a recipe's section that an engine reads, and the section's name in messages."""
+
+    section: ClassVar[str]
 
     @property
     def dtype(self) -> str: ...
@@ -147,17 +148,41 @@ class EngineSettings(Protocol):
     def tensor_parallel(self) -> int: ...
 
 
-def engine_arguments(settings: EngineSettings, vllm: Install) -> dict[str, Any]:
-    """The arguments of the engine, whether it runs in a process of ours or behind a server; None is left to vLLM."""
+def engine_arguments(settings: EngineSettings, vllm: Install, config: Any) -> dict[str, Any]:
+    """The arguments of the engine, whether it runs in a process of ours or behind a server; None is left to vLLM.
+
+    config: the model's, None where it is not on this machine. Raises EngineError for a length that `longest_row`
+    refuses.
+    """
     return {
         "dtype": engine_dtype(settings.dtype, cpu=vllm.cpu),
-        "max_model_len": settings.max_length,
+        "max_model_len": longest_row(settings, config),
         "tensor_parallel_size": settings.tensor_parallel,
         "gpu_memory_utilization": None if vllm.cpu else settings.gpu_memory,
         # A model's generation_config.json would change the parameters that a request leaves neutral.
         "generation_config": "vllm",
         "enforce_eager": True if vllm.cpu else None,  # compiling takes longer than it saves there
     }
+
+
+def longest_row(settings: EngineSettings, config: Any) -> int | None:
+    """Most tokens of prompt and response together; None is left to vLLM.
+
+    Where a rotary embedding depends on the longest row of a batch, vLLM has one for all rows: that of its own limit. It
+    is the model's for every row only as long as that limit is the length of pre-training.
+
+    Raises EngineError where more than that is set.
+    """
+    limit = None if config is None else rope_limit(config)
+    if limit is None or settings.max_length is None:
+        return settings.max_length or limit
+    if settings.max_length > limit:
+        raise EngineError(
+            f"{settings.section}.max_length is {settings.max_length}, but beyond {limit} tokens the model's rotary "
+            f"embedding depends on the longest row of a batch, and vLLM would compute shorter rows by it too; set it "
+            f"to at most {limit}"
+        )
+    return settings.max_length
 
 
 def new_log(name: str) -> Path:

@@ -20,7 +20,10 @@ _STATUS_SECONDS = 20.0
 
 
 class VllmProcess:
-    """The process of an engine with `arguments`, once it is ready. Raises EngineError when it does not start."""
+    """The process of an engine with `arguments`, once it is ready. Raises EngineError when it does not start.
+
+    section: that of the recipe which has its settings. max_length: most tokens of prompt and response together.
+    """
 
     def __init__(
         self,
@@ -28,9 +31,10 @@ class VllmProcess:
         threads: int,
         arguments: dict[str, Any],
         log: Path,
+        section: str,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.log = log
+        self.log, self.section, self.max_length = log, section, 0
         command = [str(vllm.python), "-u", str(_WORKER)]
         variables = {**vllm.environment(threads), **(environment or {})}
         self.group = Group(command, env=variables, log=log, piped=True)
@@ -82,10 +86,10 @@ class VllmProcess:
             messages = self.receive(_STATUS_SECONDS)
             waited = time.monotonic() - began
             if messages and "ready" in messages[0]:
+                self.max_length = int(messages[0]["max_length"])
                 say(f"vLLM is ready after {waited:.0f} s")
                 return
             if messages or self.ended:
-                raise EngineError(
-                    install.DOES_NOT_START.format(self.end_reason(messages[0]["fatal"] if messages else ""))
-                )
+                reason = self.end_reason(messages[0]["fatal"] if messages else "")
+                raise EngineError(install.DOES_NOT_START.format(reason, self.section))
             say(install.startup_status(waited, self.log))

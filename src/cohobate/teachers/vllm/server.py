@@ -24,6 +24,7 @@ from cohobate.config.load import changed
 from cohobate.core import context, interrupts
 from cohobate.core.atomic_files import replacing
 from cohobate.core.errors import EngineError, ModelError
+from cohobate.core.model_shape import text_config
 from cohobate.core.processes import Group
 from cohobate.core.progress import say
 from cohobate.models.loading import model_path
@@ -133,7 +134,7 @@ def serve_until_stopped(recipe: Recipe, *, host: str, port: int | None) -> None:
 def arguments(recipe: Recipe, vllm: install.Install, host: str, port: int) -> list[str]:
     """The arguments of `vllm` that serve the teacher of `recipe`."""
     chosen = {
-        **install.engine_arguments(recipe.teacher, vllm),
+        **install.engine_arguments(recipe.teacher, vllm, _config(recipe)),
         "served_model_name": recipe.teacher.model,
         "host": host,
         "port": port,
@@ -172,11 +173,18 @@ def _scoring_arguments(recipe: Recipe) -> dict[str, Any]:
 
 def _vocabulary(recipe: Recipe) -> int:
     """Rows of the teacher's output layer; of a model that is not on this machine, as many as the largest have."""
+    config = _config(recipe) or {}
+    return int(text_config(config).get("vocab_size") or 256_000)
+
+
+def _config(recipe: Recipe) -> dict[str, Any] | None:
+    """The teacher's config; None of a model that is not on this machine."""
     try:
-        config = json.loads((model_path(recipe.teacher.model) / "config.json").read_text(encoding="utf-8"))
+        path = model_path(recipe.teacher.model) / "config.json"
     except ModelError:
-        return 256_000
-    return int(config.get("vocab_size") or 256_000)
+        return None
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
 
 
 def _served(recipe: Recipe) -> str:
@@ -216,7 +224,8 @@ def _wait_until_healthy(served: Serving, ending: threading.Event) -> None:
     began = reported = time.monotonic()
     while not _healthy(served.url):
         if served.group.ended:
-            raise EngineError(install.DOES_NOT_START.format(f"{install.last_error(served.log)} (log: {served.log})"))
+            reason = f"{install.last_error(served.log)} (log: {served.log})"
+            raise EngineError(install.DOES_NOT_START.format(reason, "teacher"))
         now = time.monotonic()
         if now - reported >= _STATUS_SECONDS:
             reported = now

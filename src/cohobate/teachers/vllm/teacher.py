@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from cohobate.config import Teacher
+from cohobate.config import Runtime, Teacher
 from cohobate.core.errors import EngineError, TeacherError
 from cohobate.core.progress import say
 from cohobate.models.loading import outline
@@ -20,6 +20,7 @@ from cohobate.models.thoughts import completed, opening_of
 from cohobate.teachers.base import INTERRUPTIONS, Batch, Failure, Request, Response
 from cohobate.teachers.vllm import install
 from cohobate.teachers.vllm.process import VllmProcess
+from cohobate.teachers.vllm.trial import tried_engine
 
 _AHEAD = 2  # requests in the engine for each that it computes: when one ends, the next is there already
 _LONGEST_MESSAGE = 300
@@ -28,13 +29,13 @@ _STOPPED = "vLLM stopped in the middle: {}; its responses are stored, so run aga
 
 class VllmTeacher:
     """Generates `batch_size` responses at a time, for one `answer` at a time. The engine starts with the first `answer`
-    and ends at `stop`; on a CPU it has `threads` threads.
+    and ends at `stop`.
 
-    Raises EngineError when vLLM is not installed, or does not start.
+    Raises EngineError when vLLM is not installed, or does not start; ModelError where it computes another model.
     """
 
-    def __init__(self, teacher: Teacher, batch_size: int, threads: int) -> None:
-        self.teacher, self.batch_size, self.threads = teacher, batch_size, threads
+    def __init__(self, teacher: Teacher, batch_size: int, runtime: Runtime) -> None:
+        self.teacher, self.batch_size, self.runtime = teacher, batch_size, runtime
         self.vllm = install.find()
         self.engine_version = f"vllm {self.vllm.version}"
         self.model = outline(teacher.model, template=teacher.template)
@@ -73,14 +74,9 @@ class VllmTeacher:
         return rest
 
     def _start(self) -> VllmProcess:
-        log = install.new_log("vllm-teacher")
-        say(f"starting vLLM {self.vllm.version} with {self.teacher.model} (log: {log})")
-        arguments = {
-            **install.engine_arguments(self.teacher, self.vllm),
-            "model": str(self.model.path.resolve()),
-            "max_num_seqs": self.batch_size,
-        }
-        return VllmProcess(self.vllm, self.threads, arguments, log)
+        engine, words = tried_engine(self.model, self.teacher, "teacher", self.batch_size, self.runtime)
+        say(words)
+        return engine.start()
 
     def _send(self, process: VllmProcess, request: Request) -> None:
         ids = rendered_ids(self.model.tokenizer, request.messages, self.rendering)
@@ -130,6 +126,7 @@ def _sampling(request: Request, eos_ids: Sequence[int]) -> dict[str, Any]:
         "max_tokens": request.max_tokens,
         "seed": request.noise_seed,
         "stop_token_ids": list(eos_ids),
+        "ignore_eos": True,  # of vLLM's own reading of the model's folder: the ends are those above
         **request.extra,
     }
 

@@ -1,8 +1,8 @@
 """The engine of `teachers/vllm/teacher.py`: a program for the Python that has vLLM, and none of our packages.
 
 Standard input: a line with the engine's arguments, then a line {"key", "ids", "sampling"} per request, or between them
-{"weights": folder}, {"sleep": true}, {"wake": true}. Standard output: {"ready": true}, then {"done": [...],
-"failed": [...]} as requests end, {"did": ...} after each of the others, or {"fatal", "mistake"} and the end.
+{"weights": folder}, {"sleep": true}, {"wake": true}. Standard output: {"ready": true, "max_length": n}, then {"done":
+[...], "failed": [...]} as requests end, {"did": ...} after each of the others, or {"fatal", "mistake"} and the end.
 """
 
 import json
@@ -97,7 +97,7 @@ def chosen(response: Any) -> list[float] | None:
 def serve(lines: "queue.SimpleQueue[str]", say: Any) -> None:
     """Answer requests until the process is ended from outside."""
     engine = Engine(json.loads(lines.get()))
-    say({"ready": True})
+    say({"ready": True, "max_length": engine.engine.model_config.max_model_len})
     while True:
         failed = []
         for message in new(lines, wait=not engine.begun):

@@ -41,7 +41,7 @@ ROOMS = """
  5 evaluation:  accuracy lm_eval pass_at_k samplers verifiers.judge verifiers.labels verifiers.verdict
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
-                selection triples
+                parsed_ahead selection triples
  7 report:      console dataset diff experiment facts figures render sample_rows trackers tracking
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.length objectives.preference preference_source rollout_log

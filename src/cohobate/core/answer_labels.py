@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -131,7 +131,21 @@ _OF_SPELLING = {
     for noun in language.nouns
     for spelling in (noun, noun.capitalize(), noun.upper(), noun.title())
 }
-_NOUN = re.compile("|".join(map(re.escape, sorted(_OF_SPELLING, key=len, reverse=True))))
+
+
+def _longest_of(words: Iterable[str]) -> str:
+    """A pattern of the longest of `words` that stands at a place; words that begin alike are tried once."""
+    rests: dict[str, list[str]] = {}
+    for word in words:
+        rests.setdefault(word[:1], []).append(word[1:])
+    may_end = rests.pop("", None) is not None
+    if not rests:
+        return ""
+    longer = "|".join(re.escape(first) + _longest_of(rest) for first, rest in rests.items())
+    return longer if len(rests) == 1 and not may_end else f"(?:{longer})" + "?" * may_end
+
+
+_NOUN = re.compile(_longest_of(_OF_SPELLING))
 
 
 class Label(NamedTuple):

@@ -18,9 +18,10 @@ from cohobate.core.answer_value import LONGEST, clean, is_short, is_strong, sent
 _TAIL = 4096
 # A text in which so many last places state no answer states none.
 _MOST_PLACES = 500
+# What a pattern begins with decides its speed: a set of characters, or letters, are searched for at once.
 _IS_CORRECT = re.compile(
-    r"\b[Oo](?:ption|PTION)\s*\**([(]?[A-J][)]?)\**\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
-    r"|\b[Cc]hoice\s*\**([(]?[A-J][)]?)\**\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
+    r"[OoCc](?<!\w.)(?:(?<=[Oo])(?:ption|PTION)|(?<=[Cc])hoice)"
+    r"\s*\**([(]?[A-J][)]?)\**\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
 )
 _CHOSEN = re.compile(
     r"(?:故|应|應|所以|因此|综上|綜上|答案)[，,]?\s?[选選](?:择|擇)?\s*[:：]?\s*\**([(（]?[A-J][)）]?)(?![A-Za-z])"
@@ -41,7 +42,7 @@ _RESULT = re.compile(
     r"[*_ \t]{0,6}[:：=][*_ \t]{0,6}(\S[^\n]{0,200})\s*$",
     re.IGNORECASE,
 )
-_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
+_HASHES = re.compile(r"####(?<!#####)(?!#)[ \t]*([^\n]+)")
 _HEADING = re.compile(
     r"[*_\s]*(?:step|part|case|explanation|solution|verification|check|checking|note|conclusion|summary|method|approach|"
     r"example|question|problem|analysis|proof|reasoning)\b|[*_\s]*\d+[.)]\s",

@@ -14,13 +14,14 @@ import polars as pl
 from cohobate import __version__
 from cohobate.config import Recipe
 from cohobate.core import context
-from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN, parse
+from cohobate.core.answer_parsing import THINK_CLOSE, THINK_OPEN
 from cohobate.core.answer_text import normalise
 from cohobate.core.conversation import Query, queries, query
 from cohobate.core.fingerprint import hash_value
 from cohobate.core.parquet import completed
 from cohobate.core.sample_id import triple_id
 from cohobate.core.schema import QUESTIONS
+from cohobate.datasets.parsed_ahead import ParsedAhead
 from cohobate.models.chat_template import messages
 from cohobate.sources.generated import with_written_questions
 from cohobate.store.manifest import code_version
@@ -103,14 +104,22 @@ class Requests(Sequence[Request]):
 class TripleRows:
     """The rows of triples.parquet: requests joined with their responses.
 
-    keys: of `requests`. payer: the artifact's fingerprint, which tells its own responses from earlier ones.
+    keys: of `requests`. payer: the artifact's fingerprint, which tells its own responses from earlier ones. ahead: the
+    responses that were taken apart while others were asked for.
     without_question: after `pieces`, the requests about documents whose response holds no question, with its text.
     """
 
     def __init__(
-        self, recipe: Recipe, requests: Requests, keys: pl.Series, responses: StoredResponses, payer: str
+        self,
+        recipe: Recipe,
+        requests: Requests,
+        keys: pl.Series,
+        responses: StoredResponses,
+        payer: str,
+        ahead: ParsedAhead,
     ) -> None:
         self.recipe, self.requests, self.keys, self.responses, self.payer = recipe, requests, keys, responses, payer
+        self.ahead = ahead
         self.questions, self.samples = requests.questions, recipe.triples.samples
         self.same_for_all = {name: pl.lit(value) for name, value in _same_for_all(recipe, requests.teacher).items()}
         self.without_question: list[tuple[Request, str]] = []
@@ -134,10 +143,7 @@ class TripleRows:
         frame = frame.with_columns(pl.col("question_id").alias("row_id"))
         if self.recipe.questions.source == "documents":
             frame = self._with_written_questions(frame)
-        form = self.recipe.teacher.answer
-        parsed = [
-            parse(text, reasoning, form=form) for text, reasoning in frame.select("text", "reasoning").iter_rows()
-        ]
+        parsed = [self.ahead.parse(*row) for row in frame.select("request_key", "text", "reasoning").iter_rows()]
         return frame.with_columns(
             triple_id().alias("sample_id"),
             pl.Series("rationale", [p.rationale for p in parsed], dtype=pl.String),

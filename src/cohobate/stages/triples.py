@@ -110,6 +110,7 @@ def _build(
 
     from cohobate.core import progress, schema
     from cohobate.core.parquet import write_table
+    from cohobate.datasets.parsed_ahead import ParsedAhead
     from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.evaluation.verifiers import labels
     from cohobate.stages.preflight import BOTH, require, require_student, require_templates
@@ -130,14 +131,16 @@ def _build(
     requests, store = Requests(recipe, _chosen_questions(recipe, every), teacher), ResponseStore()
     keys = requests.keys()
     allowed = int(recipe.triples.max_failures * len(requests))
+    ahead = ParsedAhead(recipe.teacher.answer)
     with store.claims() as claims:
         responses = store.locate(keys, recipe.triples.max_tokens)
         missing = requests.at(responses.missing)
         # Of what is asked now: many stored responses are no reason to be content with none of the new ones.
-        failures = generate(recipe, missing, store, claims, workspace.fingerprint, _allowed(recipe, missing))
+        may_fail = _allowed(recipe, missing)
+        failures = generate(recipe, missing, store, claims, workspace.fingerprint, may_fail, ahead.add)
     if len(missing):
         responses = store.locate(keys, recipe.triples.max_tokens)
-    rows = TripleRows(recipe, requests, keys, responses, workspace.fingerprint)
+    rows = TripleRows(recipe, requests, keys, responses, workspace.fingerprint, ahead)
     samples, verdicts = _write_tables(recipe, rows, workspace)
     if sentence := labels.missing_answers(verdicts):
         progress.say(sentence)

@@ -27,11 +27,18 @@ _AWAITED = 1 << 14  # requests of others whose end is awaited together
 
 
 def generate(
-    recipe: Recipe, requests: Sequence[Request], store: ResponseStore, claims: Claims, paid_by: str, allowed: int
+    recipe: Recipe,
+    requests: Sequence[Request],
+    store: ResponseStore,
+    claims: Claims,
+    paid_by: str,
+    allowed: int,
+    arrived: Callable[[Batch], None] = lambda batch: None,
 ) -> list[Failure]:
     """Store the teacher's response to each of `requests`; returns the failures.
 
     What another run is at is waited for instead. claims: opened before the look-up that found `requests` missing.
+    arrived: called with each batch once it is stored.
 
     Raises TeacherError when more than `allowed` fail, or when the first responses show that none will be of use; what
     has arrived is stored all the same.
@@ -46,6 +53,7 @@ def generate(
             tally.add(batch)
             bar.advance(len(batch), tally.note())
             tally.check()
+            arrived(batch)
 
         store_responses(
             *(backend, requests, store, claims, watch, lambda keys: bar.advance(len(keys))),

@@ -30,6 +30,8 @@ def test_only_the_chosen_objectives_settings_are_its_identity() -> None:
         (["opd.objective=grpo", "opd.group=1"], "set group to 2 or more"),
         (["sft.objective=logit_kd", "sft.format=plain", "opd.steps=0"], "needs format = 'chat'"),
         (["opd.objective=grop"], "grpo"),
+        (["sft.objective=dpo"], "set triples.samples to 2 or more"),
+        (["sft.objective=simpo", "triples.samples=2", "sft.batch=5"], "even number"),
     ],
 )
 def test_a_contradiction_is_one_sentence(overrides: list[str], part: str) -> None:
@@ -48,6 +50,11 @@ def sides(comparison: ast.Compare) -> list[ast.expr]:
     return [comparison.left, *comparison.comparators]
 
 
+def names(side: ast.expr) -> bool:
+    """Whether it is a name, or a choice of names; None is none."""
+    return isinstance(side, ast.Tuple | ast.Set) or (isinstance(side, ast.Constant) and isinstance(side.value, str))
+
+
 def test_no_other_module_tells_objectives_apart() -> None:
     """They ask the declaration. The tiny policy learns by the loss of one objective, whatever a recipe says."""
     root = Path(cohobate.__file__).parents[1]
@@ -62,6 +69,6 @@ def test_no_other_module_tells_objectives_apart() -> None:
         for name, module in others.items()
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Compare) and "objective" in {getattr(side, "attr", "") for side in sides(node)}
-        if any(isinstance(side, ast.Constant | ast.Tuple | ast.Set) for side in sides(node))
+        if any(names(side) for side in sides(node))
     ]
     assert compared == []

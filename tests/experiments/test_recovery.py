@@ -208,6 +208,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         )
     with pytest.raises(RecipeError, match=r"no teacher scores; set sft\.objective"):
         checked_section(changed(RECIPE, {"sft": {"objective": "logit_kd"}}, "test"))
+    with pytest.raises(RecipeError, match=r"no teacher scores; set sft\.objective"):
+        checked_section(changed(RECIPE, {"sft": {"objective": "kto"}}, "test"))
     for adapters, sentence in (
         (Adapters(sft={"lora": {"rank": 4}}, opd={}), r"recover\.lora\.opd has no adapters"),
         (Adapters(sft={"lora": {"rank": 0}}, opd={}), r"recover\.lora: 'sft\.lora\.rank' is 0"),

@@ -79,6 +79,17 @@ def test_flops_are_the_ledgers() -> None:
     assert lines["opd", "rollout"].flops == 160 * 128 * student.respond([40], [96])
 
 
+def test_a_preference_objective_scores_the_sequences_of_its_steps_once_more() -> None:
+    """KTO scores as many again behind other prompts; an update is three passes."""
+    for objective, factor in (("dpo", 1), ("kto", 2)):
+        lines = estimate(load_recipe("tiny", [f"opd.objective={objective}"]), H100)
+        [scoring] = [line for line in lines if line.work == "scoring"]
+        [update] = [line for line in lines if (line.stage, line.work) == ("opd", "update")]
+        assert scoring.model == "student" and scoring.sequences == factor * update.sequences
+        assert scoring.flops == pytest.approx(factor * update.flops / 3)
+        assert scoring.memory < update.memory
+
+
 def test_a_recipe_that_does_not_fit_is_told_what_to_change() -> None:
     recipe = load_recipe("qwen3_0.6b_from_8b", ["triples.max_tokens=256", "opd.max_tokens=256"])
     small, lines = Machine(*GPUS["rtx-4090"]), estimate(recipe, H100)

@@ -35,6 +35,7 @@ ROWS = [
     )
 ]
 DPO = [
+    "triples.samples=2",
     "sft.objective=dpo",
     "sft.batch=8",
     "sft.steps=4",

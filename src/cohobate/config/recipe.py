@@ -127,6 +127,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _compared(self) -> Self:
+        needed = self.sft.declared.samples_needed
+        if self.sft.steps and self.triples.samples < needed:
+            raise ValueError(
+                f"sft.objective = '{self.sft.objective}' compares responses to one question, of which triples.samples "
+                f"= {self.triples.samples} asks for too few; set triples.samples to {needed} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sampled_as_recorded(self) -> Self:
         recorded = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
         for name in self.teacher.omit:

@@ -21,6 +21,7 @@ from cohobate.models.published_configs import names, published_config
 from cohobate.stages import disk, memory
 from cohobate.stages.memory import Batch
 from cohobate.store.compute_ledger import PASSES
+from cohobate.training.objectives.preference import Preference
 
 GIB = 2**30
 SUITE_QUESTIONS = 30  # as AIME has
@@ -170,6 +171,12 @@ class _Estimate:
         need += self._beside(config)
         work = "adapter update" if config.lora else "update"
         yield self._computed(stage, "student", work, self.student, config.steps * rows, length, need, config)
+        if isinstance(declared := config.declared, Preference):
+            passes = 2 if declared.comparison.needs_divergence else 1
+            scored = passes * config.steps * rows
+            need = self._resident(config) + self._beside(config)
+            need += memory.scoring(self.student, batch, half=self.machine.half)
+            yield self._computed(stage, "student", "scoring", self.student, scored, length, need)
         questions = min(config.evaluate_questions, self.counts["validation"])
         if questions:
             points = config.steps // config.evaluate_every + 1

@@ -8,6 +8,7 @@ from cohobate.config import Adapters, Recipe, Recover, Student, Teacher
 from cohobate.config.load import changed
 from cohobate.core.errors import RecipeError
 from cohobate.store.artifacts import Artifact
+from cohobate.training.objectives.preference import Preference
 
 BEFORE, MID_TRAINED, RECOVERED = "before", "mid-trained", "recovered"
 """Phases in which a student is examined."""
@@ -42,14 +43,14 @@ class ArmExam:
 def checked_section(recipe: Recipe) -> Recover:
     """The recipe's [recover].
 
-    Raises RecipeError without one, when OPD needs no teacher's scores of rollouts, when SFT needs a teacher's scores,
+    Raises RecipeError without one, when OPD needs no teacher's scores of rollouts, when SFT needs scores or verdicts,
     or when the adapters' changes are invalid.
     """
     config = recipe.section(Recover)
     if not recipe.opd.asks_teacher or recipe.opd.uses_triples:
         raise RecipeError("recovery learns from the reference checkpoint's scores of rollouts; set opd.objective")
-    if recipe.sft.asks_teacher:
-        raise RecipeError("mid-training learns documents, which no teacher scores; set sft.objective")
+    if recipe.sft.asks_teacher or isinstance(recipe.sft.declared, Preference):
+        raise RecipeError("mid-training learns documents, which nobody scores or judges; set sft.objective")
     if config.lora is not None:
         _with_adapters(recipe, config.lora)
     return config

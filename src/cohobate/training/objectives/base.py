@@ -76,6 +76,11 @@ class Objective(ABC, Generic[Settings]):
         """Its needs of the teacher; None: no teacher scores."""
         return None
 
+    @property
+    def samples_needed(self) -> int:
+        """The responses to a question, among the triples, without which it would learn nothing."""
+        return 1
+
     def refusals(self) -> Iterator[str]:
         """A sentence on each setting of the stage that does not go with the objective, and what to set."""
         yield from ()

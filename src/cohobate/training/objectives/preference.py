@@ -88,7 +88,8 @@ def weigh(
     ]
     statistics = {"loss": float(loss.detach()), **_of_sides(judged, rewards.detach(), good)}
     if comparison.in_pairs:
-        statistics["preference_accuracy"] = float((rewards[0::2] > rewards[1::2]).double().mean())
+        ahead = (rewards[0::2] - rewards[1::2]).detach().sign()  # a draw counts for a half
+        statistics["preference_accuracy"] = float((ahead + 1).mean() / 2)
     return Weighed(rows, statistics)
 
 
@@ -160,6 +161,10 @@ class Preference(Objective[Settings]):
 
 class GivenPreference(Preference[Settings], OffPolicyObjective[Settings]):
     """A preference objective of [sft]: it learns from triples of both verdicts; the reference is the start."""
+
+    @property
+    def samples_needed(self) -> int:
+        return 2 if self.comparison.in_pairs else 1
 
     def refusals(self) -> Iterator[str]:
         name = self.config.objective

@@ -11,10 +11,12 @@ from pydantic import Field
 from cohobate.config import Recipe
 from cohobate.core.errors import GateError
 from cohobate.core.progress import say
+from cohobate.datasets import gate_checks
 from cohobate.datasets.diff import DatasetDiff
-from cohobate.datasets.gate import Decision, GateResult, decide
+from cohobate.datasets.gate import Check, Decision, GateResult, decide, with_checks
 from cohobate.report import diff
 from cohobate.report.gate import gate_rows
+from cohobate.stages import probes
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, data_root
 from tasks.best_effort import attempt
@@ -26,17 +28,40 @@ Allowance = Annotated[float, Field(ge=0, le=1)]
 _CHANGES = 20
 
 
+@task(name="probes", task_run_name="probes", cache_policy=NO_CACHE, persist_result=False)
+def ask_probes(recipe: Recipe, questions: Artifact, allow: float = 0.0) -> list[Check]:
+    """Ask the teacher's probes, and tell what differs: the check for the gate, none without probes.
+
+    Raises GateError before anything else is asked where another model seems to answer.
+    """
+    result = probes.probe(recipe, questions)
+    if result is None:
+        return []
+    say(result.sentence)
+    check = gate_checks.probes(result, recipe.gate.loosened(allow))
+    lines = [f"## {recipe.name}: {'the same teacher' if check.passed else 'another teacher'}", "", result.sentence]
+    description = "\n".join(lines)
+    attempt(create_table_artifact, key="probes", table=gate_rows([check]), description=description)
+    if check.reason and result.answered:
+        raise GateError(f"{recipe.name} asks nothing tonight: {check.reason}")
+    return [check]
+
+
 @task(name="gate", task_run_name="gate", cache_policy=NO_CACHE, persist_result=False)
 def pass_gate(
-    recipe: Recipe, artifacts: Sequence[Artifact], allow: float = 0.0, against: Artifact | None = None
+    recipe: Recipe,
+    artifacts: Sequence[Artifact],
+    allow: float = 0.0,
+    against: Artifact | None = None,
+    further: Sequence[Check] = (),
 ) -> None:
     """Promote `artifacts` if they pass every check of the gate. Raises GateError if they do not.
 
     allow: the least that each limit of the recipe's section `gate` is raised to. against: triples to compare with
-    beside the promoted ones.
+    beside the promoted ones. further: checks that were made before.
     """
     with promotion.changing(recipe.name):  # or what another run promotes meanwhile was compared with nothing
-        decision = decide(recipe.name, artifacts, allow, against, recipe.gate)
+        decision = with_checks(decide(recipe.name, artifacts, allow, against, recipe.gate), further)
         promoted = decision.changed and not decision.objections
         if promoted:
             promotion.promote(recipe.name, artifacts, "; ".join(decision.remarks))

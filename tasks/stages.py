@@ -5,7 +5,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 
 from cohobate.config import Recipe
-from cohobate.stages import evaluation, opd, questions, report, sft, triples
+from cohobate.stages import evaluation, night, opd, questions, report, sft, triples
 from cohobate.store.artifacts import Artifact
 from tasks.secrets import keys_from_blocks
 from tasks.stage_task import stage_task
@@ -16,6 +16,7 @@ train_sft = stage_task("sft", sft.train, retries=1, gpu=True)
 train_opd = stage_task("opd", opd.train, retries=1, gpu=True)
 evaluate = stage_task("evaluation", evaluation.evaluate, retries=1, gpu=True)
 write_report = stage_task("report", report.write)
+write_night = stage_task("night", night.write)
 
 
 @task(name="shard", task_run_name="shard {number} of {of}", retries=2, cache_policy=NO_CACHE, persist_result=False)

@@ -37,18 +37,18 @@ ROOMS = """
                 sampling.decoding sampling.sampler sampling.slot_sampler sequence special_tokens template_revision
                 thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
-                generate kinds response_store vllm.install vllm.sampler vllm.server vllm.trial
+                generate kinds probes response_store vllm.install vllm.sampler vllm.server vllm.trial
  5 evaluation:  accuracy lm_eval pass_at_k samplers verifiers.judge verifiers.labels verifiers.verdict
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
-                parsed_ahead selection triples
+                gate_checks parsed_ahead selection teacher_names triples
  7 report:      console dataset diff experiment facts figures render sample_rows trackers tracking
  8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.length objectives.preference preference_source rollout_log
                 rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation
- 9 stages:      curation doctor estimate evaluation labels opd preflight proposal questions regeneration report sft
-                suites triples
+ 9 stages:      curation doctor estimate evaluation labels night opd preflight proposal questions regeneration
+                report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages

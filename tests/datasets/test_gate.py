@@ -88,6 +88,37 @@ def test_students_are_compared_though_the_old_one_is_deleted_or_of_another_stage
     assert not gate.decide("night", night("other stage, better", 160, "sft")).objections
 
 
+def test_a_promoted_student_that_was_measured_again_counts_by_its_new_answers(data: Path) -> None:
+    """Of 120 questions of the new evaluation, and not by those of the old one, of which half are gone."""
+    promotion.promote("night", before := night("before", 200), "by hand")
+
+    def beside(made: Artifact, right: dict[str, int]) -> Artifact:
+        def build(workspace: Workspace) -> Outcome:
+            columns = ("student", "split", "decoding", "question_id", "verdict")
+            rows = [
+                (student, "test", "greedy", str(100 + n), "correct" if n < count else "incorrect")
+                for student, count in right.items()
+                for n in range(120)
+            ]
+            pl.DataFrame(rows, schema=columns, orient="row").write_parquet(workspace.path / "answers.parquet")
+            return Outcome()
+
+        identity = {"promoted": before[0].fingerprint, "right": right}
+        of = Recipe(name="night")
+        return Store().produce(
+            "evaluation", recipe=of, version=1, identity=identity, parents=[made, before[0]], build=build
+        )
+
+    worse = student("worse", "sft")
+    decision = gate.decide("night", [worse, beside(worse, {"promoted": 90, "sft": 60})])
+    [objection] = decision.objections
+    assert (
+        "accuracy of sft (before: promoted) on test, greedy: -25.0%" in objection and "over 120 questions" in objection
+    )
+    same = student("same")
+    assert not gate.decide("night", [same, beside(same, {"promoted": 90, "opd": 90})]).objections
+
+
 def test_a_student_that_nothing_measures_is_refused_where_one_was_measured(data: Path) -> None:
     old = night("old", 150)
     promotion.promote("night", old, "by hand")

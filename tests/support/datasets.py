@@ -10,6 +10,7 @@ from cohobate.datasets.diff import Dataset, labelled
 from cohobate.evaluation.verifiers import labels
 
 TEXTS = ("sample_id", "question_id", "question", "response", "rationale", "answer", "gold_answer", "teacher_name")
+OF_TEACHER = ("teacher_revision", "provider")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def dataset(name: str, rows: Mapping[str, Sequence[Row]], failed: Sequence[str] 
             "answer": row.answer,
             "gold_answer": row.gold,
             "teacher_name": name,
+            "teacher_revision": None,
+            "provider": "endpoint",
             "finish_reason": "length" if row.truncated else "stop",
             "truncated": row.truncated,
             "prompt_tokens": 3,
@@ -46,6 +49,6 @@ def dataset(name: str, rows: Mapping[str, Sequence[Row]], failed: Sequence[str] 
         for question, samples in rows.items()
         for index, row in enumerate(samples)
     ]
-    kinds = {**dict.fromkeys(TEXTS, pl.String), "sample_index": pl.Int32, "cost_usd": pl.Float64}
+    kinds = {**dict.fromkeys((*TEXTS, *OF_TEACHER), pl.String), "sample_index": pl.Int32, "cost_usd": pl.Float64}
     frame = pl.DataFrame(made, schema_overrides=kinds)
     return labelled(f"triples/{name}", frame, labels.label(frame, Verification(name="exact")), failed)

@@ -6,6 +6,7 @@ from cohobate.config.curation import Curation, Mix, Part
 from cohobate.config.gate import Gate
 from cohobate.config.judge import Judge
 from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
+from cohobate.config.nightly import Nightly
 from cohobate.config.objectives import ObjectiveStage
 from cohobate.config.opd import Opd, Sft
 from cohobate.config.questions import Columns, Documents, Fractions, Hub, Questions
@@ -41,6 +42,7 @@ __all__ = [
     "Lora",
     "Method",
     "Mix",
+    "Nightly",
     "ObjectiveStage",
     "Opd",
     "Part",

@@ -36,6 +36,9 @@ class Gate(Section):
     student_margin: Limit = 0.5
     """As `margin`, beyond `student`."""
 
+    probes: Limit = 0.1
+    """By how much the share of the teacher's probes that differ may be above the share that differs by itself."""
+
     def loosened(self, allow: float) -> "Gate":
         """The same with limits of at least `allow`."""
         values = self.model_dump()

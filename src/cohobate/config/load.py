@@ -201,7 +201,8 @@ def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[s
         # A section that may be left out is annotated `Section | None`.
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()
         model = next((kind for kind in kinds if _is_model(kind)), None)
-    return list(model.model_fields) if _is_model(model) else []
+    fields = model.model_fields.items() if _is_model(model) else ()
+    return [field.alias or name for name, field in fields]
 
 
 def _is_model(value: Any) -> bool:

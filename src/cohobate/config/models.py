@@ -39,6 +39,10 @@ _RECORDED_PARAMETERS = {"temperature", "top_p", "top_k", "seed", "max_tokens", "
 _UNSENT = {"top_p": (1,), "top_k": (0, -1)}
 
 
+# Where all of fewer probes differ, the interval of that share still reaches the limit.
+_FEWEST_PROBES = 4
+
+
 def _holds_secret(value: object) -> bool:
     if isinstance(value, dict):
         return any(_SECRET_NAME.search(name) or _holds_secret(item) for name, item in value.items())
@@ -129,7 +133,10 @@ class Teacher(TeacherAccess, Templated):
     provider: str | None = None
     """endpoint: who serves it, in your words: the same name at another provider is another teacher."""
     revision: str | None = None
-    """endpoint: which version of the model, in your words."""
+    """endpoint: which version of the model, in your words; another one is another teacher, asked everything anew."""
+    probes: Annotated[int, Field(ge=0, le=64), EXECUTION] = 0
+    """endpoint: greedy requests that a nightly run asks anew and compares with the replies it kept, to notice another
+    model under the same name; 0 is none, 4 are the fewest that can say something."""
     served_as: str | None = None
     """endpoint: the model name that its responses carry, where that is another than `model`."""
     extra: Annotated[dict[str, JsonValue], AfterValidator(_no_secret_parameter)] = {}
@@ -192,6 +199,7 @@ class Teacher(TeacherAccess, Templated):
             raise ValueError(f"{name} is for a model of your own; serve the endpoint with its --chat-template")
         if self.omit and not self.is_endpoint:
             raise ValueError("omit is for an endpoint; a model of your own is not sent any parameter")
+        self._require_comparable_probes()
         if self.is_endpoint and not self.base_urls:
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.is_endpoint and "model" not in self.model_fields_set:
@@ -205,6 +213,20 @@ class Teacher(TeacherAccess, Templated):
         if (self.price_input is None) != (self.price_output is None):
             raise ValueError("price_input and price_output belong together; give both, 0 for what is free")
         return self
+
+    def _require_comparable_probes(self) -> None:
+        if not self.probes:
+            return
+        if not self.is_endpoint:
+            raise ValueError(
+                "probes are for an endpoint; a model of your own is identified by the content of its files"
+            )
+        if self.probes < _FEWEST_PROBES:
+            raise ValueError(
+                f"probes = {self.probes} are too few to tell anything; give {_FEWEST_PROBES} or more, or 0"
+            )
+        if "temperature" in self.omit:
+            raise ValueError("probes are greedy, and omit leaves out temperature; set probes = 0")
 
     def _reserved(self) -> list[str]:
         """Parameters in `extra` that are not its own to set."""

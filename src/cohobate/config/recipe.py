@@ -9,6 +9,7 @@ from cohobate.config.compare import Compare
 from cohobate.config.curation import Curation
 from cohobate.config.gate import Gate
 from cohobate.config.models import Student, Teacher
+from cohobate.config.nightly import Nightly
 from cohobate.config.opd import Opd, Sft
 from cohobate.config.questions import Questions
 from cohobate.config.recover import Recover
@@ -92,6 +93,7 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     gate: Gate = Gate()
+    nightly: Nightly = Nightly()
     compare: Compare | None = None
     """The methods of `cohobate compare`; no stage of a distillation reads it."""
     policy: TinyPolicySettings | None = None

@@ -17,6 +17,7 @@ from cohobate.core.answer_text import normalise
 from cohobate.core.errors import StoreError, VerifierError
 from cohobate.core.frequencies import counts
 from cohobate.core.statistics import Interval, as_json, paired, wilson
+from cohobate.datasets.teacher_names import teacher_label
 from cohobate.evaluation.verifiers.labels import aggregate, reasons
 from cohobate.store.artifacts import LABELS, Artifact, verify
 from cohobate.store.origins import origin
@@ -169,7 +170,9 @@ def read(artifact: Artifact) -> Dataset:
             raise StoreError(f"the triples that {artifact.id} labels are not stored any more")
         triples = labelled_triples
     verify(artifact)
-    samples = pl.read_parquet(triples.path / "triples.parquet", columns=_COLUMNS)
+    columns = [*_COLUMNS, "teacher_revision", "provider"]
+    samples = pl.read_parquet(triples.path / "triples.parquet", columns=columns)
+    samples = samples.with_columns(teacher_name=teacher_label()).select(_COLUMNS)
     verdicts = pl.read_parquet(artifact.path / "verdicts.parquet")
     failures = triples.path / "failures.parquet"  # curated triples have none
     failed = pl.read_parquet(failures, columns=["question_id"])["question_id"].to_list() if failures.is_file() else []

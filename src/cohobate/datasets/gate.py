@@ -13,12 +13,13 @@ from cohobate.core.statistics import paired
 from cohobate.datasets.diff import DatasetDiff, diff, read
 from cohobate.datasets.gate_checks import Check, checks, first
 from cohobate.store.artifacts import Artifact, Store, verify
+from cohobate.store.manifest import PROMOTED
 from cohobate.store.promotion import Promotion, promoted
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Check", "Decision", "GateResult", "decide", "gate", "limits_of"]
+__all__ = ["Check", "Decision", "GateResult", "decide", "gate", "limits_of", "with_checks"]
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,17 @@ def decide(
     old = _stored(pointer)
     objections, remarks, of_triples, triples = _all_triples(against, old.get("triples"), new.get("triples"), loosened)
     objections += _lost(pointer, old, new)
-    unmeasured, students = _students(old.get("evaluation"), new.get("evaluation"), loosened)
+    unmeasured, students = _students(pointer, old.get("evaluation"), new.get("evaluation"), loosened)
     objections += unmeasured
     objections += [check.reason for check in students if check.reason]
     remarks += [_sentence(check) for check in students if not check.reason]
     return Decision(True, (*of_triples, *students), objections, remarks or ["nothing was promoted before"], triples)
+
+
+def with_checks(decision: Decision, further: Sequence[Check]) -> Decision:
+    """The decision with other checks, which count where there is anything to promote."""
+    reasons = [check.reason for check in further if check.reason and decision.changed]
+    return replace(decision, checks=(*decision.checks, *further), objections=[*decision.objections, *reasons])
 
 
 def _all_triples(
@@ -154,13 +161,18 @@ def _triples(
     return list(result.reasons), [f"{new.id} was compared with {old.id}"], (datasets, result)
 
 
-def _students(old: Artifact | None, new: Artifact | None, limits: Gate) -> tuple[list[str], list[Check]]:
+def _students(
+    pointer: Promotion | None, old: Artifact | None, new: Artifact | None, limits: Gate
+) -> tuple[list[str], list[Check]]:
     """Objections, and the accuracy of the last student of two evaluations, by the splits and decodings of the old one.
 
     The evaluations alone say which students those are: their folders may be gone, and one run may train in another
-    stage than the other.
+    stage than the other. Where the new evaluation has measured the promoted student too, its answers there count: they
+    are to the same questions, the new ones among them.
     """
-    before = _last_student(old) if old else None
+    beside = new if new and pointer and new.manifest.identity.get(PROMOTED) in pointer.fingerprints.values() else None
+    old = beside or old
+    before = PROMOTED if beside else _last_student(old) if old else None
     if old is None or new is None or before is None:
         return [], []
     after = _last_student(new)
@@ -180,7 +192,9 @@ def _students(old: Artifact | None, new: Artifact | None, limits: Gate) -> tuple
 
 def _last_student(evaluation: Artifact) -> str | None:
     """The stage that trained it; None where only the base and the teacher were measured."""
-    stages = [parent.stage for parent in evaluation.manifest.parents if parent.stage != "questions"]
+    before = evaluation.manifest.identity.get(PROMOTED)
+    trained = [each for each in evaluation.manifest.parents if each.fingerprint != before]
+    stages = [parent.stage for parent in trained if parent.stage != "questions"]
     return stages[-1] if stages else None
 
 

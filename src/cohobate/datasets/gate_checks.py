@@ -17,6 +17,7 @@ import polars as pl
 from cohobate.config import Gate
 from cohobate.core.statistics import Interval, as_json, newcombe, over_seeds, paired, welch, wilson
 from cohobate.datasets.diff import Dataset, DatasetDiff
+from cohobate.teachers.probes import ProbeResult
 
 SHARED, WHOLE, NEW = "shared questions", "whole dataset", "new questions"
 
@@ -88,6 +89,19 @@ def checks(datasets: DatasetDiff, limits: Gate) -> Iterator[Check]:
     yield from _failures(WHOLE, int(now["n_b"].sum()), datasets.b.failures, limits)
     yield from _alone(NEW, before, new, limits.new, limits)
     yield from _failures(NEW, int(new["n_b"].sum()), datasets.new_failures, limits)
+
+
+def probes(result: ProbeResult, limits: Gate) -> Check:
+    """Whether the teacher's probes say that it is still the same model."""
+    reason = None
+    if result.since is not None and not result.answered:
+        reason = f"{result.sentence}, so nothing says whether it is the same model"
+    elif result.since is not None and result.difference.low > limits.probes:
+        reason = f"{result.sentence}: another model may stand behind the name; set teacher.revision, which asks it anew"
+    before = result.unsteady / result.probes if result.probes else None
+    now = result.differing / result.answered if result.answered else None
+    name, limit = f"probes that differ, {result.teacher}", f"{limits.probes:.1%}"
+    return Check("teacher", name, result.answered, before, now, result.difference, limit, reason)
 
 
 def first(dataset: Dataset, limits: Gate) -> Iterator[Check]:

@@ -20,6 +20,7 @@ from cohobate.core.formatting import model_names
 from cohobate.core.frequencies import counts
 from cohobate.core.sanitize import one_line
 from cohobate.core.statistics import wilson
+from cohobate.datasets.teacher_names import changed_teachers
 from cohobate.report.histograms import Bar, Histogram, bars, histogram
 from cohobate.report.payload import blocks, labels
 from cohobate.report.render import asset, environment
@@ -121,6 +122,7 @@ def _facts(artifact: Artifact, outline: pl.DataFrame) -> dict[str, Any]:
         "completion_tokens": samples["completion_tokens"].sum(),
         "cost": samples["cost_usd"].sum() if samples["cost_usd"].count() else None,
         "failed": sum(failed.values()),
+        "changed_teachers": changed_teachers(artifact.path) if artifact.stage == "triples" else [],
         "models": [one_line(name) for name in counts(samples["model"])],
         "lists": _lists(samples, {"Why rejected": counts(outline["rejected"]), "Failed requests": failed}),
         "histograms": _histograms(samples),

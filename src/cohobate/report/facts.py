@@ -13,10 +13,11 @@ import polars as pl
 
 from cohobate.config import Recipe
 from cohobate.report.transcripts import shaded_rollouts
-from cohobate.store.artifacts import STAGES, Artifact, Store
+from cohobate.store.artifacts import DERIVED, STAGES, Artifact, Store
 from cohobate.store.manifest import Score
 
 Facts = dict[str, Any]
+_ORDER = (*STAGES[:2], *DERIVED, *STAGES[2:])  # of parents: what is made of questions and triples follows them
 _TRENDS = ["step", "reverse_kl", "entropy", "mean_length", "truncated", "grad_norm", "mismatch_k3"]
 
 
@@ -46,8 +47,9 @@ def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
 
 def curation_of(by_stage: dict[str, Artifact]) -> Facts | None:
     """The curated artifact that sft was trained on, if it was: {id, samples, rejected by reason, rejects}."""
-    used = next(parent for parent in by_stage["sft"].manifest.parents if parent.stage == "triples")
-    if used.fingerprint == by_stage["triples"].fingerprint:
+    parents = by_stage["sft"].manifest.parents
+    used = next((parent for parent in parents if parent.stage == "triples"), None)  # none: the rows of a night
+    if used is None or used.fingerprint == by_stage["triples"].fingerprint:
         return None
     curated = Store(by_stage["triples"].path.parents[1]).find(used.fingerprint).manifest
     rejected = curated.named_metrics["rejected"]
@@ -174,7 +176,7 @@ def _lineage(artifact: Artifact) -> Facts:
         "id": manifest.id,
         "stage": manifest.stage,
         "fingerprint": manifest.fingerprint,
-        "parents": [parent.id for parent in sorted(manifest.parents, key=lambda p: STAGES.index(p.stage))],
+        "parents": [parent.id for parent in sorted(manifest.parents, key=lambda p: _ORDER.index(p.stage))],
         "rows": manifest.rows,
         "seconds": manifest.seconds,
         "created_at": manifest.created_at,

@@ -19,12 +19,13 @@ _COLOURS = {
     "faint": ("#020202", "#8b949e"),
     "grid": ("#030303", "#e2e5e9"),
     "base": ("#040404", "#6e7781"),
+    "promoted": ("#080808", "#8250df"),
     "sft": ("#050505", "#2563c9"),
     "opd": ("#060606", "#c2410c"),
     "teacher": ("#070707", "#0f766e"),
 }
 _SIZE = (4.9, 3.1)  # inches; narrow, so that letters stay readable on a phone
-_ORDER = ("base", "sft", "opd", "teacher")
+_ORDER = ("base", "promoted", "sft", "opd", "teacher")
 
 
 def draw(facts: Facts) -> dict[str, str]:

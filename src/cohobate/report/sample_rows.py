@@ -14,6 +14,7 @@ import polars as pl
 from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import SelectionError, StoreError
 from cohobate.core.sample_id import answer_id, rollout_id
+from cohobate.datasets.teacher_names import teacher_label
 from cohobate.store.artifacts import LABELS, Artifact
 from cohobate.store.origins import origin
 
@@ -145,10 +146,11 @@ def _labelled(triples: Path, labels: Path) -> pl.LazyFrame:
 
 def _own_columns(triples: pl.LazyFrame, *more: str, **renamed: str) -> pl.LazyFrame:
     """The columns that a table of triples has without its verdicts."""
-    names = {"gold": "gold_answer", "source": "source_name", "model": "teacher_name", **renamed}
+    names = {"gold": "gold_answer", "source": "source_name", **renamed}
     same = [name for name in COLUMNS if name in triples.collect_schema().names() and name not in ("verdict", "reason")]
     columns = dict.fromkeys([*same, *more])
-    return triples.select(*columns, *(pl.col(old).alias(new) for new, old in names.items()))
+    model = teacher_label().alias("model")
+    return triples.select(*columns, *(pl.col(old).alias(new) for new, old in names.items()), model)
 
 
 def _rollouts(artifact: Artifact) -> pl.LazyFrame:

@@ -15,7 +15,7 @@ from cohobate.evaluation.verifiers import verify
 from cohobate.models.loading import model_fingerprint, model_path
 from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
-from cohobate.store.manifest import Score
+from cohobate.store.manifest import PROMOTED, Score
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,10 +35,18 @@ class Candidate:
     role: Role
 
 
-def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], *, alone: bool = False) -> Artifact:
+def evaluate(
+    recipe: Recipe,
+    questions: Artifact,
+    students: Sequence[Artifact],
+    *,
+    alone: bool = False,
+    before: Artifact | None = None,
+) -> Artifact:
     """Evaluate the base student, each of `students`, and the teacher unless it is behind an endpoint.
 
-    alone: without base and teacher, which the evaluation of another student contains already.
+    alone: without base and teacher, which the evaluation of another student contains already. before: the promoted
+    student, whose answers to the same questions the gate compares with; it is called `promoted`.
     """
     outside = {} if alone else {"base": model_fingerprint(recipe.student.model)}
     prompts: dict[str, Any] = {
@@ -53,13 +61,19 @@ def evaluate(recipe: Recipe, questions: Artifact, students: Sequence[Artifact], 
         outside["teacher"] = model_fingerprint(recipe.teacher.model)
         revision = template_revision(model_path(recipe.teacher.model), recipe.teacher)
         prompts["teacher"] = {**recipe.teacher.identity(), **revision}
+    earlier = [Candidate(PROMOTED, before.path / "model", "student")] if before else []
+    candidates = [*earlier, *_candidates(recipe, students, alone=alone)]
     return Store().produce(
         "evaluation",
         recipe=recipe,
         version=VERSION,
-        identity={**recipe.evaluation.identity(), "models": outside, "prompts": prompts, "verifier": verifier},
-        parents=[questions, *students],
-        build=lambda workspace: _build(recipe, questions, _candidates(recipe, students, alone=alone), workspace),
+        identity={
+            **recipe.evaluation.identity(),
+            **{"models": outside, "prompts": prompts, "verifier": verifier},
+            **({PROMOTED: before.fingerprint} if before else {}),
+        },
+        parents=[questions, *students, *([before] if before else [])],
+        build=lambda workspace: _build(recipe, questions, candidates, workspace),
     )
 
 

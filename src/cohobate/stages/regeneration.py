@@ -25,6 +25,8 @@ class NewTeacher(TeacherAccess):
     """endpoint: name of the environment variable, or of the Secret block, that holds the key: never the key."""
     provider: str | None = None
     """endpoint: who serves it, in your words."""
+    revision: str | None = None
+    """endpoint: which version of the model, in your words: a new one asks everything again."""
     prompt: str | None = None
     """The user message; {question} is replaced. Empty: the old one's."""
 

@@ -46,7 +46,7 @@ STAGES = ("questions", "triples", "sft", "opd", "evaluation", "report")
 # Artifacts made on request or by an experiment: no stages of a distillation.
 DERIVED = (
     *("labels", "comparison", "policy", "judge", "chat", "midtrain", "exam", "recovery", "single", "suites"),
-    "gathered",
+    *("gathered", "night"),
 )
 # One of them: verdicts of stored triples by another verifier, which curation and diff read.
 LABELS = "labels"

@@ -20,6 +20,8 @@ from cohobate.core.statistics import Interval
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+# In an evaluation: the student that was promoted before, and in its identity that student's fingerprint.
+PROMOTED = "promoted"
 _LIBRARIES = ("torch", "transformers", "polars", "pyarrow", "prefect")
 
 

@@ -21,6 +21,7 @@ from cohobate.datasets.export.formats import Format
 from cohobate.datasets.export.prompts import Style
 from cohobate.datasets.export.writer import Written
 from cohobate.datasets.selection import Selection
+from cohobate.datasets.teacher_names import changed_teachers
 from cohobate.store.artifacts import Artifact
 
 _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
@@ -60,6 +61,7 @@ def dataset_card(export: Export, file: Path, llama_factory: dict[str, Any] | Non
             questions=export.samples["question_id"].n_unique(),
             rates=_rates(export.samples),
             teachers=_distinct(scan, _TEACHER, {"teacher_name": model_name}),
+            changed_teachers=changed_teachers(export.artifact.path),
             samplings=_distinct(scan, _SAMPLING),
             sources=_distinct(scan, ["source_name", "revision", "split"]),
             prompt=config["teacher"]["prompt"],

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,7 +12,8 @@ from cohobate.report import figures, render
 from cohobate.report.facts import draw_questions, headline
 from cohobate.store.manifest import Score
 from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
-from tests.support.pipeline import Finished
+from tests.support.pipeline import Finished, run_stages
+from tests.support.prefect_server import small
 
 
 def score(student: str, accuracy: float) -> Score:
@@ -143,3 +145,17 @@ def test_half_of_the_answers_shown_are_ones_on_which_the_students_differ() -> No
     drawn = draw_questions(pl.DataFrame(rows), 4, seed=0)
     assert {name for name, differ in drawn.items() if differ} == {"b", "d"} and set(drawn) == set(verdicts)
     assert set(draw_questions(pl.DataFrame(rows), 40, seed=0)) == set(verdicts)
+
+
+@pytest.mark.trains
+def test_a_stage_that_made_no_step_has_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
+    made = run_stages(small("opd.steps=0"))
+    page = (made["report"].path / "index.html").read_text()
+    assert {row.student for row in made["evaluation"].manifest.scores} >= {"base", "sft", "opd"}
+    shown = set(re.findall(r'data-score="(\w+)/', page))
+    assert shown == {"base", "sft", "teacher"}
+    assert 'class="tile sft"' in page
+    assert 'class="tile opd"' not in page
+    assert ">OPD<" not in page
+    assert "On-policy distillation takes" not in page

@@ -128,7 +128,8 @@ class Questions(Section):
     documents: Documents = Documents()
     """documents: how they are cut, and what is asked about them."""
     split: Fractions = Fractions()
-    """file: shares of its questions, unless it has a `split` column."""
+    """file: shares of its questions, unless it has a `split` column. Where it is not set and opd.steps is 0, the fresh
+    questions are training questions too."""
     train: Count = 1500
     """World: questions that the teacher answers for SFT."""
     fresh: Count = 8000

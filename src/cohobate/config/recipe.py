@@ -1,6 +1,6 @@
 """The recipe, and its sections on evaluation, report and machine."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from cohobate.config.gate import Gate
 from cohobate.config.models import Student, Teacher
 from cohobate.config.nightly import Nightly
 from cohobate.config.opd import Opd, Sft
-from cohobate.config.questions import Questions
+from cohobate.config.questions import Fractions, Questions
 from cohobate.config.recover import Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
@@ -118,6 +118,24 @@ class Recipe(Section):
                 f"recipe {self.name} has no section [{kind.key}]; add one, or take the shipped recipe {kind.shipped}"
             )
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_opd(cls, values: Any) -> Any:
+        """Where nothing is said of the shares of a file, and nothing will roll out on its fresh questions, they are
+        training questions.
+        """
+        if not isinstance(values, dict) or any(values.get(name) for name in ("compare", "policy", "recover", "single")):
+            return values
+        questions, triples, opd = (values.get(name, {}) for name in ("questions", "triples", "opd"))
+        if not all(isinstance(section, dict) for section in (questions, triples, opd)):
+            return values
+        is_drawn = questions.get("source") == "file" and "split" not in questions
+        if not is_drawn or opd.get("steps") != 0 or triples.get("split", "train") != "train":
+            return values
+        usual = Fractions()
+        split = {**usual.model_dump(), "train": usual.train + usual.fresh, "fresh": 0.0}
+        return {**values, "questions": {**questions, "split": split}}
 
     @model_validator(mode="after")
     def _one_format(self) -> Self:

@@ -24,7 +24,9 @@ _TRENDS = ["step", "reverse_kl", "entropy", "mean_length", "truncated", "grad_no
 def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
     """Everything the report shows of `artifacts`, which are one of each stage before it."""
     by_stage = {artifact.stage: artifact for artifact in artifacts}
-    scores = by_stage["evaluation"].manifest.scores
+    # A stage of no steps hands on the model that it got, whose scores are shown once.
+    idle = [stage for stage in ("sft", "opd") if not by_stage[stage].manifest.named_metrics["steps"]]
+    scores = [score for score in by_stage["evaluation"].manifest.scores if score.student not in idle]
     ledger = _ledger(artifacts)
     return {
         "title": recipe.report.title or recipe.name,
@@ -37,7 +39,7 @@ def gather(recipe: Recipe, artifacts: Sequence[Artifact]) -> Facts:
         "ledger": ledger,
         "points": _points(by_stage),
         "trends": _trends(by_stage["opd"]),
-        "answers": _answers(recipe, by_stage),
+        "answers": _answers(recipe, by_stage, scores),
         "rollouts": shaded_rollouts(by_stage["opd"], recipe.report.rollouts, recipe.report.seed),
         "lineage": [_lineage(artifact) for artifact in artifacts],
         "environment": by_stage["evaluation"].manifest.environment,
@@ -95,6 +97,8 @@ def _points(by_stage: dict[str, Artifact]) -> list[Facts]:
     points = []
     for stage in ("sft", "opd"):
         artifact = by_stage[stage]
+        if not artifact.manifest.named_metrics["steps"]:
+            continue
         rows = pl.read_parquet(artifact.path / "points.parquet").to_dicts()
         points += [
             {
@@ -123,16 +127,19 @@ def _trends(opd: Artifact) -> list[Facts]:
     return frame.select(*[name for name in _TRENDS if name in frame.columns], flops).to_dicts()
 
 
-def _answers(recipe: Recipe, by_stage: dict[str, Artifact]) -> list[Facts]:
-    """Questions drawn by the report's seed, each with every student's first answer.
+def _answers(recipe: Recipe, by_stage: dict[str, Artifact], scores: Sequence[Score]) -> list[Facts]:
+    """Questions drawn by the report's seed, each with the first answer of every student in `scores`.
 
     Half of them are drawn from all, half from those on which the verdicts differ: `differ` says which.
     """
-    shown = headline(by_stage["evaluation"].manifest.scores)
+    shown = headline(scores)
     if shown is None or not recipe.report.questions:
         return []
     answers = pl.read_parquet(by_stage["evaluation"].path / "answers.parquet").filter(
-        (pl.col("split") == shown["split"]) & (pl.col("decoding") == shown["decoding"]) & (pl.col("sample_index") == 0)
+        (pl.col("split") == shown["split"])
+        & (pl.col("decoding") == shown["decoding"])
+        & (pl.col("sample_index") == 0)
+        & pl.col("student").is_in(list(shown["students"]))
     )
     chosen = draw_questions(answers, recipe.report.questions, recipe.report.seed)
     drawn = list(chosen)

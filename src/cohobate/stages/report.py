@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cohobate.config import Recipe
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 def write(recipe: Recipe, artifacts: Sequence[Artifact]) -> Artifact:

@@ -44,6 +44,7 @@ _MODELS = ("folder", "teacher", "student")
 CHECKS = (
     Check("data folder", machine.data_folder, gives="folder"),
     Check("trackers", machine.trackers, when=Scope.tracks),
+    Check("questions", machine.questions, ("folder",), when=Scope.reads_questions),
     Check("curation", machine.curation, ("folder",), when=Scope.curates),
     Check("teacher answers", teachers.endpoint_answers, ("folder",), "teacher", Scope.asks_endpoint),
     Check("teacher as asked", teachers.endpoint_defaults, ("teacher",), when=Scope.asks_endpoint),

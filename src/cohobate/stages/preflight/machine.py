@@ -1,4 +1,4 @@
-"""Checks of this machine and its store: the data folder, the disk, vLLM, and what curation reads."""
+"""Checks of this machine and its store: the data folder, the disk, vLLM, trackers, questions, what curation reads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from cohobate.report.trackers import require_installed
 from cohobate.stages.preflight.scope import Scope
 from cohobate.store.artifacts import Store, data_root
 
+_ORDER = ("train", "fresh", "validation", "test", "hard")  # of splits
+_USES = {"fresh": "on-policy distillation", "validation": "evaluation points"}
 _ROOM = 1.1  # rollouts, answers and logs beside the large files
 
 
@@ -29,6 +31,20 @@ def trackers(scope: Scope) -> str:
     """The packages of the trackers are installed."""
     require_installed(scope.recipe)
     return f"{' and '.join(scope.recipe.tracking.to)} will get the metrics"
+
+
+def questions(scope: Scope) -> str:
+    """The questions can be read; how many of them each use gets."""
+    from cohobate.sources.read import read
+
+    recipe = scope.recipe
+    counts = dict(read(recipe.questions).questions.group_by("split", maintain_order=True).len().iter_rows())
+    uses = {**_USES, **dict.fromkeys(recipe.evaluation.splits, "evaluation")}
+    uses[recipe.triples.split] = "the teacher and sft"
+    if not recipe.opd.steps and recipe.triples.split != "fresh":
+        uses["fresh"] = "no stage, since opd.steps = 0"
+    each = [f"{counts[split]:,} {split} for {uses.get(split, 'no stage')}" for split in _ORDER if split in counts]
+    return f"{sum(counts.values()):,} questions: {', '.join(each)}"
 
 
 def curation(scope: Scope) -> str:

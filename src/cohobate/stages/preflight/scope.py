@@ -46,6 +46,10 @@ class Scope:
     def curates(self) -> bool:
         return self.recipe.curation is not None
 
+    def reads_questions(self) -> bool:
+        """Whether a file of questions is looked at; a run reads it itself."""
+        return self.ask and self.recipe.questions.source == "file"
+
     def tracks(self) -> bool:
         """Whether trackers get the metrics."""
         return bool(self.recipe.tracking.to)

@@ -38,7 +38,9 @@ def questions(scope: Scope) -> str:
     from cohobate.sources.read import read
 
     recipe = scope.recipe
-    counts = dict(read(recipe.questions).questions.group_by("split", maintain_order=True).len().iter_rows())
+    counts: dict[str, int] = dict(
+        read(recipe.questions).questions.group_by("split", maintain_order=True).len().iter_rows()
+    )
     uses = {**_USES, **dict.fromkeys(recipe.evaluation.splits, "evaluation")}
     uses[recipe.triples.split] = "the teacher and sft"
     if not recipe.opd.steps and recipe.triples.split != "fresh":

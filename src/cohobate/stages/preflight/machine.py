@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -38,9 +39,7 @@ def questions(scope: Scope) -> str:
     from cohobate.sources.read import read
 
     recipe = scope.recipe
-    counts: dict[str, int] = dict(
-        read(recipe.questions).questions.group_by("split", maintain_order=True).len().iter_rows()
-    )
+    counts = Counter(read(recipe.questions).questions["split"].to_list())
     uses = {**_USES, **dict.fromkeys(recipe.evaluation.splits, "evaluation")}
     uses[recipe.triples.split] = "the teacher and sft"
     if not recipe.opd.steps and recipe.triples.split != "fresh":

@@ -40,7 +40,8 @@ def questions(scope: Scope) -> str:
 
     recipe = scope.recipe
     counts = Counter(read(recipe.questions).questions["split"].to_list())
-    uses: dict[str, str] = {**_USES, **{split: "evaluation" for split in recipe.evaluation.splits}}
+    uses: dict[str, str] = dict(_USES)
+    uses.update(dict.fromkeys(recipe.evaluation.splits, "evaluation"))
     uses[recipe.triples.split] = "the teacher and sft"
     if not recipe.opd.steps and recipe.triples.split != "fresh":
         uses["fresh"] = "no stage, since opd.steps = 0"

@@ -47,8 +47,8 @@ ROOMS = """
                 objectives.judge objectives.length objectives.preference preference_source rollout_log
                 rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation
- 9 stages:      curation doctor estimate evaluation labels night opd preflight proposal questions regeneration
-                report sft suites triples
+ 9 stages:      curation doctor dry_run estimate evaluation labels night opd preflight proposal questions
+                regeneration report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages

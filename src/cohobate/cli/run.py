@@ -25,16 +25,24 @@ def run(
     until: Annotated[
         str, typer.Option(metavar="STAGE", help="Stop after this stage.", autocompletion=completion.stages)
     ] = "report",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is in the store and what the rest takes; spend nothing.")
+    ] = False,
 ) -> None:
     """Run a recipe's stages; what is in the store is not made again."""
     from cohobate.config import StageName
     from cohobate.config.load import load_recipe
     from cohobate.core.errors import RecipeError
 
-    load_recipe(recipe, overrides or [])
+    chosen = load_recipe(recipe, overrides or [])
     stages = get_args(StageName)
     if until not in stages:
         raise RecipeError(f"--until {until}: the stages are {', '.join(stages)}")
+    if dry_run:
+        from cohobate.cli.dry_run import print_plan
+
+        print_plan(chosen, until)
+        return
     become_flow("distill", [*recipe_arguments(recipe, overrides), "--until", until])
 
 

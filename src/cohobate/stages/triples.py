@@ -95,7 +95,7 @@ def generate_shard(recipe: Recipe, questions: Artifact, number: int, of: int) ->
 
     teacher = teacher_fingerprint(recipe.teacher)
     payer = artifact_fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
-    chosen = _chosen_questions(recipe, pl.read_parquet(questions.path / "questions.parquet"))
+    chosen = chosen_questions(recipe, pl.read_parquet(questions.path / "questions.parquet"))
     requests, store = Requests(recipe, chosen, teacher), ResponseStore()
     with store.claims() as claims:
         missing = store.locate(requests.keys(), recipe.triples.max_tokens).missing
@@ -128,7 +128,7 @@ def _build(
     require_templates(recipe, every)
     for line in lacking_splits(recipe, set(every["split"].unique())):
         progress.say(line)
-    requests, store = Requests(recipe, _chosen_questions(recipe, every), teacher), ResponseStore()
+    requests, store = Requests(recipe, chosen_questions(recipe, every), teacher), ResponseStore()
     keys = requests.keys()
     allowed = int(recipe.triples.max_failures * len(requests))
     ahead = ParsedAhead(recipe.teacher.answer)
@@ -234,7 +234,7 @@ def lacking_splits(recipe: Recipe, splits: set[str]) -> Iterator[str]:
         yield f"there are no questions in {named}, so evaluation will refuse; give some, or set evaluation.splits"
 
 
-def _chosen_questions(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+def chosen_questions(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
     """The training questions, without those that shall not be paid for; warns of gold answers before spending."""
     import polars as pl
 

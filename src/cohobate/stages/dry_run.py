@@ -1,0 +1,240 @@
+"""What a run would find in the store, and what the rest would take: no request, no server, no build.
+
+FLOPs, hours and tokens are bounds, as those of `estimate`: every response as long as its limit. Where responses of the
+same requests are stored, their mean length gives a likelier figure beside the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cohobate.config import Judge, Recipe, Student, Teacher
+from cohobate.core import context
+from cohobate.core.errors import ModelError
+from cohobate.core.formatting import duration
+from cohobate.stages import evaluation, opd, questions, report, sft, triples
+from cohobate.stages.estimate import Line, estimate
+from cohobate.stages.hardware import Hardware, hardware
+from cohobate.store.artifacts import STAGES, Artifact, NotInStoreError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from cohobate.datasets.triples import Requests
+    from cohobate.models.chat_template import PromptFormat
+    from cohobate.teachers.response_store import StoredResponses
+
+# Stored responses whose lengths are looked at, and requests whose prompts are measured.
+_LOOKED_AT = 1000
+_TOKENIZED = 200
+_CHARACTERS = 3.5  # of a token of a prompt that was never sent
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Requests to a teacher: all, and those without a stored response. prompt, response: mean tokens of one.
+
+    response is a measured mean where some are stored (`measured`), else the limit.
+    """
+
+    requests: int
+    missing: int
+    prompt: float
+    response: float
+    limit: int
+    measured: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """stored: the artifacts that are there, by stage. rest: the stages that are not. lines: the work of these."""
+
+    recipe: Recipe
+    hardware: Hardware
+    stored: dict[str, Artifact]
+    rest: list[str]
+    demand: Demand
+    lines: list[Line]
+
+    @property
+    def flops(self) -> float:
+        return sum(line.flops for line in self.lines)
+
+    @property
+    def hours(self) -> float:
+        return sum(line.hours for line in self.lines)
+
+    @property
+    def most_usd(self) -> float | None:
+        """The price of the missing responses if each is as long as its limit; None without a price."""
+        return self._usd(self.demand.limit)
+
+    def _usd(self, response: float) -> float | None:
+        missing = self.demand.missing
+        return self.recipe.teacher.cost_usd(missing * self.demand.prompt, missing * response)
+
+    @property
+    def judged(self) -> int:
+        """Answers that a judge would be asked about at most; stored replies are among them."""
+        if self.recipe.triples.verifier.name != "judge":
+            return 0
+        answers = sum(line.sequences for line in self.lines if line.stage == "evaluation")
+        return answers + (self.demand.requests if "triples" in self.rest else 0)
+
+    def sentences(self) -> Iterator[str]:
+        """The totals in words."""
+        if not self.rest:
+            yield "everything is in the store, so that the run takes seconds and spends nothing"
+            return
+        yield from self._of_teacher()
+        if self.judged:
+            yield from self._of_judge()
+        if "triples" in self.rest or self.lines:
+            yield (
+                f"{self.flops:.2g} FLOPs, about {duration(3600 * self.hours)} on {self.hardware.words}, if every "
+                "response is as long as its limit; shorter ones cost less"
+            )
+
+    def _of_teacher(self) -> Iterator[str]:
+        demand = self.demand
+        if "triples" not in self.rest:
+            return
+        stored = demand.requests - demand.missing
+        yield f"{demand.missing:,} of {demand.requests:,} requests to the teacher are left; {stored:,} are stored"
+        if not demand.missing:
+            return
+        tokens = f"at most {demand.missing * demand.limit:,} tokens"
+        if demand.measured:
+            tokens += f", about {demand.missing * demand.response:,.0f} by the mean of the stored ones"
+        yield f"they take {demand.missing * demand.prompt:,.0f} tokens of prompts, and write {tokens}"
+        most, likely = self.most_usd, self._usd(demand.response)
+        if most is not None:
+            yield f"at most {most:.2f} USD" + (f", about {likely:.2f} USD" if demand.measured else "")
+        elif self.recipe.teacher.is_endpoint:
+            yield "no price is known: set teacher.price_input and teacher.price_output"
+
+    def _of_judge(self) -> Iterator[str]:
+        judge = self.recipe.triples.verifier.judge
+        assert isinstance(judge, Judge)
+        prompt = self.demand.prompt + self.demand.limit
+        price = judge.cost_usd(self.judged * prompt, self.judged * judge.max_tokens)
+        cost = "" if price is None else f", at most {price:.2f} USD"
+        yield f"the judge is asked at most {self.judged:,} times{cost}; the replies that are stored are among these"
+
+
+def plan(recipe: Recipe, until: str = STAGES[-1], gpu: str = "here") -> Plan:
+    """What `cohobate run` would find and do, up to and including the stage `until`.
+
+    Raises a UserError as the stages do for questions or models that cannot be used.
+    """
+    wanted = STAGES[: STAGES.index(until) + 1]
+    with context.using(lookup_only=True):
+        stored = {artifact.stage: artifact for artifact in _stored(recipe) if artifact.stage in wanted}
+    rest = [stage for stage in wanted if stage not in stored]
+    machine = hardware(gpu)
+    if not rest:
+        return Plan(recipe, machine, stored, rest, Demand(0, 0, 0, 0, 0, False), [])
+    frame = _questions(recipe, stored.get("questions"))
+    if "triples" in rest:
+        demand = _demand(recipe, frame)
+    else:
+        demand = Demand(0, 0, _local_prompt(recipe, frame), 0, recipe.triples.max_tokens, False)
+    lines = _lines(recipe, machine, rest, demand, frame)
+    return Plan(recipe, machine, stored, rest, demand, lines)
+
+
+def _stored(recipe: Recipe) -> Iterator[Artifact]:
+    """The artifacts of the stages, in order, up to the first that is not there."""
+    try:
+        yield (written := questions.write(recipe))
+        yield (taught := triples.write(recipe, written))
+        yield (start := sft.train(recipe, taught, written))
+        yield (student := opd.train(recipe, start, written, taught))
+        yield (scores := evaluation.evaluate(recipe, written, [start, student]))
+        yield report.write(recipe, [written, taught, start, student, scores])
+    except NotInStoreError:
+        return
+
+
+def _questions(recipe: Recipe, stored: Artifact | None) -> pl.DataFrame:
+    import polars as pl
+
+    from cohobate.sources.read import read
+
+    if stored is not None:
+        return pl.read_parquet(stored.path / "questions.parquet")
+    return read(recipe.questions).questions
+
+
+def _demand(recipe: Recipe, frame: pl.DataFrame) -> Demand:
+    from cohobate.datasets.triples import Requests
+    from cohobate.teachers.base import teacher_fingerprint
+    from cohobate.teachers.response_store import ResponseStore
+
+    requests = Requests(recipe, triples.chosen_questions(recipe, frame), teacher_fingerprint(recipe.teacher))
+    stored = ResponseStore().locate(requests.keys(), recipe.triples.max_tokens)
+    missing, limit = len(stored.missing), recipe.triples.max_tokens
+    prompt, response = _stored_means(stored, requests)
+    measured = response is not None
+    return Demand(len(requests), missing, prompt or _mean_prompt(requests), response or limit, limit, measured)
+
+
+def _stored_means(stored: StoredResponses, requests: Requests) -> tuple[float | None, float | None]:
+    """Mean tokens of the prompts and responses that are stored, where their server counted them."""
+    rows = stored.read(0, _LOOKED_AT).select("prompt_tokens", "completion_tokens") if len(stored) else None
+    if rows is None or rows.is_empty():
+        return None, None
+    means = rows.mean().row(0)
+    return means[0] or None, means[1] or None
+
+
+def _mean_prompt(requests: Requests) -> float:
+    """Mean tokens of the first prompts, by their characters."""
+    few = requests[: min(len(requests), _LOOKED_AT)]
+    lengths = [sum(len(message["content"]) for message in request.messages) for request in few]
+    return sum(lengths) / max(1, len(lengths)) / _CHARACTERS
+
+
+def _local_prompt(recipe: Recipe, frame: pl.DataFrame) -> float:
+    """Mean tokens of the prompts of a model of this machine, of the first questions: the longer ones of the two."""
+    from cohobate.models.chat_template import student_format, teacher_format
+
+    sections: list[tuple[Student | Teacher, PromptFormat]] = [(recipe.student, student_format(recipe))]
+    sections += [(recipe.teacher, teacher_format(recipe))] if recipe.teacher.is_folder else []
+    return max(_prompt(frame.head(_TOKENIZED), *each) for each in sections)
+
+
+def _prompt(frame: pl.DataFrame, section: Student | Teacher, prompt_format: PromptFormat) -> float:
+    """Mean tokens of a model's prompts; by their characters where it is not here yet."""
+    from cohobate.core.conversation import queries
+    from cohobate.models.chat_template import question_ids
+    from cohobate.models.loading import outline
+
+    try:
+        tokenizer = outline(section.model, template=section.template).tokenizer
+        lengths = [len(question_ids(tokenizer, query, prompt_format)) for query in queries(frame)]
+    except ModelError:
+        lengths = [int((len(section.prompt) + len(text)) / _CHARACTERS) for text in frame["question"]]
+    return sum(lengths) / max(1, len(lengths))
+
+
+def _lines(recipe: Recipe, machine: Hardware, rest: Sequence[str], demand: Demand, frame: pl.DataFrame) -> list[Line]:
+    """The estimated work of the stages that are not there; of the triples, that of the missing responses."""
+    counts = frame["split"].value_counts()
+    train = dict(counts.iter_rows()).get(recipe.triples.split, 0)
+    train = min(train, recipe.triples.limit or train)
+    every = estimate(recipe, machine.machine, max(1, round(_local_prompt(recipe, frame))), max(1, train))
+    share = demand.missing / demand.requests if demand.requests else 0.0
+    return [_part(line, share) if line.stage == "triples" else line for line in every if line.stage in rest]
+
+
+def _part(line: Line, share: float) -> Line:
+    return replace(
+        line,
+        sequences=round(line.sequences * share),
+        tokens=round(line.tokens * share),
+        flops=line.flops * share,
+        hours=line.hours * share,
+    )

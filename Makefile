@@ -60,8 +60,8 @@ vllm: $(VLLM_STAMP)  ## install vLLM for processors, beside the rest (2.5 GB)
 test-vllm: $(STAMP) $(VLLM_STAMP)  ## run the tests with vLLM
 	@COHOBATE_VLLM=$(CURDIR)/$(VLLM) $(PYTEST) -m vllm
 
-families: $(STAMP)  ## try every family of models that transformers has, and write docs/families.md (an hour of a core)
-	@COHOBATE_FAMILIES_PAGE=1 $(BIN)/python -m pytest tests/families
+families: $(STAMP)  ## try every family of models that transformers has, and write docs/families.md (an hour of a core); FAMILIES="youtu or emu3": those alone
+	@COHOBATE_FAMILIES_PAGE=1 $(BIN)/python -m pytest tests/families $(if $(FAMILIES),-k "$(FAMILIES)")
 
 llama: $(LLAMA_STAMP)  ## build llama-cpp-python with its server, beside the rest (a C++ compiler, ten minutes of a core)
 

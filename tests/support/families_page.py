@@ -1,15 +1,16 @@
 """docs/families.md: a row for each family, with what its trials found."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.family_trial import OBJECTIVES, Trial
 
 _HEAD = f"""# Families of models
 
-Each family of causal language models in transformers {{version}}, built tiny with random weights and the shipped
-tokenizer, as student and as teacher of another of its kind, in float32 on a CPU. Written by `make families`. A figure
+Each family of causal language models in transformers {{version}}, and checkpoints of images, sound and text that are
+used for text, built tiny with random weights and the shipped tokenizer, as student and as teacher of another of its
+kind, in float32 on a CPU. Written by `make families`. A figure
 is the largest distance, in nats per token, from the model's own forward pass over each row alone.
 
 - sampler: log-probabilities of sampled tokens, before and after a step
@@ -24,10 +25,10 @@ _FOLDER = re.compile(r"'/[^']*/(student|teacher)'")
 _ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 
 
-def write(page: Path, trials: Sequence[Trial], failing: Collection[str]) -> None:
+def write(page: Path, trials: Sequence[Trial], failing: Collection[str], left_out: Mapping[str, str]) -> None:
     """The rows of `trials`, in the order of names; those of other families stay as they are.
 
-    failing: the families whose trials are known to fail, which have no row.
+    failing: the families whose trials are known to fail, which have no row. left_out: reasons by family.
     """
     import transformers
 
@@ -46,9 +47,17 @@ def write(page: Path, trials: Sequence[Trial], failing: Collection[str]) -> None
         "| family | class | sampled | sampler | teacher | trainer | saved | LoRA |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
         *(rows[family] for family in sorted(rows)),
+        "",
+        "Not tried:",
+        "",
+        *(f"- {why}: {', '.join(sorted(f for f in left_out if left_out[f] == why))}" for why in _reasons(left_out)),
     ]
     head = _HEAD.replace("{version}", str(transformers.__version__))
     page.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _reasons(left_out: Mapping[str, str]) -> list[str]:
+    return sorted(set(left_out.values()))
 
 
 def listed(page: Path) -> set[str]:

@@ -12,6 +12,7 @@ from cohobate.core.errors import CohobateError
 from cohobate.models.batching import batches, can_share
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel, load
+from cohobate.models.model_cost import cost_of
 from cohobate.models.output_layer import OutputLayer
 from cohobate.models.own_forward import require_own_logits
 from cohobate.models.sampling.sampler import Decoding, Sampled, sample, uniforms, way_in_words
@@ -59,6 +60,7 @@ def trial(family: str, folder: Path, *, lora: bool) -> Trial:
     try:
         student, teacher = load(paths[0], device="cpu", train=True), load(paths[1], device="cpu")
         kind = type(student.model).__name__
+        cost_of(student.model.config)
         for role, model in (("student", student), ("teacher", teacher)):
             require_own_logits(model, role, 1000, samples=True)
         if lora:

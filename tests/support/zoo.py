@@ -1,7 +1,7 @@
 """Every family of causal language models that transformers has, built tiny: random weights, the shipped tokenizer.
 
 The names are those of transformers' own table of causal language models, so that a family which a new release brings is
-tried too. What is left out is left out by name, with the reason.
+tried too, and those of `zoo_multimodal`. What is left out is left out by name, with the reason.
 """
 
 from pathlib import Path
@@ -9,10 +9,14 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+)
 
 from cohobate.core.shipped import shipped_path
 from cohobate.models.model_class import model_class
+from tests.support.zoo_multimodal import nested_configs
 
 _MLA = {
     **{"kv_lora_rank": 16, "q_lora_rank": 24, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 12},
@@ -52,15 +56,12 @@ SIZE: dict[str, Any] = {
     "pad_token_id": 0,
     "initializer_range": 0.1,
 }
-_VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 16,
-}
-_VISION |= {"patch_size": 8}
 _NO_HEAD_DIM = {"head_dim": 12}
+_RELATIVE = {
+    **{"head_dim": 12, "swa_head_dim": 12, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "d_rel": 4},
+    **{"sliding_window_size": 8, "rel_extent": 16, "conv_kernel_size": 3},
+    "layer_types": ["hybrid_sliding", "hybrid"] * 2,
+}
 
 # What a family needs beside the common sizes, and what makes its peculiarity matter.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -70,12 +71,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "aria_text": {"moe_num_experts": 4, "moe_topk": 2},
     "bailing_hybrid": {**_MLA, **_MOE, "layer_group_size": 2},
     "bamba": {**_MAMBA2, "attn_layer_indices": [1]},
+    "beam": {**_MOE, **_NO_HEAD_DIM, "sliding_window": 8, "layer_types": _FOUR},
     "bitnet": {},
     "codegen": {"rotary_dim": 8},
     "cohere": {"logit_scale": 0.3},
     "cohere2": {"logit_scale": 0.2, **_NO_HEAD_DIM, "sliding_window": 8, "layer_types": _FOUR},
     "cohere2_moe": {**_MOE, "sliding_window": 8},
-    "cohere_compass_text": {"layer_types": _FOUR, "sliding_window": 8},
+    "cohere_compass_text": {"layer_types": _FOUR, "sliding_window": 8, "logit_scale": 0.2}
+    | {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in _FOUR}},
     "dbrx": {"d_model": 48, "n_heads": 4, "n_layers": 4, "max_seq_len": 512}
     | {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4}, "ffn_config": {"ffn_hidden_size": 64}},
     "deepseek_v2": {**_MLA, **_MOE, "topk_method": "greedy"},
@@ -83,6 +86,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "deepseek_v32": {**_MLA, **_MOE, **_INDEX},
     "deepseek_v4": {**_MOE, "num_key_value_heads": 1, "head_dim": 16, "q_lora_rank": 24, "o_groups": 2}
     | {"o_lora_rank": 16, **_INDEX, "sliding_window": 8},
+    "dots3_note_text": {**_MLA, **_MOE, **_INDEX, "head_dim": 16, "sliding_window": 8, "swa_num_attention_heads": 4}
+    | {"shared_experts_intermediate_size": 32, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 24, "swa_head_dim": 16}
+    | {"swa_kv_lora_rank": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 12},
     "dots1": {**_MOE, "layer_types": _FOUR, "sliding_window": 8},
     "ernie4_5": _NO_HEAD_DIM,
     "ernie4_5_moe": {**_MOE, "moe_intermediate_size": 32},
@@ -116,6 +122,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "hunyuan_v1_moe": {**_NO_HEAD_DIM, **_MOE, "moe_topk": 2},
     "hy_v3": {**_MOE, "head_dim": 16},
     "hy_v4": {**_MOE, "head_dim": 16},
+    "inkling_text": {**_MOE, **_RELATIVE, "logits_mup_width_multiplier": 2.0},
+    "inkling2_text": {**_MOE, **_RELATIVE, "n_layers_per_attn_res_block": 2, "unpadded_vocab_size": 512}
+    | {"log_scaling_n_floor": 16},
     "jamba": {**_MOE, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "mamba_d_state": 8}
     | {"mamba_dt_rank": 4, "use_mamba_kernels": False},
     "jetmoe": {"num_local_experts": 4, "num_experts_per_tok": 2, "kv_channels": 12, "activation_function": "silu"},
@@ -168,6 +177,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "qwen3_5_moe_text": {**_MOE, **_LINEAR, **_HYBRID},
     "qwen3_5_text": {**_LINEAR, **_HYBRID},
     "qwen3_moe": {**_MOE, "head_dim": 16},
+    "qwen4_exp_text": {**_MOE, **_LINEAR, "hc_lowrank": 8, "ngram_vocab_size_base": 64, "heads_per_ngram": 2}
+    | {"make_ngram_vocab_size_divisible_by": 8, "split_ngram_parts": 1, "ple_embed_dim": 48, "ple_layer_ids": [1]}
+    | {"layer_types": ["linear_attention", "full_attention"] * 2, "indexer_n_heads": 4, "indexer_kv_heads": 1}
+    | {"indexer_head_dim": 16, "indexer_budget": 8, "indexer_compress_ratio": 4},
     "qwen3_next": {**_MOE, **_LINEAR, **_HYBRID},
     "recurrent_gemma": {"lru_width": 48, "attention_window_size": 8, "num_key_value_heads": 1, "head_dim": 12},
     "rwkv": {"attention_hidden_size": 48, "context_length": 512},
@@ -184,37 +197,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     | {"chunk_size": 8, "num_mem_blocks": 1, "use_shared_attention_adapter": False, "mamba_headdim": 8},
     "zaya": {**_MOE, "num_experts_per_tok": 1, "head_dim": 16, "router_hidden_size": 16},
 }
-# Checkpoints of images and text, whose config nests that of the text: (the kind of the whole, changes of the text).
-_DEEP = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48, "patch_size": 8}
-_WIDE = {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
-NESTED: dict[str, dict[str, Any]] = {
-    "emu3": {"text_config": SIZE, "vocabulary_map": {"<image>": 5}}
-    | {"vq_config": {"embed_dim": 16, "base_channels": 32, "channel_multiplier": [1], "num_res_blocks": 1}},
-    "gemma3": {
-        "text_config": {"model_type": "gemma3_text", **SIZE, **CHANGES["gemma3_text"]},
-        "vision_config": {"model_type": "siglip_vision_model", **_VISION},
-        **{"mm_tokens_per_image": 4, "image_token_index": 511, "boi_token_index": 510, "eoi_token_index": 509},
-    },
-    "gemma4": {"text_config": {**SIZE, **CHANGES["gemma4_text"]}, "vision_config": _VISION, "audio_config": None},
-    "got_ocr2": {"text_config": {**SIZE, "model_type": "qwen2"}, "image_token_index": 511}
-    | {"vision_config": {**_VISION, "output_channels": 16, "mlp_dim": 32, "global_attn_indexes": [0]}},
-    "llama4": {"text_config": {**SIZE, **CHANGES["llama4_text"]}, "vision_config": {**_VISION, **_WIDE}},
-    "mllama": {"text_config": {**SIZE, "cross_attention_layers": [1]}}
-    | {"vision_config": {**_VISION, "attention_heads": 2, "num_global_layers": 1, "supported_aspect_ratios": [[1, 1]]}},
-    "qwen3_5": {"text_config": {**SIZE, **CHANGES["qwen3_5_text"]}, "vision_config": _DEEP},
-    "qwen3_5_moe": {"text_config": {**SIZE, **CHANGES["qwen3_5_moe_text"]}, "vision_config": _DEEP},
-}
-# Those whose config does not make them tiny, or that need a package that is not among the requirements.
-UNTRIED = frozenset(
-    {
-        *("beam", "blt", "cohere_compass_text", "dots3_note", "dots3_note_text", "gemma3n", "gemma4_unified"),
-        *("inkling_text", "inkling2_text", "moss_transcribe_diarize", "phi4_multimodal", "qwen4_exp", "qwen4_exp_text"),
-    }
-)
+# Those that need a package which is not among the requirements.
+UNTRIED: dict[str, str] = {"gemma3n": "its tower of images needs the package timm; `gemma3n_text` is tried"}
 # Those whose trials fail today.
 OPEN: frozenset[str] = frozenset()
-# Those that preflight refuses, in one sentence.
-REFUSED: frozenset[str] = frozenset()
+# Those that preflight refuses, in one sentence: no width, attention to what comes behind, images' logits shut.
+REFUSED = frozenset({"blt", "paligemma", "chameleon"})
 # Those of transformers' table that are no causal language models of text by themselves, or are another's class again.
 LEFT_OUT: dict[str, str] = {
     name: why
@@ -234,22 +222,28 @@ LEFT_OUT: dict[str, str] = {
 
 def names() -> list[str]:
     """The families that are tried."""
-    return [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in LEFT_OUT]
+    text = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in LEFT_OUT]
+    return [*text, *(name for name in nested() if name not in text)]
 
 
 def tried() -> list[str]:
     """Those of `names` that have a trial."""
-    return [name for name in names() if name not in UNTRIED | OPEN]
+    return [name for name in names() if name not in UNTRIED.keys() | OPEN]
 
 
 def class_of(name: str) -> str:
     """The name of a family's class."""
-    return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name])
+    return str({**MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, **MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}[name])
+
+
+def nested() -> dict[str, dict[str, Any]]:
+    """The whole configs of checkpoints of images, sound and text."""
+    return nested_configs(SIZE, CHANGES, _MOE)
 
 
 def build(name: str, seed: int = 0) -> Any:
     """A model of a family, in float32 and eval mode."""
-    config = AutoConfig.for_model(name, **NESTED.get(name, {**SIZE, **CHANGES.get(name, {})}))
+    config = AutoConfig.for_model(name, **nested().get(name, {**SIZE, **CHANGES.get(name, {})}))
     with torch.device("meta"):
         size = model_class(config).from_config(config).num_parameters()
     if size > 3e7:

@@ -29,8 +29,10 @@ def student(scope: Scope) -> Loaded:
 
 def _load(scope: Scope, path: str, template: str | None) -> Loaded:
     from cohobate.models.loading import load
+    from cohobate.models.model_cost import cost_of
 
     model = load(path, device=scope.recipe.runtime.device, template=template)
+    cost_of(model.config)  # the ledger of each stage counts with it
     return Loaded(f"{path}: {model.model.num_parameters():,} parameters on {model.device}", model)
 
 

@@ -15,6 +15,7 @@ COST_NAMES: dict[Cost, str] = {
     "student_flops": "student FLOPs",
     "step": "gradient steps",
 }
+_WIDTH = 4.9  # inches; narrow, so that letters stay readable on a phone
 # Colour, marker and vertical shift of each decoding.
 _DECODINGS = {"greedy": ("opd", "o", 0.14), "sampled": ("sft", "s", -0.14)}
 
@@ -31,9 +32,10 @@ def _accuracy(pyplot: Any, facts: Facts) -> Any:
     rows = [row for row in facts["methods"] if row["method"] in facts["from_start"]]
     if not rows:
         return None
-    figure, axes = pyplot.subplots(figsize=(6.6, 0.9 + 0.3 * len(rows)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(_WIDTH, 1.1 + 0.3 * len(rows)), layout="constrained")
     for decoding in facts["decodings"]:
-        name, marker, shift = _DECODINGS[decoding]
+        name, marker, apart = _DECODINGS[decoding]
+        shift = apart if len(facts["decodings"]) > 1 else 0.0
         tone = figures.colour(name)
         for place, row in enumerate(reversed(rows)):
             seeds = [r["scores"][decoding]["accuracy"] for r in facts["runs"] if r["method"] == row["method"]]
@@ -45,6 +47,7 @@ def _accuracy(pyplot: Any, facts: Facts) -> Any:
             axes.plot(accuracy.mean, place + shift, marker, color=tone, markersize=5, label=label)
         axes.axvline(facts["start"]["scores"][decoding]["accuracy"], color=tone, linestyle=":", linewidth=1)
     axes.set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)])
+    axes.set_ylim(-0.5, len(rows) - 0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"{facts['split']} accuracy; dotted: the start")
     figures.percents(axes.xaxis)

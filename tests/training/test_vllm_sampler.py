@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -16,10 +17,11 @@ import torch
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import CohobateError
+from cohobate.evaluation.samplers import LocalSampler, ModelSampler
 from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.loading import load
 from cohobate.models.logprobs import score
-from cohobate.models.sampling.sampler import Sampled
+from cohobate.models.sampling.decoding import Decoding, Sampled, SamplingJob
 from cohobate.models.sequence import TrainingSequence
 from cohobate.stages import opd
 from cohobate.store.artifacts import Artifact
@@ -99,6 +101,28 @@ def test_the_same_keys_sample_the_same_rollouts_and_an_end_is_there_only_if_it_w
     for item in one:
         assert len(item.logprobs) == len(item.response_ids) <= 48
         assert (item.finish_reason == "stop") == (item.response_ids[-1] in student.model.eos_ids)
+
+
+def test_an_evaluation_point_asks_the_same_engine_with_the_weights_of_its_moment(student: Student) -> None:
+    """Also while rollouts are under way, which are still those of the policy that had begun them."""
+    local = LocalSampler(student.model, 16)
+
+    def greedy(sampler: ModelSampler) -> list[list[int]]:
+        keys = [str(n) for n in range(len(student.prompts))]
+        job = SamplingJob(student.prompts, Decoding(32, 0.0), student.model.eos_ids, keys)
+        return [row.response_ids for row in sampler.sample(job)]
+
+    before = greedy(local)
+    assert greedy(student.sampler) == before
+    expected = [row.response_ids for row in student.roll_out()]
+    draw = student.sampler.begin(student.prompts, [str(n) for n in range(16)])
+    student.learn(seed=7)
+    with ThreadPoolExecutor(1) as pool:
+        point = pool.submit(greedy, student.sampler)
+        time.sleep(0.5)
+        assert not point.done()  # the engine has the rollouts' weights until they are drawn
+        assert [row.response_ids for row in draw()] == expected
+        assert point.result() == greedy(local) != before
 
 
 def test_weights_pass_through_shared_memory_and_nothing_stays_there(student: Student) -> None:

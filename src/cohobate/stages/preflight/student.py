@@ -18,7 +18,8 @@ from cohobate.stages.preflight.checklist import CHECKS, require
 from cohobate.stages.preflight.scope import Role
 
 _REFUSED = UserError.exit_code
-# What depends on the machine is left out: the student may be trained on another one.
+# Memory and disk are left out: the student may be trained on another machine. An engine that is tried says by itself
+# where there is no vLLM.
 _OF_MODELS = tuple(each for each in CHECKS if each.run not in (machine.vllm, machine.disk, machine.memory))
 
 

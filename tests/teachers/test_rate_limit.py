@@ -14,12 +14,21 @@ def reply_rounds(pace: Pace, rounds: int) -> None:
             pace.count_reply()
 
 
-def test_the_limit_is_a_quarter_until_the_first_reply_and_then_the_ceiling() -> None:
+def test_the_limit_is_that_of_the_recipe_until_a_server_refuses() -> None:
     pace = Pace(64)
-    assert pace.limit == 16
-    pace.count_reply()
     assert pace.limit == 64
     reply_rounds(pace, 2)
+    assert pace.limit == 64
+
+
+def test_failures_before_the_first_reply_give_no_room_to_other_requests() -> None:
+    pace = Pace(64)
+    limits = []
+    for _ in range(70):
+        pace.count_early_failure()
+        limits.append(pace.limit)
+    assert limits == [*range(63, 0, -1), *[1] * 7]
+    pace.count_reply()
     assert pace.limit == 64
     assert Pace(1).limit == 1
 

@@ -194,6 +194,8 @@ class Dispatch(Generic[Q, A]):
             return  # delivered, the failures of one moment would be reported as many bad requests
         if fault.congested or fault.refused:
             server.pace.count_refusal(sent, now)
+        elif not server.watch.has_replied:
+            server.pace.count_early_failure()
         job.refusals += fault.refused
         faults, allowed = job.attempts - job.refusals, self.limits.attempts
         if not fault.retry or faults >= allowed or job.refusals >= _PATIENCE * allowed:

@@ -18,13 +18,14 @@ _FIRST_SECONDS, _LONGEST_SECONDS = 0.5, 30.0
 class Pace:
     """The limit of requests in flight to one server. Times are seconds of one monotonic clock.
 
-    It is a quarter of the ceiling until the first reply, so that a wrong key or address costs few requests, and then
-    the ceiling; after the first cut it grows by a thirty-second of the ceiling per round of replies.
+    It is the ceiling, which the recipe sets, until the server refuses; from then on it grows by a thirty-second of the
+    ceiling per round of replies. Until the first reply a failure gives no room to another request, so that a wrong key,
+    address or setting costs no more requests than the ceiling, and a few.
     """
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling
-        self.limit = max(1.0, ceiling / 4)
+        self.limit = float(ceiling)
         self._cut_at: float | None = None
         self._round = self._refusals = 0
 
@@ -33,6 +34,10 @@ class Pace:
         grown = self.ceiling if self._cut_at is None else self.limit + max(1.0, self.ceiling / 32) / self.limit
         self.limit = min(float(self.ceiling), grown)
         self._count()
+
+    def count_early_failure(self) -> None:
+        """Count a request that failed before the server's first reply."""
+        self.limit = max(1.0, self.limit - 1)
 
     def count_refusal(self, sent: float, now: float) -> None:
         """Count a request of the time `sent` that was refused for now, or had no reply in time."""

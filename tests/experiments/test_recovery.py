@@ -206,9 +206,9 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         checked_section(
             RECIPE.model_copy(update={"opd": RECIPE.opd.model_copy(update={"objective": "grpo", "group": 4})})
         )
-    with pytest.raises(RecipeError, match=r"no teacher scores; set sft\.objective"):
+    with pytest.raises(RecipeError, match=r"nobody scores or judges; set sft\.objective"):
         checked_section(changed(RECIPE, {"sft": {"objective": "logit_kd"}}, "test"))
-    with pytest.raises(RecipeError, match=r"no teacher scores; set sft\.objective"):
+    with pytest.raises(RecipeError, match=r"nobody scores or judges; set sft\.objective"):
         checked_section(changed(RECIPE, {"sft": {"objective": "kto"}}, "test"))
     for adapters, sentence in (
         (Adapters(sft={"lora": {"rank": 4}}, opd={}), r"recover\.lora\.opd has no adapters"),

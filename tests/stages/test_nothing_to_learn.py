@@ -23,9 +23,15 @@ def test_a_mixed_objective_without_a_triple_ends_in_a_sentence(data: Path, tmp_p
         "sft.steps=0",
         "opd.steps=2",
     ]
-    recipe = load_recipe("tiny", [*SMALL, *settings, "opd.objective=gkd", "opd.gkd.on_policy=0.5"])
+    objectives = (
+        ["opd.objective=gkd", "opd.gkd.on_policy=0.5"],
+        ["opd.objective=ghost", "opd.ghost.source=triples"],
+        ["opd.objective=dpo"],
+    )
+    recipe, *others = (load_recipe("tiny", [*SMALL, *settings, *each]) for each in objectives)
     source = questions.write(recipe)
     taught = triples.write(recipe, source)
     start = sft.train(recipe, taught, source)
-    with pytest.raises(SelectionError, match=r"no triple for sft.select = 'correct' .* set sft.select = 'all'"):
-        opd.train(recipe, start, source, taught)
+    for each in (recipe, *others):
+        with pytest.raises(SelectionError, match=r"no triple for sft.select = 'correct' .* set sft.select = 'all'"):
+            opd.train(each, start, source, taught)

@@ -162,6 +162,8 @@ def _source(
     opening = prompt_opening(tokenizer, prompt_format)
     if objective.references == "triples":
         prompts = with_ghosts(tokenizer, select(triples.path, recipe.sft.select, opening), prompt_format, end)
+        if config.steps and prompts.is_empty():
+            raise _nothing_given(recipe, triples)
     else:
         prompts = _fresh(recipe, questions)
     if objective.references == "gold":
@@ -182,11 +184,7 @@ def _source(
     keep = fitting_rows("opd", rows, trainee.student)
     rows, chosen = list(compress(rows, keep)), chosen.filter(pl.Series(keep, dtype=pl.Boolean))
     if config.steps and not rows:
-        raise SelectionError(
-            f"{triples.id} has no triple for sft.select = '{recipe.sft.select}' that fits into the student's context, "
-            f"and opd.objective = '{config.objective}' learns from triples too; set sft.select = 'all', or choose "
-            "another objective"
-        )
+        raise _nothing_given(recipe, triples)
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
         texts = queries(chosen)
@@ -194,6 +192,14 @@ def _source(
         rows, texts = list(compress(rows, keep)), list(compress(texts, keep))
         text = ScoredTripleSource(rows, texts, of_triples, size, config.seed, "opd")
     return MixedSource(rollouts, text, objective.on_policy_share, config.seed)
+
+
+def _nothing_given(recipe: Recipe, triples: Artifact) -> SelectionError:
+    return SelectionError(
+        f"{triples.id} has no triple for sft.select = '{recipe.sft.select}' that fits into the student's context, and "
+        f"opd.objective = '{recipe.opd.objective}' learns from triples too; set sft.select = 'all', or choose another "
+        "objective"
+    )
 
 
 def _with_room(

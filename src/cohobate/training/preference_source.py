@@ -35,7 +35,7 @@ from cohobate.training.trainee import Trainee
 from cohobate.training.types import Metrics, ScoredRollout, Source, StepBatch
 
 # Sequences of a part: hidden states of so many lie in memory at a time.
-_PART = 128
+_PART = 32
 # Sequences of a file of the start's log-probabilities: what a kill makes it score again.
 _FILE = 1024
 _LOGPROBS = "logprobs"

@@ -19,7 +19,7 @@ from cohobate.teachers.endpoint.wire import FailureCause, ReplyError, Timing
 
 _NO_LOGPROBS = (
     "returns no log-probabilities of given tokens (prompt_logprobs), as Ollama, llama.cpp and most providers do not, "
-    "so it cannot score; serve the teacher with vLLM, or set opd.steps = 0"
+    "so it cannot score; serve the teacher with vLLM, learn from its text (opd.objective = 'dpo'), or set opd.steps = 0"
 )
 _LEAST_BODY, _BYTES_AN_ENTRY = 1 << 20, 512
 

@@ -56,7 +56,8 @@ class ScoringServer:
         if isinstance(outcome, Unscored):
             raise TeacherError(
                 f"{self.url} does not score given token ids ({outcome.why.error_class}: {outcome.why.message}), which "
-                "Ollama and llama.cpp cannot; serve the teacher with vLLM, or set opd.steps = 0"
+                "Ollama and llama.cpp cannot; serve the teacher with vLLM, learn from its text (opd.objective = 'dpo'), "
+                "or set opd.steps = 0"
             )
         [score] = outcome
         return f"{self.url} scores given tokens: {len(score.logprobs)} log-probabilities, ids echoed"
@@ -88,7 +89,8 @@ class ScoringServer:
         if self.theirs.get_vocab() != self.own.get_vocab():
             raise CohobateError(
                 f"the student's tokenizer differs from {self.teacher.tokenizer or self.teacher.model}'s, so the "
-                "teacher cannot score its rollouts; choose a student of the teacher's family, or set opd.steps = 0"
+                "teacher cannot score its rollouts; choose a student of the teacher's family, learn from the teacher's "
+                "text (opd.objective = 'dpo'), or set opd.steps = 0"
             )
         ids = sorted(self.own.get_vocab().values())
         sample = sorted({*ids[:: max(1, len(ids) // _COMPARED)], *self.student.eos_ids, ids[-1]})

@@ -56,8 +56,8 @@ class ScoringServer:
         if isinstance(outcome, Unscored):
             raise TeacherError(
                 f"{self.url} does not score given token ids ({outcome.why.error_class}: {outcome.why.message}), which "
-                "Ollama and llama.cpp cannot; serve the teacher with vLLM, learn from its text (opd.objective = 'dpo'), "
-                "or set opd.steps = 0"
+                "Ollama and llama.cpp cannot; serve the teacher with vLLM, learn from its text (opd.objective = "
+                "'dpo'), or set opd.steps = 0"
             )
         [score] = outcome
         return f"{self.url} scores given tokens: {len(score.logprobs)} log-probabilities, ids echoed"

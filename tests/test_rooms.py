@@ -159,7 +159,9 @@ def test_a_stage_imports_no_other_stage(stage: str) -> None:
 
 
 def test_no_two_modules_import_each_other() -> None:
-    list(TopologicalSorter({name: module.imports & set(COHOBATE) for name, module in COHOBATE.items()}).static_order())
+    # The package itself imports nothing when it is imported (tests/cli/test_completion.py): it gives names on demand.
+    inner = {name: module for name, module in COHOBATE.items() if name != "cohobate"}
+    list(TopologicalSorter({name: module.imports & set(inner) for name, module in inner.items()}).static_order())
 
 
 @pytest.mark.serves

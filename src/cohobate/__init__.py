@@ -1,4 +1,17 @@
-"""cohobate: build distillation datasets, and distil a teacher into a student, offline and on-policy."""
+"""cohobate: build distillation datasets, and distil a teacher into a student, offline and on-policy.
+
+    from cohobate import Recipe, run, triples, sft, opd, evaluate
+
+gives the stages as functions; each name is imported when it is asked for, so that `import cohobate` loads nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cohobate.config import Recipe
+    from cohobate.stages.functions import evaluate, opd, run, sft, triples
+
+__all__ = ["Recipe", "evaluate", "opd", "run", "sft", "triples"]
 
 __version__ = "0.1.0"
 
@@ -23,3 +36,17 @@ OBJECTIVES = (
     "cohobate.training.objectives.simpo:SimpoRounds",
     "cohobate.training.objectives.kto:KtoRounds",
 )
+
+
+def __getattr__(name: str) -> Any:
+    """The names of `__all__`, from the modules that hold them."""
+    if name not in __all__:
+        raise AttributeError(f"module 'cohobate' has no attribute '{name}'; it has {', '.join(__all__)}")
+    from importlib import import_module
+
+    return getattr(import_module("cohobate.config" if name == "Recipe" else "cohobate.stages.functions"), name)
+
+
+def __dir__() -> list[str]:
+    """What completion in a notebook shows."""
+    return sorted({*globals(), *__all__})

@@ -2,12 +2,13 @@
 
 import sys
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
-from cohobate.stages import evaluation, opd, questions, report, sft, triples
-from cohobate.store.artifacts import Artifact
+from cohobate.stages.functions import pipeline
+from cohobate.store.artifacts import STAGES, Artifact
 
 SMALL = ["runtime.threads=1", "evaluation.decodings=['greedy']", "evaluation.max_tokens=24"]
 
@@ -22,19 +23,12 @@ class Finished:
 
 def train_stages(recipe: Recipe) -> dict[str, Artifact]:
     """The stages of `recipe` up to the last that trains."""
-    asked = questions.write(recipe)
-    taught = triples.write(recipe, asked)
-    start = sft.train(recipe, taught, asked)
-    student = opd.train(recipe, start, asked, taught)
-    return {artifact.stage: artifact for artifact in [asked, taught, start, student]}
+    return {artifact.stage: artifact for artifact in islice(pipeline(recipe), STAGES.index("opd") + 1)}
 
 
 def run_stages(recipe: Recipe) -> dict[str, Artifact]:
     """Every stage of `recipe`, as flows/distill.py orders them."""
-    made = train_stages(recipe)
-    made["evaluation"] = evaluation.evaluate(recipe, made["questions"], [made["sft"], made["opd"]])
-    made["report"] = report.write(recipe, list(made.values()))
-    return made
+    return {artifact.stage: artifact for artifact in pipeline(recipe)}
 
 
 if __name__ == "__main__":

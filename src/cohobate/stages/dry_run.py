@@ -7,6 +7,7 @@ same requests are stored, their mean length gives a likelier figure beside the b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from cohobate.config import Judge, Recipe, Student, Teacher
 from cohobate.core import context
 from cohobate.core.errors import ModelError
 from cohobate.core.formatting import duration
-from cohobate.stages import evaluation, opd, questions, report, sft, triples
+from cohobate.stages import triples
 from cohobate.stages.estimate import Line, estimate
+from cohobate.stages.functions import pipeline
 from cohobate.stages.hardware import Hardware, hardware
 from cohobate.store.artifacts import STAGES, Artifact, NotInStoreError
 
@@ -147,15 +149,8 @@ def plan(recipe: Recipe, until: str = STAGES[-1], gpu: str = "here") -> Plan:
 
 def _stored(recipe: Recipe) -> Iterator[Artifact]:
     """The artifacts of the stages, in order, up to the first that is not there."""
-    try:
-        yield (written := questions.write(recipe))
-        yield (taught := triples.write(recipe, written))
-        yield (start := sft.train(recipe, taught, written))
-        yield (student := opd.train(recipe, start, written, taught))
-        yield (scores := evaluation.evaluate(recipe, written, [start, student]))
-        yield report.write(recipe, [written, taught, start, student, scores])
-    except NotInStoreError:
-        return
+    with suppress(NotInStoreError):
+        yield from pipeline(recipe)
 
 
 def _questions(recipe: Recipe, stored: Artifact | None) -> pl.DataFrame:

@@ -30,10 +30,12 @@ class Night:
     artifacts: list[Artifact]
     decision: gate.Decision
 
-    @property
-    def flops(self) -> int:
-        """Of this night: what was paid before is not counted."""
-        entries = [entry for each in self.artifacts if not each.cached for entry in each.manifest.ledger]
+    def flops(self, before: Night | None = None) -> int:
+        """What it spent: without what was paid earlier, and without the artifacts that the night before had made."""
+        earlier = {each.fingerprint for each in before.artifacts} if before else set()
+        entries = [
+            entry for each in self.artifacts if each.fingerprint not in earlier for entry in each.manifest.ledger
+        ]
         return sum(entry["flops"] for entry in entries if entry["paid"] == "here")
 
     def correct(self, split: str, decoding: str = "greedy") -> dict[str, bool]:
@@ -113,12 +115,14 @@ def compare(recipe: Recipe, folder: Path, seed: int, share: float, split: str = 
     first_day, second_day = days(recipe, seed, share)
     fresh = changed(second_day, {"nightly": {"from": "base"}}, "a full run")
     with_promoted = changed(second_day, {"nightly": {"from": "promoted"}}, "from the promoted student")
+    for each in folder.glob(f"seed-{seed}*"):  # an earlier measurement, of which the gate would promote nothing again
+        shutil.rmtree(each)
     first = _in(folder / f"seed-{seed}", first_day)
     tonight = _in(folder / f"seed-{seed}", with_promoted)
     full = _in(folder / f"seed-{seed}-full", fresh)
     return Comparison(
         seed,
-        tonight.flops / full.flops,
+        tonight.flops(first) / full.flops(),
         tonight.decision.changed and not tonight.decision.objections,
         tonight.decision.objections,
         *(each.correct(split) for each in (tonight, full, first)),
@@ -148,8 +152,6 @@ def main() -> None:
     print("| seed | FLOPs of a full run | gate | day 1 | day 2, promoted | day 2, full | difference |")
     print("| ---: | ---: | --- | ---: | ---: | ---: | ---: |")
     for seed in range(arguments.first, arguments.first + arguments.seeds):
-        for folder in arguments.folder.glob(f"seed-{seed}*"):
-            shutil.rmtree(folder)
         compared.append(one := compare(recipe, arguments.folder, seed, arguments.share))
         verdict = "passed" if one.passed else f"refused: {'; '.join(one.objections)}"
         shares = [f"{_share(each):.1%}" for each in (one.first, one.night, one.full)]

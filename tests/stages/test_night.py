@@ -97,6 +97,22 @@ def test_steps_are_in_proportion_to_the_rows(two: Nights) -> None:
 
 
 @pytest.mark.trains
+def test_the_ledger_says_that_a_night_costs_part_of_a_full_run(two: Nights, finished: Finished) -> None:
+    """The share of its rows in each stage; a step is the least, of which the tiny recipe makes few."""
+    full = nights.Night(list(finished.artifacts.values()), two.second.decision)
+    before = nights.Night(list(two.first.values()), two.second.decision)
+    assert two.second.flops() == two.second.flops(before) > 0 and full.flops() == before.flops()
+    assert two.second.flops(before) < 0.45 * full.flops()
+    for stage in ("sft", "opd"):
+        made, whole = (
+            sum(entry["flops"] for entry in each.manifest.ledger if "update" in entry["work"])
+            for each in (two.made(stage), two.first[stage])
+        )
+        steps = two.made(stage).manifest.named_metrics["steps"] / getattr(two.recipe, stage).steps
+        assert made / whole == pytest.approx(steps, rel=0.5)
+
+
+@pytest.mark.trains
 def test_added_questions_leave_every_other_one_in_its_split(two: Nights) -> None:
     splits = [
         dict(pl.read_parquet(each.path / "questions.parquet").select("question_id", "split").iter_rows())
@@ -140,7 +156,7 @@ def test_the_same_night_again_is_a_hit_and_one_without_new_rows_changes_nothing(
     assert promotion.promoted("tiny") is not None and not again.decision.objections
     idle = nights.run(after.recipe)
     assert {each.stage: each.id for each in idle.artifacts} == made and all(each.cached for each in idle.artifacts)
-    assert not idle.decision.changed and idle.flops == 0
+    assert not idle.decision.changed and idle.flops(again) == 0 < again.flops()
 
 
 @pytest.mark.trains

@@ -120,6 +120,13 @@ def test_kept_questions_are_asked_though_the_file_has_others_now(
     assert (result.answered, result.differing) == (20, 0)
 
 
+def test_of_an_endless_reply_a_bounded_part_is_kept(recipe: Recipe, server: WireServer, data: Path) -> None:
+    server.plan = lambda body, time: Act(completion(body, "so " * 400_000, reasoning="hm " * 400_000))
+    assert asked(recipe).probes == 20 and asked(recipe).differing == 0
+    [path] = (data / "probes").glob("m-*.json")
+    assert path.stat().st_size < 60 * 2 * 20_000
+
+
 def test_a_damaged_file_is_moved_aside_and_replies_are_kept_anew(
     recipe: Recipe, server: WireServer, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 TIMES = 3
 _MAX_TOKENS = 256  # of a reply: what differs does so early
+_LONGEST = 1 << 14  # characters that are kept of a reply, whose length is up to the server
 _NIGHTS = 100  # the newest that a file remembers
 
 
@@ -235,8 +236,7 @@ def _ask(recipe: Recipe, probes: Sequence[Probe], problems: list[str]) -> dict[s
             for batch in backend.answer([_request(recipe, each) for each in probes]):
                 for item in batch:
                     if isinstance(item, Response):
-                        reply = Reply(text=item.text, reasoning=item.reasoning, served_model=item.served_model)
-                        replies[by_key[item.key]] = reply
+                        replies[by_key[item.key]] = _reply(item)
                     else:
                         problems.append(f"a probe failed: {item.message}")
         finally:
@@ -244,6 +244,11 @@ def _ask(recipe: Recipe, probes: Sequence[Probe], problems: list[str]) -> dict[s
     except (EndpointError, TeacherError) as error:
         problems.append(f"the probes could not be asked: {error}")
     return replies
+
+
+def _reply(response: Response) -> Reply:
+    reasoning = None if response.reasoning is None else response.reasoning[:_LONGEST]
+    return Reply(text=response.text[:_LONGEST], reasoning=reasoning, served_model=response.served_model)
 
 
 def _request(recipe: Recipe, probe: Probe) -> Request:

@@ -142,6 +142,24 @@ def test_two_processes_learn_what_one_learns(
 
 
 @pytest.mark.trains
+def test_a_teacher_that_only_writes_teaches_in_rounds_and_is_asked_for_nothing_more(
+    start_artifacts: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text lies in the triples; nothing listens at its address, so that a request would end the stage."""
+    monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
+    server = ["teacher.kind=endpoint", "teacher.model=m", "teacher.base_url=http://127.0.0.1:9/v1"]
+    made = opd.train(load_recipe("tiny", [*SMALL, *server, "opd.objective=dpo", "opd.updates=3"]), *start_artifacts[1])
+    assert metrics(made)["preference_accuracy"].to_list()[0] == 0.5
+    assert metrics(made)["loss"][2] < metrics(made)["loss"][0]
+    log = pl.read_parquet(made.path / "rollouts.parquet")
+    taught = pl.read_parquet(start_artifacts[1][2].path / "triples.parquet")
+    tokenizer = load(made.path / "model").tokenizer
+    texts = {tokenizer.decode(ids, skip_special_tokens=True) for ids in log["ghost_ids"].to_list()}
+    assert texts and all(any(row["answer"] in text for row in taught.to_dicts()) for text in texts)
+    assert {entry["model"] for entry in made.manifest.ledger} == {"student"}
+
+
+@pytest.mark.trains
 @pytest.mark.parametrize("damage", ["lost", "altered"])
 def test_a_reference_that_was_damaged_is_made_again_by_the_student_of_its_round(
     damage: str, start_artifacts: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

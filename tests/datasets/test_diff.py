@@ -24,6 +24,7 @@ from cohobate.report.diff import print_diff, write_page
 from cohobate.stages.labels import relabel
 from cohobate.store.artifacts import Store
 from cohobate.store.manifest import FileEntry, read_manifest, write_manifest
+from tests.support.browser import ARGUMENTS, CHROMIUM, barriers
 from tests.support.command import answer, cohobate, refusal
 from tests.support.pipeline import Finished
 
@@ -322,3 +323,22 @@ def test_an_answer_that_was_correct_and_is_undecided_is_worse(
     assert "40 worse" in capsys.readouterr().out
     back = diff(dataset("a", rows(100, 100, cut=40)), dataset("b", rows(100, 100)))
     assert (back.shared.worsened, back.shared.improved) == (0, 40)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1600), ("dark", 400)])
+def test_the_page_shuts_nobody_out(scheme: str, width: int, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    old: list[Sample] = [(f"q{i}", "1", "1", 5, "stop", None) for i in range(40)]
+    new: list[Sample] = [(f"q{i}", str(i % 2), "1", 9, "stop", None) for i in range(45)]
+    found = diff(dataset("a", old), dataset("b", new))
+    write_page(found, tmp_path / "page.html", gate(found))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert barriers(page) == []
+        browser.close()

@@ -22,7 +22,7 @@ from cohobate.experiments.comparison.runner import ComparisonRunner, TrainedStud
 from cohobate.report.render import pieces
 from cohobate.stages import questions
 from cohobate.store.artifacts import Artifact, Store
-from tests.support.browser import ARGUMENTS, CHROMIUM
+from tests.support.browser import ARGUMENTS, CHROMIUM, barriers
 from tests.support.pipeline import SMALL
 
 pytestmark = pytest.mark.trains
@@ -195,6 +195,7 @@ def test_the_page_opens_without_a_fault_on_a_screen_and_on_a_phone(compared: Com
         page.goto((compared.artifact.path / "index.html").resolve().as_uri())
         assert not problems
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert barriers(page) == []
         browser.close()
 
 

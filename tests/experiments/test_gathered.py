@@ -11,7 +11,7 @@ from cohobate.core.atomic_files import write_json_atomic
 from cohobate.core.errors import StoreError
 from cohobate.experiments import gathered
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
-from tests.support.browser import ARGUMENTS, CHROMIUM
+from tests.support.browser import ARGUMENTS, CHROMIUM, barriers
 
 HALF, RECOVER = load_recipe("smollm2_half_small"), load_recipe("smollm2_recover_small")
 
@@ -127,4 +127,5 @@ def test_the_page_opens_without_a_fault_on_a_screen_and_on_a_phone(scheme: str, 
         page.goto(path.resolve().as_uri())
         assert not problems
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert barriers(page) == []
         browser.close()

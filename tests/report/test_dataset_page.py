@@ -17,7 +17,7 @@ from cohobate.report.dataset import default_path, write_page
 from cohobate.report.sample_rows import sample_rows
 from cohobate.stages.curation import curate, settings
 from cohobate.store.artifacts import verify
-from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
+from tests.support.browser import ARGUMENTS, CHROMIUM, barriers, contrast
 from tests.support.command import cohobate
 from tests.support.dataset_pages import HOSTILE, unpacked
 from tests.support.made_triples import Row, questions, sample, triples
@@ -273,6 +273,8 @@ def test_the_page_reads_well_in_both_themes_and_on_a_phone(page: Path, scheme: s
 
         for selector in (".row .question", ".faint", ".row .correct", ".row .incorrect", "#search"):
             assert colours(selector) > 4.5, selector
+        assert barriers(tab) == []
         tab.locator(".row").nth(1).click()
         assert tab.evaluate("dialog.scrollWidth") <= width and tab.locator("#body").is_visible()
+        assert barriers(tab) == []
         browser.close()

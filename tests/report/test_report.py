@@ -11,7 +11,7 @@ from cohobate.core.statistics import Interval
 from cohobate.report import figures, render
 from cohobate.report.facts import draw_questions, headline
 from cohobate.store.manifest import Score
-from tests.support.browser import ARGUMENTS, CHROMIUM, contrast
+from tests.support.browser import ARGUMENTS, CHROMIUM, barriers, contrast
 from tests.support.pipeline import Finished, run_stages
 from tests.support.prefect_server import small
 
@@ -126,8 +126,12 @@ def test_the_page_reads_well_in_both_themes_and_on_a_phone(finished: Finished, s
         page.goto((finished.artifacts["report"].path / "index.html").resolve().as_uri())
         assert not problems
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert barriers(page) == []
         ink, paper = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
         assert contrast(ink, paper) > 7
+        # The strongest colour behind a token of a rollout.
+        page.evaluate("document.querySelector('h1').style.backgroundColor = 'var(--shade)'")
+        assert contrast(ink, page.evaluate("getComputedStyle(document.querySelector('h1')).backgroundColor")) > 4.5
         label = page.locator("figure svg text").first
         assert contrast(label.evaluate("e => getComputedStyle(e).fill"), paper) > 4.5
         # Letters of a figure stay readable where the figure is scaled to the screen.

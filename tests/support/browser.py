@@ -1,7 +1,10 @@
-"""Chromium, and the contrast of the colours that a page shows."""
+"""Chromium, what axe finds on a page, and the contrast of the colours that a page shows."""
 
 import re
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -19,3 +22,18 @@ def contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+@cache
+def _axe() -> str:
+    """axe-core's script, out of the package that brings it."""
+    package = find_spec("axe_playwright_python")
+    assert package is not None and package.origin is not None
+    return (Path(package.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def barriers(page: Any) -> list[str]:
+    """What axe finds on a page of playwright's that shuts people out: how bad it is, its rule, and the first element."""
+    page.evaluate(_axe())
+    found = page.evaluate("axe.run(document)")["violations"]
+    return [f"{each['impact']} {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]

@@ -33,7 +33,7 @@ def _axe() -> str:
 
 
 def barriers(page: Any) -> list[str]:
-    """What axe finds on a page of playwright's that shuts people out: how bad it is, its rule, and the first element."""
+    """What axe finds on a page that shuts people out: how bad it is, its rule, and the first element."""
     page.evaluate(_axe())
     found = page.evaluate("axe.run(document)")["violations"]
     return [f"{each['impact']} {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cohobate.core.errors import ModelError
 from cohobate.models.model_class import model_class
 from cohobate.models.padding_row import restore_padding_rows
+from cohobate.models.quantisation import made_whole, method_of, to_be_read, without_package
 
 if TYPE_CHECKING:
     import torch
@@ -34,24 +35,23 @@ def read_tokenizer(path: Path, template: str | None = None) -> Any:
     return tokenizer
 
 
-def read_model(path: Path, dtype: torch.dtype) -> Any:
+def read_model(path: Path, dtype: torch.dtype, device: str, *, train: bool) -> Any:
     """The language model of a folder; raises what transformers raises, and ModelError where weights lack."""
     refuse_pickles(path)
-    config = read_config(path)
+    config = to_be_read(path, read_config(path), device, train=train)
     try:
         auto = model_class(config)
     except ModelError as error:
         raise ModelError(f"model '{path}' cannot be loaded: {error}") from error
-    with _silent():  # of weights that lack, which `refuse_other_weights` says in one line
-        model, report = auto.from_pretrained(
-            path,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+    quantised = method_of(config) is not None
+    how: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        with _silent():  # of weights that lack, which `refuse_other_weights` says in one line
+            model, report = auto.from_pretrained(path, config=config, dtype=dtype, **how)
+    except ImportError as error:
+        raise without_package(path, config, error) from error
     refuse_other_weights(path, report)
+    model = made_whole(model, dtype) if quantised else model
     restore_padding_rows(path, model)
     _make_saveable(path, model)
     return model

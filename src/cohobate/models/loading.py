@@ -12,7 +12,7 @@ from cohobate.core.errors import ModelError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.model_shape import ModelShape, text_config
 from cohobate.core.shipped import shipped_path
-from cohobate.models import checkpoint
+from cohobate.models import checkpoint, quantisation
 from cohobate.models.end_of_response import end_ids, ends_revision, response_ends
 from cohobate.models.precision import resolve_device, weight_dtype
 from cohobate.models.template_revision import template_revision
@@ -118,7 +118,7 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False, templat
     target = resolve_device(device)
     try:
         tokenizer = checkpoint.read_tokenizer(path, template)
-        model = checkpoint.read_model(path, weight_dtype(target, train=train)).to(target)
+        model = checkpoint.read_model(path, weight_dtype(target, train=train), target, train=train).to(target)
     except ModelError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ...
@@ -126,6 +126,11 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False, templat
         raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
     checkpoint.refuse_tokens_without_embedding(path, tokenizer, len(model.get_input_embeddings().weight))
     return LoadedModel(model.eval(), tokenizer, path, end_ids(model.generation_config, model.config, tokenizer))
+
+
+def refuse_untrainable(model: LoadedModel) -> None:
+    """Raise ModelError where the model's weights are quantised and cannot be made whole, as training needs them."""
+    quantisation.refuse_untrainable(model.path, model.config)
 
 
 def read_config(folder: Path) -> Any:

@@ -199,5 +199,7 @@ def _not_finite(model: Any) -> str | None:
 
 
 def _finite(value: torch.Tensor) -> bool:
+    if value.dtype.itemsize == 1:  # numbers of a byte cannot be compared
+        value = value.to(torch.bfloat16)
     # Of two numbers: a test of each would take as much memory as the parameter.
     return not value.numel() or bool(torch.isfinite(torch.stack([value.amin(), value.amax()])).all())

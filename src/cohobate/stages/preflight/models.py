@@ -21,9 +21,10 @@ def teacher(scope: Scope) -> Loaded:
 
 def student(scope: Scope) -> Loaded:
     """The student's folder loads."""
-    from cohobate.models.loading import with_ends
+    from cohobate.models.loading import refuse_untrainable, with_ends
 
     loaded = _load(scope, scope.recipe.student.model, scope.recipe.student.template)
+    refuse_untrainable(loaded.value)
     return Loaded(loaded.detail, with_ends(loaded.value, scope.recipe))
 
 

@@ -266,7 +266,7 @@ def _trend(axes: Any, facts: Facts, x: str, y: str, xlabel: str, ylabel: str) ->
 def _dots(axes: Any, marks: Sequence[Any]) -> bool:
     lines = list(dict.fromkeys(dot.line for dot in reversed(marks)))
     series = list(dict.fromkeys(dot.series for dot in marks))
-    axes.figure.set_size_inches(7.2, 1.2 + 0.45 * len(lines))  # room for long labels, and for every line
+    axes.figure.set_size_inches(_SIZE[0], 1.2 + 0.45 * len(lines))  # room for every line
     looks = [("sft", "o"), ("opd", "s"), ("teacher", "^"), ("base", "D")]
     for at, name in enumerate(series):
         colour, mark = looks[at % len(looks)]
@@ -284,7 +284,8 @@ def _dots(axes: Any, marks: Sequence[Any]) -> bool:
     axes.set_xlim(-0.02, 1.02)
     axes.grid(axis="y", visible=False)
     percents(axes.xaxis)
-    _legend(axes)
+    # Over the labels too, which are long.
+    axes.figure.legend(loc="outside upper center", ncols=2, fontsize=9, handlelength=1.5, columnspacing=1.2)
     return True
 
 

@@ -51,13 +51,14 @@ def measure(
     watch.start()
     try:
         out, errors = process.communicate(timeout=longest)
+        seconds = time.perf_counter() - started  # the samples of memory are a tenth of a second apart
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise RuntimeError(f"{' '.join(command)} has not ended after {longest:.0f} s") from None
     finally:
         watch.join()
-    seconds, after = time.perf_counter() - started, os.times()
+    after = os.times()
     if process.returncode and not killed.is_set():
         raise RuntimeError(f"{' '.join(command)} failed:\n{errors.decode()[-3000:]}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system

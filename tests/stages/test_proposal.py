@@ -43,7 +43,10 @@ def proposed(folder: Path, golds: list[Any], **wishes: Any) -> dict[str, Any]:
     rows = [{"question": f"Question {n}?", "answer": gold} for n, gold in enumerate(golds)]
     questions = str(save(rows, folder / "rows.jsonl"))
     asked = {"questions": questions, "teacher": "world/teacher", "student": "world/base", "gpu": "cpu-core"}
-    return propose(Wishes(**{**asked, **wishes}), "mine").draft.values()
+    proposal = propose(Wishes(**{**asked, **wishes}), "mine")
+    values = tomllib.loads(proposal.draft.text(["head"]))
+    assert values == proposal.draft.values()
+    return values
 
 
 @pytest.mark.serves
@@ -59,8 +62,7 @@ def proposed(folder: Path, golds: list[Any], **wishes: Any) -> dict[str, Any]:
     ],
 )
 def test_the_verifier_fits_the_answers(golds: list[Any], verifier: str, tmp_path: Path) -> None:
-    chosen = proposed(tmp_path, golds)["triples"]["verifier"]
-    assert (chosen if isinstance(chosen, str) else chosen["name"]) == verifier
+    assert proposed(tmp_path, golds)["triples"]["verifier"]["name"] == verifier
 
 
 @pytest.mark.slow
@@ -73,10 +75,25 @@ def test_every_split_has_rows_and_a_few_questions_without_an_answer_are_not_aske
 
 
 @pytest.mark.slow
+def test_only_where_answers_lack_the_whole_text_is_one(tmp_path: Path) -> None:
+    model = "http://127.0.0.1:9/v1"
+    asked = {"teacher": model, "teacher_model": "m", "verifier": "judge"}
+    judged, unanswered = (proposed(tmp_path, golds, **asked) for golds in (["5"] * 20, [None] * 20))
+    for values in (judged, unanswered):
+        assert values["triples"]["verifier"]["judge"] == {"kind": "endpoint", "model": "m", "base_url": model}
+    assert "Answer:" in judged["teacher"]["prompt"] and "answer" not in judged["teacher"]
+    assert (unanswered["teacher"]["answer"], unanswered["sft"]["select"]) == ("response", "all")
+
+
+@pytest.mark.slow
 def test_what_set_says_wins_and_stands_in_the_file(tmp_path: Path) -> None:
     overrides = ["triples.samples=1", "opd.steps=0", "questions.split.test=0.5", "questions.split.train=0.5"]
-    overrides += ["questions.split.fresh=0", "questions.split.validation=0"]
+    overrides += ["questions.split.fresh=0", "questions.split.validation=0", "triples.verifier.tolerance=0.5"]
+    overrides += ["questions.columns.system=answer", "opd.vllm.sleep=true", 'description="a \\"new\\" one"']
     values = proposed(tmp_path, list(map(str, range(30))), overrides=overrides)
+    assert values["questions"]["columns"] == {"gold_answer": "answer", "system": "answer"}
+    assert values["triples"]["verifier"] == {"name": "numeric", "tolerance": 0.5}
+    assert values["description"] == 'a "new" one' and values["opd"]["vllm"] == {"sleep": True}
     assert (values["triples"]["samples"], values["opd"]["steps"]) == (1, 0)
     assert values["questions"]["split"] == {"test": 0.5, "train": 0.5, "fresh": 0, "validation": 0}
 
@@ -91,6 +108,10 @@ def test_what_set_says_wins_and_stands_in_the_file(tmp_path: Path) -> None:
         (["1"] * 20, {"gpu": "z80"}, RecipeError, "--gpu z80"),
         (["1"] * 20, {"teacher": "ollama:"}, RecipeError, "ollama list"),
         (["1"] * 20, {"overrides": ["sft.stepz=3"]}, RecipeError, "sft.steps"),
+        (["1"] * 20, {"overrides": ["sft.steps.x=3"]}, RecipeError, "'sft.steps' is a value"),
+        (["1"] * 20, {"overrides": ["sft=3"]}, RecipeError, "is a section"),
+        (["1"] * 20, {"overrides": ["sft={steps = 3, lr = 1}"]}, RecipeError, "one by one"),
+        (["1"] * 20, {"overrides": ["student.model=x"]}, RecipeError, "--student"),
     ],
 )
 def test_what_cannot_be_used_is_refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -128,7 +128,7 @@ def _with_columns(wishes: Wishes) -> Wishes:
     from cohobate.config.load import apply
     from cohobate.stages.proposal import guessed
 
-    given: dict[str, dict[str, str]] = {}
+    given: dict[str, Any] = {}
     for override in wishes.overrides:
         apply(given, override)
     columns = guessed(wishes, given.get("questions", {}))

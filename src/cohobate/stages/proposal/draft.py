@@ -50,11 +50,23 @@ class Draft:
             table: dict[str, Any] = {}
             apply(table, each)
             path, value = _only(table)
-            *sections, key = path
-            section = ".".join(sections)
             if isinstance(value, dict):
                 raise RecipeError(f"--set {each}: set the keys of {'.'.join(path)} one by one")
-            self.set(section, "as --set says", **{key: value})
+            if ".".join(path) in self.sections:
+                raise RecipeError(f"--set {each}: [{'.'.join(path)}] is a section; set its keys")
+            self._override(path, value, each)
+
+    def _override(self, path: Sequence[str], value: Any, override: str) -> None:
+        """Set the value at `path`, which may lie in a table that is written on one line."""
+        for cut in range(1, len(path) - 1):
+            section, key = ".".join(path[:cut]), path[cut]
+            if key in self.sections.get(section, {}):
+                table, comment = self.sections[section][key]
+                if not isinstance(table, Mapping):
+                    raise RecipeError(f"--set {override}: '{section}.{key}' is a value, not a section")
+                self.set(section, comment, **{key: _with(table, path[cut + 1 :], value)})
+                return
+        self.set(".".join(path[:-1]), "as --set says", **{path[-1]: value})
 
     def text(self, head: Sequence[str]) -> str:
         """The file, whose first comment is `head`."""
@@ -74,6 +86,13 @@ def _only(table: Mapping[str, Any]) -> tuple[list[str], Any]:
         [(key, value)] = value.items()
         path.append(key)
     return path, value
+
+
+def _with(table: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """`table` with another value at `path`."""
+    key, *rest = path
+    below = table.get(key)
+    return {**table, key: _with(below if isinstance(below, Mapping) else {}, rest, value) if rest else value}
 
 
 def _lines(key: str, value: Any, comment: str) -> list[str]:

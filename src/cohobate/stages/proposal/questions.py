@@ -46,8 +46,9 @@ class QuestionsPlan:
         return sum(self.counts.values())
 
     @property
-    def has_own_split(self) -> bool:
-        return "split" in self.guess.names
+    def is_open(self) -> bool:
+        """Whether most questions have no gold answer, so that the whole text of a response is the answer."""
+        return 2 * self.missing > self.rows
 
 
 def guessed(wishes: Wishes, given: dict[str, Any]) -> Guess:
@@ -75,7 +76,7 @@ def plan(wishes: Wishes, given: dict[str, Any], *, on_policy: bool) -> Questions
     section: dict[str, Any] = {"source": "file", "path": wishes.questions}
     section |= {"columns": named} if named else {}
     section |= {"gold_after": columns.gold_after} if columns.gold_after else {}
-    section |= given
+    section |= {key: value for key, value in given.items() if key != "columns"}  # which `named` holds
     table = _read({"repeated": "first", **section})
     frame = table.questions
     if len(frame) < FEWEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,17 @@ _STEPS = "{question}\nThink step by step, then write the final answer on a line 
 # Samples of a question, up to so many training questions.
 _SAMPLES = ((200, 4), (2000, 2))
 
+_FLAGS = {
+    "questions.source": "--questions",
+    "questions.path": "--questions",
+    "teacher.kind": "--teacher",
+    "teacher.model": "--teacher or --teacher-model",
+    "teacher.base_url": "--teacher",
+    "student.model": "--student",
+    "triples.verifier": "--verifier",
+    "triples.verifier.name": "--verifier",
+}
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -35,9 +47,7 @@ class Proposal:
 
 def propose(wishes: Wishes, name: str) -> Proposal:
     """The recipe called `name`. Raises a UserError in one sentence for whatever cannot be used."""
-    given: dict[str, Any] = {}
-    for override in wishes.overrides:
-        apply(given, override)
+    given = _given(wishes.overrides)
     if wishes.verifier is not None and wishes.verifier not in VERIFIERS and not is_function_name(wishes.verifier):
         raise RecipeError(f"--verifier {wishes.verifier}: give {', '.join(VERIFIERS)}, or your own as module:function")
     # What is read in no time comes first, so that a mistake is reported at once.
@@ -61,6 +71,17 @@ def propose(wishes: Wishes, name: str) -> Proposal:
         draft.set("gate", "a night's data replaces the promoted ones only within this", overall=0.05, shared=0.0)
     draft.override(wishes.overrides)
     return Proposal(draft.recipe(), draft, machine, planned.counts.get("train", 0))
+
+
+def _given(overrides: Sequence[str]) -> dict[str, Any]:
+    """The overrides as values. Raises RecipeError for one that a flag says, from which much else follows."""
+    given: dict[str, Any] = {}
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in _FLAGS:
+            raise RecipeError(f"--set {override}: give it as {_FLAGS[key]}, since other settings are chosen by it")
+        apply(given, override)
+    return given
 
 
 def _questions(draft: Draft, planned: QuestionsPlan) -> None:
@@ -93,7 +114,7 @@ def _teacher(draft: Draft, taught: TeacherPlan, planned: QuestionsPlan) -> None:
         draft.set("teacher", _flat(taught.notes.get(key, "")), **{key: value})
     if taught.is_world:  # trained on the default prompt
         return
-    if planned.verifier == "judge":
+    if planned.is_open:
         draft.set("teacher", prompt="{question}")
         draft.set("teacher", "the whole text is the answer", answer="response")
     else:
@@ -119,13 +140,14 @@ def _verifier(draft: Draft, taught: TeacherPlan, planned: QuestionsPlan) -> None
     if planned.verifier != "judge":
         if planned.missing:
             draft.set("triples", f"{planned.missing:,} questions without an answer are not asked", without_gold="skip")
-        draft.set("triples", "how answers are compared with the gold ones", verifier=planned.verifier)
+        draft.set("triples.verifier", "how answers are compared with the gold ones", name=planned.verifier)
         return
-    draft.set("sft", "all: the judge's word is no gold; correct: what it finds right", select="all")
+    if planned.is_open:
+        draft.set("sft", "all: the judge's word is no gold; correct: what it finds right", select="all")
     section = "triples.verifier"
-    draft.set(section, "no gold answers to compare with: a model judges, here the teacher itself", name="judge")
+    draft.set(section, "a model judges, here the teacher itself: a stronger one is better", name="judge")
     names = ("kind", "model", "provider", "base_url", "api_key_env", "limit_name", "price_input", "price_output")
     judge = {name: taught.section[name] for name in names if name in taught.section}
     if judge.get("kind") == "vllm":
         judge["kind"] = "local"
-    draft.set(f"{section}.judge", "a stronger model is a better judge", **judge)
+    draft.set(f"{section}.judge", **judge)

@@ -39,10 +39,11 @@ def ask_probes(recipe: Recipe, questions: Artifact, allow: float = 0.0) -> list[
         return []
     say(result.sentence)
     check = gate_checks.probes(result, recipe.gate.loosened(allow))
-    lines = [f"## {recipe.name}: {'the same teacher' if check.passed else 'another teacher'}", "", result.sentence]
-    description = "\n".join(lines)
+    description = f"## {recipe.name}: probes\n\n{check.reason or result.sentence}"
     attempt(create_table_artifact, key="probes", table=gate_rows([check]), description=description)
     if check.reason and result.answered:
+        table = [{"check": f"{recipe.name}: refused"}, *gate_rows([check])]
+        attempt(create_table_artifact, key="gate", table=table, description=description)
         raise GateError(f"{recipe.name} asks nothing tonight: {check.reason}")
     return [check]
 

@@ -88,6 +88,7 @@ def test_nights_learn_what_is_new_until_another_model_answers(up: Up, nights: Ni
     assert "set teacher.revision" in state["message"] and promoted(up) == second
     assert numbers(nights, since, greedy=False) == []
     assert json.loads(up.artifacts(changed_run)["probes"])[0]["verdict"] == "refused"
+    assert json.loads(up.artifacts(changed_run)["gate"])[0]["check"] == "continued: refused"
 
     since = len(nights.server.seen)
     teacher = {name: nights.recipe()["teacher"][name] for name in ("kind", "model", "base_url", "api_key_env")}

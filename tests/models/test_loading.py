@@ -93,6 +93,16 @@ def _is_pickled(folder: Path) -> None:
     torch.save({"weights": Runs(folder / "ran")}, folder / "pytorch_model.bin")
 
 
+def _lacks_its_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def _has_half_a_tokenizer(folder: Path) -> None:
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text[: len(text) // 2])
+
+
 def _writes_a_token_without_embedding(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
@@ -115,6 +125,8 @@ def _reads_a_word_without_embedding(folder: Path) -> None:
         (_is_cut, "cannot be loaded"),
         (_lacks_a_shard, "cannot be loaded"),
         (_is_pickled, "pickled file, which runs code when it is read"),
+        (_lacks_its_tokenizer, r"tokenizer of model .* cannot be read; copy the model's tokenizer\.json"),
+        (_has_half_a_tokenizer, r"tokenizer of model .* cannot be read; copy the model's tokenizer\.json"),
         (_writes_a_token_without_embedding, r"embedding of 512 tokens, but its tokenizer makes id 512 of '<\|turn\|>'"),
         (_reads_a_word_without_embedding, "makes id 512 of 'marmalade'"),
     ],
@@ -149,6 +161,17 @@ def test_the_row_of_the_padding_token_is_that_of_the_checkpoint(tmp_path: Path) 
     assert model.get_input_embeddings().padding_idx == 0
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         assert torch.equal(layer.weight, weights[name])
+
+
+def test_a_student_of_images_and_text_is_published_with_its_processors(tmp_path: Path) -> None:
+    """vLLM asks for them; a model of text alone has none, whatever lies in its folder."""
+    for name, files in (("qwen2_5_vl", ["preprocessor_config.json", "video_preprocessor_config.json"]), ("llama", [])):
+        folder, published = zoo.write(name, tmp_path / name), tmp_path / f"{name} published"
+        for file in ("preprocessor_config.json", "video_preprocessor_config.json"):
+            (folder / file).write_text('{"patch_size": 8}')
+        student = load(folder, device="cpu", train=True)
+        save(student.model, student.tokenizer, published, student.path)
+        assert sorted(file.name for file in published.glob("*processor_config.json")) == files
 
 
 def test_sampling_settings_without_do_sample_are_published_with_it(tmp_path: Path) -> None:

@@ -26,13 +26,26 @@ _NAMED = 3
 
 
 def read_tokenizer(path: Path, template: str | None = None) -> Any:
-    """The tokenizer of a folder, with `template` in place of its own; transformers raises OSError, ValueError, ..."""
+    """The tokenizer of a folder, with `template` in place of its own. Raises ModelError with one sentence."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise what they like
+        raise _without_tokenizer(path, " ".join(str(error).split())[:300]) from error
+    files = [*getattr(tokenizer, "vocab_files_names", {}).values(), "tekken.json"]
+    if len(files) > 1 and not any((path / file).is_file() for file in files):  # transformers makes an empty one
+        raise _without_tokenizer(path, f"there is none of {', '.join(sorted(files))}")
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer
+
+
+def _without_tokenizer(path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"the tokenizer of model '{path}' cannot be read; copy the model's tokenizer.json into the folder, or what "
+        f"else its tokenizer is made of ({why})"
+    )
 
 
 def read_model(path: Path, dtype: torch.dtype, device: str, *, train: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,10 +163,17 @@ def outline(name: str | Path, *, template: str | None = None) -> ModelOutline:
     return ModelOutline(config, tokenizer, path, end_ids(generation, config, tokenizer))
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a folder that `transformers` and vLLM load: weights, configuration, tokenizer, chat template."""
+def save(model: Any, tokenizer: Any, folder: Path, source: Path | None = None) -> None:
+    """Write a folder that `transformers` and vLLM load: weights, configuration, tokenizer, chat template.
+
+    source: the folder that the model was read from; of a model of images and text its processors are copied, without
+    which vLLM does not load the one that is written.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if source is not None and text_config(model.config) is not model.config:
+        for file in source.glob("*processor_config.json"):
+            shutil.copyfile(file, folder / file.name)
 
 
 def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | ModelOutline) -> None:

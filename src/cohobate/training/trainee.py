@@ -73,7 +73,8 @@ class Trainee:
             (folder / "adapter" / "README.md").unlink(missing_ok=True)  # an empty template
             model = self.peft.merge_and_unload()
         half = precision.half_products(self.config.precision, self.student.device)
-        save(model.bfloat16() if half else model, self.student.tokenizer, folder / "model")
+        student = self.student
+        save(model.bfloat16() if half else model, student.tokenizer, folder / "model", student.path)
 
 
 def _recompute_without_dropout(model: Any) -> None:

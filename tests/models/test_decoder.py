@@ -1,5 +1,6 @@
 """The decoder in few operations computes what transformers computes, and so do prompts that are computed once."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ UNKNOWN: dict[str, Any] = {
 
 def made(config: Any) -> Any:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.2)
     return model
@@ -131,9 +132,31 @@ def test_a_model_that_does_more_than_its_class_says_goes_through_the_module(chan
     assert Decoder.of(model) is None
 
 
-def test_products_in_lower_precision_go_through_the_module() -> None:
+def _apart(found: dict[str, torch.Tensor | None], right: dict[str, torch.Tensor | None]) -> float:
+    """The distance of all gradients together, as a share of their norm."""
+    pairs = [(found[name], value) for name, value in right.items() if value is not None]
+    squares = sum(float((a - b).square().sum()) for a, b in pairs if a is not None)
+    return float((squares / sum(float(b.square().sum()) for _, b in pairs)) ** 0.5)
+
+
+@pytest.mark.parametrize("config", KNOWN.values(), ids=KNOWN.keys())
+def test_products_in_half_precision_are_those_of_transformers_up_to_its_own_error(config: Any) -> None:
+    model = made(config)
+    exact = torch.cat([by_transformers(model, row) for row in GROUPS])
     with torch.autocast("cpu", torch.bfloat16):
-        assert Decoder.of(made(KNOWN["qwen3"])) is None
+        theirs = torch.cat([by_transformers(model, row) for row in GROUPS])
+        ours: dict[int, torch.Tensor] = {}
+        for batch in batches(GROUPS, 60, 0, "cpu"):
+            parts = hidden_states(model, batch).split([len(GROUPS[i].response) for i in batch.order])
+            ours.update(zip(batch.order, parts, strict=True))
+    found = torch.cat([ours[i] for i in range(len(GROUPS))])
+    assert found.dtype == torch.float32
+    rough = (theirs - exact).square().mean().sqrt()
+    assert 0 < (found - exact).square().mean().sqrt() <= 1.1 * rough
+    of_ours, of_theirs, right = (gradients(model, states) for states in (found, theirs, exact))
+    ours_apart, theirs_apart = (_apart(of, right) for of in (of_ours, of_theirs))
+    assert 0 < ours_apart <= 1.1 * theirs_apart
+    assert ours_apart < 0.05
 
 
 def test_a_half_precision_model_is_scored_as_transformers_scores_it() -> None:

@@ -64,7 +64,7 @@ def batches(
 
 def can_share(model: Any) -> bool:
     """Whether a batch of this model may be a shared one."""
-    return Decoder.of(model) is not None
+    return Decoder.supports(model)
 
 
 def _shared(

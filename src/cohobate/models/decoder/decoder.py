@@ -1,7 +1,10 @@
 """The forward pass, with the query, key and value projections in one product, and gate and up in another.
 
 It computes what transformers computes, up to the order of additions. Adapters, sharded or hooked modules, other
-architectures, sliding windows and autocast go through the module itself: for them `Decoder.of` is None.
+architectures and sliding windows go through the module itself: for them `Decoder.of` is None.
+
+Under autocast the products are in its precision, and the residual stream, norms and rotation in that of the weights.
+Without gradients the weights of the products are cast once, when the decoder is made, not in every pass.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ _ROPES = {"default", "linear", "llama3", "yarn"}  # whose angles depend on the p
 # Larger products gain nothing from being joined, and their weights would take memory twice.
 _JOINED = 1 << 22
 
+# Of the weights and biases of products, to the precision in which they are held.
+_Cast = Callable[[torch.Tensor], torch.Tensor]
 # Attention of a layer over N tokens, as a function that has their places: (layer, queries [N, heads, head_dim], keys
 # and values [N, key-value heads, head_dim]), to [N, heads * head_dim].
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -33,8 +38,9 @@ class _Product:
     biases: tuple[torch.Tensor | None, ...]
 
     @classmethod
-    def of(cls, *layers: Any) -> _Product:
-        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    def of(cls, cast: _Cast, *layers: Any) -> _Product:
+        weights = [cast(layer.weight) for layer in layers]
+        biases = [None if layer.bias is None else cast(layer.bias) for layer in layers]
         if sum(weight.numel() for weight in weights) > _JOINED:
             return cls(tuple(weights), tuple(biases))
         return cls((torch.cat(weights),), (None if biases[0] is None else torch.cat(biases),))
@@ -64,12 +70,18 @@ class Decoder:
         self.module, self.eps = module, config.rms_norm_eps
         self.heads, self.pairs = config.num_attention_heads, config.num_key_value_heads
         self.width = module.layers[0].self_attn.head_dim
+        self.is_autocast = torch.is_autocast_enabled(module.embed_tokens.weight.device.type)
         self.layers = [self._layer(layer) for layer in module.layers]
 
     @staticmethod
     def of(model: Any) -> Decoder | None:
         """The decoder of a causal language model, or None if it must be called as a module."""
-        return Decoder(model.get_decoder()) if _is_supported(model) else None
+        return Decoder(model.get_decoder()) if Decoder.supports(model) else None
+
+    @staticmethod
+    def supports(model: Any) -> bool:
+        """Whether `of` has a decoder for a causal language model."""
+        return _is_supported(model)
 
     def _layer(self, layer: Any) -> _Layer:
         attention, mlp, norm = layer.self_attn, layer.mlp, None
@@ -78,12 +90,12 @@ class Decoder:
             norm = torch.cat([each.weight.expand(count, -1) for each, count in counts])
         return _Layer(
             layer.input_layernorm.weight,
-            _Product.of(attention.q_proj, attention.k_proj, attention.v_proj),
+            _Product.of(held_in_products, attention.q_proj, attention.k_proj, attention.v_proj),
             norm,
-            attention.o_proj.weight,
+            held_in_products(attention.o_proj.weight),
             layer.post_attention_layernorm.weight,
-            _Product.of(mlp.gate_proj, mlp.up_proj),
-            mlp.down_proj.weight,
+            _Product.of(held_in_products, mlp.gate_proj, mlp.up_proj),
+            held_in_products(mlp.down_proj.weight),
         )
 
     def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,10 +125,15 @@ class Decoder:
                 x, mixed = x[read], mixed[read]
                 if not len(read):
                     return x
-            x = torch.addmm(x, mixed, layer.out.T)
+            x = self._added(x, mixed, layer.out)
             inner = swiglu(*layer.gate_up(rms_norm(x, layer.between, self.eps)))
-            x = torch.addmm(x, inner, layer.down.T)
+            x = self._added(x, inner, layer.down)
         return rms_norm(x, self.module.norm.weight, self.eps)
+
+    def _added(self, x: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """x + states @ weight.T, in the precision of `x`."""
+        # Autocast would round the sum too.
+        return x + linear(states, weight) if self.is_autocast else torch.addmm(x, states, weight.T)
 
     def _attention(
         self, number: int, layer: _Layer, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend
@@ -127,8 +144,16 @@ class Decoder:
         queries_keys, values = qkv.split([self.heads + self.pairs, self.pairs], 1)
         if layer.heads_norm is not None:
             queries_keys = rms_norm(queries_keys, layer.heads_norm, self.eps)
-        queries, keys = rotate(queries_keys, *angles).split([self.heads, self.pairs], 1)
+        queries, keys = rotate(queries_keys, *angles).to(values.dtype).split([self.heads, self.pairs], 1)
         return attend(number, queries, keys, values)
+
+
+def held_in_products(weight: torch.Tensor) -> torch.Tensor:
+    """`weight` in the precision of products, where no gradient flows to it; autocast would cast it in every pass."""
+    kind = weight.device.type
+    if torch.is_grad_enabled() or not torch.is_autocast_enabled(kind):
+        return weight
+    return weight.detach().to(torch.get_autocast_dtype(kind))
 
 
 def causal(rows: int) -> Attend:
@@ -166,7 +191,6 @@ def _is_supported(model: Any) -> bool:
         and (getattr(config, "sliding_window", None) is None or kind.__name__.startswith("Qwen"))
         and getattr(config, "_attn_implementation", None) == "sdpa"
         and not (model.training and getattr(config, "attention_dropout", 0))
-        and not torch.is_autocast_enabled(model.device.type)
     )
     return plain and all(map(_is_plain, _modules(model.get_decoder())))
 

@@ -14,8 +14,9 @@ import torch
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Weight * x / sqrt(mean(x^2) + eps) over the last dimension; [N, d], or [N, heads, d] with one weight per head.
 
-    Computed in float32; the result has the precision of `x` (Zhang and Sennrich 2019).
+    Computed in float32; the result has the precision of `x`, but at least that of the weight (Zhang and Sennrich 2019).
     """
+    x = x.to(torch.promote_types(x.dtype, weight.dtype))
     if torch.is_grad_enabled() and x.dtype == torch.float32:
         normed: torch.Tensor = _RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
         return normed

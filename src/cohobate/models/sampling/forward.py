@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
+from torch.nn.functional import linear, scaled_dot_product_attention
 
-from cohobate.models.decoder.decoder import Decoder, causal
+from cohobate.models.decoder.decoder import Decoder, causal, held_in_products
 from cohobate.models.decoder_module import decoder_module
 from cohobate.models.last_layer import mlp_only_at
 from cohobate.models.output_layer import OutputLayer
@@ -54,7 +56,7 @@ class _ByModule:
 class _ByDecoder:
     def __init__(self, model: Any, decoder: Decoder, cache: SlotCache, limit: int) -> None:
         self.decoder, self.cache = decoder, cache
-        self.output = OutputLayer(model)
+        self.output = _output_of(model)
         self.angles = decoder.angles(torch.arange(limit, device=model.device))
 
     def prefill(self, inputs: torch.Tensor) -> None:
@@ -75,11 +77,23 @@ class _ByDecoder:
             all_keys, all_values = self.cache.layers[number].update(keys[:, :, None], values[:, :, None])
             # The heads of a group stand as queries of their common keys, so that these are not copied for each.
             grouped = queries.unflatten(1, (keys.shape[1], -1))
+            if all_keys.dtype != torch.float32:
+                # Its logits are float32, as in training; a product would round them to the precision of the keys.
+                return scaled_dot_product_attention(grouped, all_keys, all_values, mask.to(all_keys.dtype)).flatten(1)
             # For one query per row, two products are faster on a CPU than the kernel for many.
             scores = torch.matmul(grouped, all_keys.transpose(2, 3)).mul_(scale).add_(mask)
-            weights = scores.softmax(-1, torch.float32)
-            return torch.matmul(weights.to(all_values.dtype), all_values).flatten(1)
+            return torch.matmul(scores.softmax(-1), all_values).flatten(1)
 
         scale = self.decoder.width**-0.5
         cos, sin = (table[positions] for table in self.angles)
         return self.output(self.decoder.read(tokens, (cos, sin), attend))
+
+
+def _output_of(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The output layer of `model`, whose weights are cast once."""
+    output = OutputLayer(model)
+    head = output.linear
+    if head is None:
+        return output
+    weight, bias = held_in_products(head.weight), None if head.bias is None else held_in_products(head.bias)
+    return lambda hidden: output.after_linear(linear(hidden, weight, bias))

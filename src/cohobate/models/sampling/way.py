@@ -42,7 +42,7 @@ _Draw = Callable[[list[list[int]]], list[Sampled]]
 @torch.inference_mode()
 def way_to_sample(model: Any) -> Way:
     """The fastest way whose log-probabilities are those of the model's own forward pass; tried once per model."""
-    if Decoder.of(model) is not None:
+    if Decoder.supports(model):
         return "slots"
     if model not in _tried:
         _tried[model] = _try(model)

@@ -131,7 +131,7 @@ class Decoder:
         return rms_norm(x, self.module.norm.weight, self.eps)
 
     def _added(self, x: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """x + states @ weight.T, in the precision of `x`."""
+        """The sum of `x` and states @ weight.T, in the precision of `x`."""
         # Autocast would round the sum too.
         return x + linear(states, weight) if self.is_autocast else torch.addmm(x, states, weight.T)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ import torch
 from cohobate.core import interrupts
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape, text_config
+from cohobate.models.decoder.decoder import Decoder
 from cohobate.models.sampling.context_limit import room_behind
 from cohobate.models.sampling.decoding import Decoding, Sampled, choose
 from cohobate.models.sampling.forward import forward_of
 from cohobate.models.sampling.kv_cache import Decode, Prefill, SlotCache, blocks
+from cohobate.models.sampling.pace import FEWEST_ROWS, Graphs, Pace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 
 # The kinds of layers that it has masks for.
 KINDS = frozenset({"full_attention", "sliding_attention"})
-# Products of fewer rows take other paths through the matrix library and differ in the last bits.
-_FEWEST_ROWS = 8
 # Prompt tokens that are read in one forward pass.
 _PREFILL_TOKENS = 4096
 
@@ -35,7 +36,7 @@ def longest_step(model: Any, rows: int, prompt: int, decoding: Decoding) -> None
     Nothing is decided by the values of a tensor, so that it can run on tensors without elements.
     Raises ModelError for a model that a cache of slots does not hold.
     """
-    slots, device = max(rows, _FEWEST_ROWS), model.device
+    slots, device = max(rows, FEWEST_ROWS), model.device
     limit = blocks(_padded(prompt) + decoding.max_tokens)
     cache = SlotCache(ModelShape.of(model.config).layers, slots, limit)
     forward, masks = forward_of(model, cache, limit), _Masks(model, limit)
@@ -56,7 +57,10 @@ class SlotSampler:
     Live rows are in slots 0 to live - 1; the state of slot i is at place i of each tensor.
 
     row: the index of its prompt; step: tokens drawn so far; position: columns filled in the cache; token: drawn (or the
-    prompt's last) but not yet read by the model.
+    prompt's last) but not yet read by the model; over: whether its response has ended, so that nothing that it draws
+    is kept. A slot without a row is over, and works for a row behind the last.
+
+    pace: how steps are taken; that of the model's device where it is None.
     """
 
     def __init__(
@@ -68,29 +72,40 @@ class SlotSampler:
         eos_ids: Sequence[int],
         pad_id: int,
         batch_size: int,
+        pace: Pace | None = None,
     ) -> None:
         self.model, self.decoding, self.prompts = model, decoding, prompts
         self.batch_size, self.pad_id, self.live = batch_size, pad_id, 0
+        self.pace = pace or Pace.of(model.device, plain=Decoder.supports(model))
         # Equal prompts side by side, short ones first.
         self.waiting = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i]), i), reverse=True)
-        count, slots, device = len(prompts), max(batch_size, _FEWEST_ROWS), model.device
-        self.eos = torch.tensor(list(eos_ids), device=device)
-        self.noise = None if noise is None else torch.from_numpy(noise).to(device)
-        self.row, self.step, self.position = torch.zeros(3, slots, dtype=torch.long, device=device)
+        count, slots, device = len(prompts), self.pace.rows(batch_size), model.device
+        self.nobody, self.nowhere = count, decoding.max_tokens
+        self.eos = torch.tensor(list(eos_ids), dtype=torch.long, device=device)
+        self.row = torch.full((slots,), self.nobody, device=device)
+        self.step, self.position = torch.zeros(2, slots, dtype=torch.long, device=device)
         self.token = torch.full((slots,), pad_id, device=device)
+        self.over = torch.ones(slots, dtype=torch.bool, device=device)
         self.slot = torch.arange(slots, device=device)
-        self.ids = torch.full((count, decoding.max_tokens), pad_id, device=device)
-        self.logprobs = torch.zeros(count, decoding.max_tokens, device=device)
+        shape = (count + 1, decoding.max_tokens + 1)
+        self.noise = None
+        if noise is not None:
+            self.noise = torch.zeros(shape, dtype=torch.float64)
+            self.noise[:count, : decoding.max_tokens] = torch.from_numpy(noise[:, : decoding.max_tokens])
+            self.noise = self.noise.to(device)
+        self.ids = torch.full(shape, pad_id, device=device)
+        self.logprobs = torch.zeros(shape, device=device)
         self.lengths = torch.zeros(count, dtype=torch.long, device=device)
-        self.limits = torch.tensor(room_behind(model, prompts, decoding.max_tokens), device=device)
         self.stopped = torch.zeros(count, dtype=torch.bool, device=device)
+        self.limits = torch.tensor([*room_behind(model, prompts, decoding.max_tokens), 1], device=device)
         longest = _padded(max(map(len, prompts)))
         layers = ModelShape.of(model.config).layers
         limit = blocks(longest + decoding.max_tokens)
         self.cache = SlotCache(layers, slots, limit)
         self.masks = _Masks(model, limit)
         self.forward = forward_of(model, self.cache, limit)
-        self.longest = 0  # the largest position of a live row
+        self.graphs = Graphs() if self.pace.graphs else None
+        self.longest = 0  # no position of a live row is larger
 
     def run(self, done: Callable[[int], None]) -> list[Sampled]:
         while self.waiting or self.live:
@@ -111,9 +126,11 @@ class SlotSampler:
         prompts = [self.prompts[i] for i in entering]
         self.row[slots] = torch.tensor(entering, device=slots.device)
         self.step[slots] = 0
+        self.over[slots] = False
         self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
-        self.cache.reserve(blocks(_padded(len(prompts[-1]))), len(self.slot))
+        columns = self.cache.limit if self.pace.is_static else blocks(_padded(len(prompts[-1])))
+        self.cache.reserve(columns, len(self.slot))
         for inputs, first, source in _prefills(prompts, self.pad_id):
             self.cache.plan = Prefill(self.live + first, torch.tensor(source, device=slots.device))
             self.forward.prefill(torch.tensor(inputs, device=slots.device))
@@ -121,47 +138,52 @@ class SlotSampler:
         self.longest = int(self.position[: self.live].max())
 
     def _advance(self) -> int:
-        """Draw a token for every live row; remove the rows that end, and return their number."""
-        live = self.slot[: self.live]
-        logits = self._logits()[: self.live].float()
-        row, step = self.row[live], self.step[live]
-        tokens = choose(logits, self.decoding, None if self.noise is None else self.noise[row, step])
-        self.ids[row, step] = tokens
-        self.logprobs[row, step] = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
-        self.token[live] = tokens
-        self.step[live] += 1
-        self.position[live] += 1
-        self.longest += 1
-        stopped = torch.isin(tokens, self.eos)
-        ended = stopped | (step + 1 >= self.limits[row])
-        before = self.live
-        if ended.any():
-            self.lengths[row[ended]] = step[ended] + 1
-            self.stopped[row[stopped]] = True
-            self._leave(ended)
+        """Draw tokens for the live rows; remove those that have ended, and return their number."""
+        rows, before = self.pace.rows(self.live), self.live
+        for _ in range(self.pace.steps):
+            window = min(self.cache.limit, self.pace.window(self.longest + 1))
+            self.cache.reserve(window, len(self.slot) if self.waiting else rows)
+            if self.graphs is None:
+                self._draw(rows, window)
+            else:
+                self.graphs.run((rows, window), partial(self._draw, rows, window))
+            self.longest += 1
+        over = self.over[: self.live]
+        if over.any():  # of all that is done in a step, this alone waits for the device
+            self._leave(over)
         return before - self.live
 
-    def _logits(self) -> torch.Tensor:
-        """Logits [>= live, vocabulary] after the pending token of each live row."""
-        rows = max(self.live, _FEWEST_ROWS)
-        window = blocks(self.longest + 1)
-        self.cache.reserve(window, len(self.slot) if self.waiting else rows)
-        position = self.position[:rows]
+    def _draw(self, rows: int, window: int) -> None:
+        """Draw a token for each of the first `rows` slots; nothing is decided by the values of a tensor."""
+        row, step, position, over = (state[:rows] for state in (self.row, self.step, self.position, self.over))
         self.cache.plan = Decode(position, window)
-        return self.forward.decode(self.token[:rows], position, self.masks(position, window))
+        logits = self.forward.decode(self.token[:rows], position, self.masks(position, window)).float()
+        column = step.masked_fill(over, self.nowhere)
+        tokens = choose(logits, self.decoding, None if self.noise is None else self.noise[row, column])
+        self.ids[row, column] = tokens
+        self.logprobs[row, column] = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+        self.token[:rows] = tokens
+        step += ~over
+        over |= torch.isin(tokens, self.eos) | (step >= self.limits[row])
+        # A row that is over stays in its last column, of which there may be no next.
+        position += ~over
 
-    def _leave(self, ended: torch.Tensor) -> None:
-        """Free the slots of `ended` rows; the last live rows move into them."""
-        staying = (~ended).nonzero()[:, 0]
+    def _leave(self, over: torch.Tensor) -> None:
+        """Keep the lengths of the rows that are over, and free their slots; the last live rows move into them."""
+        row, length = self.row[: self.live][over], self.step[: self.live][over]
+        self.lengths[row] = length
+        self.stopped[row] = torch.isin(self.ids[row, length - 1], self.eos)
+        staying = (~over).nonzero()[:, 0]
         left = len(staying)
-        holes = ended[:left].nonzero()[:, 0]
+        holes = over[:left].nonzero()[:, 0]
         if len(holes):
             movers = staying[-len(holes) :]
-            self.cache.move(holes, movers, blocks(self.longest))
-            for state in (self.row, self.step, self.position, self.token):
+            self.cache.move(holes, movers, min(self.cache.capacity, blocks(self.longest)))
+            for state in (self.row, self.step, self.position, self.token, self.over):
                 state[holes] = state[movers]
-        # The rows that only fill up _FEWEST_ROWS read one column, and their results are not used.
-        self.position[left : self.live] = 0
+        # Slots without a row read one column.
+        self.position[left : self.live], self.row[left : self.live] = 0, self.nobody
+        self.over[left : self.live] = True
         self.live = left
         self.longest = int(self.position[:left].max()) if left else 0
 

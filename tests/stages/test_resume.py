@@ -106,7 +106,7 @@ def changed(root: Path, before: dict[Path, int]) -> bool:
     return now != before
 
 
-def test_a_replay_samples_and_scores_nothing_again(tmp_path: Path, finished: Finished) -> None:
+def test_a_replay_samples_nothing_again(tmp_path: Path, finished: Finished) -> None:
     """Steps after the last snapshot come from the rollout log: their files are not written a second time."""
     root = tmp_path / "data"
     process = start(root)

@@ -147,7 +147,7 @@ def _scored(
     """The rows with the teacher's scores, and how far its log-probabilities are from its own pass."""
     needs = on_policy(config).needs
     assert needs is not None
-    scorer = LocalScorer(teacher, PromptFormat(), needs, folder, 1000, ALONE)
+    scorer = LocalScorer(teacher, PromptFormat(), needs, folder, 1000, ALONE, keeps=False)
     rows = {i: TrainingSequence([*prompt, *row.response_ids], len(prompt)) for i, (prompt, row) in enumerate(drawn)}
     scores = {i: item for part in scorer.score_rows(rows) for i, item in part.items()}
     sequences = [

@@ -83,7 +83,7 @@ def chain(teacher: LoadedModel, prompt: list[int], pieces: list[int]) -> list[fl
 def test_a_span_has_the_product_of_the_probabilities_of_the_teachers_pieces(tmp_path: Path) -> None:
     teacher, student = model(tokenizer(("b", "a")), 0), model(tokenizer(("a", "b"), ("ab", "a")), 1)
     prompt_format = PromptFormat()
-    scorer = SpanScorer(teacher, student, prompt_format, tmp_path, 100, ALONE)
+    scorer = SpanScorer(teacher, student, prompt_format, tmp_path, 100, ALONE, keeps=True)
     response = student.tokenizer.convert_tokens_to_ids(["a", "b", "ab", "a", "b", END])
     [scores] = scorer.score(0, [ScoringInput(0, "abba", response)])
     read = teacher.tokenizer.convert_tokens_to_ids(["a", "ba", "ba", "b", END])
@@ -93,7 +93,7 @@ def test_a_span_has_the_product_of_the_probabilities_of_the_teachers_pieces(tmp_
     assert scores.logprobs.tolist() == pytest.approx(expected, abs=1e-5)
     assert len(scorer.teacher_ids(response)) == 5 and len(scorer.teacher_ids(response[:-1])) == 4
     # With one tokenizer for both, a span is a token.
-    [same] = SpanScorer(student, student, prompt_format, tmp_path / "same", 100, ALONE).score(
+    [same] = SpanScorer(student, student, prompt_format, tmp_path / "same", 100, ALONE, keeps=True).score(
         0, [ScoringInput(0, "ab", response[-2:])]
     )
     plain = chain(student, question_ids(student.tokenizer, "ab", prompt_format), response[-2:])
@@ -104,7 +104,7 @@ def test_the_expected_gradient_is_that_of_the_kl_over_spans(tmp_path: Path) -> N
     """All responses of one token of the student, each of which is one or more letters to the teacher."""
     letters, pieces = tokenizer(), tokenizer(("a", "b"), ("b", "b"), ("ab", "a"))
     teacher, student = model(letters, 2), model(pieces, 3)
-    scorer = SpanScorer(teacher, student, PromptFormat(), tmp_path, 100, ALONE)
+    scorer = SpanScorer(teacher, student, PromptFormat(), tmp_path, 100, ALONE, keeps=True)
     texts = [END, "a", "b", "ab", "bb", "aba"]
     torch.manual_seed(4)
     theta = torch.randn(len(texts), requires_grad=True)

@@ -16,7 +16,7 @@ from cohobate.training.scoring.local import LocalScorer
 
 def test_rows_beyond_the_teacher_s_context_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = load("world/teacher", device="cpu")
-    scorer = LocalScorer(teacher, PromptFormat(), TeacherNeeds(), tmp_path, 1000, ALONE)
+    scorer = LocalScorer(teacher, PromptFormat(), TeacherNeeds(), tmp_path, 1000, ALONE, keeps=False)
     room = teacher.config.max_position_embeddings - len(question_ids(teacher.tokenizer, "1 + 1 = ?", PromptFormat()))
     rows = [TrainingSequence([1] * (3 + length), 3) for length in (2, room, room + 1)]
     assert scorable("sft", rows, ["1 + 1 = ?"] * 3, scorer) == [True, True, False]

@@ -71,7 +71,7 @@ def test_its_scores_are_those_of_transformers(served: Recipe, tmp_path: Path) ->
     inputs = [ScoringInput(n, questions[n], row.response_ids) for n, row in enumerate(sampled)]
     needs = TeacherNeeds(top_k=K, ghosts=True)
     theirs = ServerScorer(served, student, needs, tmp_path / "served", 500, ALONE)
-    ours = LocalScorer(teacher, teacher_format(served), needs, tmp_path / "local", 2048, ALONE)
+    ours = LocalScorer(teacher, teacher_format(served), needs, tmp_path / "local", 2048, ALONE, keeps=False)
     assert sum(len(item.response_ids) for item in inputs) > 300
     for by_server, by_model in zip(theirs.score(0, inputs), ours.score(0, inputs), strict=True):
         server, local = by_server.features(), by_model.features()

@@ -16,11 +16,11 @@ from cohobate.models.token_loss import Terms, Tokens, evaluate_in_chunks
 
 @dataclass(frozen=True)
 class TokenScores:
-    """A model's scores of the R tokens of one response, on the CPU; None where a score was not computed.
+    """A model's scores of the R tokens of one response; None where a score was not computed.
 
-    logprobs: [R], of the tokens, in nats at temperature 1. hidden: [R, d], last hidden states. top_ids, top_logprobs:
-    [R, K], the most probable tokens. ghost_ids: [R], the model's own choice at each token. spans: [R], the number of
-    the span that each token shares with another tokenizer's tokens, -1 for none.
+    logprobs: [R], of the tokens, in nats at temperature 1. hidden: [R, d], last hidden states, on the model's device.
+    top_ids, top_logprobs: [R, K], the most probable tokens. ghost_ids: [R], the model's own choice at each token.
+    spans: [R], the number of the span that each token shares with another tokenizer's tokens, -1 for none.
     """
 
     logprobs: torch.Tensor
@@ -51,8 +51,10 @@ _FEATURES = {
 
 
 @torch.no_grad()
-def score(model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_id: int) -> list[TokenScores]:
-    """Log-probabilities and hidden states of the responses of `rows`, in their order.
+def score(
+    model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_id: int, *, keep_hidden: bool = True
+) -> list[TokenScores]:
+    """Log-probabilities and, unless `keep_hidden` is false, hidden states of the responses of `rows`, in their order.
 
     The model is put in eval mode: dropout must not touch a score.
     """
@@ -64,9 +66,10 @@ def score(model: Any, rows: Sequence[TrainingSequence], token_budget: int, pad_i
         hidden = hidden_states(model, batch)
         logprobs = _logprobs(output, hidden, batch.tokens)
         lengths = [len(rows[i].response) for i in batch.order]
-        parts = zip(batch.order, logprobs.cpu().split(lengths), hidden.cpu().split(lengths), strict=True)
-        # Clones, because a split view would keep the whole batch alive.
-        scores.update((i, TokenScores(own.clone(), states.clone())) for i, own, states in parts)
+        parts = zip(batch.order, logprobs.cpu().split(lengths), hidden.split(lengths), strict=True)
+        for i, own, states in parts:
+            # Clones, because a split view would keep the whole batch alive.
+            scores[i] = TokenScores(own.clone(), states.clone() if keep_hidden else None)
     model.train(was_training)
     return [scores[i] for i in range(len(rows))]
 

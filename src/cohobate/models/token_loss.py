@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 # them. No smaller for a large vocabulary: glibc takes blocks below 32 MB from the heap, which fragments and grows with
 # every chunk.
 CHUNK_ELEMENTS = 12_000_000
+# On a GPU every chunk launches the same kernels and adds to the head's gradient, so chunks are larger: of an 80 GB card
+# 160 million elements, with all that is made of them a twentieth of its memory. By the size of the card, not by what is
+# free, since a resumed run has to add in the same order.
+_CARD_BYTES_PER_ELEMENT, _LARGEST_CHUNK = 512, 192_000_000
 
 # Sums over tokens; under a name that ends in `_max`, a maximum instead.
 Terms: TypeAlias = "dict[str, torch.Tensor]"
@@ -74,6 +78,16 @@ def required(value: torch.Tensor | None, name: str) -> torch.Tensor:
     return value
 
 
+def chunk_elements(device: torch.device) -> int:
+    """The number of logits that exist at a time on `device`."""
+    import torch
+
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return CHUNK_ELEMENTS
+    share = int(torch.cuda.get_device_properties(device).total_memory) // _CARD_BYTES_PER_ELEMENT
+    return min(_LARGEST_CHUNK, max(CHUNK_ELEMENTS, share))
+
+
 def chunk_tokens(vocabulary: int, elements: int = CHUNK_ELEMENTS) -> int:
     """The number of tokens whose logits, over a vocabulary of this size, exist at a time."""
     return max(1, elements // vocabulary)
@@ -85,18 +99,18 @@ def evaluate_in_chunks(
     hidden: torch.Tensor,
     tokens: Tokens,
     vocabulary: int,
-    elements: int = CHUNK_ELEMENTS,
+    elements: int | None = None,
 ) -> Terms:
     """`loss` over hidden states [N, d], with the logits of one chunk of tokens at a time.
 
-    elements: logits of a chunk, so that memory does not grow with N * V. Where there are several chunks, only the loss
-    is differentiable, and only once.
+    elements: logits of a chunk, so that memory does not grow with N * V; None: what suits the device. Where there are
+    several chunks, only the loss is differentiable, and only once.
     """
     import torch
 
     from cohobate.models import chunked_loss
 
-    size = chunk_tokens(vocabulary, elements)
+    size = chunk_tokens(vocabulary, elements or chunk_elements(hidden.device))
     if len(hidden) <= size:
         return loss(head(hidden).float(), tokens)
 

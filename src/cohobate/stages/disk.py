@@ -30,7 +30,7 @@ def _meanwhile(recipe: Recipe, stage: ObjectiveStage, student: Any, teacher: Any
 
 
 def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: int) -> int:
-    """Bytes of the scores between two snapshots, of responses as long as they may be."""
+    """Bytes of the scores that are kept, of responses as long as they may be: a server's between two snapshots."""
     if stage is recipe.opd:
         rows, length = recipe.opd.prompts * recipe.opd.group, recipe.opd.max_tokens
         needs = on_policy(recipe.opd).needs
@@ -39,7 +39,8 @@ def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: in
         needs = off_policy(recipe.sft).needs
     if needs is None:
         return 0
-    return stage.snapshot_every * rows * length * _per_token(needs, teacher, size)
+    kept = stage.snapshot_every if recipe.teacher.scores_by_server else int(stage.keep_scores)
+    return kept * rows * length * _per_token(needs, teacher, size)
 
 
 def _per_token(needs: TeacherNeeds, teacher: Any | None, size: int) -> int:

@@ -27,6 +27,7 @@ import torch.distributed as dist
 from cohobate.config import Recipe
 from cohobate.core.atomic_files import write_json_atomic
 from cohobate.core.errors import CohobateError
+from cohobate.models.precision import resolve_device
 from cohobate.models.token_loss import Terms, merge
 from cohobate.store.artifacts import Artifact, Workspace
 
@@ -115,14 +116,14 @@ def together(
     module: the program of the others, `python -m MODULE JOB`. Raises CohobateError with the last line of the log of a
     process that ends with an error.
     """
-    size = recipe.runtime.processes
+    size, device = recipe.runtime.processes, resolve_device(recipe.runtime.device)
     if size == 1:
         yield ALONE
         return
     if _RANK in os.environ:
         rank = int(os.environ[_RANK])
         _ready(workspace.scratch, rank).touch()
-        with _joined(rank, int(os.environ[_SIZE]), int(os.environ[_PORT])) as world:
+        with _joined(rank, int(os.environ[_SIZE]), int(os.environ[_PORT]), device) as world:
             yield world
         return
     port, job = _free_port(), workspace.scratch / "job.json"
@@ -130,7 +131,7 @@ def together(
     others = [_start(module, rank, size, port, job) for rank in range(1, size)]
     try:
         _await(others, workspace.scratch, stage)
-        with _joined(0, size, port) as world:
+        with _joined(0, size, port, device) as world:
             yield world
     except RuntimeError as error:
         raise CohobateError(_last_words(others, job.parent, stage) or str(error).splitlines()[0]) from error
@@ -138,13 +139,18 @@ def together(
         _stop(others)
 
 
+def _backend(device: str, size: int) -> str:
+    """The library of the messages: NCCL takes one process a GPU, gloo any number anywhere."""
+    return "nccl" if device == "cuda" and size <= torch.cuda.device_count() else "gloo"
+
+
 @contextmanager
-def _joined(rank: int, size: int, port: int) -> Iterator[World]:
-    cuda = torch.cuda.is_available()
-    if cuda:
+def _joined(rank: int, size: int, port: int, device: str) -> Iterator[World]:
+    backend = _backend(device, size)
+    if device == "cuda":
         torch.cuda.set_device(rank % torch.cuda.device_count())
     address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("nccl" if cuda else "gloo", init_method=address, rank=rank, world_size=size)
+    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size)
     try:
         yield World(rank, size)
     finally:

@@ -127,7 +127,7 @@ class RolloutSource(Source):
         share = self.prefetch.take(number) or self._begin(number)()
         wait = {"wait": time.perf_counter() - started} if self.config.overlap else {}
         rollouts = self.world.join([item.logged() for item in share.rollouts])
-        if self.world.first:
+        if self.world.first and not self.log.holds(number):  # of a replay only the scores are made again
             self.log.append(number, rollouts)
         self.world.wait()
         own = {item.rollout.row: item for item in share.rollouts}

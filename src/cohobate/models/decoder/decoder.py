@@ -43,10 +43,16 @@ class _Product:
         biases = [None if layer.bias is None else cast(layer.bias) for layer in layers]
         if sum(weight.numel() for weight in weights) > _JOINED:
             return cls(tuple(weights), tuple(biases))
-        return cls((torch.cat(weights),), (None if biases[0] is None else torch.cat(biases),))
+        return cls((torch.cat(weights),), (_joined(biases),))
 
     def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The outputs of the layers; one output side by side where they are joined."""
         return [linear(x, weight, bias) for weight, bias in zip(self.weights, self.biases, strict=True)]
+
+
+def _joined(biases: list[torch.Tensor | None]) -> torch.Tensor | None:
+    given = [bias for bias in biases if bias is not None]
+    return torch.cat(given) if given else None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from cohobate.models.token_loss import Head, Tokens, chunk_tokens, required
+from cohobate.models.token_loss import Head, Tokens, chunk_elements, chunk_tokens, required
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,7 @@ def most_probable(teacher_head: Head, hidden: torch.Tensor, vocabulary: int) -> 
     import torch
 
     with torch.no_grad():
-        parts = hidden.split(chunk_tokens(vocabulary))
+        parts = hidden.split(chunk_tokens(vocabulary, chunk_elements(hidden.device)))
         return torch.cat([teacher_head(part)[:, :vocabulary].argmax(-1) for part in parts])
 
 

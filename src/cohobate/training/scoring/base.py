@@ -1,8 +1,10 @@
 """The teacher's scores of a step's tokens: log-probabilities, hidden states, most probable tokens.
 
-Scores are saved as they arrive, in files of the step, until a snapshot makes a replay of that step impossible. A run
-that was killed, or of which a file was altered, has the teacher score only the rest, and a replay reads the scores
-here: the rollout log has a copy of the log-probabilities for its readers, and whole distributions are too large for it.
+The scores of a server, which may be paid, are saved as they arrive, in files of the step, until a snapshot makes a
+replay of that step impossible: a run that was killed, or of which a file was altered, asks only for the rest. A model
+in this process scores the rollouts of a replay again, which on a CPU gives the same bits; a run may keep the scores of
+the step under way. The rollout log has a copy of the log-probabilities for its readers; whole distributions are too
+large for it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class ScoringInput:
 
 
 class TeacherScorer(ABC):
-    """Scores given tokens under the teacher's own prompt; the scores of a step are saved in `folder`."""
+    """Scores given tokens under the teacher's own prompt; keeps: the scores of a step are saved in `folder`."""
 
     def __init__(
         self,
@@ -46,9 +48,11 @@ class TeacherScorer(ABC):
         folder: Path,
         world: World,
         cost: ModelCost,
+        *,
+        keeps: bool,
     ) -> None:
         self.tokenizer, self.prompt_format, self.needs = tokenizer, prompt_format, needs
-        self.folder, self.world, self.cost = folder, world, cost
+        self.folder, self.world, self.cost, self.keeps = folder, world, cost, keeps
         folder.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod
@@ -68,7 +72,7 @@ class TeacherScorer(ABC):
         return response_ids
 
     def score(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores]:
-        """The scores of `inputs`: those that are saved of `step`, and of the others new ones, which are saved."""
+        """The scores of `inputs`: those that are saved of `step`, and of the others new ones."""
         scores = self._saved(step)
         rows = {}
         for item in inputs:
@@ -78,16 +82,17 @@ class TeacherScorer(ABC):
         parts = [int(path.stem.split("-")[3]) for path in self._files(step, self.world.rank)]
         part = max(parts, default=-1) + 1
         for arrived in self.score_rows(rows) if rows else ():
-            tensors = {
-                f"{row}.{name}": value for row, item in arrived.items() for name, value in item.features().items()
-            }
-            with replacing_sealed(
-                self.folder / f"step-{step:06d}-{self.world.rank}-{part:05d}.safetensors"
-            ) as temporary:
-                save_file(tensors, temporary)
+            if self.keeps:
+                self._save(arrived, self.folder / f"step-{step:06d}-{self.world.rank}-{part:05d}.safetensors")
             scores |= arrived
             part += 1
         return [self.aligned(item, scores[item.row]) for item in inputs]
+
+    @staticmethod
+    def _save(scores: Mapping[int, TokenScores], path: Path) -> None:
+        parts = {f"{row}.{name}": value for row, item in scores.items() for name, value in item.features().items()}
+        with replacing_sealed(path) as temporary:
+            save_file(parts, temporary)
 
     def load(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores] | None:
         """The saved scores of `inputs`, whichever process made them; None if one is missing."""

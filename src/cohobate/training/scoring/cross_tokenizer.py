@@ -86,8 +86,10 @@ class SpanScorer(LocalScorer):
         folder: Path,
         token_budget: int,
         world: World,
+        *,
+        keeps: bool,
     ) -> None:
-        super().__init__(teacher, prompt_format, TeacherNeeds(), folder, token_budget, world)
+        super().__init__(teacher, prompt_format, TeacherNeeds(), folder, token_budget, world, keeps=keeps)
         self.student = student
 
     def teacher_ids(self, response_ids: Sequence[int]) -> list[int]:

@@ -48,6 +48,7 @@ def build_scorer(
     budget, prompt_format = config.tokens_per_batch, scoring_format(recipe, student.tokenizer)
     if teacher is None:
         return ServerScorer(recipe, student, needs, folder, budget, world)
+    keeps = config.keep_scores
     if needs.spans:
-        return SpanScorer(teacher, student, prompt_format, folder, budget, world)
-    return LocalScorer(teacher, prompt_format, needs, folder, budget, world)
+        return SpanScorer(teacher, student, prompt_format, folder, budget, world, keeps=keeps)
+    return LocalScorer(teacher, prompt_format, needs, folder, budget, world, keeps=keeps)

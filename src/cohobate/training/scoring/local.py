@@ -16,11 +16,11 @@ from cohobate.models.logprobs import TokenScores, score
 from cohobate.models.model_cost import cost_of
 from cohobate.models.output_layer import OutputLayer
 from cohobate.models.sequence import TrainingSequence
-from cohobate.models.token_loss import chunk_tokens
+from cohobate.models.token_loss import chunk_elements, chunk_tokens
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.objectives.distributions import most_probable
-from cohobate.training.scoring.base import TeacherScorer
+from cohobate.training.scoring.base import ScoringInput, TeacherScorer
 
 
 class LocalScorer(TeacherScorer):
@@ -34,8 +34,11 @@ class LocalScorer(TeacherScorer):
         folder: Path,
         token_budget: int,
         world: World,
+        *,
+        keeps: bool,
     ) -> None:
-        super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, cost_of(teacher.model.config))
+        cost = cost_of(teacher.model.config)
+        super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, cost, keeps=keeps)
         self.teacher, self.token_budget = teacher, token_budget
         self.output = OutputLayer(teacher.model)
 
@@ -43,23 +46,30 @@ class LocalScorer(TeacherScorer):
         context = context_of(self.teacher.config)
         return context is None or self.prompt_tokens(question) + len(self.teacher_ids(response_ids)) <= context
 
+    def score(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores]:
+        self.forget(step)  # of these scores no more than one step's are kept
+        return super().score(step, inputs)
+
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:
-        scores = score(self.teacher.model, list(rows.values()), self.token_budget, self.teacher.pad_id)
+        needs = self.needs
+        hidden = needs.hidden or needs.ghosts or needs.top_k is not None
+        teacher, sequences = self.teacher, list(rows.values())
+        scores = score(teacher.model, sequences, self.token_budget, teacher.pad_id, keep_hidden=hidden)
         yield {row: self._needed(item) for row, item in zip(rows, scores, strict=True)}
 
     @torch.no_grad()
     def _needed(self, scores: TokenScores) -> TokenScores:
         """The scores that `needs` names, from log-probabilities and hidden states."""
-        hidden = scores.hidden
-        assert hidden is not None
-        device, vocabulary = self.teacher.device, len(self.teacher.tokenizer)
+        hidden, vocabulary = scores.hidden, len(self.teacher.tokenizer)
+        if hidden is None:
+            return scores
         if not self.needs.hidden:
             scores = replace(scores, hidden=None)
         if self.needs.ghosts:
-            scores = replace(scores, ghost_ids=most_probable(self.output, hidden.to(device), vocabulary).cpu())
+            scores = replace(scores, ghost_ids=most_probable(self.output, hidden, vocabulary).cpu())
         if self.needs.top_k is not None:
-            k, chunks = min(self.needs.top_k, vocabulary), hidden.split(chunk_tokens(vocabulary))
-            logits = (self.output(part.to(device)).float()[:, :vocabulary] for part in chunks)
+            k, size = min(self.needs.top_k, vocabulary), chunk_tokens(vocabulary, chunk_elements(hidden.device))
+            logits = (self.output(part).float()[:, :vocabulary] for part in hidden.split(size))
             parts = [part.log_softmax(-1).topk(k) for part in logits]
             ids, logprobs = ([getattr(part, name) for part in parts] for name in ("indices", "values"))
             scores = replace(scores, top_ids=torch.cat(ids).cpu(), top_logprobs=torch.cat(logprobs).cpu())

@@ -38,7 +38,7 @@ class ServerScorer(TeacherScorer):
         teacher = recipe.teacher
         cost = cost_of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
         tokenizer = scoring_tokenizer(teacher, student)
-        super().__init__(tokenizer, scoring_format(recipe, student.tokenizer), needs, folder, world, cost)
+        super().__init__(tokenizer, scoring_format(recipe, student.tokenizer), needs, folder, world, cost, keeps=True)
         self.token_budget, self.shared = token_budget, len(tokenizer)
         self.top_k = min(needs.listed, self.shared)
         self.exchange: Exchange[ScoreRequest, list[PromptLogprobs] | Unscored]

@@ -274,3 +274,24 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(rows: list[TrainingS
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
     assert found.ledger == expected.ledger
     assert untimed(found.metrics) == untimed(expected.metrics)
+
+
+def test_a_step_that_runs_out_of_memory_is_taken_in_smaller_parts(
+    student: LoadedModel, rows: list[TrainingSequence], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs out once, in the middle of a step, when a part of its gradient has been added."""
+    longest = max(len(row.ids) for row in rows)
+    expected, metrics = one_step(base(), rows, tmp_path / "whole")
+    parts: list[int] = []
+
+    def refusing(logits: torch.Tensor, tokens: Tokens) -> Terms:
+        parts.append(len(tokens.ids))
+        if len(parts) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return cross_entropy(logits, tokens)
+
+    found, own = one_step(student, rows, tmp_path / "parts", refusing, tokens_per_batch=longest)
+    assert sum(parts[2:]) == metrics["tokens"] == own["tokens"]
+    assert_same(found, expected)
+    assert own["loss"] == pytest.approx(metrics["loss"], rel=1e-5)
+    assert f"memory ran out at {longest} tokens at a time; going on with {longest // 2}" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from cohobate.core import interrupts, progress
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import Bar
 from cohobate.models.batching import batches, can_share
+from cohobate.models.memory_room import Room
 from cohobate.models.model_cost import cost_of
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import Terms, TokenLoss, Tokens, merge
@@ -50,6 +51,7 @@ class Run:
     def __post_init__(self) -> None:
         self.config = self.trainee.config
         self.student, self.world = self.trainee.student, self.trainee.world
+        self.room = Room(self.config.tokens_per_batch, "tokens", self.stage)
         self.optimizer, self.schedule = make_optimizer(self.trainee.trainable().values(), self.config)
 
     def train(self) -> RunState:
@@ -135,11 +137,25 @@ class Run:
 
     def accumulate_gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
+        if self.trainee.is_sharded:  # the ranks pass together, so none of them may begin anew
+            return self.world.merge(self._pass(rows, total, self.room.size)) or _nothing()
+        random = _random_state(self.student.device)
+
+        def attempt(budget: int) -> Terms:
+            _set_random_state(self.student.device, random)
+            self.optimizer.zero_grad(set_to_none=True)
+            return self._pass(rows, total, budget)
+
+        sums = self.room.use(attempt, least=min((len(row.ids) for row in rows), default=1))
+        self.world.add_gradients(list(self.trainee.trainable().values()))
+        return self.world.merge(sums) or _nothing()
+
+    def _pass(self, rows: list[TrainingSequence], total: int, budget: int) -> Terms:
+        """Pass `rows` forward and backward, `budget` tokens at a time; the terms of this rank."""
         learner = self.trainee.begin_update()
         with self.trainee.precision():
             share = not self.trainee.is_sharded and can_share(self.student.model)
-        budget, device = self.config.tokens_per_batch, self.student.device
-        micro_batches = list(batches(rows, budget, self.student.pad_id, device, share=share))
+        micro_batches = list(batches(rows, budget, self.student.pad_id, self.student.device, share=share))
         # Sharded weights are gathered in every pass, so all ranks need the same number of passes, and must agree on it
         # before the first of them.
         idle = self.world.largest(len(micro_batches)) - len(micro_batches) if self.trainee.is_sharded else 0
@@ -152,9 +168,7 @@ class Run:
             sums = merge(sums, {name: value.detach() for name, value in terms.items()})
         if self.trainee.is_sharded:
             self._pass_idly(idle)
-        else:
-            self.world.add_gradients(list(self.trainee.trainable().values()))
-        return self.world.merge(sums) or {"loss": torch.zeros(())}
+        return sums
 
     def _pass_idly(self, count: int) -> None:
         """Make `count` passes forward and backward with a loss of 0."""
@@ -249,6 +263,21 @@ class Run:
 def _note(metrics: Metrics) -> str:
     kl = metrics.get("reverse_kl")
     return f"loss {metrics['loss']:.3f}" if kl is None else f"reverse KL {kl:.3f}"
+
+
+def _nothing() -> Terms:
+    return {"loss": torch.zeros(())}
+
+
+def _random_state(device: torch.device) -> list[torch.Tensor]:
+    """The states of torch's generators, from which dropout is drawn."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def _any_loss(logits: torch.Tensor, tokens: Tokens) -> Terms:

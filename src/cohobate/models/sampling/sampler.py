@@ -15,10 +15,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
+from cohobate.models.memory_room import Room
 from cohobate.models.sampling.decoding import Decoding, FinishReason, Sampled
 from cohobate.models.sampling.own_generation import generate
 from cohobate.models.sampling.slot_sampler import SlotSampler
@@ -45,6 +47,10 @@ def way_in_words(model: Any) -> str:
     return WORDS[way_to_sample(model)]
 
 
+# How many rows of a model there is memory for at a time, where it ran out.
+_most: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
 @torch.inference_mode()
 def sample(
     model: Any,
@@ -68,12 +74,28 @@ def sample(
         raise ValueError("sampling at a temperature needs noise: pass sampler.uniforms(...)")
     if not prompts:
         return []
-    was_training, size = model.training, min(batch_size, len(prompts))
+    was_training, told = model.training, 0
+    at_first = min(batch_size, len(prompts), _most.get(model, batch_size))
+    room = Room(at_first, "rows", "sampling")
+
+    def attempt(size: int) -> list[Sampled]:
+        ended = 0
+
+        def tell(rows: int) -> None:
+            nonlocal told, ended
+            ended += rows
+            done(max(0, ended - told))  # those of an attempt that ran out of memory were told
+            told = max(told, ended)
+
+        if way == "slots":
+            return SlotSampler(model, prompts, decoding, noise, eos_ids, pad_id, size).run(tell)
+        return generate(model, prompts, decoding, noise, eos_ids, pad_id, size, tell, cached=way == "cache")
+
     model.eval()
     try:
         way = way_to_sample(model)
-        if way == "slots":
-            return SlotSampler(model, prompts, decoding, noise, eos_ids, pad_id, size).run(done)
-        return generate(model, prompts, decoding, noise, eos_ids, pad_id, size, done, cached=way == "cache")
+        return room.use(attempt)
     finally:
+        if room.size < at_first:
+            _most[model] = room.size
         model.train(was_training)

@@ -13,6 +13,7 @@ from cohobate.core.model_shape import context_of
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import TokenScores, score
+from cohobate.models.memory_room import Room
 from cohobate.models.model_cost import cost_of
 from cohobate.models.output_layer import OutputLayer
 from cohobate.models.sequence import TrainingSequence
@@ -39,7 +40,7 @@ class LocalScorer(TeacherScorer):
     ) -> None:
         cost = cost_of(teacher.model.config)
         super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, cost, keeps=keeps)
-        self.teacher, self.token_budget = teacher, token_budget
+        self.teacher, self.room = teacher, Room(token_budget, "tokens", "scoring")
         self.output = OutputLayer(teacher.model)
 
     def has_room(self, question: Query, response_ids: Sequence[int]) -> bool:
@@ -54,7 +55,11 @@ class LocalScorer(TeacherScorer):
         needs = self.needs
         hidden = needs.hidden or needs.ghosts or needs.top_k is not None
         teacher, sequences = self.teacher, list(rows.values())
-        scores = score(teacher.model, sequences, self.token_budget, teacher.pad_id, keep_hidden=hidden)
+
+        def attempt(budget: int) -> list[TokenScores]:
+            return score(teacher.model, sequences, budget, teacher.pad_id, keep_hidden=hidden)
+
+        scores = self.room.use(attempt, least=min(len(row.ids) for row in sequences))
         yield {row: self._needed(item) for row, item in zip(rows, scores, strict=True)}
 
     @torch.no_grad()

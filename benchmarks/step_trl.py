@@ -94,6 +94,32 @@ def distillation(task: Task) -> Iterator[dict[str, float]]:
     return _timed(make)
 
 
+def distillation_of(student: Any, teacher: Any, rows: int, tokens: int, *, cpu: bool) -> Iterator[dict[str, float]]:
+    """Steps of DistillationTrainer with models that are given, whose vocabulary is larger than the tokenizer's."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+    from trl import DistillationConfig, DistillationTrainer
+
+    from cohobate.models.loading import model_path
+
+    tokenizer = AutoTokenizer.from_pretrained(str(model_path("world/teacher")))
+    asked = [{"prompt": [{"role": "user", "content": f"What is {i} + {i}?"}]} for i in range(2 * rows)]
+
+    def make(clock: Any, folder: str) -> Any:
+        task = Task(student, teacher, [], rows, 2)
+        settings = _common(task, folder, max_completion_length=tokens, beta=1.0, bf16=not cpu, use_cpu=cpu)
+        return DistillationTrainer(
+            model=student,
+            teacher_model=teacher,
+            args=DistillationConfig(**settings),
+            train_dataset=Dataset.from_list(asked),
+            processing_class=tokenizer,
+            callbacks=[clock],
+        )
+
+    return _timed(make)
+
+
 def gkd(task: Task) -> Iterator[dict[str, float]]:
     """GKDTrainer on its own rollouts only (lambda 1), with the reverse KL (beta 1)."""
     from datasets import Dataset

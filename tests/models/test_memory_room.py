@@ -45,7 +45,8 @@ def _room_for(elements: int, model: Any) -> Callable[[], None]:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     hook = model.get_input_embeddings().register_forward_pre_hook(refuse)
-    return hook.remove
+    remove: Callable[[], None] = hook.remove
+    return remove
 
 
 def test_rows_are_sampled_that_do_not_fit_together(teacher: LoadedModel, prompts: list[list[int]]) -> None:

@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe, make_recipe
-from cohobate.core import context, interrupts
+from cohobate.core import context, interrupts, launch
 from cohobate.core.errors import CohobateError
 from cohobate.core.progress import say
 from cohobate.experiments.comparison.page import print_comparison
@@ -193,6 +193,10 @@ def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
             if not on_server:
                 ephemeral.start()
             flow(recipe=recipe, **({"until": until} if stops else {}))
+        if launch.size() > 1:
+            from cohobate.training import launched
+
+            launched.release()
         return 0
     except (KeyboardInterrupt, TerminationSignal):
         farewell.say()

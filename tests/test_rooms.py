@@ -25,7 +25,7 @@ def _door(room: str, name: str) -> str:
 # rooms of one floor do not import each other. docs/architecture.md and CONTRIBUTING.md show the same line.
 ROOMS = """
  0 core:        answer_boxes answer_forms answer_parsing answer_text answer_value atomic_files block_checksums
-                context conversation errors fingerprint formatting frequencies interrupts locks markdown memory
+                context conversation errors fingerprint formatting frequencies interrupts launch locks markdown memory
                 model_shape normal_form parquet processes progress reasoning sample_id sanitize schema
                 sealed_files sealed_json settings shipped statistics templates user_code
  1 config:      (config) load
@@ -43,7 +43,7 @@ ROOMS = """
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 gate_checks parsed_ahead selection teacher_names triples
  7 report:      console dataset diff experiment facts figures render sample_rows trackers tracking
- 8 training:    distributed epochs loop lora metrics objectives.base objectives.distributions
+ 8 training:    distributed epochs launched loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.length objectives.preference preference_source rollout_log
                 rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation

@@ -18,7 +18,11 @@ _BUILDS: dict[str, Any] = {"sft": sft.build, "opd": opd.build}
 def main() -> None:
     """Build the stage of the job in sys.argv[1]; only rank 0 writes its files."""
     die_with_parent()
-    job = read_json(Path(sys.argv[1]))
+    build(read_json(Path(sys.argv[1])))
+
+
+def build(job: dict[str, Any]) -> None:
+    """Build the stage of `job` with the processes that train together."""
     artifacts = [Artifact(a["id"], a["stage"], Path(a["path"]), a["fingerprint"]) for a in job["artifacts"]]
     workspace = Workspace(Path(job["workspace"]["path"]), job["workspace"]["fingerprint"])
     _BUILDS[job["stage"]](Recipe.model_validate(job["recipe"]), *artifacts, workspace)

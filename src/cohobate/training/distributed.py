@@ -25,11 +25,13 @@ import torch
 import torch.distributed as dist
 
 from cohobate.config import Recipe
+from cohobate.core import launch
 from cohobate.core.atomic_files import write_json_atomic
 from cohobate.core.errors import CohobateError
 from cohobate.models.precision import resolve_device
 from cohobate.models.token_loss import Terms, merge
 from cohobate.store.artifacts import Artifact, Workspace
+from cohobate.training import launched
 
 T = TypeVar("T")
 _RANK, _PORT, _SIZE = "COHOBATE_RANK", "COHOBATE_RANK_PORT", "COHOBATE_RANKS"
@@ -111,11 +113,17 @@ ALONE = World()
 def together(
     recipe: Recipe, artifacts: Sequence[Artifact], workspace: Workspace, stage: str, module: str
 ) -> Iterator[World]:
-    """The world of `recipe.runtime.processes` processes that build `stage`; the first process starts the others.
+    """The world of the processes that build `stage`: those of torchrun, or `recipe.runtime.processes`.
+
+    The first of the latter starts the others.
 
     module: the program of the others, `python -m MODULE JOB`. Raises CohobateError with the last line of the log of a
     process that ends with an error.
     """
+    if launch.size() > 1:
+        with launched.at_work(stage, _job(recipe, artifacts, workspace, stage)):
+            yield World(launch.rank(), launch.size())
+        return
     size, device = recipe.runtime.processes, resolve_device(recipe.runtime.device)
     if size == 1:
         yield ALONE

@@ -24,7 +24,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "sft": {"steps": 4, "batch": 4, "warmup": 0, "evaluate_every": 2, "evaluate_questions": 2, "snapshot_every": 1},
     "opd": {
         **{"steps": 4, "prompts": 2, "group": 2, "max_tokens": 12, "warmup": 0},
-        **{"evaluate_every": 2, "evaluate_questions": 2, "snapshot_every": 2},
+        **{"evaluate_every": 2, "evaluate_questions": 2, "snapshot_every": 2, "keep_scores": True},
     },
     "evaluation": {"decodings": ["greedy"], "max_tokens": 12},
     "report": {"questions": 2, "rollouts": 2},

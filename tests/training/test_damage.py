@@ -28,7 +28,7 @@ SHORT = [
     *SMALL,
     *("questions.train=48", "sft.steps=4", "sft.evaluate_questions=0"),
     *(f"opd.steps={STEPS}", "opd.prompts=2", "opd.group=2", "opd.max_tokens=16", "opd.warmup=0"),
-    *("opd.evaluate_questions=4", "opd.evaluate_every=2", "opd.snapshot_every=2"),
+    *("opd.evaluate_questions=4", "opd.evaluate_every=2", "opd.snapshot_every=2", "opd.keep_scores=true"),
 ]
 KINDS = {"in turn": [], "overlap": ["opd.objective=sampled", "opd.overlap=true"]}
 

@@ -56,7 +56,8 @@ def test_two_machines_train_as_one_process_and_after_a_kill_three_go_on(
     alone = train(1, tmp_path / "alone", monkeypatch)
     data = tmp_path / "together"
     data.mkdir()
-    started += (two := [node(data, port := free_port(), 2, number) for number in range(2)])
+    port = free_port()
+    started += (two := [node(data, port, 2, number) for number in range(2)])
     while not list(data.glob("opd/*.partial/scratch/snapshots/step-000002/state.json")):
         assert all(process.poll() is None for process in two), (data / "node-2-0.log").read_text()[-3000:]
         time.sleep(0.02)

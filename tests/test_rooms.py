@@ -33,9 +33,9 @@ ROOMS = """
  3 sources:     documents files generated guess read readers table world.arithmetic world.chat world.handbook
                 world.instructions world.splits
  3 models:      allocation batching chat_template context_room continuation decoder_module end_of_response
-                fetched.fetch loading logprobs model_cost output_layer own_forward precision published_configs rendering
-                sampling.decoding sampling.sampler sampling.slot_sampler sequence special_tokens template_revision
-                thoughts token_loss torch_setup
+                fetched.fetch loading logprobs memory_room model_cost output_layer own_forward precision
+                published_configs rendering sampling.decoding sampling.sampler sampling.slot_sampler sequence special_tokens
+                template_revision thoughts token_loss torch_setup
  4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
                 generate kinds probes response_store vllm.install vllm.sampler vllm.server vllm.trial
  5 evaluation:  accuracy lm_eval pass_at_k samplers verifiers.judge verifiers.labels verifiers.verdict
@@ -47,7 +47,7 @@ ROOMS = """
                 objectives.judge objectives.length objectives.preference preference_source rollout_log
                 rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation
- 9 stages:      curation doctor dry_run estimate evaluation labels night opd preflight proposal questions
+ 9 stages:      curation doctor dry_run estimate evaluation follow labels night opd preflight proposal questions
                 regeneration report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms

@@ -174,8 +174,14 @@ def _print_results(finished: Sequence[Artifact]) -> None:
 def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
     """Parse `argv`, run `flow`, and return the exit code; every error is reported in one sentence.
 
-    The flow runs on the server that PREFECT_API_URL names, else on a short-lived one of its own.
+    The flow runs on the server that PREFECT_API_URL names, else on a short-lived one of its own. Of the processes that
+    torchrun started the first runs it; the others only train with that one.
     """
+    if launch.rank():
+        from cohobate.stages.follow import follow
+
+        follow()
+        return 0
     name = flow.fn.__name__
     stops = "until" in inspect.signature(flow.fn).parameters
     try:
@@ -194,9 +200,9 @@ def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
                 ephemeral.start()
             flow(recipe=recipe, **({"until": until} if stops else {}))
         if launch.size() > 1:
-            from cohobate.training import launched
+            from cohobate.stages.follow import release
 
-            launched.release()
+            release()
         return 0
     except (KeyboardInterrupt, TerminationSignal):
         farewell.say()

@@ -74,10 +74,10 @@ def test_rows_are_sampled_that_do_not_fit_together(teacher: LoadedModel, prompts
     end = _room_for(most, teacher.model)
     try:
         found = drawn(1000)
-        assert sampler._most[teacher.model] < len(prompts)
+        assert sampler.most_rows[teacher.model] < len(prompts)
     finally:
         end()
-        sampler._most.clear()
+        sampler.most_rows.clear()
     assert sum(told) == len(prompts)
     assert [ids for ids, _ in found] == [ids for ids, _ in whole]
     for (_, ours), (_, theirs) in zip(found, whole, strict=True):

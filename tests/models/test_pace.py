@@ -81,8 +81,8 @@ def test_rows_are_the_same_at_any_pace(pace: Pace) -> None:
 def sampler_in_the_middle(model: Any, pace: Pace) -> SlotSampler:
     noise = uniforms(5, ["a", "b", "c"], DECODING.max_tokens)
     sampler = SlotSampler(model, PROMPTS[:3], DECODING, noise, [1], 0, 3, pace)
-    sampler._admit(3)
-    sampler._advance()
+    sampler.admit(3)
+    sampler.advance()
     return sampler
 
 
@@ -95,8 +95,8 @@ def test_a_token_step_casts_no_weight_and_reads_nothing_back(half: bool) -> None
         sampler = sampler_in_the_middle(model, Pace())
         sampler.cache.reserve(sampler.cache.limit, len(sampler.slot))
         with Watched(model.parameters()) as watched:
-            sampler._draw(8, 48)
-            sampler._draw(8, 48)
+            sampler.draw(8, 48)
+            sampler.draw(8, 48)
     assert watched.operations > 50
     assert (watched.reads, watched.casts) == (0, 0)
     memory = [states for layer in sampler.cache.layers for states in (layer.keys, layer.values)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_distributed import SETTINGS, assert_same_training, metrics, train
+from tests.support.processes_together import SETTINGS, assert_same_training, metrics, train
 
 pytestmark = [pytest.mark.trains, pytest.mark.kill]
 

@@ -39,8 +39,8 @@ def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: in
         needs = off_policy(recipe.sft).needs
     if needs is None:
         return 0
-    kept = stage.snapshot_every if recipe.teacher.scores_by_server else int(stage.keep_scores)
-    return kept * rows * length * _per_token(needs, teacher, size)
+    steps = stage.snapshot_every if recipe.teacher.scores_by_server else int(stage.keep_scores)
+    return steps * rows * length * _per_token(needs, teacher, size)
 
 
 def _per_token(needs: TeacherNeeds, teacher: Any | None, size: int) -> int:

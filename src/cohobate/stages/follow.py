@@ -1,7 +1,4 @@
-"""A process that torchrun started beside the first: it builds the training stages to which the flow of that one comes.
-
-`torchrun ... -m cohobate run RECIPE` starts it in place of the flow.
-"""
+"""A process that torchrun started beside the first: it builds the training stages to which that one's flow comes."""
 
 from __future__ import annotations
 
@@ -13,12 +10,13 @@ from cohobate.stages.rank import build
 from cohobate.training import launched
 
 
-def main() -> None:
+def follow() -> None:
     """Build one stage after another, without a word: the first process shows the progress."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
         while (job := launched.next_job()) is not None:
             build(job)
 
 
-if __name__ == "__main__":
-    main()
+def release() -> None:
+    """In the first process, when its flow has ended: let the others end."""
+    launched.release()

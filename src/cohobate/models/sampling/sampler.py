@@ -48,7 +48,7 @@ def way_in_words(model: Any) -> str:
 
 
 # How many rows of a model there is memory for at a time, where it ran out.
-_most: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+most_rows: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
@@ -74,18 +74,18 @@ def sample(
         raise ValueError("sampling at a temperature needs noise: pass sampler.uniforms(...)")
     if not prompts:
         return []
-    was_training, told = model.training, 0
-    at_first = min(batch_size, len(prompts), _most.get(model, batch_size))
+    was_training, reported = model.training, 0
+    at_first = min(batch_size, len(prompts), most_rows.get(model, batch_size))
     room = Room(at_first, "rows", "sampling")
 
     def attempt(size: int) -> list[Sampled]:
         ended = 0
 
         def tell(rows: int) -> None:
-            nonlocal told, ended
+            nonlocal reported, ended
             ended += rows
-            done(max(0, ended - told))  # those of an attempt that ran out of memory were told
-            told = max(told, ended)
+            done(max(0, ended - reported))  # those of an attempt that ran out of memory were reported
+            reported = max(reported, ended)
 
         if way == "slots":
             return SlotSampler(model, prompts, decoding, noise, eos_ids, pad_id, size).run(tell)
@@ -97,5 +97,5 @@ def sample(
         return room.use(attempt)
     finally:
         if room.size < at_first:
-            _most[model] = room.size
+            most_rows[model] = room.size
         model.train(was_training)

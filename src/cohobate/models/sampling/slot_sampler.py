@@ -112,14 +112,14 @@ class SlotSampler:
             free = self.batch_size - self.live
             # Reading prompts a few at a time would cost a pass for each.
             if self.waiting and (self.live == 0 or free * 8 >= self.batch_size):
-                self._admit(free)
+                self.admit(free)
             interrupts.check()
-            ended = self._advance()
+            ended = self.advance()
             if ended:
                 done(ended)
         return self._results()
 
-    def _admit(self, count: int) -> None:
+    def admit(self, count: int) -> None:
         """Read the prompts of the next `count` rows into free slots, all but each one's last token."""
         entering = [self.waiting.pop() for _ in range(min(count, len(self.waiting)))]
         slots = self.slot[self.live : self.live + len(entering)]
@@ -137,23 +137,23 @@ class SlotSampler:
         self.live += len(entering)
         self.longest = int(self.position[: self.live].max())
 
-    def _advance(self) -> int:
+    def advance(self) -> int:
         """Draw tokens for the live rows; remove those that have ended, and return their number."""
         rows, before = self.pace.rows(self.live), self.live
         for _ in range(self.pace.steps):
             window = min(self.cache.limit, self.pace.window(self.longest + 1))
             self.cache.reserve(window, len(self.slot) if self.waiting else rows)
             if self.graphs is None:
-                self._draw(rows, window)
+                self.draw(rows, window)
             else:
-                self.graphs.run((rows, window), partial(self._draw, rows, window))
+                self.graphs.run((rows, window), partial(self.draw, rows, window))
             self.longest += 1
         over = self.over[: self.live]
         if over.any():  # of all that is done in a step, this alone waits for the device
             self._leave(over)
         return before - self.live
 
-    def _draw(self, rows: int, window: int) -> None:
+    def draw(self, rows: int, window: int) -> None:
         """Draw a token for each of the first `rows` slots; nothing is decided by the values of a tensor."""
         row, step, position, over = (state[:rows] for state in (self.row, self.step, self.position, self.over))
         self.cache.plan = Decode(position, window)

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cohobate.core import interrupts, launch
+from cohobate.core import interrupts
 
 
 def become_flow(flow: str, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process by the program of a flow; in one that torchrun started beside the first, by its follower."""
+    """Replace this process by the program of a flow."""
     # In a terminal the progress lines are enough; Prefect's log still goes to its server.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    if launch.rank():
-        become("cohobate.stages.follow", [])
     interrupts.delay()  # until the program is ready to say how to go on
     become(f"flows.{flow}", arguments)
 

@@ -61,8 +61,6 @@ def init(
 
     What is not given is asked for at a terminal.
     """
-    from cohobate.stages.proposal import Wishes, propose
-
     name = _free_name(file, force)
     asks = sys.stdin.isatty() and sys.stdout.isatty()
     _require(asks, {"--questions": questions, "--teacher": teacher, "--student": student})
@@ -71,6 +69,8 @@ def init(
     student = student or typer.prompt("Student (a model folder, or world/base)")
     if nightly is None:
         nightly = asks and typer.confirm("Build the dataset again every night?", default=False)
+    from cohobate.stages.proposal import Wishes, propose  # not before a mistake in the flags is reported
+
     wishes = Wishes(
         questions=_from_here(questions, file),
         teacher=_from_here(teacher, file),

@@ -81,9 +81,10 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
     ledger: list[LedgerEntry] = []
     frames = []
     if recipe.suites:
+        suites = [(suite, _questions(recipe, suite, folder)) for suite in recipe.suites]
         with closing(open_sampler(recipe, folder, "student")) as sampler:
-            for suite in recipe.suites:
-                frame, spent = _answer(recipe, suite, sampler, workspace)
+            for suite, questions in suites:
+                frame, spent = _answer(recipe, suite, questions, sampler, workspace)
                 frames.append(frame.with_columns(suite=pl.lit(suite.name)))
                 scores.append(_score(student, suite, frame))
                 ledger += spent
@@ -96,31 +97,40 @@ def _build(recipe: Recipe, folder: Path, artifact: Artifact | None, workspace: W
     return Outcome(sum(map(len, frames)), ledger=ledger, scores=scores)
 
 
-def _answer(
-    recipe: Recipe, suite: Suite, sampler: ModelSampler, workspace: Workspace
-) -> tuple[pl.DataFrame, list[LedgerEntry]]:
-    from cohobate.core import progress
-    from cohobate.evaluation.accuracy import Exam, answer, judge_ledger
+def _questions(recipe: Recipe, suite: Suite, folder: Path) -> pl.DataFrame:
+    """The questions of a suite that the model has room for; read before the model, which takes longer to start."""
     from cohobate.evaluation.pass_at_k import read_suite
     from cohobate.models.chat_template import student_format
     from cohobate.models.context_room import set_aside
-    from cohobate.models.model_cost import cost_of
-    from cohobate.models.sampling.sampler import Decoding
+    from cohobate.models.loading import outline
     from cohobate.stages.preflight import require_templates
-    from cohobate.store.compute_ledger import entry
 
-    questions, model = read_suite(suite), sampler.model
-    require_templates(recipe, questions, str(model.path))
+    questions = read_suite(suite)
+    require_templates(recipe, questions, str(folder))
+    model = outline(folder, template=recipe.student.template)
     questions = set_aside(f"suites, {suite.name}", questions, [(model, student_format(recipe))])
     if questions.is_empty():
-        raise QuestionsError(f"every question of the suite {suite.name} fills the context of '{model.path}'")
+        raise QuestionsError(f"every question of the suite {suite.name} fills the context of '{folder}'")
+    return questions
+
+
+def _answer(
+    recipe: Recipe, suite: Suite, questions: pl.DataFrame, sampler: ModelSampler, workspace: Workspace
+) -> tuple[pl.DataFrame, list[LedgerEntry]]:
+    from cohobate.core import progress
+    from cohobate.evaluation.accuracy import Exam, answer, judge_ledger
+    from cohobate.models.chat_template import student_format
+    from cohobate.models.model_cost import cost_of
+    from cohobate.models.sampling.sampler import Decoding
+    from cohobate.store.compute_ledger import entry
+
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, suite.top_k)
     verifier = recipe.triples.verifier
     exam = Exam(decoding, suite.samples, suite.seed, verifier, workspace.fingerprint)
     with progress.bar(suite.name, len(questions) * suite.samples, "answers") as bar:
         frame = answer(sampler, student_format(recipe), questions, exam, done=bar.advance)
     lengths = frame["prompt_tokens"].to_list(), frame["tokens"].to_list()
-    spent = entry("suites", "student", "evaluation", cost_of(model.config), *lengths)
+    spent = entry("suites", "student", "evaluation", cost_of(sampler.model.config), *lengths)
     return frame, [spent, *judge_ledger(verifier, questions, frame, "suites", workspace.fingerprint)]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe
@@ -223,13 +223,13 @@ class Up:
             process.wait(30)
 
     @contextmanager
-    def page(self, path: str, *, logged_in: bool = True) -> Iterator[Any]:
+    def page(self, path: str, *, logged_in: bool = True, scheme: Literal["light", "dark"] = "light") -> Iterator[Any]:
         """A page of the UI in Chromium, with the password that its page Login stores, unless told otherwise."""
         from playwright.sync_api import sync_playwright
 
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-            page = browser.new_context(viewport={"width": 1300, "height": 1000}).new_page()
+            page = browser.new_context(color_scheme=scheme, viewport={"width": 1300, "height": 1000}).new_page()
             if logged_in:
                 login = base64.b64encode(self.password.encode()).decode()
                 script = f"if (location.origin === '{self.url}') localStorage.setItem('prefect-password', '{login}')"
@@ -266,8 +266,8 @@ class Up:
             page.get_by_role("dialog").get_by_role("button", name="Retry").click()
             self.wait_for(lambda: self.state(run)["type"] not in ENDED, "retry")
 
-    def look(self, path: str, name: str, says: str) -> None:
+    def look(self, path: str, name: str, says: str, scheme: Literal["light", "dark"] = "light") -> None:
         """The page shows `says`; a picture of it is kept."""
-        with self.page(path) as page:
+        with self.page(path, scheme=scheme) as page:
             page.get_by_text(says).first.wait_for()
             self.picture(page, name)

@@ -1,17 +1,56 @@
 """An installed wheel, outside of the checkout: `cohobate up` in an empty folder, and what it is for."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from cohobate.store.artifacts import Store
 from tests.support.prefect_server import Up, small
 
-pytestmark = [pytest.mark.prefect, pytest.mark.long, pytest.mark.network, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.prefect,
+    pytest.mark.browser,
+    pytest.mark.kill,
+    pytest.mark.long,
+    pytest.mark.network,
+    pytest.mark.timeout(900),
+]
 ROOT = Path(__file__).parents[2]
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+OWN = """
+[runtime]
+threads = 1
+[questions]
+train = 12
+fresh = 40
+validation = 8
+test = 8
+hard = 0
+[triples]
+max_tokens = 48
+[sft]
+steps = 2
+warmup = 0
+evaluate_every = 2
+[opd]
+steps = 2
+prompts = 4
+warmup = 0
+max_tokens = 16
+evaluate_every = 2
+[evaluation]
+splits = ["test"]
+decodings = ["greedy"]
+limit = 4
+max_tokens = 8
+"""
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +90,43 @@ def test_the_three_uses_work_from_the_wheel(elsewhere: Up, tmp_path: Path) -> No
     where = [str(up.python), "-c", "import cohobate, flows; print(cohobate.__file__, flows.__file__)"]
     files = subprocess.run(where, env=up.environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert str(ROOT) not in files
-    night = up.run("nightly/nightly", recipe=small().model_dump(mode="json"))
-    up.completed(night, 300)
-    assert "tiny: promoted" in up.artifacts(night)["gate"]
-    assert {artifact.stage for artifact in Store(up.data).all()} >= {"questions", "triples", "report"}
-    teacher = {"model": "world/teacher", "prompt": "{question} Be brief."}
-    up.completed(up.run("regenerate/regenerate", old="tiny", teacher=teacher, allow=1.0), 300)
-    (tmp_path / "own.toml").write_text("[questions]\ntrain = 4\n")
-    made = up.command("deploy", "own.toml", "--cron", "* * * * *", "--flow", "distill", cwd=tmp_path)
+    (tmp_path / "own.toml").write_text(OWN)
+    made = up.command("deploy", "own.toml", "--cron", "* * * * *", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    found = up.api("/deployments/name/distill/own", method="GET")
-    only = {"deployments": {"id": {"any_": [found["id"]]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-    up.wait_for(lambda: up.api("/flow_runs/filter", only), "run by the clock", 180)
+    found = up.api("/deployments/name/nightly/own", method="GET")
+    of_own = {"deployments": {"id": {"any_": [found["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    done = {**of_own, "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    night = up.wait_for(lambda: up.api("/flow_runs/filter", done), "night by the clock", 300)[0]["id"]
+    up.api(f"/deployments/{found['id']}/pause_deployment")
+    assert "own: promoted" in up.artifacts(night)["gate"]
+    assert {artifact.stage for artifact in Store(up.data).all()} >= {"questions", "triples", "report"}
+    regenerate(up)
+    killed = up.run("distill/distill", recipe=small("opd.steps=400", "opd.evaluate_every=400").model_dump(mode="json"))
+    up.wait_for(lambda: up.tasks(killed).get("opd") == "Running", "opd", 120)
+    up.wait_for(lambda: any(up.data.glob("opd/.*/**/*.parquet")), "rollouts", 120)
+    os.kill(up.pid(killed), signal.SIGKILL)
+    assert up.end(killed)["type"] == "CRASHED"
+    up.wait_for(lambda: up.tasks(killed)["opd"] == "Crashed", "end of the stage")  # not blue until Retry
+    for scheme in SCHEMES:
+        up.look(f"/runs/flow-run/{killed}", f"wheel-crashed-{scheme}", "Crashed", scheme)
+    up.retry(killed, "wheel-killed")
+    up.completed(killed, 300)
+    for scheme in SCHEMES:
+        up.look("/runs", f"wheel-runs-{scheme}", "own 20", scheme)
+        up.look(f"/runs/flow-run/{night}", f"wheel-night-{scheme}", "recipe:own", scheme)
+        up.look(f"/runs/flow-run/{night}?tab=Artifacts", f"wheel-artifacts-{scheme}", "gate", scheme)
+
+
+def regenerate(up: Up) -> None:
+    """Another teacher by the form of the deployment, as an operator fills it in: it is worse, and refused."""
+    deployment = up.api("/deployments/name/regenerate/regenerate", method="GET")["id"]
+    with up.page(f"/deployments/deployment/{deployment}/run") as page:
+        model, old = (page.locator(".p-label", has_text=name).locator("textarea") for name in ("Model", "old"))
+        model.last.fill("world/base")
+        old.last.fill("own")
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_url(re.compile("/runs/flow-run/|/deployments/deployment/[^/]+(\\?|$)"))
+    only = {"deployments": {"id": {"any_": [deployment]}}}
+    [run] = up.wait_for(lambda: up.api("/flow_runs/filter", only), "run of the form")
+    state = up.end(run["id"], 300)
+    assert state["type"] == "FAILED" and "does not pass the gate" in state["message"]

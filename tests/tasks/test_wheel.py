@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.kill,
     pytest.mark.long,
     pytest.mark.network,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
 ]
 ROOT = Path(__file__).parents[2]
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -101,9 +101,9 @@ def test_the_three_uses_work_from_the_wheel(elsewhere: Up, tmp_path: Path) -> No
     assert "own: promoted" in up.artifacts(night)["gate"]
     assert {artifact.stage for artifact in Store(up.data).all()} >= {"questions", "triples", "report"}
     regenerate(up)
-    killed = up.run("distill/distill", recipe=small("opd.steps=400", "opd.evaluate_every=400").model_dump(mode="json"))
+    killed = up.run("distill/distill", recipe=small("opd.steps=40", "opd.evaluate_every=40").model_dump(mode="json"))
     up.wait_for(lambda: up.tasks(killed).get("opd") == "Running", "opd", 120)
-    up.wait_for(lambda: any(up.data.glob("opd/.*/**/*.parquet")), "rollouts", 120)
+    up.wait_for(lambda: len(list(up.data.glob("opd/*.partial/scratch/rollouts/step-*.parquet"))) > 2, "rollouts", 120)
     os.kill(up.pid(killed), signal.SIGKILL)
     assert up.end(killed)["type"] == "CRASHED"
     up.wait_for(lambda: up.tasks(killed)["opd"] == "Crashed", "end of the stage")  # not blue until Retry
@@ -114,7 +114,6 @@ def test_the_three_uses_work_from_the_wheel(elsewhere: Up, tmp_path: Path) -> No
     for scheme in SCHEMES:
         up.look("/runs", f"wheel-runs-{scheme}", "own 20", scheme)
         up.look(f"/runs/flow-run/{night}", f"wheel-night-{scheme}", "recipe:own", scheme)
-        up.look(f"/runs/flow-run/{night}?tab=Artifacts", f"wheel-artifacts-{scheme}", "gate", scheme)
 
 
 def regenerate(up: Up) -> None:

@@ -180,7 +180,10 @@ def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
     if launch.rank():
         from cohobate.stages.follow import follow
 
-        follow()
+        try:
+            follow()
+        except CohobateError as error:
+            return error.exit_code  # the first process says it
         return 0
     name = flow.fn.__name__
     stops = "until" in inspect.signature(flow.fn).parameters

@@ -18,7 +18,7 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 
 from cohobate.config import Recipe
-from cohobate.core import context, interrupts
+from cohobate.core import context, interrupts, launch
 from cohobate.core.errors import UserError
 from cohobate.store.artifacts import Artifact
 from tasks.best_effort import attempt
@@ -80,7 +80,8 @@ def _artifact(result: Any) -> Artifact:
 
 
 def _is_worth_retrying(task: Any, run: Any, state: State) -> bool:
-    if interrupts.received():
+    # Processes of torchrun are in the middle of the attempt that failed here; they can only begin anew together.
+    if interrupts.received() or launch.size() > 1:
         return False
     try:
         state.result()

@@ -131,7 +131,7 @@ def test_the_arms_run_from_one_start_and_make_a_table(recipe: Recipe, made: dict
 def test_means_are_over_seeds_and_the_start_has_the_interval_of_its_questions() -> None:
     def rows(arm: str, values: list[float]) -> list[dict[str, object]]:
         names = ("worked_out", "right_of_worked_out", "first_loss", "last_loss", "mean_tokens")
-        rest = {"low": 0.1, "high": 0.2} | dict.fromkeys(names, 7.0)
+        rest = {"n": 40, "low": 0.1, "high": 0.2} | dict.fromkeys(names, 7.0)
         return [
             {"arm": arm, "seed": seed, "decoding": decoding, "accuracy": value, **rest}
             for seed, value in enumerate(values)

@@ -40,7 +40,7 @@ def test_a_shipped_recipe_is_right_by_construction(
     data: Path, tmp_path: Path, name: str, end: int, stops: set[int], thought: list[int]
 ) -> None:
     recipe = with_small_models(name, tmp_path)
-    assert failed(recipe) == {}
+    assert failed(recipe).keys() <= {"questions"}  # those of the hub, or a file of the user's
     student = with_ends(load(recipe.student.model, device="cpu"), recipe)
     assert student.end == end and set(student.eos_ids) == stops
     row = training_sequence(student.tokenizer, "Hi?", "Answer: 5", student_format(recipe), ended=True, end=student.end)

@@ -15,6 +15,11 @@ def rank() -> int:
     return int(os.environ["RANK"]) if size() > 1 else 0
 
 
+def local_size() -> int:
+    """How many processes torchrun started on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if size() > 1 else 1
+
+
 def local_rank() -> int:
     """The number of this process among those of its machine, from 0."""
     return int(os.environ["LOCAL_RANK"]) if size() > 1 else 0

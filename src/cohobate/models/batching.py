@@ -133,5 +133,5 @@ def _collate(rows: list[TrainingSequence], order: list[int], pad_id: int, device
 
 def _tokens(rows: list[TrainingSequence], device: torch.device | str) -> Tokens:
     ids = torch.tensor([token for row in rows for token in row.response], dtype=torch.long)
-    features = {name: torch.cat([row.features[name] for row in rows]).to(device) for name in rows[0].features}
+    features = {name: torch.cat([row.features[name].to(device) for row in rows]) for name in rows[0].features}
     return Tokens(ids=ids.to(device), **features)

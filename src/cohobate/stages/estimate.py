@@ -140,7 +140,7 @@ class _Estimate:
 
     def _on_policy(self) -> Iterator[Line]:
         config, teacher = self.recipe.opd, self.teacher
-        rows = config.steps // config.updates * config.prompts * config.group
+        rows = -(-config.steps // config.updates) * config.prompts * config.group
         batch = Batch(min(config.batch_size, config.prompts * config.group), self.prompt, config.max_tokens)
         beside = self._beside(config)
         if config.sampler == "local":

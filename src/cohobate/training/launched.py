@@ -16,6 +16,7 @@ import torch.distributed as dist
 from cohobate.core import launch
 from cohobate.core.errors import CohobateError
 
+_LIBRARIES = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 # The first may ask a teacher for days before it trains.
 _PATIENCE = timedelta(days=30)
 
@@ -24,10 +25,12 @@ def join() -> None:
     """Meet the other processes, once; address and numbers are those of torchrun's environment."""
     if dist.is_initialized():
         return
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(launch.local_rank() % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+    gpus = torch.cuda.device_count()
+    if gpus:
+        torch.cuda.set_device(launch.local_rank() % gpus)
+    # NCCL takes one process a GPU.
+    backend = "cpu:gloo,cuda:nccl" if launch.local_size() <= gpus else "gloo"
+    dist.init_process_group(backend, timeout=_PATIENCE)
 
 
 @contextmanager
@@ -41,7 +44,11 @@ def at_work(stage: str, job: dict[str, Any]) -> Iterator[None]:
         _tell(job)
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not any(name in str(error) for name in _LIBRARIES):
+            raise
         why = str(error).splitlines()[0]
         raise CohobateError(f"{stage}: a process that trains with this one does not answer any more: {why}") from error
 

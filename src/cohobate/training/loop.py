@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from cohobate.core import interrupts, progress
-from cohobate.core.errors import CohobateError
+from cohobate.core.errors import CohobateError, ModelError
 from cohobate.core.progress import Bar
 from cohobate.models.batching import batches, can_share
 from cohobate.models.memory_room import Room
@@ -137,8 +137,8 @@ class Run:
 
     def accumulate_gradient(self, rows: list[TrainingSequence], total: int) -> Terms:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
-        if self.trainee.is_sharded:  # the ranks pass together, so none of them may begin anew
-            return self.world.merge(self._pass(rows, total, self.room.size)) or _nothing()
+        if self.trainee.is_sharded:
+            return self.world.merge(self._pass_together(rows, total)) or _nothing()
         random = _random_state(self.student.device)
 
         def attempt(budget: int) -> Terms:
@@ -147,8 +147,19 @@ class Run:
             return self._pass(rows, total, budget)
 
         sums = self.room.use(attempt, least=min((len(row.ids) for row in rows), default=1))
-        self.world.add_gradients(list(self.trainee.trainable().values()))
+        if total:  # without a token no weight moves, in one process or in several
+            self.world.add_gradients(list(self.trainee.trainable().values()))
         return self.world.merge(sums) or _nothing()
+
+    def _pass_together(self, rows: list[TrainingSequence], total: int) -> Terms:
+        """As `_pass`; the ranks pass together, so that none may begin anew with less at a time."""
+        try:
+            return self._pass(rows, total, self.room.size)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{self.stage}: the memory of the device is not enough for {self.room.size} tokens at a time beside "
+                f"this share of the student; lower {self.stage}.tokens_per_batch"
+            ) from error
 
     def _pass(self, rows: list[TrainingSequence], total: int, budget: int) -> Terms:
         """Pass `rows` forward and backward, `budget` tokens at a time; the terms of this rank."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cohobate.core.errors import CohobateError
+from cohobate.core.fingerprint import hash_value
 from cohobate.core.sealed_files import is_whole, replacing_sealed
-from cohobate.models.logprobs import score
+from cohobate.models.logprobs import TokenScores, score
+from cohobate.models.memory_room import Room
 from cohobate.models.model_cost import cost_of
 from cohobate.models.sequence import TrainingSequence
 from cohobate.store import compute_ledger
@@ -34,11 +38,15 @@ from cohobate.training.rollout_source import RolloutSource
 from cohobate.training.trainee import Trainee
 from cohobate.training.types import Metrics, ScoredRollout, Source, StepBatch
 
-# Sequences of a part: hidden states of so many lie in memory at a time.
+# Sequences of a part.
 _PART = 32
 # Sequences of a file of the start's log-probabilities: what a kill makes it score again.
 _FILE = 1024
-_LOGPROBS = "logprobs"
+_LOGPROBS, _SEQUENCES = "logprobs", "sequences"
+
+
+def _digest(rows: Sequence[TrainingSequence]) -> str:
+    return hash_value([[row.context, *row.ids] for row in rows])
 
 
 class StudentScorer:
@@ -47,16 +55,20 @@ class StudentScorer:
     def __init__(self, stage: str, trainee: Trainee) -> None:
         self.stage, self.trainee, self.world = stage, trainee, trainee.world
         self.cost = cost_of(trainee.student.model.config)
+        self.room = Room(trainee.config.tokens_per_batch, "tokens", f"{stage}, scoring")
 
     def score(self, rows: Sequence[TrainingSequence]) -> list[torch.Tensor]:
         """Log-probabilities [T] of the response tokens of each row."""
         share, own = [replace(row, features={}) for row in self.world.share(rows)], list[torch.Tensor]()
-        student, budget = self.trainee.student, self.trainee.config.tokens_per_batch
         with self.trainee.precision():
             for start in range(0, len(share), _PART):
-                scores = score(student.model, share[start : start + _PART], budget, student.pad_id)
+                part = share[start : start + _PART]
+                scores = self.room.use(partial(self._scored, part), least=min(len(row.ids) for row in part))
                 own += [item.logprobs.float() for item in scores]
         return self.world.join(own)
+
+    def _scored(self, rows: Sequence[TrainingSequence], budget: int) -> list[TokenScores]:
+        return score(self.trainee.student.model, rows, budget, self.trainee.student.pad_id, keep_hidden=False)
 
     def entry(self, rows: Sequence[TrainingSequence]) -> compute_ledger.LedgerEntry:
         """The ledger's entry for scoring `rows`."""
@@ -76,13 +88,16 @@ class ReferenceFiles:
         return is_whole(self._path(number))
 
     def make(self, number: int, rows: Sequence[TrainingSequence]) -> list[torch.Tensor]:
-        """Those of set `number`, [T] each: from its file, or else by the student, which must be the reference now."""
-        if not self.world.total(int(self.world.first and self.holds(number))):
+        """Those of set `number`, [T] each: from its file, or else by the student, which must be the reference now.
+
+        A file of other sequences, which were sampled anew since, counts as none.
+        """
+        if not self.world.total(int(self.world.first and self._has(number, rows))):
             scores = self.scorer.score(rows)
             if self.world.first:
                 joined = torch.cat(scores) if scores else torch.zeros(0)
                 with replacing_sealed(self._path(number)) as temporary:
-                    save_file({_LOGPROBS: joined}, temporary)
+                    save_file({_LOGPROBS: joined}, temporary, {_SEQUENCES: _digest(rows)})
             self.world.wait()
         return self.read(number, rows)
 
@@ -94,6 +109,12 @@ class ReferenceFiles:
         if values is None or len(values) != sum(lengths):
             raise CohobateError(f"{path} is gone or altered; run again, which makes it once more")
         return list(values.split(lengths)) if lengths else []
+
+    def _has(self, number: int, rows: Sequence[TrainingSequence]) -> bool:
+        if not self.holds(number):
+            return False
+        with safe_open(self._path(number), framework="pt") as file:
+            return (file.metadata() or {}).get(_SEQUENCES) == _digest(rows)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"reference-{number:06d}.safetensors"

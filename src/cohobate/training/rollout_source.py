@@ -66,14 +66,12 @@ class RolloutSource(Source):
         self.prefetch: Prefetch[_Share] = Prefetch(self._stop)
         self.questions, self.queries = questions.to_dicts(), queries(questions)
         self.cost = cost_of(self.student.model.config)
+        self._last: tuple[int, Sequence[ScoredRollout]] | None = None
 
     def batch(self, step: int) -> StepBatch:
         """The sequences of `step`: from the log if its rollouts were persisted, else sampled, scored and judged now."""
         number, update = divmod(step, self.config.updates)
-        rollouts, seconds = self._replay(number), dict[str, float]()
-        # All ranks make it, or none does.
-        if self.world.total(int(rollouts is None)) or rollouts is None:
-            rollouts, seconds = self._make(number)
+        rollouts, seconds = self._of_batch(number)
         learnt = self.learnt(step, rollouts)
         if self.config.overlap:
             self._look_ahead(number + 1)
@@ -81,6 +79,19 @@ class RolloutSource(Source):
             return learnt
         ledger, statistics = self._ledger(rollouts), self._statistics(rollouts)
         return StepBatch(learnt.rows, [*ledger, *learnt.ledger], {**statistics, **learnt.statistics}, seconds)
+
+    def _of_batch(self, number: int) -> tuple[Sequence[ScoredRollout], dict[str, float]]:
+        """The rollouts of a batch, and the seconds that were spent on them now."""
+        if self._last is not None and self._last[0] == number:  # an update before has had them scored
+            return self._last[1], {}
+        self._last = None  # the scores of another batch need no memory while those of this one are made
+        rollouts, seconds = self._replay(number), dict[str, float]()
+        # All ranks make it, or none does.
+        if self.world.total(int(rollouts is None)) or rollouts is None:
+            rollouts, seconds = self._make(number)
+        if self.config.updates > 1:
+            self._last = (number, rollouts)
+        return rollouts, seconds
 
     def learnt(self, step: int, rollouts: Sequence[ScoredRollout]) -> StepBatch:
         """The sequences of `step` that are this process's, made of its batch of rollouts."""

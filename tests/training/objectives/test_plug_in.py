@@ -20,7 +20,8 @@ from tests.support.distributions import write_distribution
 
 GROUP = "cohobate.objectives"
 SOURCE = Path(toy_objective.__file__).read_text()
-BUILT_IN = ("exact", "topk", "sampled", "gkd", "grpo", "ghost", "judge")
+PREFERENCES = ("dpo", "simpo", "kto")
+BUILT_IN = ("exact", "topk", "sampled", "gkd", "grpo", "ghost", "judge", *PREFERENCES)
 TRAIN = """
 import json, sys
 import polars as pl
@@ -138,10 +139,10 @@ from importlib.metadata import version
 from cohobate.config import Opd, Sft
 print(json.dumps([version("cohobate"), *Sft.declarations, *Opd.declarations]))
 """
-    assert printed(program) == [["1.0", "cross_entropy", "logit_kd", *BUILT_IN]]
+    assert printed(program) == [["1.0", "cross_entropy", "logit_kd", *PREFERENCES, *BUILT_IN]]
 
 
 def test_each_line_of_the_registry_is_one_objective_in_a_file_of_its_name() -> None:
-    declared = {**Sft.declarations, **Opd.declarations}
+    declared = [*Sft.declarations, *Opd.declarations]
     files = [path.partition(":")[0].rpartition(".")[2] for path in cohobate.OBJECTIVES]
-    assert files == list(declared)
+    assert files == declared

@@ -74,10 +74,16 @@ class Graphs:
     def _record(self, shape: tuple[int, int], step: Callable[[], None]) -> None:
         graph = torch.cuda.CUDAGraph()
         pool = next(iter(self._recorded.values())).pool() if self._recorded else None
+        stream = torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=pool):
+            # Another thread may train meanwhile, which must not be held to what a recording allows.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 step()
+        except torch.OutOfMemoryError:
+            torch.cuda.set_stream(stream)
+            raise
         except RuntimeError as error:
+            torch.cuda.set_stream(stream)  # a recording that fails does not go back to it
             self._refused = True
             why = str(error).strip().split("\n")[0]
             progress.say(f"sampling launches each operation by itself, since its step cannot be recorded: {why}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,11 @@ def _stream(seed: int, key: str) -> np.random.Generator:
 def way_in_words(model: Any) -> str:
     """How `model` is sampled, to be said of it; empty for the usual way."""
     return WORDS[way_to_sample(model)]
+
+
+def _on_device_of(model: Any) -> AbstractContextManager[Any]:
+    """A thread begins on the first GPU, whichever the model is on, and graphs are recorded on that of the thread."""
+    return torch.cuda.device(model.device) if model.device.type == "cuda" else nullcontext()
 
 
 # How many rows of a model there is memory for at a time, where it ran out.
@@ -93,8 +99,9 @@ def sample(
 
     model.eval()
     try:
-        way = way_to_sample(model)
-        return room.use(attempt)
+        with _on_device_of(model):
+            way = way_to_sample(model)
+            return room.use(attempt)
     finally:
         if room.size < at_first:
             most_rows[model] = room.size

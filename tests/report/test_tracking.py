@@ -22,7 +22,7 @@ from cohobate.config import Recipe
 from cohobate.core import context, progress
 from cohobate.core.errors import RecipeError
 from cohobate.report import tracking
-from cohobate.report.trackers import require_installed
+from cohobate.report.trackers import require_usable
 from cohobate.store.artifacts import Artifact
 from tests.support.pipeline import run_stages
 from tests.support.prefect_server import small
@@ -278,8 +278,8 @@ def test_a_tracker_without_its_server_costs_one_sentence(
 def test_a_tracker_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(RecipeError, match=r"tracking.to names trackio, and trackio is not installed: pip install"):
-        require_installed(small('tracking.to=["trackio"]'))
-    require_installed(small())
+        require_usable(small('tracking.to=["trackio"]'))
+    require_usable(small())
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,18 @@ def test_what_is_missing_is_named(
         require_present(load_recipe("tiny", overrides), until)
 
 
+def test_trackers_are_refused_where_torchrun_started_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The environment that torchrun gives to the first of its processes.
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    tracked = load_recipe("tiny", ["tracking.to=['tensorboard', 'mlflow']"])
+    with pytest.raises(UserError, match=r"tracking\.to names tensorboard and mlflow, .* torchrun's 4 processes"):
+        require_present(tracked, "report")
+    require_present(load_recipe("tiny"), "report")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    require_present(tracked, "report")
+
+
 @pytest.mark.parametrize(
     ("overrides", "until"),
     [

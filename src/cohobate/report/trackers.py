@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.config import Recipe, TrackerName
+from cohobate.core import launch
 from cohobate.core.errors import RecipeError
 
 # The package of each; accelerate's interface to it is imported with it.
@@ -30,8 +31,14 @@ _PATIENCE = {
 }
 
 
-def require_installed(recipe: Recipe) -> None:
-    """Raise RecipeError where the recipe names a tracker whose package is not installed."""
+def require_usable(recipe: Recipe) -> None:
+    """Raise RecipeError where the recipe names a tracker under torchrun, or one whose package is not installed."""
+    if recipe.tracking.to and launch.size() > 1:
+        # In the environment of torchrun accelerate would meet the other processes by itself, in a tracker's thread.
+        raise RecipeError(
+            f"tracking.to names {' and '.join(recipe.tracking.to)}, and trackers get nothing from a run of torchrun's "
+            f"{launch.size()} processes; set tracking.to = [], or on one machine runtime.processes in place of torchrun"
+        )
     for name in recipe.tracking.to:
         missing = [package for package in ("accelerate", _PACKAGES[name]) if not _is_installed(package)]
         if missing:

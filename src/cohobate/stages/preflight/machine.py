@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cohobate.core.errors import CohobateError
-from cohobate.report.trackers import require_installed
+from cohobate.report.trackers import require_usable
 from cohobate.stages.preflight.scope import Scope
 from cohobate.store.artifacts import Store, data_root
 
@@ -29,8 +29,8 @@ def data_folder(scope: Scope) -> str:
 
 
 def trackers(scope: Scope) -> str:
-    """The packages of the trackers are installed."""
-    require_installed(scope.recipe)
+    """The trackers can be used."""
+    require_usable(scope.recipe)
     return f"{' and '.join(scope.recipe.tracking.to)} will get the metrics"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from cohobate.config import Recipe
 from cohobate.core.errors import ModelError
-from cohobate.report.trackers import require_installed
+from cohobate.report.trackers import require_usable
 
 
 def require_present(recipe: Recipe, until: str) -> None:
-    """Raise a UserError where a model that the stages up to `until` need, or a tracker's package, is not there.
+    """Raise a UserError where a model that the stages up to `until` need is not there, or trackers cannot be used.
 
     Takes milliseconds, so every run begins with it: nothing is spent on a recipe whose last stages cannot be done.
     """
@@ -24,4 +24,4 @@ def require_present(recipe: Recipe, until: str) -> None:
             model_path(name)
         except ModelError as error:
             raise ModelError(f"{setting}: {error}") from None
-    require_installed(recipe)
+    require_usable(recipe)

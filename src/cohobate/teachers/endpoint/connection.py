@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from cohobate.core.errors import EndpointError
 from cohobate.teachers.endpoint import reply_body
 
 if TYPE_CHECKING:
@@ -38,17 +39,19 @@ class Reply:
 class Connection:
     """A pool of at most `most` connections to `url`. Made and used within one event loop.
 
-    long_bodies: shared by the connections whose long replies are read one at a time.
+    long_bodies: shared by the connections whose long replies are read one at a time. Raises EndpointError for a proxy
+    that cannot be used.
     """
 
     def __init__(self, url: str, secret: str | None, most: int, long_bodies: asyncio.Lock) -> None:
         self.url, self.long_bodies = url.rstrip("/"), long_bodies
+        proxy = proxy_for(url)
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=most, keepalive_timeout=_IDLE_SECONDS, ssl=_trust(url)),
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),  # the caller limits the whole
             headers=_headers(url, secret),
             auto_decompress=False,
-            proxy=_proxy(url),
+            proxy=proxy,
         )
 
     async def post(self, path: str, body: bytes, limit: int) -> Reply:
@@ -81,13 +84,30 @@ def _headers(url: str, secret: str | None) -> dict[str, str]:
     return headers
 
 
-def _proxy(url: str) -> str | None:
-    """The proxy of the environment for `url`."""
+def proxy_for(url: str) -> str | None:
+    """The address of the environment's proxy for `url`; None: there is none. Raises EndpointError for another kind."""
     parts = urlsplit(url)
     if parts.hostname is None or parts.hostname in _LOCAL or proxy_bypass(parts.hostname):
         return None
     proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    address = proxy if "://" in proxy else f"http://{proxy}"  # as curl and urllib read it
+    if not _is_of_http(address):  # whose password the message must not show
+        raise EndpointError(
+            f"the proxy that {parts.scheme}_proxy or all_proxy names is no address of an HTTP proxy; write it as "
+            f"http://HOST:PORT, or put {parts.hostname} into no_proxy"
+        )
+    return address
+
+
+def _is_of_http(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        return False
 
 
 def _trust(url: str) -> ssl.SSLContext | bool:

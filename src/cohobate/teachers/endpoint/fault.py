@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from cohobate.core.sanitize import one_line
+from cohobate.core.sanitize import one_line, without_secrets
 from cohobate.teachers.endpoint.connection import Reply
 from cohobate.teachers.endpoint.rate_limit import retry_after
 from cohobate.teachers.endpoint.reply_body import parsed_or_text
@@ -71,7 +71,7 @@ class Fault:
 
 
 def fault_of(error: Exception, secret: str | None, timeout: float) -> Fault:
-    """Classify `error`; the message is one line without the key, and without what a terminal would obey."""
+    """Classify `error`; the message is one line without keys and passwords, and without what a terminal would obey."""
     if isinstance(error, StatusError):
         content = parsed_or_text(error.reply.content, _LONGEST_ERROR)
         return _refusal(server_error(content, error.reply.status), error.reply.headers, secret)
@@ -110,7 +110,7 @@ def _class(status: int) -> str:
 
 def _line(text: str, secret: str | None) -> str:
     hidden = text.replace(secret, "***") if secret else text
-    return one_line(hidden)[:_LONGEST_MESSAGE]
+    return one_line(without_secrets(hidden))[:_LONGEST_MESSAGE]
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -120,6 +120,14 @@ def test_without_a_terminal_a_missing_flag_is_one_sentence(
         (["mine.toml", *flags(NEEDED), "--question-column", "frage"], ["no column 'frage'", "problem"]),
         (["mine.toml", *flags(NEEDED), "--gold-column", "risult"], ["no column 'risult'", "result"]),
         (["mine.toml", *flags(NEEDED), "--set", "sft.stepz=1"], ["sft.stepz", "sft.steps"]),
+        (["mine.toml", *flags(NEEDED), "--set", "questions=3"], ["questions=3", "is a section"]),
+        (["mine.toml", *flags(NEEDED), "--set", "questions=[[1]]"], ["questions=", "is a section"]),
+        (["mine.toml", *flags(NEEDED), "--set", "questions.hf=3"], ["'hf' is 3", "section"]),
+        (["mine.toml", *flags(NEEDED), "--set", "questions.columns=true"], ["'columns' is True", "section"]),
+        (["mine.toml", *flags(NEEDED), "--set", "questions.columns.question=3"], ["'columns.question' is 3"]),
+        (["mine.toml", *flags(NEEDED), "--set", "questions.columns.gold_answer.x=a"], ["'columns.gold_answer'"]),
+        (["mine.toml", *flags(NEEDED, teacher="http://[::1/v1")], ["http://[::1/v1 is no address"]),
+        (["mine.toml", *flags(NEEDED, teacher="http://[host]:80")], ["http://[host]:80 is no address"]),
     ],
 )
 def test_a_mistake_is_one_sentence_and_writes_nothing(

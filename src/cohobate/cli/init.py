@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -125,13 +125,9 @@ def _with_columns(wishes: Wishes) -> Wishes:
     """The same with the columns that a person confirms or corrects."""
     from dataclasses import replace
 
-    from cohobate.config.load import apply
     from cohobate.stages.proposal import guessed
 
-    given: dict[str, Any] = {}
-    for override in wishes.overrides:
-        apply(given, override)
-    columns = guessed(wishes, given.get("questions", {}))
+    columns = guessed(wishes)
     typer.echo(f"columns: {', '.join(columns.names)}")
     question = typer.prompt("Column with the questions", default=columns.columns["question"])
     gold = typer.prompt("Column with the right answers (none: -)", default=columns.columns.get("gold_answer", "-"))

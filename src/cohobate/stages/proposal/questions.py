@@ -51,26 +51,27 @@ class QuestionsPlan:
         return 2 * self.missing > self.rows
 
 
-def guessed(wishes: Wishes, given: dict[str, Any]) -> Guess:
-    """The columns of the questions of `wishes`; `given`: settings of [questions]. Raises QuestionsError."""
+def guessed(wishes: Wishes) -> Guess:
+    """The columns of the questions of `wishes`. Raises QuestionsError, or RecipeError for a wrong setting of them."""
     path = wishes.questions
     if suffix(Path(path)) in DOCUMENTS:
         raise QuestionsError(
             f"{path} is a document, and init writes recipes for files of questions; the README says how documents "
             "become questions"
         )
-    source = make_section(Questions, {"source": "file", "path": path, "hf": given.get("hf", {})}, "[questions]")
+    given = wishes.of_questions()
+    source = make_section(Questions, {**given, "source": "file", "path": path}, "[questions]")
     roles = {"question": wishes.question_column, "gold_answer": wishes.gold_column}
     columns = {**given.get("columns", {}), **{role: name for role, name in roles.items() if name}}
     return guess(path, source.hf, columns)
 
 
-def plan(wishes: Wishes, given: dict[str, Any], *, on_policy: bool) -> QuestionsPlan:
-    """The questions of `wishes`, all of them read. given: settings of [questions] that stay as they are.
+def plan(wishes: Wishes, *, on_policy: bool) -> QuestionsPlan:
+    """The questions of `wishes`, all of them read; settings of [questions] among the overrides stay as they are.
 
     on_policy: whether fresh questions are needed. Raises QuestionsError for a file that cannot be read or used.
     """
-    columns = guessed(wishes, given)
+    columns, given = guessed(wishes), wishes.of_questions()
     defaults = {"question": "question", "gold_answer": "gold_answer"}
     named = {role: name for role, name in columns.columns.items() if defaults.get(role) != name}
     section: dict[str, Any] = {"source": "file", "path": wishes.questions}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cohobate.config import VERIFIERS, Recipe
-from cohobate.config.load import apply
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.core.user_code import is_function_name
 from cohobate.stages.estimate import shape
@@ -47,17 +45,17 @@ class Proposal:
 
 def propose(wishes: Wishes, name: str) -> Proposal:
     """The recipe called `name`. Raises a UserError in one sentence for whatever cannot be used."""
-    given = _given(wishes.overrides)
+    _no_flags(wishes.overrides)
     if wishes.verifier is not None and wishes.verifier not in VERIFIERS and not is_function_name(wishes.verifier):
         raise RecipeError(f"--verifier {wishes.verifier}: give {', '.join(VERIFIERS)}, or your own as module:function")
     # What is read in no time comes first, so that a mistake is reported at once.
-    questions.guessed(wishes, dict(given.get("questions", {})))
+    questions.guessed(wishes)
     for folder in (wishes.student, *([] if teacher.is_server(wishes.teacher) else [wishes.teacher])):
         shape(folder)
     machine = hardware(wishes.gpu)
     taught = teacher.plan(wishes, machine)
     learner = training.student(wishes.student, taught)
-    planned = questions.plan(wishes, dict(given.get("questions", {})), on_policy=learner.objective is not None)
+    planned = questions.plan(wishes, on_policy=learner.objective is not None)
     draft = Draft()
     draft.set("", name=name, description=f"{wishes.student} learns from {wishes.teacher}.")
     _questions(draft, planned)
@@ -73,15 +71,12 @@ def propose(wishes: Wishes, name: str) -> Proposal:
     return Proposal(draft.recipe(), draft, machine, planned.counts.get("train", 0))
 
 
-def _given(overrides: Sequence[str]) -> dict[str, Any]:
-    """The overrides as values. Raises RecipeError for one that a flag says, from which much else follows."""
-    given: dict[str, Any] = {}
+def _no_flags(overrides: Sequence[str]) -> None:
+    """Raise RecipeError for an override that a flag says, from which much else follows."""
     for override in overrides:
         key = override.partition("=")[0].strip()
         if key in _FLAGS:
             raise RecipeError(f"--set {override}: give it as {_FLAGS[key]}, since other settings are chosen by it")
-        apply(given, override)
-    return given
 
 
 def _questions(draft: Draft, planned: QuestionsPlan) -> None:

@@ -64,7 +64,8 @@ def plan(wishes: Wishes, hardware: Hardware) -> TeacherPlan:
         return _ollama(name.removeprefix(OLLAMA), wishes)
     if "://" in name:
         return _server(name.rstrip("/"), wishes)
-    for option, value in (("--teacher-model", wishes.teacher_model), ("--key-env", wishes.key_env)):
+    of_server = {"--teacher-model": wishes.teacher_model, "--key-env": wishes.key_env, "--price": wishes.price}
+    for option, value in of_server.items():
         if value:
             raise RecipeError(f"{option} is for a server, and the teacher {name} is a folder; leave it out")
     return _folder(name, hardware)
@@ -73,6 +74,11 @@ def plan(wishes: Wishes, hardware: Hardware) -> TeacherPlan:
 def _ollama(model: str, wishes: Wishes) -> TeacherPlan:
     if not model:
         raise RecipeError("ollama: needs a model behind it, as `ollama list` names it, such as ollama:qwen3:8b")
+    for option, value in (("--teacher-model", wishes.teacher_model), ("--price", wishes.price)):
+        if value:
+            raise RecipeError(
+                f"{option} is for the address of a server, and the teacher is ollama:{model}; leave it out"
+            )
     url = f"http://localhost:{_OLLAMA_PORT}/v1"
     section = {"kind": "endpoint", "model": model, "provider": "ollama", "base_url": url}
     if wishes.key_env:
@@ -88,8 +94,12 @@ def _ollama(model: str, wishes: Wishes) -> TeacherPlan:
 def _server(url: str, wishes: Wishes) -> TeacherPlan:
     from cohobate.teachers.endpoint.server_defaults import neutral_settings, served_models
 
-    host = urlsplit(url).hostname or ""
-    if not urlsplit(url).path:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # which says only what brackets are for
+        raise RecipeError(f"--teacher {url} is no address; write it as http://HOST:PORT/v1") from None
+    host = parts.hostname or ""
+    if not parts.path:
         url += "/v1"
     key_env = wishes.key_env or _KEYS.get(host)
     section: dict[str, Any] = {"kind": "endpoint", "model": wishes.teacher_model or "", "base_url": url}

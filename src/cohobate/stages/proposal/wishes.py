@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from cohobate.config.load import apply
+from cohobate.core.errors import RecipeError
 from cohobate.stages.hardware import HERE
 
 
@@ -29,3 +32,13 @@ class Wishes:
     gpu: str = HERE
     nightly: bool = False
     overrides: Sequence[str] = ()
+
+    def of_questions(self) -> dict[str, Any]:
+        """The settings of [questions] among the overrides. Raises RecipeError for an override that is none."""
+        given: dict[str, Any] = {}
+        for override in self.overrides:
+            apply(given, override)
+        section = given.get("questions", {})
+        if not isinstance(section, dict):
+            raise RecipeError(f"--set questions={section}: [questions] is a section; set its keys")
+        return section

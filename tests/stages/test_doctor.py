@@ -88,6 +88,10 @@ def test_a_prefect_server_is_told_from_another_program_and_from_none() -> None:
     assert found("prefect server", Server(nobody, required=False)).status == "ok"
     assert found("prefect server", Server(nobody, required=True)).status == "broken"
     assert found("prefect server", Server("http://127.0.0.1:many", required=False)).status == "broken"
+    secret = f"http://me:s3cret@127.0.0.1:{unused_port()}/api"
+    for server in (Server(secret, required=True), Server("http://me:s3cret@127.0.0.1:many", required=False)):
+        assert "127.0.0.1" in found("prefect server", server).detail
+        assert "s3cret" not in str(found("prefect server", server))
 
 
 @pytest.mark.serves

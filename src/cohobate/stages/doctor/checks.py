@@ -24,6 +24,7 @@ from cohobate import __version__
 from cohobate.core.errors import EngineError
 from cohobate.core.formatting import size
 from cohobate.core.memory import free_memory
+from cohobate.core.sanitize import without_secrets
 from cohobate.stages.doctor import combinations
 from cohobate.store.artifacts import DATA, data_root
 
@@ -182,16 +183,17 @@ def _is_there(path: Path) -> bool:
 
 
 def _prefect(server: Server) -> Iterator[Finding]:
+    shown = without_secrets(server.url)
     if not _has_port(server.url):
-        detail = f"{server.url} is no address of a server"
+        detail = f"{shown} is no address of a server"
         yield Finding("prefect server", "broken", detail, "unset PREFECT_API_URL PREFECT_SERVER_API_PORT")
     elif _answers_as_prefect(server.url):
-        yield Finding("prefect server", "ok", f"answers at {server.url}")
+        yield Finding("prefect server", "ok", f"answers at {shown}")
     elif server.required:
-        detail = f"PREFECT_API_URL names {server.url}, and no Prefect server answers there, so that no run starts"
+        detail = f"PREFECT_API_URL names {shown}, and no Prefect server answers there, so that no run starts"
         yield Finding("prefect server", "broken", detail, "unset PREFECT_API_URL, or start that server")
     elif _is_taken(server.url):
-        detail = f"another program than Prefect listens at {server.url}, where `cohobate up` would start a server"
+        detail = f"another program than Prefect listens at {shown}, where `cohobate up` would start a server"
         yield Finding("prefect server", "note", detail, "export PREFECT_SERVER_API_PORT=4300")
     else:
         yield Finding(

@@ -1,6 +1,8 @@
 """What a run would take, held against what it then takes: requests at a server, artifacts, the bill and the ledger."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,16 @@ def test_the_requests_and_dollars_are_those_that_the_run_then_takes(
     assert len(server.seen) == 20
     make(of_server(tmp_path, server, 3))
     assert len(server.seen) == 60
+
+
+def test_the_prompts_of_any_script_take_about_as_many_tokens_as_a_tokenizer_makes(tmp_path: Path, data: Path) -> None:
+    # 30 Chinese characters are 20 to 40 tokens of today's vocabularies.
+    asked: dict[str, Any] = {"teacher": {**PRICES, "prompt": "\u4eba" * 30 + "{question}"}, "sft": {"steps": 0}}
+    chinese = plan(recipe_of(tmp_path, "http://127.0.0.1:9/v1", 20, **asked), "triples")
+    assert 20 <= chinese.demand.prompt <= 40
+    sentences = " ".join(chinese.sentences())
+    assert "USD if every response is as long as its limit" in sentences and "at most 1,280 tokens" in sentences
+    assert not re.search(r"at most [\d.]+ USD", sentences)
 
 
 @pytest.mark.serves

@@ -1,7 +1,8 @@
 """What a run would find in the store, and what the rest would take: no request, no server, no build.
 
-FLOPs, hours and tokens are bounds, as those of `estimate`: every response as long as its limit. Where responses of the
-same requests are stored, their mean length gives a likelier figure beside the bound.
+FLOPs, hours and tokens that are written are bounds, as those of `estimate`: every response as long as its limit. Where
+responses of the same requests are stored, their mean length gives a likelier figure beside the bound. A price is
+no bound, since only the server knows the tokens of the prompts.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # Stored responses whose lengths are looked at, and requests whose prompts are measured.
 _LOOKED_AT = 1000
 _TOKENIZED = 200
-_CHARACTERS = 3.5  # of a token of a prompt that was never sent
+_BYTES = 3.5  # of UTF-8, of a token of a prompt that was never sent: a Chinese character has 3, and is about a token
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Plan:
 
     @property
     def most_usd(self) -> float | None:
-        """The price of the missing responses if each is as long as its limit; None without a price."""
+        """About the price of the missing responses if each is as long as its limit; None without a price."""
         return self._usd(self.demand.limit)
 
     def _usd(self, response: float) -> float | None:
@@ -110,10 +111,11 @@ class Plan:
         tokens = f"at most {demand.missing * demand.limit:,} tokens"
         if demand.measured:
             tokens += f", about {demand.missing * demand.response:,.0f} by the mean of the stored ones"
-        yield f"they take {demand.missing * demand.prompt:,.0f} tokens of prompts, and write {tokens}"
+        yield f"they take about {demand.missing * demand.prompt:,.0f} tokens of prompts, and write {tokens}"
         most, likely = self.most_usd, self._usd(demand.response)
         if most is not None:
-            yield f"at most {most:.2f} USD" + (f", about {likely:.2f} USD" if demand.measured else "")
+            by_mean = f"; {likely:.2f} USD by the mean of the stored ones" if demand.measured else ""
+            yield f"about {most:.2f} USD if every response is as long as its limit{by_mean}"
         elif self.recipe.teacher.is_endpoint:
             yield "no price is known: set teacher.price_input and teacher.price_output"
 
@@ -122,7 +124,7 @@ class Plan:
         assert isinstance(judge, Judge)
         prompt = self.demand.prompt + self.demand.limit
         price = judge.cost_usd(self.judged * prompt, self.judged * judge.max_tokens)
-        cost = "" if price is None else f", at most {price:.2f} USD"
+        cost = "" if price is None else f", for about {price:.2f} USD if every text is as long as its limit"
         yield f"the judge is asked at most {self.judged:,} times{cost}; the replies that are stored are among these"
 
 
@@ -186,10 +188,10 @@ def _stored_means(stored: StoredResponses, requests: Requests) -> tuple[float | 
 
 
 def _mean_prompt(requests: Requests) -> float:
-    """Mean tokens of the first prompts, by their characters."""
+    """Mean tokens of the first prompts, by their bytes."""
     few = requests[: min(len(requests), _LOOKED_AT)]
-    lengths = [sum(len(message["content"]) for message in request.messages) for request in few]
-    return sum(lengths) / max(1, len(lengths)) / _CHARACTERS
+    lengths = [sum(len(message["content"].encode()) for message in request.messages) for request in few]
+    return sum(lengths) / max(1, len(lengths)) / _BYTES
 
 
 def _local_prompt(recipe: Recipe, frame: pl.DataFrame) -> float:
@@ -202,7 +204,7 @@ def _local_prompt(recipe: Recipe, frame: pl.DataFrame) -> float:
 
 
 def _prompt(frame: pl.DataFrame, section: Student | Teacher, prompt_format: PromptFormat) -> float:
-    """Mean tokens of a model's prompts; by their characters where it is not here yet."""
+    """Mean tokens of a model's prompts; by their bytes where it is not here yet."""
     from cohobate.core.conversation import queries
     from cohobate.models.chat_template import question_ids
     from cohobate.models.loading import outline
@@ -211,7 +213,7 @@ def _prompt(frame: pl.DataFrame, section: Student | Teacher, prompt_format: Prom
         tokenizer = outline(section.model, template=section.template).tokenizer
         lengths = [len(question_ids(tokenizer, query, prompt_format)) for query in queries(frame)]
     except ModelError:
-        lengths = [int((len(section.prompt) + len(text)) / _CHARACTERS) for text in frame["question"]]
+        lengths = [int(len((section.prompt + text).encode()) / _BYTES) for text in frame["question"]]
     return sum(lengths) / max(1, len(lengths))
 
 

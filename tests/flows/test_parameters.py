@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,17 @@ def test_job_variables_that_the_operator_has_otherwise_are_named_without_their_v
     assert said == "job variables stay as they are, where the file has others: env"
 
 
+@pytest.fixture
+def unheard_afterwards() -> Iterator[None]:
+    """A flow listens for signals until its process ends, also for those that other tests send to themselves."""
+    yield
+    signal.set_wakeup_fd(-1)
+
+
 @pytest.mark.prefect
-def test_a_record_of_a_flow_that_had_until_is_resumed(server: None, flows: tuple[Any, Any], data: Path) -> None:
+def test_a_record_of_a_flow_that_had_until_is_resumed(
+    server: None, flows: tuple[Any, Any], data: Path, unheard_afterwards: None
+) -> None:
     from tasks.run import run_flow
 
     recipe = load_recipe("tiny")

@@ -42,6 +42,18 @@ def test_trackers_are_refused_where_torchrun_started_several_processes(monkeypat
     require_present(tracked, "report")
 
 
+def test_a_server_of_its_own_is_refused_where_torchrun_has_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "0"}
+    for name, value in {**launched, "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    scored = ["teacher.kind='vllm'", "teacher.scoring='server'", "opd.objective='sampled'"]
+    with pytest.raises(UserError, match=r"serve the teacher where all of them reach it, and set teacher\.base_url"):
+        require_present(load_recipe("tiny", scored), "report")
+    require_present(load_recipe("tiny", [*scored, "teacher.base_url='http://teacher:8000/v1'"]), "report")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    require_present(load_recipe("tiny", scored), "report")
+
+
 @pytest.mark.parametrize(
     ("overrides", "until"),
     [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cohobate.config import Recipe
-from cohobate.core.errors import ModelError
+from cohobate.core import launch
+from cohobate.core.errors import ModelError, RecipeError
 from cohobate.report.trackers import require_usable
 
 
@@ -25,3 +26,8 @@ def require_present(recipe: Recipe, until: str) -> None:
         except ModelError as error:
             raise ModelError(f"{setting}: {error}") from None
     require_usable(recipe)
+    if recipe.served_scores and not recipe.teacher.base_urls and launch.size() > launch.local_size():
+        raise RecipeError(
+            "teacher.scoring = 'server' without teacher.base_url starts a server that listens on its own machine, and "
+            "torchrun has processes on others; serve the teacher where all of them reach it, and set teacher.base_url"
+        )

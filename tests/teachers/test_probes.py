@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from cohobate.config import Gate, Recipe
+from cohobate.config.load import changed
 from cohobate.core.errors import RecipeError
+from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.datasets.gate_checks import probes as check_of
 from cohobate.datasets.teacher_names import changed_teachers, teacher_label
 from cohobate.sources.read import read
@@ -103,6 +105,60 @@ def test_a_server_that_is_away_is_told_and_says_nothing_of_the_model(recipe: Rec
     check = check_of(result, Gate())
     assert check.reason and "the model is away" in check.reason and "nothing says whether" in check.reason
     server.plan = answering("one")
+    assert asked(recipe).answered == 20
+
+
+def test_requests_of_another_length_or_seed_are_compared_with_their_own_replies_alone(
+    recipe: Recipe, server: WireServer
+) -> None:
+    def plan(body: Body, time: int) -> Act:
+        return Act(completion(body, f"{body['max_tokens']} tokens, seed {body['seed']}"))
+
+    server.plan = plan
+    for triples_of in ({"max_tokens": 64}, {"max_tokens": 128}, {"seed": 3}, {"max_tokens": 512}):
+        other = changed(recipe, {"triples": triples_of}, "other limits")
+        assert asked(other).since is None
+        assert (asked(other).answered, asked(other).differing) == (20, 0)
+    longer = changed(recipe, {"triples": {"max_tokens": 4096}}, "no other request")
+    assert (asked(longer).answered, asked(longer).differing) == (20, 0)
+
+
+def test_noise_is_no_change_and_the_first_night_of_a_change_is_remembered(
+    recipe: Recipe, server: WireServer, data: Path
+) -> None:
+    def other_for(count: int) -> Plan:
+        return lambda body, time: answering("two" if number(body) < count else "one")(body, time)
+
+    server.plan = answering("one")
+    asked(recipe)
+    server.plan = other_for(1)
+    assert asked(recipe).differing == 1 and changes("endpoint/m@unknown") == []
+    server.plan = other_for(20)
+    asked(recipe)
+    [moment] = changes("endpoint/m@unknown")
+    [path] = (data / "probes").glob("m-*.json")
+    file = read_sealed_json(path)
+    noise, change = file["nights"]
+    assert (len(noise["differing"]), change["at"]) == (1, moment)
+    write_sealed_json(path, {**file, "nights": [change, *[noise] * 99]})
+    asked(recipe)
+    assert moment not in [night["at"] for night in read_sealed_json(path)["nights"]]
+    assert changes("endpoint/m@unknown") == [moment]
+
+
+def test_a_probe_with_empty_replies_is_not_kept_and_told(recipe: Recipe, server: WireServer) -> None:
+    def plan(body: Body, time: int) -> Act:
+        return Act(completion(body, "" if number(body) < 5 else "So.", finish_reason="length"))
+
+    server.plan = plan
+    for new in (20, 5):  # those without a kept reply are asked again
+        result = asked(recipe)
+        assert result.probes == 15
+        assert f"5 of {new} new probes got neither text nor reasoning within 64 tokens" in result.sentence
+    assert (result.answered, result.differing) == (15, 0)
+    server.plan = lambda body, time: Act(completion(body, "", reasoning="Well.", finish_reason="length"))
+    result = asked(recipe)
+    assert (result.answered, result.differing) == (15, 15) and "neither" not in result.sentence
     assert asked(recipe).answered == 20
 
 

@@ -2,9 +2,10 @@
 
     data/probes/<model>-<8 hex>.json    the requests, the replies that are kept, and what later nights differed in
 
-The file belongs to one teacher: provider, name and revision, prompt, system message and further parameters. In the
-first night each probe is asked `TIMES` times, and these replies are kept for good: they also say how often the server
-answers the same request in another way by itself. In a later night a probe differs where its reply is none of them.
+The file belongs to one teacher and request: provider, name and revision, prompt, system message, further parameters,
+length and seed. In the first night each probe is asked `TIMES` times, and these replies are kept for good: they also
+say how often the server answers the same request in another way by itself. In a later night a probe differs where its
+reply is none of them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cohobate.config import Recipe
+from cohobate.config import Gate, Recipe
 from cohobate.core import context, progress
 from cohobate.core.atomic_files import storage_errors
 from cohobate.core.conversation import queries
@@ -64,6 +65,11 @@ class Probe(BaseModel):
     replies: list[Reply]
     at: str
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether the kept replies have neither text nor reasoning."""
+        return not any(reply.text or reply.reasoning for reply in self.replies)
+
 
 class ProbedNight(BaseModel):
     """A night in which replies differed: when, of how many, and the new reply of each such question."""
@@ -77,13 +83,22 @@ class ProbedNight(BaseModel):
 
 
 class ProbeFile(BaseModel):
-    """All that is known of one teacher's probes."""
+    """All that is known of one teacher's probes. changed_at: UTC, the first night of another model; None: none yet."""
 
     model_config = ConfigDict(extra="forbid")
 
     teacher: str
     probes: list[Probe] = []
     nights: list[ProbedNight] = []
+    changed_at: str | None = None
+
+    def first_change(self, limit: float) -> str | None:
+        """When more probes differed for the first time than `limit` and a server's own unsteadiness explain."""
+        moments = (each.at for each in self.nights if self._difference(each).low > limit)
+        return self.changed_at or next(moments, None)
+
+    def _difference(self, night: ProbedNight) -> Interval:
+        return _difference(len(night.differing), night.answered, _unsteady(self.probes), len(self.probes))
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ class ProbeResult:
     @property
     def difference(self) -> Interval:
         """Share of probes that differ, less the share that differs by itself."""
-        return newcombe(wilson(self.differing, self.answered), wilson(self.unsteady, self.probes))
+        return _difference(self.differing, self.answered, self.unsteady, self.probes)
 
     @property
     def sentence(self) -> str:
@@ -124,6 +139,15 @@ class ProbeResult:
         return f"; {self.problem}" if self.problem else ""
 
 
+def _difference(differing: int, answered: int, unsteady: int, probes: int) -> Interval:
+    return newcombe(wilson(differing, answered), wilson(unsteady, probes))
+
+
+def _unsteady(probes: Sequence[Probe]) -> int:
+    """To how many the last kept reply was another than those before it."""
+    return sum(each.replies[-1] not in each.replies[:-1] for each in probes)
+
+
 def probe(recipe: Recipe, questions: pl.DataFrame) -> ProbeResult | None:
     """Ask the recipe's probes; None where it has none. questions: of which the first night chooses.
 
@@ -138,13 +162,21 @@ def probe(recipe: Recipe, questions: pl.DataFrame) -> ProbeResult | None:
         tonight = _ask(recipe, [*old, *new], problems)
         rounds = [tonight, *(_ask(recipe, new, problems) for _ in range(TIMES - 1))]
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        file.probes += _with_replies(new, rounds, now)
+        complete = _with_replies(new, rounds, now)
+        file.probes += (telling := [each for each in complete if not each.is_blank])
+        if blank := len(complete) - len(telling):
+            problems.append(
+                f"{blank} of {len(complete)} new probes got neither text nor reasoning within {_max_tokens(recipe)} "
+                "tokens and are not kept, for they cannot tell one model from another"
+            )
         answered = [each for each in old if each.question_id in tonight]
         changed = [each.question_id for each in answered if tonight[each.question_id] not in each.replies]
         if changed:
             differing = {name: tonight[name] for name in changed}
             night = ProbedNight(at=now, run_id=context.current().run_id, answered=len(answered), differing=differing)
-            file.nights = [*file.nights, night][-_NIGHTS:]
+            file.nights.append(night)
+            file.changed_at = file.first_change(min(recipe.gate.probes, Gate().probes))
+            file.nights = file.nights[-_NIGHTS:]
         write_sealed_json(path, file.model_dump(mode="json"))
     compared = old or file.probes
     return ProbeResult(
@@ -153,7 +185,7 @@ def probe(recipe: Recipe, questions: pl.DataFrame) -> ProbeResult | None:
         answered=len(answered),
         differing=len(changed),
         probes=len(compared),
-        unsteady=sum(each.replies[-1] not in each.replies[:-1] for each in compared),
+        unsteady=_unsteady(compared),
         served=_served(old, tonight),
         problem=problems[0] if problems else None,
     )
@@ -168,15 +200,18 @@ def _with_replies(new: Sequence[Probe], rounds: Sequence[dict[str, Reply]], now:
 
 
 def changes(teacher: str) -> list[str]:
-    """When, in UTC, probes of this teacher (see `teacher_fingerprint`) first differed; empty where they never did."""
+    """When, in UTC, this teacher (see `teacher_fingerprint`) first answered its probes as another model would.
+
+    Empty where it never did; what an unsteady server says otherwise by itself is no change.
+    """
     moments = []
     for path in sorted((data_root() / "probes").glob("*.json")):
         try:
             file = ProbeFile.model_validate(read_sealed_json(path))
         except (DamagedFileError, ValidationError):
             continue
-        if file.teacher == teacher and file.nights:
-            moments.append(file.nights[0].at)
+        if file.teacher == teacher and (moment := file.first_change(Gate().probes)):
+            moments.append(moment)
     return sorted(moments)
 
 
@@ -185,7 +220,16 @@ def _file(recipe: Recipe) -> Iterator[tuple[Path, ProbeFile]]:
     """The file of the recipe's teacher, and what it holds; another run waits for the end of the block."""
     teacher = recipe.teacher
     name = teacher_fingerprint(teacher)
-    settings = [name, teacher.prompt, teacher.system, teacher.extra, sorted(teacher.omit), request_rendering(teacher)]
+    settings: list[Any] = [
+        name,
+        teacher.prompt,
+        teacher.system,
+        teacher.extra,
+        sorted(teacher.omit),
+        request_rendering(teacher),
+    ]
+    if (limited := (_max_tokens(recipe), recipe.triples.seed)) != (_MAX_TOKENS, 0):  # with these the name stays
+        settings = [*settings, *limited]
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", teacher.model).strip("-.")[:60] or "teacher"
     path = data_root() / "probes" / f"{plain}-{hash_value(settings)[:8]}.json"
     with storage_errors(data_root()), exclusive(path.with_name(f".{path.stem}.lock"), f"the probes of {name}"):
@@ -196,7 +240,9 @@ def _read(path: Path, teacher: str) -> ProbeFile:
     if not path.exists():
         return ProbeFile(teacher=teacher)
     try:
-        return ProbeFile.model_validate(read_sealed_json(path))
+        file = ProbeFile.model_validate(read_sealed_json(path))
+        file.probes = [each for each in file.probes if not each.is_blank]
+        return file
     except (DamagedFileError, ValidationError):
         progress.say(f"{path} cannot be read as probes; it is moved aside, and replies are kept anew")
         move_aside(path)
@@ -251,6 +297,10 @@ def _reply(response: Response) -> Reply:
     return Reply(text=response.text[:_LONGEST], reasoning=reasoning, served_model=response.served_model)
 
 
+def _max_tokens(recipe: Recipe) -> int:
+    return min(_MAX_TOKENS, recipe.triples.max_tokens)
+
+
 def _request(recipe: Recipe, probe: Probe) -> Request:
     teacher = recipe.teacher
     return Request(
@@ -260,7 +310,7 @@ def _request(recipe: Recipe, probe: Probe) -> Request:
         temperature=0.0,
         top_p=1.0,
         top_k=0,
-        max_tokens=min(_MAX_TOKENS, recipe.triples.max_tokens),
+        max_tokens=_max_tokens(recipe),
         seed=recipe.triples.seed,
         sample_index=0,
         extra=teacher.extra,

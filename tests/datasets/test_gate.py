@@ -117,6 +117,11 @@ def test_a_promoted_student_that_was_measured_again_counts_by_its_new_answers(da
     )
     same = student("same")
     assert not gate.decide("night", [same, beside(same, {"promoted": 90, "opd": 90})]).objections
+    shutil.rmtree(before[1].path)  # nothing of it is needed
+    lower, higher = (
+        gate.decide("night", [same, beside(same, {"promoted": 90, "opd": n})]).objections for n in (60, 100)
+    )
+    assert len(lower) == 1 and "-25.0%" in lower[0] and not higher
 
 
 def test_a_student_that_nothing_measures_is_refused_where_one_was_measured(data: Path) -> None:

@@ -170,7 +170,7 @@ def _students(
     stage than the other. Where the new evaluation has measured the promoted student too, its answers there count: they
     are to the same questions, the new ones among them.
     """
-    beside = new if new and pointer and new.manifest.identity.get(PROMOTED) in pointer.fingerprints.values() else None
+    beside = new if new and _is_beside(pointer, new) else None
     old = beside or old
     before = PROMOTED if beside else _last_student(old) if old else None
     if old is None or new is None or before is None:
@@ -188,6 +188,11 @@ def _students(
         _student(f"accuracy of {name} on {split}, {decoding}", rows.drop_nulls("share_new"), limits)
         for (split, decoding), rows in both.group_by("split", "decoding", maintain_order=True)
     ]
+
+
+def _is_beside(pointer: Promotion | None, evaluation: Artifact) -> bool:
+    """Whether it has measured the promoted student too."""
+    return pointer is not None and evaluation.manifest.identity.get(PROMOTED) in pointer.fingerprints.values()
 
 
 def _last_student(evaluation: Artifact) -> str | None:
@@ -233,14 +238,15 @@ def _sentence(check: Check) -> str:
 
 def _lost(pointer: Promotion | None, old: dict[str, Artifact], new: dict[str, Artifact]) -> list[str]:
     """A sentence for each promoted artifact that is not there to be compared with a new one, and for a new model that
-    no evaluation measures though the promoted one was measured.
+    no evaluation measures though the promoted one was measured. A new evaluation that has measured the promoted student
+    too needs no old one.
     """
     stages = [stage for stage in ("triples", "evaluation") if pointer and stage in pointer.artifacts and stage in new]
     lost = [
         f"{pointer.artifacts[stage]}, which was promoted, is not in the store, so nothing says whether "
         f"{new[stage].id} is worse"
         for stage in stages
-        if pointer and stage not in old
+        if pointer and stage not in old and not (stage == "evaluation" and _is_beside(pointer, new[stage]))
     ]
     model = next((each.id for each in reversed(new.values()) if (each.path / "model").is_dir()), None)
     if pointer and model and "evaluation" in pointer.artifacts and "evaluation" not in new:

@@ -31,8 +31,9 @@ def stages(recipe: Recipe) -> Iterator[Artifact]:
 
 def continued(recipe: Recipe, promoted: PromotedRun) -> Iterator[Artifact]:
     """The stages in order, from the promoted student on."""
-    yield (questions := write_questions(recipe))
-    night.require_held_out(recipe, promoted, questions)
+    questions = write_questions(recipe)
+    night.require_held_out(recipe, promoted, questions)  # before they are handed on: what follows them asks probes
+    yield questions
     yield (triples := write_triples(recipe, questions))
     rows = write_night(recipe, promoted, questions, triples)
     if not night.has_rows(rows):

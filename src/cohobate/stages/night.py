@@ -20,12 +20,13 @@ from cohobate.core.errors import QuestionsError, StoreError
 from cohobate.core.fingerprint import hash_value
 from cohobate.models.loading import model_fingerprint
 from cohobate.stages.curation import selected
+from cohobate.stages.night_units import preference_of, units_to_learn
 from cohobate.store import promotion
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 from cohobate.store.origins import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
 
@@ -70,11 +71,16 @@ def promoted_run(recipe: Recipe) -> PromotedRun | None:
     gone; DamagedFileError for what was altered.
     """
     pointer = promotion.promoted(recipe.name)
-    stages = [stage for stage in ("opd", "sft") if pointer and stage in pointer.fingerprints]
-    if pointer is None or not stages:
+    if pointer is None:
         return None
     stored = {each.fingerprint: each for each in Store().all()}
     artifacts = {stage: stored[value] for stage, value in pointer.fingerprints.items() if value in stored}
+    stages = [stage for stage in ("opd", "sft") if stage in pointer.fingerprints]
+    if "opd" in artifacts and not _follows(artifacts["opd"], pointer.fingerprints.get("sft")):
+        del artifacts["opd"]
+        stages.remove("opd")
+    if not stages:
+        return None
     if stages[0] not in artifacts:
         raise StoreError(f"{pointer.artifacts[stages[0]]}, which is promoted, is not in the store; {_REMEDY}")
     student = Store().open(pointer.fingerprints[stages[0]])
@@ -86,6 +92,11 @@ def promoted_run(recipe: Recipe) -> PromotedRun | None:
         raise StoreError(f"what {student.id}, which is promoted, was trained on is not in the store; {_REMEDY}")
     _require_same_student(recipe, student, night.manifest.identity if night else trained.manifest.identity)
     return PromotedRun(artifacts, student, questions, triples, night)
+
+
+def _follows(student: Artifact, start: str | None) -> bool:
+    """Whether `student` of opd goes on from the promoted one of sft, if one is: by hand sft can be promoted alone."""
+    return start is None or start in [each.fingerprint for each in student.manifest.parents if each.stage == "sft"]
 
 
 def _student(recipe: Recipe) -> dict[str, Any]:
@@ -133,10 +144,19 @@ def write(recipe: Recipe, run: PromotedRun, questions: Artifact, triples: Artifa
     """The rows of a night: what the promoted student has not learnt, and as many old rows as `nightly.replay` asks for.
 
     New is a sample of a request that the triples of the promoted run hold no selected response to, and a fresh question
-    that they did not have. Its metrics say how many there are, and which part of all rows each stage learns.
+    that they did not have. Where sft learns a preference, all judged samples of a question stay together, and are new
+    where one of them is. Its metrics say how many there are, and which part of all rows each stage learns.
     """
     triples = selected(recipe, triples)
-    settings = {"replay": recipe.nightly.replay, "seed": recipe.nightly.seed, "select": recipe.sft.select}
+    settings: dict[str, Any] = {
+        "replay": recipe.nightly.replay,
+        "seed": recipe.nightly.seed,
+        "select": recipe.sft.select,
+    }
+    if preference := preference_of(recipe):
+        settings["judged"] = "pairs" if preference.comparison.in_pairs else "responses"
+    if recipe.opd.uses_triples:
+        settings["triples"] = True
     earlier = [run.student, run.triples, run.questions, *([run.night] if run.night else [])]
     return Store().produce(
         STAGE,
@@ -153,18 +173,17 @@ def _build(recipe: Recipe, run: PromotedRun, questions: Artifact, triples: Artif
 
     from cohobate.core.parquet import write_table
     from cohobate.core.schema import QUESTIONS
-    from cohobate.datasets.selection import Selection, choose, outline
 
-    rule, draw = Selection(recipe.sft.select), _Draw(recipe, run.student)
-    samples = choose(outline(triples.path), rule)["sample_id"].to_list()
-    learned_samples = set(choose(outline(run.triples.path), rule)["sample_id"])
-    of_samples = draw.rows(samples, learned_samples)
+    draw, units = _Draw(recipe, run.student), units_to_learn(recipe, triples.path, run.triples.path)
+    of_units = draw.rows(list(units.samples), units.before)
     table = _keyed(questions)
     fresh = table.filter(pl.col("split") == "fresh")["key"].to_list()
     before = _keyed(run.questions).filter(pl.col("split") == "fresh")["key"]
-    of_fresh = draw.rows(fresh, set(before), at_least=math.ceil(of_samples.share * len(fresh)))
-    if recipe.opd.uses_triples and not of_samples.new:
-        of_samples = draw.rows(samples, learned_samples, at_least=math.ceil(of_fresh.share * len(samples)))
+    of_fresh = draw.rows(fresh, set(before), at_least=math.ceil(of_units.share * len(fresh)))
+    if recipe.opd.uses_triples and not of_units.new:
+        wanted = math.ceil(of_fresh.share * len(units.samples))
+        of_units = draw.rows(list(units.samples), units.before, at_least=wanted)
+    of_samples = of_units.of(units.samples)
     _write_samples(triples, of_samples.chosen, workspace)
     staying = (pl.col("split") != "fresh") | pl.col("key").is_in(of_fresh.chosen)
     write_table(table.filter(staying).select(QUESTIONS.names), QUESTIONS, workspace.path / "questions.parquet")
@@ -197,6 +216,11 @@ class _Drawn:
 
     def named(self) -> list[tuple[str, str]]:
         return [*((name, "new") for name in self.new), *((name, "replayed") for name in self.replayed)]
+
+    def of(self, samples: Mapping[str, Sequence[str]]) -> _Drawn:
+        """The samples of the drawn names."""
+        new, replayed = ([each for name in names for each in samples[name]] for names in (self.new, self.replayed))
+        return _Drawn(new, replayed, sum(map(len, samples.values())))
 
     def counts(self) -> dict[str, int]:
         return {"new": len(self.new), "replayed": len(self.replayed), "all": self.total}

@@ -12,26 +12,26 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cohobate.config import Recipe
 from cohobate.config.load import changed, load_recipe
 from cohobate.core.statistics import Interval, over_seeds, paired
 from cohobate.datasets import gate
 from cohobate.stages import evaluation, night, opd, questions, report, sft, triples
+from cohobate.stages.functions import pipeline
 from cohobate.store import promotion
 from cohobate.store.artifacts import DATA, Artifact
 
 
 @dataclass(frozen=True)
 class Night:
-    """What one night made, and what the gate says of it."""
+    """The artifacts of a night, and the gate's decision on them."""
 
     artifacts: list[Artifact]
     decision: gate.Decision
 
     def flops(self, before: Night | None = None) -> int:
-        """What it spent: without what was paid earlier, and without the artifacts that the night before had made."""
+        """FLOPs that the night paid. Artifacts that `before` has too do not count; neither does work paid earlier."""
         earlier = {each.fingerprint for each in before.artifacts} if before else set()
         entries = [
             entry for each in self.artifacts if each.fingerprint not in earlier for entry in each.manifest.ledger
@@ -46,16 +46,6 @@ class Night:
         answers = pl.read_parquet(scores.path / "answers.parquet")
         chosen = answers.filter(student="opd", split=split, decoding=decoding)
         return dict(chosen.select("question_id", pl.col("verdict") == "correct").iter_rows())
-
-
-def full_run(recipe: Recipe) -> list[Artifact]:
-    """The stages as flows/distill.py orders them."""
-    asked = questions.write(recipe)
-    taught = triples.write(recipe, asked)
-    start = sft.train(recipe, taught, asked)
-    student = opd.train(recipe, start, asked, taught)
-    scores = evaluation.evaluate(recipe, asked, [start, student])
-    return [asked, taught, start, student, scores, report.write(recipe, [asked, taught, start, student, scores])]
 
 
 def continued(recipe: Recipe, promoted: night.PromotedRun) -> list[Artifact]:
@@ -76,7 +66,7 @@ def continued(recipe: Recipe, promoted: night.PromotedRun) -> list[Artifact]:
 def run(recipe: Recipe) -> Night:
     """A night: made, judged by the gate, and promoted where it passes."""
     promoted = night.promoted_run(recipe) if recipe.nightly.start == "promoted" else None
-    artifacts = continued(recipe, promoted) if promoted else full_run(recipe)
+    artifacts = continued(recipe, promoted) if promoted else list(pipeline(recipe))
     decision = gate.decide(recipe.name, artifacts, limits=recipe.gate)
     if decision.changed and not decision.objections:
         with promotion.changing(recipe.name):
@@ -115,11 +105,13 @@ def compare(recipe: Recipe, folder: Path, seed: int, share: float, split: str = 
     first_day, second_day = days(recipe, seed, share)
     fresh = changed(second_day, {"nightly": {"from": "base"}}, "a full run")
     with_promoted = changed(second_day, {"nightly": {"from": "promoted"}}, "from the promoted student")
-    for each in folder.glob(f"seed-{seed}*"):  # an earlier measurement, of which the gate would promote nothing again
-        shutil.rmtree(each)
-    first = _in(folder / f"seed-{seed}", first_day)
-    tonight = _in(folder / f"seed-{seed}", with_promoted)
-    full = _in(folder / f"seed-{seed}-full", fresh)
+    of_night, of_full = folder / f"seed-{seed}", folder / f"seed-{seed}-full"
+    for each in (of_night, of_full):  # an earlier measurement, of which the gate would promote nothing again
+        if each.exists():
+            shutil.rmtree(each)
+    first = _in(of_night, first_day)
+    tonight = _in(of_night, with_promoted)
+    full = _in(of_full, fresh)
     return Comparison(
         seed,
         tonight.flops(first) / full.flops(),
@@ -145,7 +137,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--share", type=float, default=0.1, help="new questions of day 2, in part of day 1's")
-    parser.add_argument("--folder", type=Path, default=Path("nights"), help="of the data, which are made anew")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("nights"), help="for the data; a seed's earlier ones are deleted"
+    )
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.set)
     compared = []
@@ -161,8 +155,8 @@ def main() -> None:
     print(f"accuracy {_text(over_seeds([each.difference.mean for each in compared]))}")
 
 
-def _share(correct: dict[str, Any]) -> float:
-    return float(sum(correct.values()) / len(correct))
+def _share(correct: dict[str, bool]) -> float:
+    return sum(correct.values()) / len(correct)
 
 
 def _text(value: Interval, sign: str = "+") -> str:

@@ -12,13 +12,6 @@ from cohobate.config import Recipe, TrackerName
 from cohobate.core import launch
 from cohobate.core.errors import RecipeError
 
-# The package of each; accelerate's interface to it is imported with it.
-_PACKAGES: dict[TrackerName, str] = {
-    "tensorboard": "tensorboard",
-    "mlflow": "mlflow",
-    "wandb": "wandb",
-    "trackio": "trackio",
-}
 KEYS: dict[str, tuple[str, ...]] = {"wandb": ("WANDB_API_KEY",), "mlflow": ("MLFLOW_TRACKING_TOKEN",)}
 """Environment variables that hold the keys of a tracker, and may be Secret blocks."""
 # A server that is away would be asked again for minutes, during which nothing else is logged and no run ends.
@@ -39,12 +32,12 @@ def require_usable(recipe: Recipe) -> None:
             f"tracking.to names {' and '.join(recipe.tracking.to)}, and trackers get nothing from a run of torchrun's "
             f"{launch.size()} processes; set tracking.to = [], or on one machine runtime.processes in place of torchrun"
         )
-    for name in recipe.tracking.to:
-        missing = [package for package in ("accelerate", _PACKAGES[name]) if not _is_installed(package)]
+    for name in recipe.tracking.to:  # the package of each is called as it is
+        missing = [package for package in ("accelerate", name) if not _is_installed(package)]
         if missing:
             raise RecipeError(
                 f"tracking.to names {name}, and {' and '.join(missing)} is not installed: pip install "
-                f"'cohobate[tracking]' {_PACKAGES[name]}, or take {name} out of tracking.to"
+                f"'cohobate[tracking]' {name}, or take {name} out of tracking.to"
             )
 
 

@@ -19,7 +19,7 @@ from cohobate.core.formatting import duration
 from cohobate.stages import triples
 from cohobate.stages.estimate import Line, estimate
 from cohobate.stages.functions import pipeline
-from cohobate.stages.hardware import Hardware, hardware
+from cohobate.stages.hardware import Hardware, this_machine
 from cohobate.store.artifacts import STAGES, Artifact, NotInStoreError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Plan:
         yield f"the judge is asked at most {self.judged:,} times{cost}; the replies that are stored are among these"
 
 
-def plan(recipe: Recipe, until: str = STAGES[-1], gpu: str = "here") -> Plan:
+def plan(recipe: Recipe, until: str = STAGES[-1]) -> Plan:
     """What `cohobate run` would find and do, up to and including the stage `until`.
 
     Raises a UserError as the stages do for questions or models that cannot be used.
@@ -137,7 +137,7 @@ def plan(recipe: Recipe, until: str = STAGES[-1], gpu: str = "here") -> Plan:
     with context.using(lookup_only=True):
         stored = {artifact.stage: artifact for artifact in _stored(recipe) if artifact.stage in wanted}
     rest = [stage for stage in wanted if stage not in stored]
-    machine = hardware(gpu)
+    machine = this_machine()
     if not rest:
         return Plan(recipe, machine, stored, rest, Demand(0, 0, 0, 0, 0, False), [])
     frame = _questions(recipe, stored.get("questions"))

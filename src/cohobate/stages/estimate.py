@@ -14,9 +14,7 @@ from typing import Any
 from cohobate.config import ObjectiveStage, Recipe
 from cohobate.core.errors import ModelError, RecipeError
 from cohobate.core.formatting import size
-from cohobate.core.memory import free_memory
 from cohobate.models.model_cost import cached_bytes, cost_of
-from cohobate.models.precision import gpu_memory
 from cohobate.models.published_configs import names, published_config
 from cohobate.stages import disk, memory
 from cohobate.stages.memory import Batch
@@ -24,6 +22,8 @@ from cohobate.store.compute_ledger import PASSES
 from cohobate.training.objectives.preference import Preference
 
 GIB = 2**30
+CPU = "cpu-core"
+UTILISATION = 0.35  # of the peak: what training on GPUs reaches
 SUITE_QUESTIONS = 30  # as AIME has
 # bf16 peak of dense products in FLOP/s, memory bandwidth in bytes/s, memory in GiB: the vendors' data sheets.
 GPUS: dict[str, tuple[float, float, float]] = {
@@ -33,7 +33,7 @@ GPUS: dict[str, tuple[float, float, float]] = {
     "h100": (989e12, 3.35e12, 80),
     "h200": (989e12, 4.8e12, 141),
     # One processor core in float32, as measured with models of 100 M parameters; its memory is the machine's.
-    "cpu-core": (1e11, 1e10, 16),
+    CPU: (1e11, 1e10, 16),
 }
 
 
@@ -44,22 +44,15 @@ class Machine:
     flops: float
     bandwidth: float
     memory: float
-    utilisation: float = 0.35
+    utilisation: float = UTILISATION
     half: bool = True  # products, and weights that do not train, in bfloat16
 
     @classmethod
-    def with_gpu(cls, name: str, utilisation: float) -> Machine:
+    def with_gpu(cls, name: str, utilisation: float = UTILISATION) -> Machine:
         """The machine of a name in GPUS. Raises RecipeError for another one."""
         if name not in GPUS:
             raise RecipeError(f"--gpu {name} is not known; known are {', '.join(GPUS)}")
-        return cls(*GPUS[name], utilisation, half=name != "cpu-core")
-
-    @classmethod
-    def here(cls, device: str) -> Machine:
-        """The machine that runs it, to hold memory against: its GPU for `cuda`, else its own free memory."""
-        if device == "cuda":
-            return cls(1.0, 1.0, gpu_memory() / GIB)
-        return cls(1.0, 1.0, free_memory() / GIB, half=False)
+        return cls(*GPUS[name], utilisation, half=name != CPU)
 
 
 @dataclass(frozen=True)

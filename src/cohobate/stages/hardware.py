@@ -7,22 +7,24 @@ from dataclasses import dataclass, replace
 
 from cohobate.core.memory import free_memory
 from cohobate.models.precision import gpu_memory, resolve_device
-from cohobate.stages.estimate import GIB, GPUS, Machine
+from cohobate.stages.estimate import CPU, GIB, GPUS, Machine
 
 HERE = "here"
-CPU = "cpu-core"
-# Of the peak: what training on GPUs reaches, and the shipped figures of a core are measured ones.
-_UTILISATION = 0.35
+_MEASURED = 1.0  # utilisation of a core, whose figures in GPUS are no peak
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine by its name in estimate.GPUS. device: of runtime.device. cores: that share the work on a CPU."""
+    """A machine by its name in estimate.GPUS. cores: that share the work on a CPU."""
 
     name: str
     machine: Machine
-    device: str
     cores: int = 1
+
+    @property
+    def device(self) -> str:
+        """As runtime.device: cpu or cuda."""
+        return "cpu" if self.name == CPU else "cuda"
 
     @property
     def words(self) -> str:
@@ -33,22 +35,21 @@ class Hardware:
 
 def hardware(name: str = HERE) -> Hardware:
     """The machine of a name in estimate.GPUS, or `here`: this one. Raises RecipeError for another name."""
-    if name != HERE:
-        return Hardware(name, Machine.with_gpu(name, 1.0 if name == CPU else _UTILISATION), _device(name))
-    if resolve_device("auto") == "cuda":
+    if name == HERE:
+        return this_machine()
+    return Hardware(name, Machine.with_gpu(name, _MEASURED) if name == CPU else Machine.with_gpu(name))
+
+
+def this_machine(device: str = "auto") -> Hardware:
+    """The first GPU of this machine with all its memory, or its cores with the free memory. device: of the recipe."""
+    if resolve_device(device) == "cuda":
         gpu = _nearest(_gpu_name(), gpu_memory() / GIB)
-        machine = replace(Machine.with_gpu(gpu, _UTILISATION), memory=gpu_memory() / GIB)
-        return Hardware(gpu, machine, "cuda")
+        return Hardware(gpu, replace(Machine.with_gpu(gpu), memory=gpu_memory() / GIB))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    core = Machine.with_gpu(CPU, 1.0)
-    machine = replace(
-        core, flops=core.flops * cores, bandwidth=core.bandwidth * cores, memory=free_memory() / GIB, half=False
-    )
-    return Hardware(CPU, machine, "cpu", cores)
-
-
-def _device(name: str) -> str:
-    return "cpu" if name == CPU else "cuda"
+    core = Machine.with_gpu(CPU, _MEASURED)
+    memory = free_memory() / GIB
+    machine = replace(core, flops=core.flops * cores, bandwidth=core.bandwidth * cores, memory=memory)
+    return Hardware(CPU, machine, cores)
 
 
 def _gpu_name() -> str:

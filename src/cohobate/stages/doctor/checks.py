@@ -146,8 +146,7 @@ def _vllm() -> Iterator[Finding]:
         yield Finding("vllm", "broken" if broken else "note", detail, command)
         return
     facts = f"{there.name} {there.version} at {there.python}"
-    wanted = Requirement(combinations.VLLM)
-    if wanted.specifier.contains(there.version.split("+")[0], prereleases=True):
+    if combinations.meets(Requirement(combinations.VLLM), there.version):
         yield Finding("vllm", "ok", facts)
     else:
         detail = f"{facts}, and {combinations.VLLM} is needed: {combinations.VLLM_REASON}"
@@ -232,11 +231,13 @@ def _is_taken(url: str) -> bool:
 
 def _hub() -> Iterator[Finding]:
     """Where the Hugging Face libraries keep what they fetch, and whether they may fetch."""
-    home = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface"
-    folder = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # which the packages' finding says
+        return
+    folder = Path(constants.HF_HUB_CACHE)
     count = sum(path.is_dir() for path in folder.glob("*--*")) if folder.is_dir() else 0
-    facts = f"{count} repositories in {folder}, {'offline (HF_HUB_OFFLINE)' if offline else 'online'}"
+    facts = f"{count} repositories in {folder}, {'offline (HF_HUB_OFFLINE)' if constants.HF_HUB_OFFLINE else 'online'}"
     yield Finding(
         "hugging face", "ok", f"{facts}; recipes name folders: hf download OWNER/NAME --local-dir models/NAME"
     )

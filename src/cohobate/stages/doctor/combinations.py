@@ -84,7 +84,7 @@ def conflicts(needed: list[Requirement], version: Version = installed) -> Iterat
     """Those of `needed` that are not met. version: of a distribution's name."""
     for requirement in needed:
         there = version(requirement.name)
-        if there is None or not _meets(requirement, there):
+        if there is None or not meets(requirement, there):
             yield Conflict(requirement, there)
 
 
@@ -95,7 +95,8 @@ def _parsed(text: str) -> Requirement | None:
         return None
 
 
-def _meets(requirement: Requirement, version: str) -> bool:
+def meets(requirement: Requirement, version: str) -> bool:
+    """Whether a version is one of those that are required; what is no version is none."""
     try:  # 2.13.0+cpu is 2.13.0
         return requirement.specifier.contains(version.split("+", maxsplit=1)[0], prereleases=True)
     except InvalidVersion:

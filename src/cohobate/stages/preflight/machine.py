@@ -95,14 +95,14 @@ def _weights(model: Any) -> int:
 
 def memory(scope: Scope) -> str:
     """What trains and scores fits into the memory of this device; what samples does where responses end before it."""
-    from cohobate.models.precision import resolve_device
-    from cohobate.stages.estimate import Machine, estimate, less_memory
+    from cohobate.stages.estimate import GIB, estimate, less_memory
+    from cohobate.stages.hardware import this_machine
 
-    device = resolve_device(scope.recipe.runtime.device)
-    here = Machine.here(device)
-    if device == "cpu":  # what the checks have loaded is counted by the estimate too
+    hardware = this_machine(scope.recipe.runtime.device)
+    here = hardware.machine
+    if hardware.device == "cpu":  # what the checks have loaded is counted by the estimate too
         loaded = sum(_weights(each.model) for each in scope.models.values() if hasattr(each, "model"))
-        here = replace(here, memory=here.memory + loaded / 2**30)
+        here = replace(here, memory=here.memory + loaded / GIB)
     lines = estimate(scope.recipe, here)
     largest = max(lines, key=lambda line: line.memory)
     most = f"at most {largest.memory:.1f} of {here.memory:.1f} GiB, by {largest.stage} ({largest.work})"

@@ -66,12 +66,13 @@ def guessed(wishes: Wishes) -> Guess:
     return guess(path, source.hf, columns)
 
 
-def plan(wishes: Wishes, *, on_policy: bool) -> QuestionsPlan:
+def plan(wishes: Wishes, columns: Guess, *, on_policy: bool) -> QuestionsPlan:
     """The questions of `wishes`, all of them read; settings of [questions] among the overrides stay as they are.
 
-    on_policy: whether fresh questions are needed. Raises QuestionsError for a file that cannot be read or used.
+    columns: those that `guessed` found. on_policy: whether fresh questions are needed. Raises QuestionsError for a file
+    that cannot be read or used.
     """
-    columns, given = guessed(wishes), wishes.of_questions()
+    given = wishes.of_questions()
     defaults = {"question": "question", "gold_answer": "gold_answer"}
     named = {role: name for role, name in columns.columns.items() if defaults.get(role) != name}
     section: dict[str, Any] = {"source": "file", "path": wishes.questions}

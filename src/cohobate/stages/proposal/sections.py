@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cohobate.config import VERIFIERS, Recipe
 from cohobate.core.errors import QuestionsError, RecipeError
+from cohobate.core.sanitize import one_line
 from cohobate.core.user_code import is_function_name
 from cohobate.stages.estimate import shape
 from cohobate.stages.hardware import Hardware, hardware
@@ -49,13 +50,13 @@ def propose(wishes: Wishes, name: str) -> Proposal:
     if wishes.verifier is not None and wishes.verifier not in VERIFIERS and not is_function_name(wishes.verifier):
         raise RecipeError(f"--verifier {wishes.verifier}: give {', '.join(VERIFIERS)}, or your own as module:function")
     # What is read in no time comes first, so that a mistake is reported at once.
-    questions.guessed(wishes)
+    columns = questions.guessed(wishes)
     for folder in (wishes.student, *([] if teacher.is_server(wishes.teacher) else [wishes.teacher])):
         shape(folder)
     machine = hardware(wishes.gpu)
     taught = teacher.plan(wishes, machine)
     learner = training.student(wishes.student, taught)
-    planned = questions.plan(wishes, on_policy=learner.objective is not None)
+    planned = questions.plan(wishes, columns, on_policy=learner.objective is not None)
     draft = Draft()
     draft.set("", name=name, description=f"{wishes.student} learns from {wishes.teacher}.")
     _questions(draft, planned)
@@ -96,17 +97,12 @@ def _questions(draft: Draft, planned: QuestionsPlan) -> None:
         "seed": "of the draw of the splits",
     }
     for key, value in planned.section.items():
-        draft.set("questions", _flat(comments.get(key, "")), **{key: value})
-
-
-def _flat(comment: str) -> str:
-    """A comment of names that others gave: one line, without control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in comment)
+        draft.set("questions", one_line(comments.get(key, "")), **{key: value})
 
 
 def _teacher(draft: Draft, taught: TeacherPlan, planned: QuestionsPlan) -> None:
     for key, value in taught.section.items():
-        draft.set("teacher", _flat(taught.notes.get(key, "")), **{key: value})
+        draft.set("teacher", one_line(taught.notes.get(key, "")), **{key: value})
     if taught.is_world:  # trained on the default prompt
         return
     if planned.is_open:

@@ -14,7 +14,7 @@ from cohobate.datasets.gate_checks import probes as check_of
 from cohobate.datasets.teacher_names import changed_teachers, teacher_label
 from cohobate.sources.read import read
 from cohobate.stages import questions, triples
-from cohobate.teachers.probes import ProbeResult, changes, probe
+from cohobate.teachers.probes import ProbeResult, first_change, probe
 from tests.support.endpoint_recipe import number, recipe_of
 from tests.support.wire_server import Act, Body, Plan, WireServer, completion, error
 
@@ -132,10 +132,10 @@ def test_noise_is_no_change_and_the_first_night_of_a_change_is_remembered(
     server.plan = answering("one")
     asked(recipe)
     server.plan = other_for(1)
-    assert asked(recipe).differing == 1 and changes("endpoint/m@unknown") == []
+    assert asked(recipe).differing == 1 and first_change("endpoint/m@unknown") is None
     server.plan = other_for(20)
     asked(recipe)
-    [moment] = changes("endpoint/m@unknown")
+    moment = first_change("endpoint/m@unknown")
     [path] = (data / "probes").glob("m-*.json")
     file = read_sealed_json(path)
     noise, change = file["nights"]
@@ -143,7 +143,7 @@ def test_noise_is_no_change_and_the_first_night_of_a_change_is_remembered(
     write_sealed_json(path, {**file, "nights": [change, *[noise] * 99]})
     asked(recipe)
     assert moment not in [night["at"] for night in read_sealed_json(path)["nights"]]
-    assert changes("endpoint/m@unknown") == [moment]
+    assert first_change("endpoint/m@unknown") == moment
 
 
 def test_a_probe_with_empty_replies_is_not_kept_and_told(recipe: Recipe, server: WireServer) -> None:
@@ -202,7 +202,8 @@ def test_a_dataset_of_two_models_names_both(recipe: Recipe, server: WireServer, 
     more = recipe_of(tmp_path, server.url, 30, teacher={"probes": 20})
     server.plan = answering("two")
     asked(more)
-    [moment] = changes("endpoint/m@unknown")
+    moment = first_change("endpoint/m@unknown")
+    assert moment
     both = triples.write(more, questions.write(more))
     [sentence] = changed_teachers(both.path)
     assert f"otherwise from {moment[:16].replace('T', ' ')} UTC on" in sentence

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from cohobate.teachers.probes import changes
+from cohobate.teachers.base import endpoint_fingerprint
+from cohobate.teachers.probes import first_change
 
 _HERE = ("transformers", "vllm")  # providers of a model on this machine, whose content identifies it
 
@@ -26,7 +27,7 @@ def changed_teachers(triples: Path) -> list[str]:
     served = samples.filter(~pl.col("provider").is_in(_HERE)).collect()
     sentences = []
     for (name, revision, provider), rows in served.group_by(columns, maintain_order=True):
-        first = next(iter(changes(f"{provider}/{name}@{revision or 'unknown'}")), None)
+        first = first_change(endpoint_fingerprint(provider, name, revision))
         before = int((rows["created_at"] < datetime.fromisoformat(first)).sum()) if first else 0
         if first and 0 < before < len(rows):
             sentences.append(

@@ -154,7 +154,12 @@ def teacher_fingerprint(teacher: Teacher) -> str:
     """The identity of the model: the content of its folder; of an endpoint, its provider, name and revision."""
     if teacher.is_folder:
         return model_fingerprint(teacher.model)
-    return f"{teacher.provider or 'endpoint'}/{teacher.model}@{teacher.revision or 'unknown'}"
+    return endpoint_fingerprint(teacher.provider, teacher.model, teacher.revision)
+
+
+def endpoint_fingerprint(provider: str | None, model: str, revision: str | None) -> str:
+    """The identity of an endpoint's model, as far as its provider, name and revision are known."""
+    return f"{provider or 'endpoint'}/{model}@{revision or 'unknown'}"
 
 
 def response_revision(teacher: Teacher) -> dict[str, Any]:

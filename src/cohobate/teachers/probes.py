@@ -105,9 +105,9 @@ class ProbeFile(BaseModel):
 class ProbeResult:
     """The probes of a night. since: UTC, when the kept replies came; None in the first night, which keeps them.
 
-    probes: how many have kept replies; unsteady: to how many of these the last kept reply was
-    another than those before it. served: the model's names
-    in replies then and now, where they are others. problem: why probes have no reply, if some have none.
+    probes: how many have kept replies; unsteady: to how many of these the last kept reply was another than those before
+    it. served: the model's names in replies then and now, where they are others. problem: why probes have no reply, if
+    some have none.
     """
 
     teacher: str
@@ -199,10 +199,10 @@ def _with_replies(new: Sequence[Probe], rounds: Sequence[dict[str, Reply]], now:
     return complete
 
 
-def changes(teacher: str) -> list[str]:
+def first_change(teacher: str) -> str | None:
     """When, in UTC, this teacher (see `teacher_fingerprint`) first answered its probes as another model would.
 
-    Empty where it never did; what an unsteady server says otherwise by itself is no change.
+    None where it never did; what an unsteady server says otherwise by itself is no change.
     """
     moments = []
     for path in sorted((data_root() / "probes").glob("*.json")):
@@ -212,7 +212,7 @@ def changes(teacher: str) -> list[str]:
             continue
         if file.teacher == teacher and (moment := file.first_change(Gate().probes)):
             moments.append(moment)
-    return sorted(moments)
+    return min(moments, default=None)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def with_probes(made: Iterator[Artifact], recipe: Recipe, allow: float, checks: 
     """The stages, with the teacher's probes after the questions, before anything is asked; `checks` gets the result."""
     yield (questions := next(made))
     if recipe.teacher.probes:
-        checks += ask_probes(recipe, questions, allow)
+        checks.append(ask_probes(recipe, questions, allow))
     yield from made
 
 

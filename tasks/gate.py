@@ -29,14 +29,12 @@ _CHANGES = 20
 
 
 @task(name="probes", task_run_name="probes", cache_policy=NO_CACHE, persist_result=False)
-def ask_probes(recipe: Recipe, questions: Artifact, allow: float = 0.0) -> list[Check]:
-    """Ask the teacher's probes, and tell what differs: the check for the gate, none without probes.
+def ask_probes(recipe: Recipe, questions: Artifact, allow: float = 0.0) -> Check:
+    """Ask the teacher's probes, and tell what differs: the check for the gate.
 
     Raises GateError before anything else is asked where another model seems to answer.
     """
     result = probes.probe(recipe, questions)
-    if result is None:
-        return []
     say(result.sentence)
     check = gate_checks.probes(result, recipe.gate.loosened(allow))
     description = f"## {recipe.name}: probes\n\n{check.reason or result.sentence}"
@@ -45,7 +43,7 @@ def ask_probes(recipe: Recipe, questions: Artifact, allow: float = 0.0) -> list[
         table = [{"check": f"{recipe.name}: refused"}, *gate_rows([check])]
         attempt(create_table_artifact, key="gate", table=table, description=description)
         raise GateError(f"{recipe.name} asks nothing tonight: {check.reason}")
-    return [check]
+    return check
 
 
 @task(name="gate", task_run_name="gate", cache_policy=NO_CACHE, persist_result=False)

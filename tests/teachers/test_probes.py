@@ -37,9 +37,7 @@ def recipe(data: Path, tmp_path: Path, server: WireServer) -> Recipe:
 
 
 def asked(recipe: Recipe) -> ProbeResult:
-    result = probe(recipe, read(recipe.questions).questions)
-    assert result is not None
-    return result
+    return probe(recipe, read(recipe.questions).questions)
 
 
 def test_a_teacher_that_stays_the_same_differs_in_nothing(recipe: Recipe, server: WireServer) -> None:

@@ -7,10 +7,8 @@ from cohobate.store.artifacts import Artifact
 from cohobate.teachers.probes import ProbeResult
 
 
-def probe(recipe: Recipe, questions: Artifact) -> ProbeResult | None:
-    """What the recipe's probes say; None where it has none. Raises StoreError where the replies cannot be kept."""
-    if not recipe.teacher.probes:
-        return None
+def probe(recipe: Recipe, questions: Artifact) -> ProbeResult:
+    """What the probes of a recipe that has some say. Raises StoreError where the replies cannot be kept."""
     import polars as pl
 
     from cohobate.teachers import probes

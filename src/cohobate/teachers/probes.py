@@ -148,14 +148,12 @@ def _unsteady(probes: Sequence[Probe]) -> int:
     return sum(each.replies[-1] not in each.replies[:-1] for each in probes)
 
 
-def probe(recipe: Recipe, questions: pl.DataFrame) -> ProbeResult | None:
-    """Ask the recipe's probes; None where it has none. questions: of which the first night chooses.
+def probe(recipe: Recipe, questions: pl.DataFrame) -> ProbeResult:
+    """Ask the probes of a recipe that has some. questions: of which the first night chooses.
 
     A server that does not answer is told in the result: whether it is needed tonight, later stages find out.
     """
     count = recipe.teacher.probes
-    if not count:
-        return None
     with _file(recipe) as (path, file):
         old, problems = file.probes[:count], list[str]()
         new = _chosen(recipe, questions, {each.question_id for each in file.probes}, count - len(file.probes))

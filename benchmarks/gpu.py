@@ -33,7 +33,9 @@ _HALF, _UPDATE_TOKENS = 2, 16384  # bytes of bfloat16; tokens that pass at a tim
 
 @dataclass(frozen=True)
 class Sizes:
-    """student, teacher: settings of Qwen3Config; prompt: tokens; product: width of the product that is timed."""
+    """student, teacher: settings of Qwen3Config; prompt: tokens; product: width of the product that is timed; copied:
+    bytes of the copy.
+    """
 
     student: dict[str, Any]
     teacher: dict[str, Any]

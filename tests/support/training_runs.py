@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import torch
+from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cohobate.config import Training
@@ -15,10 +17,11 @@ from cohobate.core.progress import Bar
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import TokenLoss
+from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
 from cohobate.training.objectives.cross_entropy import cross_entropy
 from cohobate.training.trainee import Trainee
-from cohobate.training.types import Metrics, Source, StepBatch
+from cohobate.training.types import Metrics, RunState, Source, StepBatch
 
 TRIPLES = pl.DataFrame(
     {
@@ -57,6 +60,27 @@ def interrupt_at(fatal: int) -> Callable[[int], None]:
             raise KeyboardInterrupt
 
     return before
+
+
+@contextmanager
+def interrupted_at(step: int) -> Iterator[None]:
+    """Any run that is made within it is interrupted before it takes `step`; fails where none was."""
+    take_step = Run.take_step
+
+    def fatal(run: Run, state: RunState) -> None:
+        if state.step == step:
+            raise KeyboardInterrupt
+        take_step(run, state)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "take_step", fatal)
+        yield
+
+
+def published_weights(made: Artifact) -> dict[str, torch.Tensor]:
+    """The weights of the model in an artifact of a training stage, by name."""
+    found: dict[str, torch.Tensor] = load_file(made.path / "model" / "model.safetensors")
+    return found
 
 
 def config(**changes: Any) -> Training:

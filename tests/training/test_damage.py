@@ -9,7 +9,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import CohobateError, DamagedFileError
@@ -22,6 +21,7 @@ from cohobate.training.snapshots import Snapshot
 from cohobate.training.types import RunState
 from tests.support.damage import damages, flipped
 from tests.support.pipeline import SMALL, train_stages
+from tests.support.training_runs import interrupted_at, published_weights
 
 STEPS = 6
 SHORT = [
@@ -45,13 +45,6 @@ class Killed:
 @pytest.fixture(scope="module", params=KINDS)
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     root = tmp_path_factory.mktemp("killed")
-    take_step = Run.take_step
-
-    def fatal(run: Run, state: RunState) -> None:
-        if state.step == STEPS - 1:
-            raise KeyboardInterrupt
-        take_step(run, state)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COHOBATE_DATA", str(root / "whole"))
         recipe = load_recipe("tiny", [*SHORT, *KINDS[request.param]])
@@ -61,10 +54,8 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             return opd.train(recipe, made["sft"], made["questions"], made["triples"])
 
         patch.setenv("COHOBATE_DATA", str(root / "killed"))
-        patch.setattr(Run, "take_step", fatal)
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted_at(STEPS - 1):
             train()
-        patch.setattr(Run, "take_step", take_step)
         yield Killed(made["opd"], root / "killed", train)
 
 
@@ -78,7 +69,7 @@ def scratch(killed: Killed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def assert_same(ours: Artifact, theirs: Artifact) -> None:
-    mine, other = (load_file(each.path / "model" / "model.safetensors") for each in (ours, theirs))
+    mine, other = (published_weights(each) for each in (ours, theirs))
     assert all(torch.equal(mine[name], other[name]) for name in other)
     for table in ("rollouts", "points"):
         assert pl.read_parquet(ours.path / f"{table}.parquet").equals(pl.read_parquet(theirs.path / f"{table}.parquet"))

@@ -10,12 +10,12 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from cohobate.config.load import load_recipe
 from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact, Store
 from tests.support.method_runs import METHODS, SMALL
+from tests.support.training_runs import published_weights
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 
@@ -55,7 +55,7 @@ def train(root: Path, overrides: list[str], made: list[Artifact], begun: Event) 
 
 def weights(root: Path) -> dict[str, bytes]:
     [artifact] = Store(root).all()
-    found = load_file(artifact.path / "model" / "model.safetensors")
+    found = published_weights(artifact)
     return {name: value.numpy().tobytes() for name, value in found.items()}
 
 

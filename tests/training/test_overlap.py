@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from cohobate.config.load import load_recipe
 from cohobate.core.errors import RecipeError
@@ -19,6 +18,7 @@ from cohobate.store.artifacts import Artifact
 from cohobate.training.loop import Run
 from cohobate.training.prefetch import Prefetch
 from tests.support.pipeline import SMALL, train_stages
+from tests.support.training_runs import published_weights
 from tests.support.wire_server import Act, Body, WireServer
 
 STEPS, ROWS = 4, 8
@@ -98,7 +98,7 @@ def test_each_step_learns_from_the_policy_of_exactly_one_step_before_whatever_is
     resumed = train("killed")
     assert pl.read_parquet(resumed.path / "rollouts.parquet").equals(pl.concat(log))
     assert resumed.manifest.ledger == whole.manifest.ledger
-    ours, theirs = (load_file(artifact.path / "model" / "model.safetensors") for artifact in (whole, resumed))
+    ours, theirs = (published_weights(artifact) for artifact in (whole, resumed))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     first, *later = pl.read_parquet(resumed.path / "metrics.parquet")["mismatch_max"].to_list()
     assert first < 1e-4 and min(later) > 1e-2

@@ -23,6 +23,7 @@ from cohobate.training.triple_source import judged_responses
 from cohobate.training.types import RunState
 from tests.support.made_triples import Row, sample, triples
 from tests.support.method_runs import SMALL
+from tests.support.training_runs import interrupted_at, published_weights
 
 SUMS = [(a, b) for a in range(2, 8) for b in (2, 3)]
 ROWS = [
@@ -45,17 +46,12 @@ DPO = [
 ]
 
 
-def weights(artifact: Artifact) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = load_file(artifact.path / "model" / "model.safetensors")
-    return found
-
-
 def metrics(artifact: Artifact) -> pl.DataFrame:
     return pl.read_parquet(artifact.path / "metrics.parquet")
 
 
 def same(one: Artifact, other: Artifact) -> bool:
-    ours, theirs = weights(one), weights(other)
+    ours, theirs = published_weights(one), published_weights(other)
     return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
@@ -97,17 +93,8 @@ def test_pairs_are_learnt_and_a_run_that_was_interrupted_ends_with_the_same_weig
     assert measured["rejected_length"][0] == pytest.approx(measured["chosen_length"][0], abs=3)
     if "sft.objective=simpo" not in more:
         assert margins[0] == pytest.approx(0, abs=1e-5)  # the start is the reference
-    take_step = Run.take_step
-
-    def fatal(run: Run, state: RunState) -> None:
-        if state.step == 3:
-            raise KeyboardInterrupt
-        take_step(run, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "take_step", fatal)
-        with pytest.raises(KeyboardInterrupt):
-            given_stage(tmp_path / "killed", patch, more)
+    with interrupted_at(3):
+        given_stage(tmp_path / "killed", monkeypatch, more)
     resumed = given_stage(tmp_path / "killed", monkeypatch, more)
     assert same(resumed, whole) and resumed.manifest.ledger == whole.manifest.ledger
 

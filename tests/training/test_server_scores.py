@@ -25,6 +25,7 @@ from cohobate.training.scoring.base import ScoringInput
 from cohobate.training.scoring.server import ServerScorer, in_requests
 from tests.support.pipeline import SMALL, train_stages
 from tests.support.preflight import failed
+from tests.support.training_runs import published_weights
 from tests.support.wire_server import Act, Body, WireServer, completion, error, likeliest, logprob, scored
 
 pytestmark = pytest.mark.serves
@@ -253,7 +254,7 @@ def test_a_stage_that_the_teacher_left_in_the_lurch_asks_and_samples_only_for_th
     step = log.filter(pl.col("step") == before["step"][0])
     assert step["response_ids"].equals(before["response_ids"])
     assert log.equals(pl.read_parquet(whole.path / "rollouts.parquet"))
-    weights = [load_file(artifact.path / "model" / "model.safetensors") for artifact in (made, whole)]
+    weights = [published_weights(artifact) for artifact in (made, whole)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     keys = Counter(zip(log["teacher_prompt_tokens"].to_list(), map(tuple, log["response_ids"].to_list()), strict=True))
     asked = Counter((prompt, ids[prompt:]) for ids in sent for prompt in set(log["teacher_prompt_tokens"].to_list()))

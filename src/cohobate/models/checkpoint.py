@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.errors import ModelError
+from cohobate.core.sanitize import one_line
 from cohobate.models.model_class import model_class
 from cohobate.models.padding_row import restore_padding_rows
 from cohobate.models.quantisation import made_whole, method_of, to_be_read, without_package
@@ -32,7 +33,7 @@ def read_tokenizer(path: Path, template: str | None = None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise what they like
-        raise _without_tokenizer(path, " ".join(str(error).split())[:300]) from error
+        raise _without_tokenizer(path, one_line(error)[:300]) from error
     files = [*getattr(tokenizer, "vocab_files_names", {}).values(), "tekken.json"]
     if len(files) > 1 and not any((path / file).is_file() for file in files):  # transformers makes an empty one
         raise _without_tokenizer(path, f"there is none of {', '.join(sorted(files))}")
@@ -160,5 +161,5 @@ def _make_saveable(path: Path, model: Any) -> None:
         try:
             generation.validate(strict=True)
         except ValueError as error:
-            why = " ".join(str(error).split())[:300]
+            why = one_line(error)[:300]
             raise ModelError(f"the generation_config.json of model '{path}' is not valid: {why}") from error

@@ -37,12 +37,13 @@ class Room:
                         f"{self.what}: the memory of the device is not enough for {self.size} {self.unit} at a time"
                     ) from error
             # Not within `except`, where the traceback keeps the tensors of the work alive.
-            _give_back()
+            give_back()
             before, self.size = self.size, max(least, self.size // 2)
             progress.say(f"{self.what}: memory ran out at {before} {self.unit} at a time; going on with {self.size}")
 
 
-def _give_back() -> None:
+def give_back() -> None:
+    """Give the memory of tensors that are gone back to the GPU, where there is one."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -15,6 +15,7 @@ import torch
 
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import context_of
+from cohobate.core.sanitize import one_line
 from cohobate.models.loading import LoadedModel
 from cohobate.models.logprobs import score
 from cohobate.models.sampling.decoding import Sampled, SamplingJob
@@ -63,7 +64,7 @@ def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samp
     except torch.OutOfMemoryError:
         raise
     except _ERRORS as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        why = one_line(error)[:200] or type(error).__name__
         kind = type(model.model).__name__
         raise ModelError(f"the {role}, a {kind}, cannot be run on text: {why}; choose another model") from error
     limit = TOLERANCE if model.model.dtype == torch.float32 else HALF_TOLERANCE
@@ -71,8 +72,9 @@ def require_own_logits(model: LoadedModel, role: str, token_budget: int, *, samp
         raise ModelError(f"the {role} gives log-probabilities that are not numbers (NaN); its weights are damaged")
     if not difference <= limit:
         raise ModelError(
-            f"the {role}'s log-probabilities differ from those of its own forward pass by {difference:.2g} nats a "
-            f"token: {type(model.model).__name__} does something that is not supported here; choose another model"
+            f"the {role}'s log-probabilities differ from those of its own forward pass by {difference:.2g} nats per "
+            f"token: this program computes other logits than {type(model.model).__name__} itself; choose a model of "
+            "another family (docs/families.md lists those that are right)"
         )
     way = way_in_words(model.model) if samples else ""
     return f"{difference:.1g} for the {role}" + (f" ({way})" if way else "")
@@ -115,16 +117,17 @@ def greedy_job(rows: Sequence[GreedyRow]) -> SamplingJob:
 
 
 def require_agreement(rows: Sequence[GreedyRow], drawn: Sequence[Sampled], role: str, *, half: bool) -> float:
-    """The difference between the log-probabilities of `rows` and those of `drawn`, by another program, in nats a token.
+    """The difference between the log-probabilities of `rows` and those of `drawn`, by another program.
 
-    half: whether that computes in half precision. Behind a token that differs nothing of a row is compared: of two that
-    are as likely, either may come first. Raises ModelError where they differ by more than the tolerance.
+    The difference is in nats per token. half: whether that program computes in half precision. Behind a token that
+    differs nothing of a row is compared: of two that are as likely, either may come first. Raises ModelError where they
+    differ by more than the tolerance.
     """
     apart = torch.cat([_behind(row, sampled) for row, sampled in zip(rows, drawn, strict=True)])
     difference = float(apart.mean() if half else apart.max())
     if not difference <= (HALF_TOLERANCE if half else TOLERANCE):
         raise ModelError(
-            f"vLLM's log-probabilities differ from those of the {role}'s own forward pass by {difference:.2g} nats a "
+            f"vLLM's log-probabilities differ from those of the {role}'s own forward pass by {difference:.2g} nats per "
             f"token, so it would sample another model; sample in this process (opd.sampler, evaluation.sampler, "
             "teacher.kind), or use a version of vLLM that computes this model right"
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from cohobate.core.memory import free_memory
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,6 +28,11 @@ def gpu_memory() -> int:
     import torch
 
     return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+def device_memory(device: str) -> int:
+    """Bytes: all of the first GPU's, or for a CPU what this process may still take; device: `resolve_device`'s."""
+    return gpu_memory() if device == "cuda" else free_memory()
 
 
 def weight_dtype(device: str, *, train: bool) -> torch.dtype:

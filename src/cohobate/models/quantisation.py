@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.errors import ModelError
+from cohobate.core.sanitize import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ def to_be_read(path: Path, config: Any, device: str, *, train: bool) -> Any:
 
 def without_package(path: Path, config: Any, error: ImportError) -> ModelError:
     """The refusal of a checkpoint that needs a package which is not installed; `error` names it."""
-    why, method = " ".join(str(error).split()).rstrip(".")[:300], method_of(config)
+    why, method = one_line(error).rstrip(".")[:300], method_of(config)
     of = f"is quantised ({method}), and cannot" if method else "cannot"
     return ModelError(f"model '{path}' {of} be loaded: {why}" + (f"; or {_INSTEAD}" if method else ""))
 

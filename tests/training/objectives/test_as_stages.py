@@ -6,7 +6,6 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from cohobate.config.load import load_recipe
 from cohobate.models.chat_template import PromptFormat
@@ -14,9 +13,9 @@ from cohobate.models.loading import load
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact
-from cohobate.training.loop import Run
 from cohobate.training.triple_source import with_gold_ghosts
 from tests.support.method_runs import METHODS, SMALL
+from tests.support.training_runs import interrupted_at, published_weights
 
 PREFERENCES = {"dpo", "dpo over wrong ones", "simpo own", "kto"}
 WITHOUT_TEACHER = PREFERENCES | {
@@ -32,11 +31,6 @@ def train(start_artifacts: tuple[Path, list[Artifact]], overrides: list[str], ro
     return opd.train(load_recipe("tiny", [*SMALL, *overrides]), *start_artifacts[1])
 
 
-def weights(artifact: Artifact) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = load_file(artifact.path / "model" / "model.safetensors")
-    return found
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_trains_pays_and_resumes_to_the_bit(
     name: str, start_artifacts: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -44,7 +38,7 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
     whole = train(start_artifacts, METHODS[name], tmp_path / "whole", monkeypatch)
     metrics = pl.read_parquet(whole.path / "metrics.parquet")
     assert len(metrics) == 3 and metrics["loss"].is_finite().all()
-    start, learnt = weights(start_artifacts[1][0]), weights(whole)
+    start, learnt = published_weights(start_artifacts[1][0]), published_weights(whole)
     rewards = metrics["mean_reward"].sum() if "mean_reward" in metrics.columns else 0
     if name not in REWARDED or rewards:  # without one right answer there may be nothing to learn from
         assert any(not torch.equal(value, start[key]) for key, value in learnt.items())
@@ -52,20 +46,11 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
     assert (("teacher", "scoring") in paid) != (name in WITHOUT_TEACHER)
     assert not (shaded_rollouts(whole, 3, seed=0) and name in WITHOUT_TEACHER)  # a report needs no teacher's scores
 
-    step = Run.take_step
-
-    def killed(run: Run, done: Any) -> None:
-        if done.step == 2:
-            raise KeyboardInterrupt
-        step(run, done)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "take_step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(start_artifacts, METHODS[name], tmp_path / "killed", patch)
+    with interrupted_at(2):
+        train(start_artifacts, METHODS[name], tmp_path / "killed", monkeypatch)
     resumed = train(start_artifacts, METHODS[name], tmp_path / "killed", monkeypatch)
     assert resumed.fingerprint == whole.fingerprint and resumed.manifest.ledger == whole.manifest.ledger
-    for key, value in weights(resumed).items():
+    for key, value in published_weights(resumed).items():
         assert torch.equal(value, learnt[key]), key
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+from cohobate.config import SplitName
 from cohobate.core.errors import CohobateError
 from cohobate.report.trackers import require_usable
 from cohobate.stages.preflight.scope import Scope
 from cohobate.store.artifacts import Store, data_root
 
-_ORDER = ("train", "fresh", "validation", "test", "hard")  # of splits
 _USES = {"fresh": "on-policy distillation", "validation": "evaluation points"}
 _ROOM = 1.1  # rollouts, answers and logs beside the large files
 
@@ -45,7 +45,8 @@ def questions(scope: Scope) -> str:
     uses[recipe.triples.split] = "the teacher and sft"
     if not recipe.opd.steps and recipe.triples.split != "fresh":
         uses["fresh"] = "no stage, since opd.steps = 0"
-    each = [f"{counts[split]:,} {split} for {uses.get(split, 'no stage')}" for split in _ORDER if split in counts]
+    splits = [split for split in get_args(SplitName) if split in counts]
+    each = [f"{counts[split]:,} {split} for {uses.get(split, 'no stage')}" for split in splits]
     return f"{sum(counts.values()):,} questions: {', '.join(each)}"
 
 

@@ -59,15 +59,13 @@ class Scope:
 
     def may_be_too_large(self) -> bool:
         """Whether the student takes a part of the memory that is worth a look."""
-        from cohobate.core.memory import free_memory
-        from cohobate.models.precision import gpu_memory
+        from cohobate.models.precision import device_memory
 
         if "student" not in self.loaded:
             return False
         student = self.loaded["student"]
-        memory = gpu_memory() if student.device.type == "cuda" else free_memory()
         weights = sum(p.numel() * p.element_size() for p in student.model.parameters())
-        return bool(weights > memory / _SMALL)
+        return bool(weights > device_memory(student.device.type) / _SMALL)
 
     def samples_with_vllm(self) -> bool:
         """Whether vLLM samples the student, in rollouts or in evaluation."""

@@ -71,11 +71,10 @@ def _student_folder(recipe: Recipe) -> Path | None:
 
 def _fits(student: Path, recipe: Recipe) -> bool:
     """Whether the student's weights fit into this machine's memory, in float32 if their files are in half precision."""
-    from cohobate.core.memory import free_memory
-    from cohobate.models.precision import gpu_memory, resolve_device
+    from cohobate.models.precision import device_memory, resolve_device
 
     weights = sum(file.stat().st_size for file in student.glob("*.safetensors"))
-    return 2 * weights < (gpu_memory() if resolve_device(recipe.runtime.device) == "cuda" else free_memory())
+    return 2 * weights < device_memory(resolve_device(recipe.runtime.device))
 
 
 def _require_outline(recipe: Recipe) -> None:

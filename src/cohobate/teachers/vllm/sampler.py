@@ -13,6 +13,7 @@ from cohobate.core.errors import CohobateError, EngineError, ModelError
 from cohobate.core.fingerprint import hash_value
 from cohobate.core.model_shape import context_of
 from cohobate.core.progress import say
+from cohobate.core.sanitize import one_line
 from cohobate.models.loading import LoadedModel, ModelOutline
 from cohobate.models.sampling.decoding import Sampled, SamplingJob
 from cohobate.teachers.base import INTERRUPTIONS
@@ -144,4 +145,4 @@ def _receive(process: VllmProcess) -> list[dict[str, Any]]:
 def _why(message: dict[str, Any], process: VllmProcess) -> str:
     if "fatal" in message:
         return process.end_reason(message["fatal"])
-    return " ".join(str(message["failed"][0]["message"]).split())[:300]
+    return one_line(message["failed"][0]["message"])[:300]

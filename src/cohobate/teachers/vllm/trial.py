@@ -5,16 +5,12 @@ What vLLM's list of architectures says is not enough: some fail at the first tok
 
 from __future__ import annotations
 
-import gc
-
-import torch
-
 from cohobate.config import Runtime
-from cohobate.core.memory import free_memory
 from cohobate.core.model_shape import read
 from cohobate.models.loading import ModelOutline, load
+from cohobate.models.memory_room import give_back
 from cohobate.models.own_forward import GreedyRow, greedy_job, greedy_rows, require_agreement
-from cohobate.models.precision import gpu_memory, resolve_device
+from cohobate.models.precision import device_memory, resolve_device
 from cohobate.models.torch_setup import threads
 from cohobate.teachers.vllm.install import EngineSettings
 from cohobate.teachers.vllm.sampler import EngineSampler
@@ -56,17 +52,15 @@ def _own_rows(model: ModelOutline, runtime: Runtime) -> list[GreedyRow]:
     loaded = load(model.path, device=runtime.device)
     rows = greedy_rows(loaded)
     del loaded
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back()
     return rows
 
 
 def _is_comparable(model: ModelOutline, runtime: Runtime) -> bool:
     if read(model.config, "quantization_config") is not None:
         return False
-    on_gpu = resolve_device(runtime.device) == "cuda"
+    device = resolve_device(runtime.device)
     stored = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
     # A checkpoint is in bfloat16 as a rule, and in float32 on a CPU.
-    needed = stored if on_gpu else 2 * stored
-    return needed < _ROOM * (gpu_memory() if on_gpu else free_memory())
+    needed = stored if device == "cuda" else 2 * stored
+    return needed < _ROOM * device_memory(device)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from cohobate.core.settings import Section, Share
+from cohobate.core.settings import Share
 from cohobate.training.objectives.preference import (
     Comparison,
     GivenPreference,
+    PreferenceSettings,
     RolloutPreference,
     RoundSettings,
     log_sigmoid,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class DpoSettings(Section):
+class DpoSettings(PreferenceSettings):
     """Direct preference optimisation."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
@@ -39,6 +40,10 @@ class DpoSettings(Section):
     """The score of a response: the sum of its tokens' log-ratios, or their mean, which does not favour length."""
     excess: Share = 1.0
     """Weight of the tokens that one response has beyond the length of the other; 1: as of all others."""
+
+    @property
+    def comparison(self) -> DirectPreference:
+        return DirectPreference(self.beta, self.lengths == "mean", self.excess)
 
 
 class DpoRoundSettings(DpoSettings, RoundSettings):
@@ -51,20 +56,12 @@ class Dpo(GivenPreference[DpoSettings]):
     name = "dpo"
     settings = DpoSettings
 
-    @property
-    def comparison(self) -> DirectPreference:
-        return DirectPreference(self.own.beta, self.own.lengths == "mean", self.own.excess)
-
 
 class DpoRounds(RolloutPreference[DpoRoundSettings]):
     """The teacher's text over the student's, relative to the start of the round."""
 
     name = "dpo"
     settings = DpoRoundSettings
-
-    @property
-    def comparison(self) -> DirectPreference:
-        return DirectPreference(self.own.beta, self.own.lengths == "mean", self.own.excess)
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,20 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from cohobate.core.settings import Section, Weight
-from cohobate.training.objectives.preference import Comparison, GivenPreference, RolloutPreference, RoundSettings
+from cohobate.core.settings import Weight
+from cohobate.training.objectives.preference import (
+    Comparison,
+    GivenPreference,
+    PreferenceSettings,
+    RolloutPreference,
+    RoundSettings,
+)
 
 if TYPE_CHECKING:
     import torch
 
 
-class KtoSettings(Section):
+class KtoSettings(PreferenceSettings):
     """Kahneman-Tversky optimisation."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
@@ -32,6 +38,10 @@ class KtoSettings(Section):
     """Weight of the good responses."""
     bad: Weight = 1.0
     """Weight of the bad ones."""
+
+    @property
+    def comparison(self) -> ProspectTheory:
+        return ProspectTheory(self.beta, self.good, self.bad)
 
 
 class KtoRoundSettings(KtoSettings, RoundSettings):
@@ -44,20 +54,12 @@ class Kto(GivenPreference[KtoSettings]):
     name = "kto"
     settings = KtoSettings
 
-    @property
-    def comparison(self) -> ProspectTheory:
-        return ProspectTheory(self.own.beta, self.own.good, self.own.bad)
-
 
 class KtoRounds(RolloutPreference[KtoRoundSettings]):
     """The teacher's text as good and the student's as bad, each by itself, relative to the start of the round."""
 
     name = "kto"
     settings = KtoRoundSettings
-
-    @property
-    def comparison(self) -> ProspectTheory:
-        return ProspectTheory(self.own.beta, self.own.good, self.own.bad)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from cohobate.core.settings import Section
 from cohobate.models.token_loss import Head, Terms, TokenLoss, Tokens, required
-from cohobate.training.objectives.base import Objective, OffPolicyObjective, OnPolicyObjective, Settings
+from cohobate.training.objectives.base import Objective, OffPolicyObjective, OnPolicyObjective
 from cohobate.training.objectives.policy_gradient import entropy, token_logprobs
 
 if TYPE_CHECKING:
@@ -145,15 +145,27 @@ def _next_other(prompts: Sequence[tuple[int, ...]], at: int) -> int:
     return next((other for other in following if prompts[other] != prompts[at]), (at + 1) % len(prompts))
 
 
+class PreferenceSettings(Section, ABC):
+    """The settings of a preference objective, on given responses and in rounds."""
+
+    @property
+    @abstractmethod
+    def comparison(self) -> Comparison:
+        """The formula with these settings."""
+
+
+Settings = TypeVar("Settings", bound=PreferenceSettings)
+
+
 class Preference(Objective[Settings]):
     """An objective whose loss is a `Comparison` of judged responses."""
 
     dropout = False
 
     @property
-    @abstractmethod
     def comparison(self) -> Comparison:
-        """Its formula, with these settings."""
+        """Its formula, with its settings."""
+        return self.own.comparison
 
     def loss(self, teacher_head: Head | None) -> TokenLoss:
         return weighted_likelihood

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from cohobate.core.settings import Section, Weight
+from cohobate.core.settings import Weight
 from cohobate.training.objectives.preference import (
     Comparison,
     GivenPreference,
+    PreferenceSettings,
     RolloutPreference,
     RoundSettings,
     log_sigmoid,
@@ -28,13 +29,17 @@ if TYPE_CHECKING:
     import torch
 
 
-class SimpoSettings(Section):
+class SimpoSettings(PreferenceSettings):
     """Simple preference optimisation."""
 
     beta: Annotated[float, Field(gt=0)] = 2.0
     """Units of reward for a nat of the mean log-probability."""
     margin: Weight = 1.0
     """By how much reward the good response is to be ahead."""
+
+    @property
+    def comparison(self) -> SimplePreference:
+        return SimplePreference(self.beta, self.margin)
 
 
 class SimpoRoundSettings(SimpoSettings, RoundSettings):
@@ -47,20 +52,12 @@ class Simpo(GivenPreference[SimpoSettings]):
     name = "simpo"
     settings = SimpoSettings
 
-    @property
-    def comparison(self) -> SimplePreference:
-        return SimplePreference(self.own.beta, self.own.margin)
-
 
 class SimpoRounds(RolloutPreference[SimpoRoundSettings]):
     """The teacher's text over the student's by mean log-probability, without a reference."""
 
     name = "simpo"
     settings = SimpoRoundSettings
-
-    @property
-    def comparison(self) -> SimplePreference:
-        return SimplePreference(self.own.beta, self.own.margin)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def interrupt_at(fatal: int) -> Callable[[int], None]:
 
 
 @contextmanager
-def interrupted_at(step: int) -> Iterator[None]:
+def run_interrupted_at(step: int) -> Iterator[None]:
     """Any run that is made within it is interrupted before it takes `step`; fails where none was."""
     take_step = Run.take_step
 

@@ -21,7 +21,7 @@ from cohobate.training.snapshots import Snapshot
 from cohobate.training.types import RunState
 from tests.support.damage import damages, flipped
 from tests.support.pipeline import SMALL, train_stages
-from tests.support.training_runs import interrupted_at, published_weights
+from tests.support.training_runs import published_weights, run_interrupted_at
 
 STEPS = 6
 SHORT = [
@@ -54,7 +54,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             return opd.train(recipe, made["sft"], made["questions"], made["triples"])
 
         patch.setenv("COHOBATE_DATA", str(root / "killed"))
-        with interrupted_at(STEPS - 1):
+        with run_interrupted_at(STEPS - 1):
             train()
         yield Killed(made["opd"], root / "killed", train)
 

@@ -23,7 +23,7 @@ from cohobate.training.triple_source import judged_responses
 from cohobate.training.types import RunState
 from tests.support.made_triples import Row, sample, triples
 from tests.support.method_runs import SMALL
-from tests.support.training_runs import interrupted_at, published_weights
+from tests.support.training_runs import published_weights, run_interrupted_at
 
 SUMS = [(a, b) for a in range(2, 8) for b in (2, 3)]
 ROWS = [
@@ -93,7 +93,7 @@ def test_pairs_are_learnt_and_a_run_that_was_interrupted_ends_with_the_same_weig
     assert measured["rejected_length"][0] == pytest.approx(measured["chosen_length"][0], abs=3)
     if "sft.objective=simpo" not in more:
         assert margins[0] == pytest.approx(0, abs=1e-5)  # the start is the reference
-    with interrupted_at(3):
+    with run_interrupted_at(3):
         given_stage(tmp_path / "killed", monkeypatch, more)
     resumed = given_stage(tmp_path / "killed", monkeypatch, more)
     assert same(resumed, whole) and resumed.manifest.ledger == whole.manifest.ledger

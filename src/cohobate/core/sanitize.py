@@ -29,6 +29,11 @@ def one_line(text: object) -> str:
     return " ".join(harmless(text).split())
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def without_secrets(text: str) -> str:
     """`text` without the values of environment variables that hold keys, and without users and queries of addresses."""
     for variable, value in os.environ.items():

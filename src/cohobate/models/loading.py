@@ -12,6 +12,7 @@ from cohobate.config import Opd, Recipe
 from cohobate.core.errors import ModelError
 from cohobate.core.fingerprint import hash_folder
 from cohobate.core.model_shape import ModelShape, text_config
+from cohobate.core.sanitize import first_line
 from cohobate.core.shipped import shipped_path
 from cohobate.models import checkpoint, quantisation
 from cohobate.models.end_of_response import end_ids, ends_revision, response_ends
@@ -123,8 +124,7 @@ def load(name: str | Path, *, device: str = "auto", train: bool = False, templat
     except ModelError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError, ...
-        first_line = str(error).strip().split("\n")[0]
-        raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
+        raise ModelError(f"model '{name}' cannot be loaded: {first_line(error)}") from error
     checkpoint.refuse_tokens_without_embedding(path, tokenizer, len(model.get_input_embeddings().weight))
     return LoadedModel(model.eval(), tokenizer, path, end_ids(model.generation_config, model.config, tokenizer))
 
@@ -141,8 +141,7 @@ def read_config(folder: Path) -> Any:
     except ModelError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
-        first_line = str(error).strip().split("\n")[0]
-        raise ModelError(f"{folder}/config.json cannot be read: {first_line}") from error
+        raise ModelError(f"{folder}/config.json cannot be read: {first_line(error)}") from error
 
 
 def outline(name: str | Path, *, template: str | None = None) -> ModelOutline:
@@ -158,8 +157,7 @@ def outline(name: str | Path, *, template: str | None = None) -> ModelOutline:
     except ModelError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, ...
-        first_line = str(error).strip().split("\n")[0]
-        raise ModelError(f"model '{name}' cannot be loaded: {first_line}") from error
+        raise ModelError(f"model '{name}' cannot be loaded: {first_line(error)}") from error
     return ModelOutline(config, tokenizer, path, end_ids(generation, config, tokenizer))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape, largest_size, read
+from cohobate.core.sanitize import first_line
 from cohobate.models.decoder_module import decoder_module
 from cohobate.models.loading import read_config
 from cohobate.models.model_class import model_class
@@ -106,8 +107,7 @@ def skeleton(config: Any, dtype: torch.dtype | None = None) -> Any:
     except ModelError:
         raise
     except Exception as error:  # transformers raises ValueError, KeyError, AttributeError, ...
-        first_line = str(error).strip().split("\n")[0]
-        raise ModelError(f"a model of type {config.model_type} cannot be built: {first_line}") from error
+        raise ModelError(f"a model of type {config.model_type} cannot be built: {first_line(error)}") from error
 
 
 def attention_layers(model: Any) -> list[AttentionLayer]:

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import ModelShape
+from cohobate.core.sanitize import first_line
 from cohobate.models.decoder_module import decoder_module
 
 # Positions of the trial, and the largest of its logits: a cap that does nothing to these does nothing to any.
@@ -95,7 +96,7 @@ class OutputLayer:
             with torch.no_grad():
                 return self._trial()
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
-            why = str(error).strip().split("\n")[0]
+            why = first_line(error)
             raise ModelError(f"the output layer of {type(self.model).__name__} cannot be run alone: {why}") from error
 
     def _trial(self) -> int:

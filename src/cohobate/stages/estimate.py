@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from cohobate.config import ObjectiveStage, Recipe
+from cohobate.config import ObjectiveStage, Recipe, SplitName
 from cohobate.core.errors import ModelError, RecipeError
 from cohobate.core.formatting import size
 from cohobate.models.model_cost import cached_bytes, cost_of
@@ -277,7 +277,7 @@ def _counts(recipe: Recipe, questions: int | None) -> dict[str, int]:
     """The number of questions of each split: as the recipe says, or in proportion to those for training."""
     own = recipe.questions
     if own.source == "world":
-        counts = {name: int(getattr(own, name)) for name in ("train", "fresh", "validation", "test", "hard")}
+        counts = {name: int(getattr(own, name)) for name in get_args(SplitName)}
         return counts if questions is None else {**counts, "train": questions}
     train = own.train if questions is None else questions
     shares = own.split.model_dump()

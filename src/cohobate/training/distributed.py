@@ -28,6 +28,7 @@ from cohobate.config import Recipe
 from cohobate.core import launch
 from cohobate.core.atomic_files import write_json_atomic
 from cohobate.core.errors import CohobateError
+from cohobate.core.sanitize import first_line
 from cohobate.models.precision import resolve_device
 from cohobate.models.token_loss import Terms, merge
 from cohobate.store.artifacts import Artifact, Workspace
@@ -142,7 +143,7 @@ def together(
         with _joined(0, size, port, device) as world:
             yield world
     except RuntimeError as error:
-        raise CohobateError(_last_words(others, job.parent, stage) or str(error).splitlines()[0]) from error
+        raise CohobateError(_last_words(others, job.parent, stage) or first_line(error)) from error
     finally:
         _stop(others)
 

@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from cohobate.core import launch
 from cohobate.core.errors import CohobateError
+from cohobate.core.sanitize import first_line
 
 _LIBRARIES = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 # The first may ask a teacher for days before it trains.
@@ -49,7 +50,7 @@ def at_work(stage: str, job: dict[str, Any]) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not any(name in str(error) for name in _LIBRARIES):
             raise
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         raise CohobateError(f"{stage}: a process that trains with this one does not answer any more: {why}") from error
 
 

@@ -14,6 +14,7 @@ import torch
 from cohobate.config import Training
 from cohobate.core.errors import UserError
 from cohobate.core.model_shape import ModelShape
+from cohobate.core.sanitize import first_line
 
 # In these peft refuses layers whose weights a fused kernel reads past the adapter.
 _FUSED = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
@@ -77,7 +78,7 @@ def with_lora(model: Any, config: Training, base: str) -> Any:
             warnings.simplefilter("ignore")
             adapted = peft.get_peft_model(model, settings)
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"LoRA does not fit the student: {str(error).splitlines()[0]}") from None
+        raise UserError(f"LoRA does not fit the student: {first_line(error)}") from None
     _refuse_tied(model)
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted
@@ -111,7 +112,7 @@ def require_mergeable(peft_model: Any, model: Any) -> None:
         raise
     except RuntimeError as error:
         raise UserError(
-            f"LoRA does not fit these layers of {type(model).__name__} ({str(error).splitlines()[0]}); {_OTHERS}"
+            f"LoRA does not fit these layers of {type(model).__name__} ({first_line(error)}); {_OTHERS}"
         ) from None
     merged = _logprobs(peft_model.merge_and_unload())
     apart = (trained - merged).abs()

@@ -15,7 +15,7 @@ from cohobate.stages import opd, sft
 from cohobate.store.artifacts import Artifact
 from cohobate.training.triple_source import with_gold_ghosts
 from tests.support.method_runs import METHODS, SMALL
-from tests.support.training_runs import interrupted_at, published_weights
+from tests.support.training_runs import published_weights, run_interrupted_at
 
 PREFERENCES = {"dpo", "dpo over wrong ones", "simpo own", "kto"}
 WITHOUT_TEACHER = PREFERENCES | {
@@ -46,7 +46,7 @@ def test_each_method_trains_pays_and_resumes_to_the_bit(
     assert (("teacher", "scoring") in paid) != (name in WITHOUT_TEACHER)
     assert not (shaded_rollouts(whole, 3, seed=0) and name in WITHOUT_TEACHER)  # a report needs no teacher's scores
 
-    with interrupted_at(2):
+    with run_interrupted_at(2):
         train(start_artifacts, METHODS[name], tmp_path / "killed", monkeypatch)
     resumed = train(start_artifacts, METHODS[name], tmp_path / "killed", monkeypatch)
     assert resumed.fingerprint == whole.fingerprint and resumed.manifest.ledger == whole.manifest.ledger

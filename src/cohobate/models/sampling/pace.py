@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cohobate.core import progress
+from cohobate.core.sanitize import first_line
 
 # Products of fewer rows take other paths through the matrix library and differ in the last bits.
 FEWEST_ROWS = 8
@@ -85,7 +86,7 @@ class Graphs:
         except RuntimeError as error:
             torch.cuda.set_stream(stream)  # a recording that fails does not go back to it
             self._refused = True
-            why = str(error).strip().split("\n")[0]
+            why = first_line(error)
             progress.say(f"sampling launches each operation by itself, since its step cannot be recorded: {why}")
             return
         self._recorded[shape] = graph

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from cohobate.config.load import find_recipe, load_recipe
 from cohobate.core.errors import UserError
+from cohobate.core.server_address import server_address
 from cohobate.core.shipped import shipped_path
 from tasks.server import definitions, server_environment
 from tasks.server.definitions import Concurrency, Definition, Pool, Schedule
@@ -30,7 +31,7 @@ _POOL = "cohobate"
 def main(argv: Sequence[str]) -> int:
     """Make them, and return the exit code: 2 for a recipe or a prefect.yaml that cannot be used."""
     arguments = _parse(argv)
-    url = server_environment.address()
+    url = server_address()
     try:
         os.environ.update(server_environment.environment(url))
         if arguments.recipe is None:

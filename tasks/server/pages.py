@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
+from cohobate.core.server_address import server_address
 from cohobate.store.artifacts import data_root
 from tasks.server import access, server_environment
 
@@ -38,7 +39,7 @@ _LONGEST = 4096  # characters of an address
 
 def link(page: Path) -> str | None:
     """The address of a page of the data folder; None where `cohobate up` of this machine does not serve it."""
-    url, password = server_environment.address(), os.environ.get(access.CLIENT)
+    url, password = server_address(), os.environ.get(access.CLIENT)
     root = data_root().absolute()
     if not password or not server_environment.is_here(url) or not page.absolute().is_relative_to(root):
         return None

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from cohobate.core.errors import UserError
+from cohobate.core.server_address import server_address
 from cohobate.store import runs
 from cohobate.store.runs import RunRecord
 from tasks.server import server_environment
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _repair(what: str, name: str, *, force: bool) -> None:
-    url = server_environment.address()
+    url = server_address()
     os.environ.update(server_environment.environment(url))
     import httpx
     from prefect.client.orchestration import get_client
@@ -66,9 +67,7 @@ def _find(client: Any, name: str) -> Any:
         by_name = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
     matches = client.read_flow_runs(flow_run_filter=by_name)
     if len(matches) != 1:
-        raise UserError(
-            f"'{name}' names {len(matches)} runs of the server at {server_environment.address()}; give a flow run's id"
-        )
+        raise UserError(f"'{name}' names {len(matches)} runs of the server at {server_address()}; give a flow run's id")
     return matches[0]
 
 
@@ -82,7 +81,7 @@ def _retry(client: Any, run: Any) -> None:
         raise UserError(f"run {run.name} was made by no deployment, so no worker can take it; start it again")
     state: State[Any] = AwaitingRetry(message="Retry by hand.")
     client.set_flow_run_state(run.id, state, force=True)
-    print(f"{run.name} waits for a worker: {server_environment.address()}/runs/flow-run/{run.id}")
+    print(f"{run.name} waits for a worker: {server_address()}/runs/flow-run/{run.id}")
 
 
 def _free(client: Any, run: Any, record: RunRecord | None, *, force: bool) -> None:
@@ -99,7 +98,7 @@ def _free(client: Any, run: Any, record: RunRecord | None, *, force: bool) -> No
     client.set_flow_run_state(run.id, state, force=True)
     if record and record.status == "running":
         runs.end(record, "interrupted", "freed by hand")
-    print(f"{run.name} is Crashed: press Retry at {server_environment.address()}/runs/flow-run/{run.id}")
+    print(f"{run.name} is Crashed: press Retry at {server_address()}/runs/flow-run/{run.id}")
 
 
 if __name__ == "__main__":

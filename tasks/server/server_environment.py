@@ -1,4 +1,4 @@
-"""The URL of the Prefect server, and the environment of server, worker and runs.
+"""The environment of server, worker and runs.
 
 Imports no Prefect, which reads the environment when it is imported.
 """
@@ -11,14 +11,6 @@ from cohobate.store.artifacts import DATA, data_root
 from tasks.server import access
 
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect allows
-_DEFAULT_PORT = "4200"
-
-
-def address() -> str:
-    """The server's URL: PREFECT_API_URL, or this machine at PREFECT_SERVER_API_PORT."""
-    api = os.environ.get("PREFECT_API_URL")
-    port = os.environ.get("PREFECT_SERVER_API_PORT", _DEFAULT_PORT)
-    return api.rstrip("/").removesuffix("/api") if api else f"http://127.0.0.1:{port}"
 
 
 def is_here(url: str) -> bool:

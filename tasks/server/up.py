@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from cohobate.core import interrupts
 from cohobate.core.errors import UserError
+from cohobate.core.server_address import server_address
 from tasks.server import access, definitions, pages, server_environment
 
 _STARTUP_SECONDS = 120
@@ -31,7 +32,7 @@ _MARKS = ("--", "ok")
 def main(argv: Sequence[str]) -> int:
     """Start the missing programs, wait for an interrupt, stop them; returns the exit code."""
     arguments = _parse(argv)
-    url = server_environment.address()
+    url = server_address()
     try:
         os.environ.update(server_environment.environment(url))  # for this process's own client too
         return _status(url) if arguments.status else _up(url, arguments)

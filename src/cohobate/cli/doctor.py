@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cohobate.cli.arguments import AsJson
+from cohobate.core.server_address import server_address
 
 if TYPE_CHECKING:
     from cohobate.stages.doctor import Finding
@@ -24,9 +25,8 @@ def doctor(as_json: AsJson = False) -> None:
     Exit with 1 if anything is broken.
     """
     from cohobate.stages.doctor import Server, examine
-    from tasks.server.server_environment import address
 
-    server = Server(address(), required=bool(os.environ.get("PREFECT_API_URL")))
+    server = Server(server_address(), required=bool(os.environ.get("PREFECT_API_URL")))
     findings = list(examine(server))
     usable = all(finding.status != "broken" for finding in findings)
     if as_json:

@@ -203,9 +203,9 @@ def run_flow(flow: Flow[..., list[Artifact]], argv: Sequence[str]) -> int:
                 ephemeral.start()
             flow(recipe=recipe, **({"until": until} if stops else {}))
         if launch.size() > 1:
-            from cohobate.stages.follow import release
+            from cohobate.training import launched
 
-            release()
+            launched.release()
         return 0
     except (KeyboardInterrupt, TerminationSignal):
         farewell.say()

@@ -34,7 +34,8 @@ class Room:
             except torch.OutOfMemoryError as error:
                 if self.size <= least:
                     raise ModelError(
-                        f"{self.what}: the memory of the device is not enough for {self.size} {self.unit} at a time"
+                        f"{self.what}: the memory of the device is not enough for {self.size} {self.unit} at a time; "
+                        "ask for shorter responses, or take a smaller model or a larger device"
                     ) from error
             # Not within `except`, where the traceback keeps the tensors of the work alive.
             give_back()

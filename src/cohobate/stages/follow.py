@@ -15,8 +15,3 @@ def follow() -> None:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
         while (job := launched.next_job()) is not None:
             build(job)
-
-
-def release() -> None:
-    """In the first process, when its flow has ended: let the others end."""
-    launched.release()

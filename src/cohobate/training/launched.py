@@ -65,10 +65,9 @@ def next_job() -> dict[str, Any] | None:
 
 def release() -> None:
     """Let the other processes end; the first calls it when its flow has ended."""
-    if launch.size() > 1 and launch.rank() == 0:
-        join()
-        _tell(None)
-        dist.destroy_process_group()
+    join()
+    _tell(None)
+    dist.destroy_process_group()
 
 
 def _tell(job: dict[str, Any] | None) -> None:

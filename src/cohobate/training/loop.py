@@ -139,12 +139,13 @@ class Run:
         """Accumulate the gradient of the mean loss over the `total` response tokens of the step, on all ranks."""
         if self.trainee.is_sharded:
             return self.world.merge(self._pass_together(rows, total)) or _nothing()
-        random = _random_state(self.student.device)
+        device = self.student.device
 
         def attempt(budget: int) -> Terms:
-            _set_random_state(self.student.device, random)
             self.optimizer.zero_grad(set_to_none=True)
-            return self._pass(rows, total, budget)
+            # Every attempt drops the same activations.
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                return self._pass(rows, total, budget)
 
         sums = self.room.use(attempt, least=min((len(row.ids) for row in rows), default=1))
         if total:  # without a token no weight moves, in one process or in several
@@ -278,17 +279,6 @@ def _note(metrics: Metrics) -> str:
 
 def _nothing() -> Terms:
     return {"loss": torch.zeros(())}
-
-
-def _random_state(device: torch.device) -> list[torch.Tensor]:
-    """The states of torch's generators, from which dropout is drawn."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _set_random_state(device: torch.device, states: list[torch.Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
 
 
 def _any_loss(logits: torch.Tensor, tokens: Tokens) -> Terms:

@@ -37,11 +37,6 @@ class Pace:
             return cls()
         return cls(steps=8, row_unit=32, column_unit=128, graphs=True)
 
-    @property
-    def is_static(self) -> bool:
-        """Whether the memory of the cache may not move between steps."""
-        return self.graphs
-
     def rows(self, live: int) -> int:
         """The rows of a step with `live` live ones."""
         return max(FEWEST_ROWS, _up(live, self.row_unit))

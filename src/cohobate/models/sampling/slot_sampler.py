@@ -129,7 +129,8 @@ class SlotSampler:
         self.over[slots] = False
         self.position[slots] = torch.tensor([len(p) - 1 for p in prompts], device=slots.device)
         self.token[slots] = torch.tensor([p[-1] for p in prompts], device=slots.device)
-        columns = self.cache.limit if self.pace.is_static else blocks(_padded(len(prompts[-1])))
+        # A recorded step reads the memory that it was recorded with.
+        columns = self.cache.limit if self.pace.graphs else blocks(_padded(len(prompts[-1])))
         self.cache.reserve(columns, len(self.slot))
         for inputs, first, source in _prefills(prompts, self.pad_id):
             self.cache.plan = Prefill(self.live + first, torch.tensor(source, device=slots.device))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import children, wait_until_gone
 from tests.support.processes_together import SETTINGS, assert_same_training, metrics, train
 
 pytestmark = [pytest.mark.trains, pytest.mark.kill]
@@ -26,10 +27,13 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for torchrun and all that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """SIGKILL for torchrun and its processes, which have sessions of their own."""
+    workers = children(process.pid)
+    for pid in (process.pid, *workers):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
+    wait_until_gone(workers)
 
 
 def node(data: Path, port: int, nodes: int, number: int) -> subprocess.Popen[bytes]:
@@ -63,6 +67,7 @@ def test_two_machines_train_as_one_process_and_after_a_kill_three_go_on(
         time.sleep(0.02)
     for process in two:
         end(process)
+    assert list(data.glob("opd/*.partial"))  # nobody is left who could finish it
     port = free_port()
     started += (three := [node(data, port, 3, number) for number in range(3)])
     for number, process in enumerate(three):

@@ -6,7 +6,7 @@ The first runs the flow. The others wait for the training stages that it comes t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -60,6 +60,8 @@ def next_job() -> dict[str, Any] | None:
     jobs: list[Any] = [None]
     dist.broadcast_object_list(jobs, src=0)
     job: dict[str, Any] | None = jobs[0]
+    if job is None:
+        _part()
     return job
 
 
@@ -67,6 +69,13 @@ def release() -> None:
     """Let the other processes end; the first calls it when its flow has ended."""
     join()
     _tell(None)
+    _part()
+
+
+def _part() -> None:
+    """End the group: nobody leaves before all know that there is nothing more to do."""
+    with suppress(RuntimeError):  # of one that has left already
+        dist.barrier()
     dist.destroy_process_group()
 
 

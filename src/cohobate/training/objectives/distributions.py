@@ -7,7 +7,7 @@ vocabulary, or the K + 1 buckets of the teacher's K most probable tokens and all
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,19 +38,6 @@ def kl(log_a: torch.Tensor, log_b: torch.Tensor) -> torch.Tensor:
 def tempered(logprobs: torch.Tensor, temperature: float) -> torch.Tensor:
     """Log-probabilities [N, M] proportional to the (1 / temperature)-th power of the given ones."""
     return logprobs if temperature == 1 else (logprobs / temperature).log_softmax(-1)
-
-
-def mixture(logprobs: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    """Log sum_i w_i q_i [N, M] in float32: the teachers' distributions mixed in probability, over one vocabulary.
-
-    logprobs: log q_i [N, M] of each. Raises ValueError where the weights are no shares of 1.
-    """
-    import torch
-
-    if len(weights) != len(logprobs) or min(weights, default=0) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-        raise ValueError(f"the weights of {len(logprobs)} teachers are shares that add up to 1, not {list(weights)}")
-    present = [(own, weight) for own, weight in zip(logprobs, weights, strict=True) if weight]
-    return torch.stack([own.float() + math.log(weight) for own, weight in present]).logsumexp(0)
 
 
 @dataclass(frozen=True)

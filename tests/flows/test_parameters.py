@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,15 +131,21 @@ def test_job_variables_that_the_operator_has_otherwise_are_named_without_their_v
 
 
 @pytest.fixture
-def unheard_afterwards() -> Iterator[None]:
-    """A flow listens for signals until its process ends, also for those that other tests send to themselves."""
+def own_process() -> Iterator[None]:
+    """A flow that is the program of its process names its server in the environment, and hears signals until the end.
+
+    Neither is meant for the tests that come after it.
+    """
+    before = dict(os.environ)
     yield
     signal.set_wakeup_fd(-1)
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.mark.prefect
 def test_a_record_of_a_flow_that_had_until_is_resumed(
-    server: None, flows: tuple[Any, Any], data: Path, unheard_afterwards: None
+    server: None, flows: tuple[Any, Any], data: Path, own_process: None
 ) -> None:
     from tasks.run import run_flow
 

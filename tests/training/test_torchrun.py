@@ -42,7 +42,8 @@ def node(data: Path, port: int, nodes: int, number: int) -> subprocess.Popen[byt
     address = ["--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
     settings = [f"--set={name}={value}" for name, value in SETTINGS.items()]
     command = [*launcher, *address, "-m", "cohobate", "run", "tiny", "--until", "opd", *settings]
-    environment = {**os.environ, "COHOBATE_DATA": str(data), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = {**own, "COHOBATE_DATA": str(data), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with (data / f"node-{nodes}-{number}.log").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 

@@ -202,10 +202,16 @@ def test_the_short_lived_server_obeys_its_run_alone_and_dies_with_it(tmp_path: P
 
 
 def test_two_runs_of_one_recipe_build_each_artifact_once(tmp_path: Path) -> None:
-    runs = [start(tmp_path, "run", *RECIPE, "--until", "sft") for _ in range(2)]
-    said = [run.communicate(timeout=200)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], said
-    assert any("is being built by process" in text for text in said)
+    first = start(tmp_path, "run", *RECIPE, "--until", "sft")
+    wait_while_running(first, lambda: any((tmp_path / "data").glob(MOMENTS["sft"])))
+    first.send_signal(signal.SIGSTOP)  # so that the second comes while it builds, however slow the machine
+    try:
+        second = Terminal(environment(tmp_path), "run", *RECIPE, "--until", "sft")
+        wait_while_running(second.process, lambda: b"is being built by process" in second.text)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    _, said = first.communicate(timeout=200)
+    assert (first.returncode, second.process.wait(200)) == (0, 0), (said, second.lines)
     assert len(Store(tmp_path / "data").all()) == 3
     assert not Store(tmp_path / "data").partial()
 

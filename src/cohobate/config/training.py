@@ -71,8 +71,9 @@ class Training(Section):
     tokens_per_batch: Memory = 2048
     """Padded tokens that pass through the model at a time (gradient accumulation)."""
     keep_scores: Annotated[bool, EXECUTION] = False
-    """Keep the scores of a teacher in this process on disk, one step's at a time, so that a run that is killed in that
-    step does not score it again. Those of a server are always kept, until a snapshot is."""
+    """Keep the scores of a teacher in this process on disk, those of two steps at most, so that a run that is killed
+    does not score again the step it was in, nor with opd.overlap the one ahead. Those of a server are always kept,
+    until a snapshot is."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the matrix products; weights and optimizer are float32. auto: bfloat16 on a GPU, float32 on a CPU."""
     activation_checkpointing: Annotated[bool, EXECUTION] = False

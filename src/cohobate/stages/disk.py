@@ -30,7 +30,9 @@ def _meanwhile(recipe: Recipe, stage: ObjectiveStage, student: Any, teacher: Any
 
 
 def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: int) -> int:
-    """Bytes of the scores that are kept, of responses as long as they may be: a server's between two snapshots."""
+    """Bytes of the scores that are kept, of responses as long as they may be: a server's between two snapshots,
+    and a local teacher's of two steps.
+    """
     if stage is recipe.opd:
         rows, length = recipe.opd.prompts * recipe.opd.group, recipe.opd.max_tokens
         needs = on_policy(recipe.opd).needs
@@ -39,7 +41,7 @@ def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: in
         needs = off_policy(recipe.sft).needs
     if needs is None:
         return 0
-    steps = stage.snapshot_every if recipe.teacher.scores_by_server else int(stage.keep_scores)
+    steps = stage.snapshot_every if recipe.teacher.scores_by_server else 2 * stage.keep_scores
     return steps * rows * length * _per_token(needs, teacher, size)
 
 

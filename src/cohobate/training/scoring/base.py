@@ -3,8 +3,8 @@
 The scores of a server, which may be paid, are saved as they arrive, in files of the step, until a snapshot makes a
 replay of that step impossible: a run that was killed, or of which a file was altered, asks only for the rest. A model
 in this process scores the rollouts of a replay again, which on a CPU gives the same bits; a run may keep the scores of
-the step under way. The rollout log has a copy of the log-probabilities for its readers; whole distributions are too
-large for it.
+the step under way and of the one before. The rollout log has a copy of the log-probabilities for its readers; whole
+distributions are too large for it.
 """
 
 from __future__ import annotations

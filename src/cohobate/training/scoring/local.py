@@ -48,7 +48,8 @@ class LocalScorer(TeacherScorer):
         return context is None or self.prompt_tokens(question) + len(self.teacher_ids(response_ids)) <= context
 
     def score(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores]:
-        self.forget(step)  # of these scores no more than one step's are kept
+        # A batch that is made ahead is scored while the step before it still needs its own.
+        self.forget(step - 1)
         return super().score(step, inputs)
 
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:

@@ -14,7 +14,7 @@ RECIPE ?= arithmetic
 SHORT := not network and not long and not families
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo compare judge recover single-prompt real real-small fast test test-long vllm test-vllm llama test-llama check fix up lock clean help
+.PHONY: demo compare judge recover single-prompt real real-small fast test test-long vllm test-vllm llama test-llama check fix docs up lock clean help
 
 demo: $(STAMP)  ## run the whole pipeline on the embedded world and say where the report is
 	@$(BIN)/cohobate run $(RECIPE)
@@ -77,6 +77,10 @@ check: $(STAMP) $(VLLM_STAMP)  ## lint, types and tests, changing nothing: what 
 fix: $(STAMP)  ## format, and mend what can be mended without thought
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## build the pages of docs/ into site/, with the reference of settings and commands
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "site/index.html; for the search: $(BIN)/python -m http.server --directory site"
 
 up: $(STAMP)  ## start a Prefect server with a worker and the deployments, until Ctrl+C
 	@$(BIN)/cohobate up

@@ -75,7 +75,8 @@ class Training(Section):
     does not score again the step it was in, nor with opd.overlap the one ahead. Those of a server are always kept,
     until a snapshot is."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matrix products; weights and optimizer are float32. auto: bfloat16 on a GPU, float32 on a CPU."""
+    """Of the matrix products, and of those of the teacher that scores; weights and optimizer are float32.
+    auto: bfloat16 on a GPU, float32 on a CPU, where bfloat16 is faster only with instructions for it."""
     activation_checkpointing: Annotated[bool, EXECUTION] = False
     """Recompute activations in the backward pass: less memory, a third more work."""
     lora: Lora | None = None

@@ -52,13 +52,13 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 def _identity(recipe: Recipe) -> dict[str, Any]:
     from cohobate.models.loading import has_dropout, model_path
     from cohobate.models.template_revision import template_revision
-    from cohobate.teachers.base import scoring_identity
+    from cohobate.teachers.base import half_scoring, scoring_identity
 
     revision = template_revision(model_path(recipe.student.model), recipe.student)
     student = {**recipe.student.identity(), **revision}
     identity = {**recipe.opd.identity(), "student": student}
     if recipe.opd.asks_teacher:
-        identity["teacher"] = scoring_identity(recipe.teacher)
+        identity |= {"teacher": scoring_identity(recipe.teacher), **half_scoring(recipe, recipe.opd)}
     if has_dropout(recipe.student.model) or (recipe.opd.lora and recipe.opd.lora.dropout):
         identity["dropout"] = "off"  # which updates before did not have
     if recipe.opd.is_rewarded:

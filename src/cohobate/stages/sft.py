@@ -163,8 +163,8 @@ def _prefer(
 
 def _teacher_identity(recipe: Recipe) -> dict[str, Any]:
     """The teacher that scores the tokens, where one does."""
-    from cohobate.teachers.base import scoring_identity
+    from cohobate.teachers.base import half_scoring, scoring_identity
 
     if not recipe.sft.asks_teacher:
         return {}
-    return {"teacher": scoring_identity(recipe.teacher)}
+    return {"teacher": scoring_identity(recipe.teacher), **half_scoring(recipe, recipe.sft)}

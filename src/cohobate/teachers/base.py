@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-from cohobate.config import Teacher, Templated
+from cohobate.config import Recipe, Teacher, Templated, Training
 from cohobate.core.fingerprint import hash_value
 from cohobate.models.loading import logits_revision, model_fingerprint, model_path
 from cohobate.models.template_revision import template_revision
@@ -179,3 +179,12 @@ def scoring_identity(teacher: Teacher) -> dict[str, Any]:
     here = teacher.is_folder and not teacher.scores_by_server
     revision = logits_revision(teacher.model) if here else {}
     return {**teacher.identity(), "model": teacher_fingerprint(teacher), **revision, **response_revision(teacher)}
+
+
+def half_scoring(recipe: Recipe, stage: Training) -> dict[str, str]:
+    """The part of a training stage's identity that says that the teacher's products are the student's bfloat16.
+
+    They were float32 on a CPU before.
+    """
+    here = recipe.teacher.is_folder and not recipe.teacher.scores_by_server
+    return {"scoring": "bfloat16"} if here and stage.precision == "bfloat16" else {}

@@ -88,8 +88,9 @@ class SpanScorer(LocalScorer):
         world: World,
         *,
         keeps: bool,
+        half: bool = False,
     ) -> None:
-        super().__init__(teacher, prompt_format, TeacherNeeds(), folder, token_budget, world, keeps=keeps)
+        super().__init__(teacher, prompt_format, TeacherNeeds(), folder, token_budget, world, keeps=keeps, half=half)
         self.student = student
 
     def teacher_ids(self, response_ids: Sequence[int]) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cohobate.config import ObjectiveStage, Recipe, Training
 from cohobate.models.chat_template import scoring_format
 from cohobate.models.loading import LoadedModel, load, outline, refuse_mismatch
+from cohobate.models.precision import half_products
 from cohobate.teachers.endpoint.scoring_checks import require_scores
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
@@ -48,7 +49,7 @@ def build_scorer(
     budget, prompt_format = config.tokens_per_batch, scoring_format(recipe, student.tokenizer)
     if teacher is None:
         return ServerScorer(recipe, student, needs, folder, budget, world)
-    keeps = config.keep_scores
+    keeps, half = config.keep_scores, half_products(config.precision, student.device)
     if needs.spans:
-        return SpanScorer(teacher, student, prompt_format, folder, budget, world, keeps=keeps)
-    return LocalScorer(teacher, prompt_format, needs, folder, budget, world, keeps=keeps)
+        return SpanScorer(teacher, student, prompt_format, folder, budget, world, keeps=keeps, half=half)
+    return LocalScorer(teacher, prompt_format, needs, folder, budget, world, keeps=keeps, half=half)

@@ -16,6 +16,7 @@ from cohobate.models.logprobs import TokenScores, score
 from cohobate.models.memory_room import Room
 from cohobate.models.model_cost import cost_of
 from cohobate.models.output_layer import OutputLayer
+from cohobate.models.precision import products
 from cohobate.models.sequence import TrainingSequence
 from cohobate.models.token_loss import chunk_elements, chunk_tokens
 from cohobate.training.distributed import World
@@ -25,7 +26,10 @@ from cohobate.training.scoring.base import ScoringInput, TeacherScorer
 
 
 class LocalScorer(TeacherScorer):
-    """Passes `token_budget` padded tokens through `teacher` at a time."""
+    """Passes `token_budget` padded tokens through `teacher` at a time.
+
+    half: with bfloat16 products of weights that are float32, as the student's are.
+    """
 
     def __init__(
         self,
@@ -37,11 +41,13 @@ class LocalScorer(TeacherScorer):
         world: World,
         *,
         keeps: bool,
+        half: bool = False,
     ) -> None:
         cost = cost_of(teacher.model.config)
         super().__init__(teacher.tokenizer, prompt_format, needs, folder, world, cost, keeps=keeps)
         self.teacher, self.room = teacher, Room(token_budget, "tokens", "scoring")
         self.output = OutputLayer(teacher.model)
+        self.precision = "bfloat16" if half and teacher.model.dtype == torch.float32 else "float32"
 
     def has_room(self, question: Query, response_ids: Sequence[int]) -> bool:
         context = context_of(self.teacher.config)
@@ -58,7 +64,8 @@ class LocalScorer(TeacherScorer):
         teacher, sequences = self.teacher, list(rows.values())
 
         def attempt(budget: int) -> list[TokenScores]:
-            return score(teacher.model, sequences, budget, teacher.pad_id, keep_hidden=hidden)
+            with products(self.precision, teacher.device):
+                return score(teacher.model, sequences, budget, teacher.pad_id, keep_hidden=hidden)
 
         scores = self.room.use(attempt, least=min(len(row.ids) for row in sequences))
         yield {row: self._needed(item) for row, item in zip(rows, scores, strict=True)}

@@ -1,7 +1,7 @@
 """The frame of every flow, on the command line and in a deployment: recipe, run record, signals, exit codes.
 
-Exit codes: 0 done; 2 a user's mistake; 3 refused by the gate; 130 interrupted and 1 failed, both resumable with
-`cohobate resume`.
+Exit codes: 0 done; 2 a user's mistake; 3 refused by the gate; 4 awaiting a teacher that answers later, 130 interrupted
+and 1 failed, which `cohobate resume` goes on with.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import wraps
 from typing import Any, ParamSpec
 
 import httpx
@@ -22,7 +23,7 @@ from prefect.settings import PREFECT_API_URL
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe, make_recipe
 from cohobate.core import context, interrupts, launch
-from cohobate.core.errors import CohobateError
+from cohobate.core.errors import AwaitingError, CohobateError
 from cohobate.core.progress import say
 from cohobate.experiments.comparison.page import print_comparison
 from cohobate.report.console import print_findings, print_scores
@@ -38,6 +39,7 @@ from tasks.notify import notify
 from tasks.parameters import refuse_functions
 from tasks.secrets import keys_from_blocks
 from tasks.server import connection, ephemeral
+from tasks.stage_task import awaiting
 
 # Stages that end with a page to read; the findings of an experiment are printed as well.
 _EXPERIMENTS = ("judge", "recovery", "single")
@@ -54,15 +56,27 @@ FlowFunction = Callable[P, list[Artifact]]
 
 def cohobate_flow(**options: Any) -> Callable[[FlowFunction[P]], Flow[P, list[Artifact]]]:
     """`prefect.flow` with what all flows share: the store holds their results, a run is called by its recipe, what it
-    was at ends with it, and a webhook hears of failures.
+    was at ends with it, a run whose teacher answers later ends as Awaiting, and a webhook hears of what is not done.
     """
-    return flow(
+    as_flow = flow(
         persist_result=False,
         flow_run_name=run_name,
         on_failure=[notify],
         on_crashed=[run_log.close_tasks_of, notify],
         **options,
     )
+
+    def frame(function: FlowFunction[P]) -> Flow[P, list[Artifact]]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except AwaitingError as error:
+                return awaiting(error)
+
+        return as_flow(run)
+
+    return frame
 
 
 def resolved(recipe: Recipe | str) -> Recipe:
@@ -149,6 +163,9 @@ def _ending(record: runs.RunRecord) -> Iterator[None]:
         status = "done"
     except (KeyboardInterrupt, TerminationSignal):
         status = "interrupted"
+        raise
+    except AwaitingError as caught:
+        status, reason = "awaiting", str(caught)
         raise
     except Exception as caught:
         reason = run_log.error_message(caught)

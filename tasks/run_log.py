@@ -21,7 +21,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 from prefect.states import Crashed
 
-from cohobate.core.errors import CohobateError, UserError
+from cohobate.core.errors import AwaitingError, CohobateError, UserError
 from cohobate.report import dataset
 from cohobate.store.artifacts import Artifact
 from tasks import summary
@@ -123,7 +123,10 @@ def error_message(error: Exception) -> str:
 
 def failure_page(error: Exception, finished: Sequence[Artifact]) -> str:
     """Markdown: the message first, then what to do, then the artifacts that are kept."""
-    if isinstance(error, UserError):
+    if isinstance(error, AwaitingError):
+        todo = "Nothing failed. Press **Retry** (above, right) later, wait for the next nightly run, or run \
+`cohobate resume`: what is under way is not submitted a second time."
+    elif isinstance(error, UserError):
         todo = "Put that right and start a new run: what is finished is found in the store. Retry helps where the \
 cause was outside the recipe: a key, a disk, a server."
     else:

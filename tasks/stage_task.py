@@ -15,11 +15,11 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from cohobate.config import Recipe
 from cohobate.core import context, interrupts, launch
-from cohobate.core.errors import UserError
+from cohobate.core.errors import AwaitingError, UserError
 from cohobate.store.artifacts import Artifact
 from tasks.best_effort import attempt
 from tasks.curves import CurvesArtifact
@@ -58,7 +58,10 @@ def stage_task(
             context.listening(CurvesArtifact()),
             context.using(slot=gpu_slot(needs_gpu)),
         ):
-            artifact = stage(recipe, *args, **kwargs)
+            try:
+                artifact = stage(recipe, *args, **kwargs)
+            except AwaitingError as error:
+                return awaiting(error)
         description = f"What the stage {name} of recipe {recipe.name} {'found' if artifact.cached else 'made'}."
         attempt(create_markdown_artifact, key=name, markdown=of_artifact(artifact), description=description)
         if artifact.cached:
@@ -70,6 +73,11 @@ def stage_task(
         return _artifact(produce(recipe, *args, **kwargs))
 
     return call
+
+
+def awaiting(error: AwaitingError) -> State[Any]:
+    """The state of what goes on later, called Awaiting: Prefect offers Retry, and runs nothing that comes after it."""
+    return Failed(name="Awaiting", message=str(error), data=error)
 
 
 def _artifact(result: Any) -> Artifact:
@@ -85,7 +93,7 @@ def _is_worth_retrying(task: Any, run: Any, state: State) -> bool:
         return False
     try:
         state.result()
-    except UserError:
+    except (UserError, AwaitingError):
         return False
     except Exception:
         return True

@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 
 from cohobate.config import Recipe
+from cohobate.core.progress import say
 from cohobate.stages import evaluation, night, opd, questions, report, sft, triples
 from cohobate.store.artifacts import Artifact
 from tasks.secrets import keys_from_blocks
@@ -26,5 +27,11 @@ def _ask_shard(recipe: Recipe, questions: Artifact, number: int, of: int) -> int
 
 
 def ask_in_shards(recipe: Recipe, questions: Artifact, shards: int) -> None:
-    """Let the task runner's machines ask the teacher, one shard each; `write_triples` asks for what is missing."""
+    """Let the task runner's machines ask the teacher, one shard each; `write_triples` asks for what is missing.
+
+    A teacher that answers in batches gets them from `write_triples`: more machines would not make it faster.
+    """
+    if recipe.teacher.batch:
+        say("teacher.batch: this machine submits all batches, and the shards ask for nothing")
+        return
     wait([_ask_shard.submit(recipe, questions, number, shards) for number in range(shards)])

@@ -138,10 +138,14 @@ class WireServer:
             thread.join(10)
             loop.close()
 
+    def add_routes(self, app: web.Application) -> None:
+        """Further routes, of a server that has some."""
+
     async def _serve(self, listening: threading.Event, ending: asyncio.Event) -> None:
-        app = web.Application()
+        app = web.Application(client_max_size=1 << 28)
         app.router.add_post("/v1/chat/completions", self._answer)
         app.router.add_post("/v1/completions", self._answer)
+        self.add_routes(app)
         app.router.add_get("/{path:.*}", self._page)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.0)
         await runner.setup()

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from cohobate.config.base import Prompt
 from cohobate.config.templated import Templated
 from cohobate.core.answer_forms import check_form
-from cohobate.core.settings import EXECUTION, Memory, Positive, Section
+from cohobate.core.settings import EXECUTION, Memory, Positive, Section, Share
 
 if TYPE_CHECKING:
     import polars as pl
@@ -152,6 +152,16 @@ class Teacher(TeacherAccess, Templated):
     """endpoint: USD per million prompt tokens; an artifact keeps the costs it was made with."""
     price_output: Annotated[float | None, Field(ge=0), EXECUTION] = None
     """endpoint: USD per million completion tokens, reasoning included."""
+    batch: Annotated[bool, EXECUTION] = False
+    """endpoint: send the requests as files to `base_url`/files and `base_url`/batches, which answer within 24 hours at
+    a lower price, instead of one by one. Responses are the same, so that both ways share what is stored."""
+    batch_wait: Annotated[float, Field(ge=0), EXECUTION] = 24.0
+    """batch: hours that a run waits for its batches; then it ends as awaiting (exit code 4), and `cohobate resume`, a
+    retry or the next nightly run goes on. 0: it ends as soon as all is submitted."""
+    batch_requests: Annotated[int, Field(ge=1, le=50_000), EXECUTION] = 50_000
+    """batch: most requests in one file, for an account whose tokens under way are limited."""
+    batch_price: Annotated[Share, EXECUTION] = 0.5
+    """batch: the part of price_input and price_output that its requests cost."""
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], EXECUTION] = "auto"
     """vllm, serve: precision of weights and activations; auto: float32 on a CPU, bfloat16 on a GPU."""
     gpu_memory: Annotated[float, Field(gt=0, le=1), EXECUTION] = 0.9
@@ -170,7 +180,12 @@ class Teacher(TeacherAccess, Templated):
         return values
 
     def cost_usd(self, prompt_tokens: Tokens, completion_tokens: Tokens) -> Tokens | None:
-        """The price in USD of so many tokens, given as numbers or as columns; None without a price."""
+        """The price in USD of so many tokens that are still to be asked for; None without a price."""
+        price = self.list_price_usd(prompt_tokens, completion_tokens)
+        return price * self.batch_price if self.batch and price is not None else price
+
+    def list_price_usd(self, prompt_tokens: Tokens, completion_tokens: Tokens) -> Tokens | None:
+        """The price in USD of so many tokens, given as numbers or as columns, asked for directly; None without one."""
         if self.price_input is None or self.price_output is None:
             return None
         return (prompt_tokens * self.price_input + completion_tokens * self.price_output) / 1e6
@@ -200,6 +215,7 @@ class Teacher(TeacherAccess, Templated):
         if self.omit and not self.is_endpoint:
             raise ValueError("omit is for an endpoint; a model of your own is not sent any parameter")
         self._require_comparable_probes()
+        self._require_batches()
         if self.is_endpoint and not self.base_urls:
             raise ValueError("kind = 'endpoint' needs base_url, such as http://localhost:8000/v1")
         if self.is_endpoint and "model" not in self.model_fields_set:
@@ -213,6 +229,23 @@ class Teacher(TeacherAccess, Templated):
         if (self.price_input is None) != (self.price_output is None):
             raise ValueError("price_input and price_output belong together; give both, 0 for what is free")
         return self
+
+    def _require_batches(self) -> None:
+        """Raise ValueError where batches make no sense."""
+        if not self.batch:
+            return
+        if self.section != self.limits_section and not self.is_endpoint:
+            raise ValueError("batch is for an endpoint; a model of your own answers at once")
+        if self.section == self.limits_section:
+            raise ValueError("batch is for the teacher; a judge's replies are needed at once")
+        if "scoring" in self.model_fields_set and self.scoring == "server":
+            raise ValueError("batches write responses and score nothing; leave out scoring, or set batch = false")
+        if len(self.base_urls) > 1:
+            raise ValueError("batch needs one base_url, since a batch belongs to the server that it was given to")
+        if self.probes:
+            raise ValueError(
+                "probes are compared before anything is asked, and a batch answers hours later; set probes = 0"
+            )
 
     def _require_comparable_probes(self) -> None:
         if not self.probes:

@@ -186,6 +186,11 @@ class Recipe(Section):
         for name, stage in (("opd", self.opd), ("sft", self.sft)):
             if not stage.steps:
                 continue
+            if self.teacher.batch and stage.asks_teacher:
+                raise ValueError(
+                    f"{name}.objective = '{stage.objective}' needs the teacher's scores at each step, which no batch "
+                    f"gives; set {name}.steps = 0, or teacher.batch = false"
+                )
             objective = f"{name}.objective = '{stage.objective}'"
             if stage.by_spans:
                 raise ValueError(

@@ -22,6 +22,12 @@ class TeacherError(CohobateError):
     """The teacher fails systematically."""
 
 
+class AwaitingError(CohobateError):
+    """The teacher answers later, in a batch; nothing failed, and running again goes on."""
+
+    exit_code = 4
+
+
 class GateError(CohobateError):
     """New data is worse than the promoted data, so it must not replace it."""
 

@@ -25,7 +25,7 @@ from cohobate.datasets.parsed_ahead import ParsedAhead
 from cohobate.models.chat_template import messages
 from cohobate.sources.generated import with_written_questions
 from cohobate.store.manifest import code_version
-from cohobate.teachers.base import NATURAL_ENDS, Request, request_rendering
+from cohobate.teachers.base import BATCHED, NATURAL_ENDS, Request, request_rendering
 from cohobate.teachers.response_store import StoredResponses
 
 # Rows of a piece: of responses of 8,000 tokens, about half a gigabyte.
@@ -228,6 +228,9 @@ def _provider(recipe: Recipe) -> pl.Expr:
 
 
 def _cost(recipe: Recipe) -> pl.Expr:
-    """USD of each row; null without a price."""
-    cost = recipe.teacher.cost_usd(pl.col("prompt_tokens"), pl.col("completion_tokens"))
-    return pl.lit(None, dtype=pl.Float64) if cost is None else cost
+    """USD of each row, less for one that came of a batch, whatever the recipe says now; null without a price."""
+    cost = recipe.teacher.list_price_usd(pl.col("prompt_tokens"), pl.col("completion_tokens"))
+    if cost is None:
+        return pl.lit(None, dtype=pl.Float64)
+    by_batch = pl.col("engine_version").str.starts_with(BATCHED)
+    return cost * pl.when(by_batch).then(recipe.teacher.batch_price).otherwise(1.0)

@@ -115,7 +115,9 @@ class Plan:
         most, likely = self.most_usd, self._usd(demand.response)
         if most is not None:
             by_mean = f"; {likely:.2f} USD by the mean of the stored ones" if demand.measured else ""
-            yield f"about {most:.2f} USD if every response is as long as its limit{by_mean}"
+            teacher = self.recipe.teacher
+            by_batch = f" (in batches, at {teacher.batch_price:.0%} of its price)" if teacher.batch else ""
+            yield f"about {most:.2f} USD if every response is as long as its limit{by_mean}{by_batch}"
         elif self.recipe.teacher.is_endpoint:
             yield "no price is known: set teacher.price_input and teacher.price_output"
 

@@ -328,7 +328,8 @@ def sentences(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> list[s
     if not recipe.teacher.is_folder:
         [generation] = [line for line in lines if line.work == "generation"]
         price = recipe.teacher.cost_usd(0, generation.tokens)
-        cost = "" if price is None else f", at most {price:.2f} USD for what it writes"
+        by_batch = f" in batches, at {recipe.teacher.batch_price:.0%} of its price" if recipe.teacher.batch else ""
+        cost = "" if price is None else f", at most {price:.2f} USD for what it writes{by_batch}"
         parts.append(
             f"the endpoint writes at most {generation.tokens:,} tokens in {generation.sequences:,} responses{cost}"
         )

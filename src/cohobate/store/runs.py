@@ -21,7 +21,7 @@ from cohobate.core.errors import DamagedFileError, UserError
 from cohobate.core.sealed_json import read_sealed_json, write_sealed_json
 from cohobate.store.artifacts import data_root
 
-Status = Literal["running", "done", "failed", "interrupted"]
+Status = Literal["running", "done", "failed", "interrupted", "awaiting"]
 
 
 class RunRecord(BaseModel):

@@ -13,6 +13,8 @@ from cohobate.core.fingerprint import hash_value
 from cohobate.models.loading import logits_revision, model_fingerprint, model_path
 from cohobate.models.template_revision import template_revision
 
+# The beginning of the engine's version in a response that came of a batch, at the price of batches.
+BATCHED = "batch"
 # Words of a finish reason, in lower case, for a response that ended by itself; after any other it was cut.
 NATURAL_ENDS = frozenset(
     {

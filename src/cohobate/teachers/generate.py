@@ -14,7 +14,7 @@ from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import TeacherError
 from cohobate.teachers.base import Batch, Failure, Request, Response, TeacherBackend
 from cohobate.teachers.claims import Claims
-from cohobate.teachers.kinds import open_backend
+from cohobate.teachers.kinds import open_generator
 from cohobate.teachers.response_store import ResponseStore
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def generate(
     What another run is at is waited for instead. claims: opened before the look-up that found `requests` missing.
     arrived: called with each batch once it is stored.
 
-    Raises TeacherError when more than `allowed` fail, or when the first responses show that none will be of use; what
-    has arrived is stored all the same.
+    Raises TeacherError when more than `allowed` fail, or when the first responses show that none will be of use, and
+    AwaitingError where batches are not done in time; what has arrived is stored all the same.
     """
     if not requests:
         return []
-    backend = open_backend(recipe.teacher, recipe.triples, recipe.runtime)
+    backend = open_generator(recipe.teacher, recipe.triples, recipe.runtime, store.folder / "batches")
     tally = _Tally(recipe, len(requests), allowed)
     with progress.bar("triples", len(requests), "responses") as bar:
 

@@ -7,6 +7,7 @@ here, and its name in `TeacherKind` of config/models.py, where properties say wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from cohobate.config import Runtime, Teacher, TeacherKind
 from cohobate.teachers.base import Limits, TeacherBackend
@@ -20,6 +21,18 @@ def open_backend(teacher: Teacher, limits: Limits, runtime: Runtime | None = Non
     vLLM.
     """
     return BACKENDS[teacher.kind](teacher, limits, runtime)
+
+
+def open_generator(teacher: Teacher, limits: Limits, runtime: Runtime, batches: Path) -> TeacherBackend:
+    """The backend for requests that may wait, where the teacher is asked in batches; otherwise as `open_backend`.
+
+    batches: the folder of the records of what was submitted.
+    """
+    if not teacher.batch:
+        return open_backend(teacher, limits, runtime)
+    from cohobate.teachers.endpoint.batch import BatchTeacher
+
+    return BatchTeacher(teacher, limits, batches)
 
 
 def _local(teacher: Teacher, limits: Limits, runtime: Runtime | None) -> TeacherBackend:

@@ -1,4 +1,4 @@
-"""Requests by POST to one address of an endpoint, over connections that are kept open.
+"""Requests to one address of an endpoint, over connections that are kept open.
 
 aiohttp's session alone: the client of OpenAI takes as much processor time for a request as all the rest, 20 MB, and
 0.3 s before the first one, and of its models of parameters and replies none would be used.
@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -59,7 +59,40 @@ class Connection:
 
         Raises aiohttp's errors where there is none, ReplyError for one that is too long or cannot be unpacked.
         """
-        async with self.session.post(self.url + path, data=body) as response:
+        return await self._reply("POST", path, limit, data=body)
+
+    async def get(self, path: str, limit: int) -> Reply:
+        """The reply to a GET; raises as `post`."""
+        return await self._reply("GET", path, limit)
+
+    async def upload(self, path: str, fields: Mapping[str, str], name: str, file: IO[bytes], limit: int) -> Reply:
+        """The reply to a form with `fields` and the file `name`, from its beginning, as JSON lines, as `post`."""
+        form = aiohttp.FormData(fields)
+        form.add_field("file", file, filename=name, content_type="application/jsonl")
+        body = form()
+        return await self._reply("POST", path, limit, data=body, headers={"Content-Type": body.content_type})
+
+    async def download(self, path: str, target: IO[bytes], most: int, limit: int, idle: float) -> Reply:
+        """Write the body of a GET to `target`; of more than `most` bytes, no more than so many and a piece.
+
+        limit: of the body of an error, which is the reply's content. idle: seconds without a byte that are borne.
+        Raises as `post`, and TimeoutError.
+        """
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=idle)
+        async with self.session.get(self.url + path, timeout=timeout) as response:
+            if not 200 <= response.status < 300:
+                content = await reply_body.read(response, limit, self.long_bodies)
+                return Reply(response.status, response.headers, content)
+            length = 0
+            async for piece in reply_body.pieces(response):
+                target.write(piece)
+                length += len(piece)
+                if length > most:
+                    break
+            return Reply(response.status, response.headers, b"")
+
+    async def _reply(self, method: str, path: str, limit: int, **options: Any) -> Reply:
+        async with self.session.request(method, self.url + path, **options) as response:
             content = await reply_body.read(response, limit, self.long_bodies)
             return Reply(response.status, response.headers, content)
 

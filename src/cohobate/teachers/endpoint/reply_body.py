@@ -12,7 +12,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.formatting import size
@@ -26,6 +26,7 @@ ACCEPTED = "gzip, deflate"
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _CHUNK = 1 << 14
 _PIECE = 1 << 16
+_ENDLESS = 1 << 62
 _AT_ONCE = 1 << 20  # bytes of each reply that may be in memory beside those of all others
 _BYTES_A_VALUE = 32  # fewer, and the parsed values would take many times the memory of the body
 _TITLE = re.compile(r"<title[^>]*>(.{0,300}?)</title", re.IGNORECASE | re.DOTALL)
@@ -36,15 +37,10 @@ async def read(response: aiohttp.ClientResponse, limit: int, long_bodies: asynci
 
     Raises ReplyError beyond that, and for what cannot be unpacked; aiohttp's errors where the connection breaks.
     """
-    encodings = [
-        name.strip().lower() for line in response.headers.getall("content-encoding", ()) for name in line.split(",")
-    ]
-    encodings = [name for name in encodings if name not in ("", "identity")]
-    if len(encodings) > 1 or not set(encodings) <= {"gzip", "x-gzip", "deflate"}:
-        raise ReplyError("MalformedReply", f"its encoding is {one_line(', '.join(encodings))[:80]}, not {ACCEPTED}")
-    if not encodings and _announced(response.headers) <= min(_AT_ONCE, limit):
+    is_packed = _is_packed(response)
+    if not is_packed and _announced(response.headers) <= min(_AT_ONCE, limit):
         return await response.read()  # the connection reads no more than that
-    body, has_lock = _Body(limit, bool(encodings)), False
+    body, has_lock = _Body(limit, is_packed), False
     try:
         async for chunk in response.content.iter_chunked(_CHUNK):
             for piece in body.pieces(chunk):
@@ -55,6 +51,25 @@ async def read(response: aiohttp.ClientResponse, limit: int, long_bodies: asynci
         if has_lock:
             long_bodies.release()
     return b"".join(body.parts)
+
+
+async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The unpacked body of `response` as it comes, for who writes it to a file and limits it; raises as `read`."""
+    body = _Body(_ENDLESS, _is_packed(response))
+    async for chunk in response.content.iter_chunked(_PIECE):
+        for piece in body.pieces(chunk):
+            yield piece
+
+
+def _is_packed(response: aiohttp.ClientResponse) -> bool:
+    """Whether the body is packed. Raises ReplyError for an encoding that was not asked for."""
+    encodings = [
+        name.strip().lower() for line in response.headers.getall("content-encoding", ()) for name in line.split(",")
+    ]
+    encodings = [name for name in encodings if name not in ("", "identity")]
+    if len(encodings) > 1 or not set(encodings) <= {"gzip", "x-gzip", "deflate"}:
+        raise ReplyError("MalformedReply", f"its encoding is {one_line(', '.join(encodings))[:80]}, not {ACCEPTED}")
+    return bool(encodings)
 
 
 def _announced(headers: Mapping[str, str]) -> float:

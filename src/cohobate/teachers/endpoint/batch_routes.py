@@ -132,10 +132,10 @@ class BatchRoutes:
             payload = self._patiently(send, length / _SLOWEST)
         except RouteError as error:
             raise self._refusal(error.fault, "a file of requests") from None
-        found = _identifier(payload.get("id")) if isinstance(payload, dict) else None
-        if found is None:
+        uploaded = _identifier(payload.get("id")) if isinstance(payload, dict) else None
+        if uploaded is None:
             raise self._without_batches(f"it takes a file, but gives it no id: {short(payload)}")
-        return found
+        return uploaded
 
     def create(self, file: str, key: str) -> RemoteBatch:
         """Submit the requests of an uploaded file, once. Raises RouteError; the batch may be there all the same."""
@@ -312,8 +312,8 @@ def _count(value: Any) -> int:
 
 def _errors(value: Any) -> Iterator[tuple[str, str]]:
     """The first errors of a batch that was refused; the message says the line of the file, where one is named."""
-    found = value.get("data") if isinstance(value, dict) else value
-    for each in found[:5] if isinstance(found, list) else []:
+    entries = value.get("data") if isinstance(value, dict) else value
+    for each in entries[:5] if isinstance(entries, list) else []:
         if isinstance(each, dict):
             line = each.get("line")
             place = f"line {line}: " if isinstance(line, int) else ""

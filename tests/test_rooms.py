@@ -42,7 +42,7 @@ ROOMS = """
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
                 gate_checks parsed_ahead selection teacher_names triples
- 7 report:      console dataset diff experiment facts figures render sample_rows trackers tracking
+ 7 report:      console dataset details diff experiment facts figures render runs sample_rows trackers tracking
  8 training:    distributed epochs launched loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.length objectives.preference preference_source rollout_log
                 rollout_source samplers

@@ -1,19 +1,22 @@
 """Reports and other pages of the data folder, for the links of the UI: served by `cohobate up`, on the next port.
 
 A browser opens no file from a web page, and the password of the Prefect server is no use for a link; so the address of
-each page holds a token that is made of the password. Only finished pages are served, and nothing is changed.
+each page holds a token that is made of the password. The page of all runs, and what it shows of an artifact, are
+written when they are asked for; nothing else is changed, and no file but pages is served.
 """
 
 import hashlib
 import hmac
 import os
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
+from cohobate.core.errors import CohobateError
 from cohobate.core.server_address import server_address
 from cohobate.store.artifacts import data_root
 from tasks.server import access, server_environment
@@ -47,6 +50,11 @@ def link(page: Path) -> str | None:
     return f"http://127.0.0.1:{_port(url)}/{_token(password)}/{where}"
 
 
+def all_runs() -> str | None:
+    """The address of the page of all runs; None as `link`."""
+    return link(data_root() / _PAGES / "runs.html")
+
+
 def serve(url: str) -> ThreadingHTTPServer | None:
     """Serve the pages in a thread, beside the Prefect server at `url`; None where that has no password, or the port is
     taken.
@@ -71,9 +79,23 @@ def _token(password: str) -> str:
     return hmac.new(password.encode(), b"cohobate pages", hashlib.sha256).hexdigest()[:32]
 
 
+def _write(path: Path) -> None:
+    """Write what is made when it is asked for: the page of all runs, and the pages of an artifact."""
+    from cohobate.report import dataset, details, runs
+
+    if path == runs.page_path().resolve():
+        runs.refresh()
+    elif not path.exists() and (artifact := runs.stored(f"{path.parents[1].name}/{path.stem}")):
+        if path == details.details_path(artifact).resolve():
+            details.write_details(artifact)
+        elif path == dataset.default_path(artifact).resolve():
+            dataset.write_page(artifact, path)
+
+
 class _Pages(BaseHTTPRequestHandler):
     root: ClassVar[Path]
     token: ClassVar[str]
+    writing: ClassVar[threading.Lock] = threading.Lock()  # one page at a time
     timeout = 30  # seconds in which a request has to come
 
     def do_GET(self) -> None:
@@ -105,7 +127,11 @@ class _Pages(BaseHTTPRequestHandler):
         except (ValueError, OSError, RuntimeError):  # no text, no name of a file, outside, links in a circle
             return None
         is_page = parts[:1] and (parts[0] in _STAGES or _PAGES in parts[:2])
-        return path if is_page and path.suffix in _KINDS and path.is_file() else None
+        if not is_page or path.suffix not in _KINDS:
+            return None
+        with self.writing, suppress(CohobateError, OSError):  # a page that cannot be written is not there
+            _write(path)
+        return path if path.is_file() else None
 
     def log_message(self, format: str, *arguments: object) -> None:
         """The address holds the token, and is no line of a log."""

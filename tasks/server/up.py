@@ -106,7 +106,9 @@ def _up(url: str, arguments: argparse.Namespace) -> int:
         running[-1].wait(service.worker_is_online)
         _, who, well = access_line(url)
         print(f"{_MARKS[well]} access {who}")
-        if not pages.serve(url):
+        if pages.serve(url):
+            print(f"{_MARKS[True]} pages  all runs: {pages.all_runs()}")
+        else:
             print(f"{_MARKS[False]} pages  not served: links to reports do not open; they lie in the data folder")
         print(f"open {url}  ·  Ctrl+C stops what was started here; finished work is kept", flush=True)
         while True:

@@ -7,6 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from cohobate.config import Recipe
+from cohobate.store import runs
+from cohobate.store.artifacts import verify
+from tests.support.made_triples import sample, triples
 from tests.support.wire_server import unused_port
 
 pytestmark = pytest.mark.serves
@@ -98,6 +102,29 @@ def test_nothing_else_of_the_disk_is_served(root: Path) -> None:
         assert ask(address, path)[0] in (400, 404), path
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         assert ask(address, method=method)[0] == 501
+
+
+def test_the_page_of_all_runs_and_what_it_shows_are_written_when_they_are_asked_for(root: Path) -> None:
+    from tasks.server import pages
+
+    artifact = triples(root, [sample("What is 1 + 1?", "It is 2.\nAnswer: 2")])
+    record = runs.begin(Recipe(name="first"), "triples")
+    runs.add_artifact(record.id, artifact.id)
+    address = pages.all_runs()
+    assert address and not (root / "pages" / "runs.html").exists()
+    first = ask(address)
+    assert first[0] == 200 and '"first"' in first[1] and '"second"' not in first[1]
+    runs.begin(Recipe(name="second"), "triples")
+    assert '"second"' in ask(address)[1]
+    for end, text in ((".js", "cohobateDetails("), (".html", "<title>triples/made-")):
+        page = artifact.path.parent / "pages" / f"{artifact.path.name}{end}"
+        made = pages.link(page)
+        assert made and not page.exists()
+        status, content, headers = ask(made)
+        assert status == 200 and text in content and "script-src" not in headers["Content-Security-Policy"]
+        absent = pages.link(page.with_name(f"gone-01234567{end}"))
+        assert absent and ask(absent)[0] == 404
+    verify(artifact)
 
 
 def test_without_a_password_or_here_there_are_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

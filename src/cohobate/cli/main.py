@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cohobate import __version__
-from cohobate.cli import completion, dataset, doctor, fetch, init, policy, recipe, run, server, show, store
+from cohobate.cli import completion, dataset, doctor, fetch, init, policy, recipe, report, run, server, show, store
 from cohobate.core.errors import CohobateError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "preflight": recipe.preflight,
     "show": show.show,
     "page": show.page,
+    "report": report.report,
     "verify": dataset.verify,
     "diff": dataset.diff,
     "curate": dataset.curate,

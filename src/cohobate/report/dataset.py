@@ -59,7 +59,7 @@ def write_page(artifact: Artifact, path: Path, limit: int = ROWS) -> tuple[int, 
     outline = _outline(rows)
     shown = _draw(rows, outline, limit)
     values = labels(shown)
-    script = asset("dataset.js")
+    script = asset("list.js") + asset("dataset.js")
     template = environment().get_template("dataset.html.j2")
     page = template.stream(
         **_facts(artifact, outline),

@@ -34,9 +34,14 @@ def labels(rows: pl.DataFrame) -> dict[str, list[str]]:
 def blocks(rows: pl.DataFrame, values: dict[str, list[str]]) -> Iterator[str]:
     """`rows` (columns of sample_rows.COLUMNS) as base64 texts of gzip-compressed JSON, BLOCK rows each."""
     for part in rows.iter_slices(BLOCK):
-        text = json.dumps(_columns(part, values), ensure_ascii=False, separators=(",", ":"))
-        packer = zlib.compressobj(6, wbits=31)  # with the header of gzip, and no time in it
-        yield base64.b64encode(packer.compress(text.encode()) + packer.flush()).decode("ascii")
+        yield packed(_columns(part, values))
+
+
+def packed(values: Any) -> str:
+    """JSON values as base64 of gzip-compressed JSON: a text that ends no element and no literal of a script."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    packer = zlib.compressobj(6, wbits=31)  # with the header of gzip, and no time in it
+    return base64.b64encode(packer.compress(text.encode("utf-8", "replace")) + packer.flush()).decode("ascii")
 
 
 def _columns(part: pl.DataFrame, values: dict[str, list[str]]) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def _columns(part: pl.DataFrame, values: dict[str, list[str]]) -> dict[str, Any]
         columns[name] = [None if value is None else code[value] for value in part[name].to_list()]
     for name in NUMBERS:
         if part[name].null_count() < len(part):
-            columns[name] = [_rounded(value) for value in part[name].to_list()]
+            columns[name] = [rounded(value) for value in part[name].to_list()]
     return columns
 
 
@@ -74,11 +79,11 @@ def _response(part: pl.DataFrame) -> dict[str, list[str | None]]:
 
 
 def _short(row: tuple[Any, ...]) -> list[Any]:
-    return [_rounded(value) for value in row]
+    return [rounded(value) for value in row]
 
 
-def _rounded(value: Any) -> Any:
-    """JSON has no number that is not finite."""
+def rounded(value: Any) -> Any:
+    """`value` with six digits if it is a float; None where it is not finite, for which JSON has no number."""
     if not isinstance(value, float):
         return value
     return float(f"{value:.{_DIGITS}g}") if abs(value) < float("inf") else None

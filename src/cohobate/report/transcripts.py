@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from cohobate.store.artifacts import Artifact
 
 
-def shaded_rollouts(opd: Artifact, count: int, seed: int) -> list[dict[str, Any]]:
+def shaded_rollouts(opd: Artifact, count: int, seed: int, longest: int | None = None) -> list[dict[str, Any]]:
     """`count` rollouts, evenly spread over the steps, drawn within each step by `seed`.
 
     There are none where no teacher scored the rollouts, as under a reward. tokens: {text, student, teacher, gap}:
-    log-probs in nats, gap = student - teacher.
+    log-probs in nats, gap = student - teacher; at most the first `longest`.
     """
     log = pq.ParquetFile(opd.path / "rollouts.parquet")
     steps = log.num_row_groups
@@ -24,14 +24,17 @@ def shaded_rollouts(opd: Artifact, count: int, seed: int) -> list[dict[str, Any]
     draw = random.Random(seed)
     texts = _TokenTexts(opd)
     rows = [draw.choice(log.read_row_group(group).to_pylist()) for group in chosen]
-    return [_shaded(row, texts) for row in rows if row["teacher_logprobs"] is not None]
+    return [_shaded(row, texts, longest) for row in rows if row["teacher_logprobs"] is not None]
 
 
-def _shaded(row: dict[str, Any], texts: _TokenTexts) -> dict[str, Any]:
+def _shaded(row: dict[str, Any], texts: _TokenTexts, longest: int | None) -> dict[str, Any]:
     tokens = [
         {"text": text, "student": student, "teacher": teacher, "gap": student - teacher}
         for text, student, teacher in zip(
-            texts.of(row["response_ids"]), row["sampler_logprobs"], row["teacher_logprobs"], strict=True
+            texts.of(row["response_ids"][:longest]),
+            row["sampler_logprobs"][:longest],
+            row["teacher_logprobs"][:longest],
+            strict=True,
         )
     ]
     return {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cohobate.core.errors import DamagedFileError
-from cohobate.store.artifacts import Artifact, Store
-from cohobate.store.manifest import read_manifest
+from cohobate.core.errors import DamagedFileError, OtherVersionError
+from cohobate.store.artifacts import Artifact, verify
+from cohobate.store.folders import is_artifact
+from cohobate.store.manifest import MANIFEST, read_manifest
 
 
 def origin(artifact: Artifact, stage: str) -> Artifact | None:
@@ -15,13 +16,19 @@ def origin(artifact: Artifact, stage: str) -> Artifact | None:
     fingerprint = next((parent.fingerprint for parent in artifact.manifest.parents if parent.stage == stage), None)
     if fingerprint is None:
         return None
-    store = Store(artifact.path.parents[1])
-    if any(each.fingerprint == fingerprint for each in store.all()):
-        return store.open(fingerprint)
-    for folder in store.unreadable():
-        if folder.parent.name == stage and folder.name.endswith(f"-{fingerprint[:8]}"):
-            try:
-                read_manifest(folder)
-            except DamagedFileError as error:
-                raise DamagedFileError(f"{error}; run its recipe again, which rebuilds it") from None
+    # By the name, which ends with the fingerprint: reading every manifest of a large store takes a minute.
+    for path in sorted((artifact.path.parents[1] / stage).glob(f"*-{fingerprint[:8]}/{MANIFEST}")):
+        if not is_artifact(path.parent):
+            continue
+        try:
+            manifest = read_manifest(path.parent)
+            if manifest.fingerprint != fingerprint:
+                continue
+            parent = Artifact(manifest.id, stage, path.parent, fingerprint)
+            verify(parent)
+        except OtherVersionError:
+            continue
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}; run its recipe again, which rebuilds it") from None
+        return parent
     return None

@@ -99,9 +99,14 @@ def of_flow_run(flow_run_id: str) -> RunRecord | None:
     return next((record for record in all_records() if record.flow_run_id == flow_run_id), None)
 
 
+def is_on_this_machine(record: RunRecord) -> bool:
+    """Whether the record's process is, or was, of this machine."""
+    return record.host == socket.gethostname()
+
+
 def is_alive(record: RunRecord) -> bool:
     """Whether the record's process, which must be of this machine, is there."""
-    if record.status != "running" or record.host != socket.gethostname():
+    if record.status != "running" or not is_on_this_machine(record):
         return False
     try:
         os.kill(record.pid, 0)
@@ -137,15 +142,31 @@ def all_records() -> list[RunRecord]:
     return sorted(records, key=lambda record: record.started_at)
 
 
+def named(name: str) -> RunRecord:
+    """The run whose id is `name`, or begins with it. Raises UserError where there is none, or more than one."""
+    records = all_records()
+    matches = [record for record in records if record.id == name] or [
+        record for record in records if record.id.startswith(name)
+    ]
+    if len(matches) != 1:
+        last = ", ".join(record.id for record in records[-5:]) or "none"
+        raise UserError(f"'{name}' names {len(matches)} runs; the newest runs are: {last}")
+    return matches[0]
+
+
+def newest() -> RunRecord:
+    """The run that was begun last. Raises UserError where there is none."""
+    records = all_records()
+    if not records:
+        raise UserError(f"there is no run in {data_root()}; start one with `cohobate run RECIPE`")
+    return records[-1]
+
+
 def to_resume(name: str | None) -> RunRecord:
     """The named run, or the newest unfinished one. Raises UserError when there is none."""
-    records = all_records()
     if name:
-        matches = [record for record in records if record.id.startswith(name)]
-        if len(matches) != 1:
-            newest = ", ".join(record.id for record in records[-5:]) or "none"
-            raise UserError(f"'{name}' names {len(matches)} runs; the newest runs are: {newest}")
-        return matches[0]
+        return named(name)
+    records = all_records()
     unfinished = [record for record in records if record.status != "done"]
     # A later run of the same recipe that is done has finished the earlier one's work too.
     for record in reversed(unfinished):

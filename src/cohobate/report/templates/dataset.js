@@ -1,31 +1,20 @@
-'use strict';
-// The table of a dataset page: unpacks the rows block by block, draws only those in sight, and never holds up a frame.
+// The table of a dataset page: unpacks the rows block by block, searches and sorts them, and never holds up a frame.
 
-const $ = id => document.getElementById(id);
 const { labels, rows: total } = JSON.parse($('labels').textContent);
-const view = $('view'), space = $('space'), dialog = $('dialog'), grid = $('grid');
+const dialog = $('dialog'), grid = $('grid');
 const menus = [...document.querySelectorAll('[data-menu]')];
 const signs = { correct: '✓', incorrect: '✗', undecided: '?', rejected: '–' };
 const FRAME = 10;    // milliseconds of work before the browser may draw
-const AROUND = 8;    // rows drawn beyond those in sight
 
 const blocks = [];                   // unpacked columns
 const texts = [];                    // a row's texts in lower case, to be searched
 let loaded = 0, size = 1;            // rows there; rows a block
-let order = new Uint32Array(0);      // the rows that fit the filters, in order
-let here = 0, turn = 0, needle = '', pool = [], height = 1;
+let turn = 0, needle = '';
 let sorted = { key: null, loaded: 0, order: null };
-
-// What would be invisible, or turn the text around, is written out; null bytes and escape characters too.
-const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
-const visible = text => text.replace(/\r\n/g, '\n').replace(hidden, character => {
-  const code = character.charCodeAt(0).toString(16);
-  return code.length < 3 ? '\\x' + code.padStart(2, '0') : '\\u' + code.padStart(4, '0');
-});
-
-const channel = new MessageChannel(), waiting = [];
-channel.port1.onmessage = () => waiting.shift()();
-const pause = () => new Promise(done => { waiting.push(done); channel.port2.postMessage(0); });
+const list = new RowList(
+  ['sign', 'question', 'rationale', 'answer', 'gold', 'n tokens', 'n rate'], fill, open, () => { if (dialog.open) open(); },
+);
+rowDialog(dialog, list, () => remember('#'));
 
 function cell(i, name) {
   const column = blocks[i / size | 0][name];
@@ -36,21 +25,15 @@ const questionOf = i => { const block = blocks[i / size | 0]; return block.quest
 const response = i => cell(i, 'before') === null ? cell(i, 'after') : cell(i, 'before') + cell(i, 'rationale') + cell(i, 'after');
 const state = i => label(i, 'rejected') === null ? label(i, 'verdict') : 'rejected';
 
-async function unpack(element) {
-  const text = element.textContent;
-  element.remove();
-  const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), c => c.charCodeAt(0));
-  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
-  return JSON.parse(await new Response(plain).text());
-}
-
 async function load() {
-  if (!('DecompressionStream' in window)) {
+  if (!canUnpack) {
     $('status').textContent = 'This browser is too old to unpack the rows; any of 2023 or later can.';
     return;
   }
-  for (const element of document.querySelectorAll('script.block')) {
-    const block = await unpack(element);
+  for (const script of document.querySelectorAll('script.block')) {
+    const packed = script.textContent;
+    script.remove();
+    const block = await unpack(packed);
     if (!blocks.length) size = block.id.length;
     blocks.push(block);
     for (let clock = performance.now(), i = loaded, end = loaded + block.id.length; i < end; i++) {
@@ -64,20 +47,15 @@ async function load() {
   }
   await select(false);
   const name = decodeURIComponent(location.hash.slice(1));
-  for (let i = 0; name && i < loaded; i++) if (cell(i, 'id') === name) { here = order.indexOf(i); open(); break; }
+  for (let i = 0; name && i < loaded; i++) if (cell(i, 'id') === name) { list.here = list.order.indexOf(i); open(); break; }
 }
 
 function permutation(key) {
   if (sorted.key === key && sorted.loaded === loaded) return sorted.order;
-  const indices = Uint32Array.from({ length: loaded }, (_, i) => i);
-  if (key) {
-    const name = key.slice(0, -1), sign = key.endsWith('-') ? -1 : 1;
-    const value = name === 'rate' ? i => questionOf(i)[3] : i => cell(i, name);
-    const keys = Float64Array.from(indices, i => { const v = value(i); return v === null ? Infinity : sign * v; });
-    indices.sort((a, b) => keys[a] === keys[b] ? a - b : keys[a] - keys[b]);
-  }
-  sorted = { key, loaded, order: indices };
-  return indices;
+  const name = key.slice(0, -1), sign = key.endsWith('-') ? -1 : 1;
+  const value = name === 'rate' ? i => questionOf(i)[3] : i => cell(i, name);
+  sorted = { key, loaded, order: sortedBy(loaded, key ? value : () => 0, sign) };
+  return sorted.order;
 }
 
 function tests() {
@@ -113,55 +91,9 @@ async function select(again = true) {
       clock = performance.now();
     }
   }
-  order = matching.subarray(0, count);
-  if (again) { here = 0; view.scrollTop = 0; }
-  layout();
+  list.show(matching.subarray(0, count), again);
   $('status').textContent = `${count.toLocaleString('en')} of ${total.toLocaleString('en')} rows`;
   grid.setAttribute('aria-busy', String(loaded < total));
-}
-
-function layout() {
-  const probe = make();
-  space.append(probe);
-  height = probe.offsetHeight || 1;
-  probe.remove();
-  for (const element of pool) element.remove();
-  const needed = Math.ceil(view.clientHeight / height) + 2 * AROUND;
-  pool = Array.from({ length: Math.min(needed, order.length) }, make);
-  space.style.height = `${order.length * height}px`;
-  space.append(...pool);
-  view.setAttribute('aria-rowcount', order.length);
-  draw();
-}
-
-function make() {
-  const row = document.createElement('div');
-  row.className = 'row';
-  row.setAttribute('role', 'row');
-  for (const name of ['sign', 'question', 'rationale', 'answer', 'gold', 'n tokens', 'n rate']) {
-    const part = document.createElement('span');
-    part.className = name;
-    part.setAttribute('role', 'cell');
-    part.dir = 'auto';
-    row.append(part);
-  }
-  return row;
-}
-
-// A place in the order always has the same element of the pool: scrolling by a row fills one element.
-function draw() {
-  const first = Math.max(0, Math.floor(view.scrollTop / height) - AROUND);
-  const end = Math.min(order.length, first + pool.length);
-  for (let at = Math.max(0, end - pool.length); at < end; at++) {
-    const row = pool[at % pool.length];
-    if (row.at !== at) {
-      row.at = at;
-      row.style.transform = `translateY(${at * height}px)`;
-      row.setAttribute('aria-rowindex', at + 1);
-      fill(row, order[at]);
-    }
-    row.classList.toggle('here', at === here);
-  }
 }
 
 function fill(row, i) {
@@ -211,11 +143,11 @@ function part(title, text, parent = $('body')) {
 }
 
 function open() {
-  const i = order[here];
+  const i = list.current;
   if (i === undefined) return;
   $('body').textContent = '';
   const verdict = state(i), why = label(i, 'rejected') ?? label(i, 'reason');
-  $('title').textContent = `${signs[verdict] ?? ''} ${verdict ?? ''}${why ? `: ${visible(why)}` : ''}  ·  ${here + 1} of ${order.length}`;
+  $('title').textContent = `${signs[verdict] ?? ''} ${verdict ?? ''}${why ? `: ${visible(why)}` : ''}  ·  ${list.here + 1} of ${list.order.length}`;
   $('title').className = verdict in signs ? verdict : '';
   part('Question', questionOf(i)[1]);
   part('Rationale', cell(i, 'rationale'));
@@ -227,7 +159,7 @@ function open() {
   whole(i);
   facts(i);
   if (!dialog.open) dialog.showModal();
-  view.classList.add('opened');
+  list.view.classList.add('opened');
   dialog.scrollTop = 0;
   remember('#' + encodeURIComponent(cell(i, 'id')));
 }
@@ -244,11 +176,9 @@ function whole(i) {
 }
 
 function facts(i) {
-  const list = document.createElement('dl');
-  list.className = 'facts';
   const number = value => value === null ? null : value.toLocaleString('en', { maximumSignificantDigits: 5 });
   const rate = questionOf(i)[3];
-  const facts = {
+  $('body').append(termList({
     sample: cell(i, 'id'), question: questionOf(i)[0]?.slice(0, 16), 'number of the sample': cell(i, 'sample_index'), split: label(i, 'split'),
     source: label(i, 'source'), model: label(i, 'model'), decoding: label(i, 'decoding'), step: cell(i, 'step'),
     'finish reason': label(i, 'finish_reason'), 'prompt tokens': number(cell(i, 'prompt_tokens')),
@@ -257,63 +187,13 @@ function facts(i) {
     cost: cell(i, 'cost_usd') === null ? null : `$${number(cell(i, 'cost_usd'))}`,
     latency: cell(i, 'latency_ms') === null ? null : `${number(cell(i, 'latency_ms'))} ms`,
     'verdict': label(i, 'verdict'), 'because': label(i, 'reason'), 'rejected for': label(i, 'rejected'), detail: cell(i, 'detail'),
-  };
-  for (const [name, value] of Object.entries(facts)) {
-    if (value === null || value === '') continue;
-    const entry = document.createElement('div'), term = document.createElement('dt'), definition = document.createElement('dd');
-    term.textContent = name;
-    definition.textContent = visible(String(value));
-    entry.append(term, definition);
-    list.append(entry);
-  }
-  $('body').append(list);
+  }));
 }
 
-// Some browsers refuse to change the address of a file.
-function remember(hash) { try { history.replaceState(null, '', hash); } catch { /* the page works without it */ } }
-
-function move(step) {
-  here = Math.min(Math.max(0, here + step), order.length - 1);
-  const top = here * height;
-  if (top < view.scrollTop) view.scrollTop = top;
-  else if (top + height > view.scrollTop + view.clientHeight) view.scrollTop = top + height - view.clientHeight;
-  draw();
-  if (dialog.open) open();
-}
-
-const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
-view.addEventListener('keydown', event => {
-  const page = Math.max(1, Math.floor(view.clientHeight / height) - 1);
-  const step = { ...steps, PageDown: page, PageUp: -page }[event.key];
-  if (event.key === 'Enter') open();
-  else if (step) move(step);
-  else return;
-  event.preventDefault();
-});
-dialog.addEventListener('keydown', event => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (step) { move(step); event.preventDefault(); }
-});
-space.addEventListener('click', event => {
-  const row = event.target.closest('.row');
-  if (row) { here = row.at; draw(); open(); }
-});
-let drawing = false;
-view.addEventListener('scroll', () => {
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => { drawing = false; draw(); });
-}, { passive: true });
-new ResizeObserver(() => { if (loaded) layout(); }).observe(view);
-dialog.addEventListener('click', event => { if (event.target === dialog) dialog.close(); });
-dialog.addEventListener('close', () => { remember('#'); view.classList.remove('opened'); view.focus({ preventScroll: true }); });
-$('before').addEventListener('click', () => move(-1));
-$('next').addEventListener('click', () => move(1));
-$('close').addEventListener('click', () => dialog.close());
 $('search').addEventListener('input', () => select());
-for (const element of [...menus, $('sort'), $('low'), $('high')]) element?.addEventListener('input', () => select());
+for (const input of [...menus, $('sort'), $('low'), $('high')]) input?.addEventListener('input', () => select());
 $('reset').addEventListener('click', () => {
-  for (const element of [...menus, $('search'), $('sort'), $('low'), $('high')]) if (element) element.value = '';
+  for (const input of [...menus, $('search'), $('sort'), $('low'), $('high')]) if (input) input.value = '';
   select();
 });
 load();

@@ -14,7 +14,10 @@ from cohobate.core.errors import UserError
 from cohobate.core.progress import Bar
 from cohobate.core.shipped import shipped_path
 from cohobate.models.chat_template import PromptFormat
+from cohobate.models.decoder.adapted import weight_of
+from cohobate.models.decoder.decoder import Decoder
 from cohobate.models.loading import LoadedModel, load
+from cohobate.models.sampling.sampler import Decoding, sample, uniforms
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.loop import Run
 from cohobate.training.lora import full_weights
@@ -163,3 +166,44 @@ def test_the_full_weights_are_those_of_the_merged_model_by_its_names() -> None:
     assert found.keys() == merged.keys() == names
     assert all(torch.allclose(found[name], merged[name], atol=1e-6) for name in names)
     assert all(value.dtype == torch.bfloat16 for value in full_weights(student.model, torch.bfloat16).values())
+
+
+def with_large_adapters(**changes: Any) -> Trainee:
+    adapted = trainee(lora=LORA.model_copy(update=changes))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in adapted.student.model.named_parameters():
+            if ".lora_B" in name:
+                parameter.normal_(0, 0.1)
+    return adapted
+
+
+def test_rollouts_have_the_log_probabilities_of_the_model_with_its_adapters_apart() -> None:
+    """Sampled by the program's own decoder with merged weights, scored by transformers' forward with peft's layers."""
+    student = with_large_adapters().student
+    prompts = [[5, 6, 7], [8, 9, 10, 11]]
+    plain = sample(base().model, prompts, Decoding(8), uniforms(0, ["a", "b"], 8), eos_ids=(), pad_id=0, batch_size=2)
+    rolled = sample(student.model, prompts, Decoding(8), uniforms(0, ["a", "b"], 8), eos_ids=(), pad_id=0, batch_size=2)
+    assert [row.response_ids for row in rolled] != [row.response_ids for row in plain]
+    for prompt, row in zip(prompts, rolled, strict=True):
+        with torch.no_grad():
+            all_logits = student.model(input_ids=torch.tensor([[*prompt, *row.response_ids]])).logits[0]
+        own = all_logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(-1, torch.tensor(row.response_ids)[:, None])
+        assert torch.allclose(torch.tensor(row.logprobs), own[:, 0], atol=1e-5)
+
+
+def test_adapters_are_merged_only_where_nothing_learns_from_the_pass() -> None:
+    adapted = with_large_adapters(dropout=0.1)
+    model = adapted.student.model
+    assert Decoder.of(model) is None  # with gradients
+    with torch.no_grad():
+        assert Decoder.of(model.train()) is None  # dropout
+        assert Decoder.of(model.eval()) is not None
+        [layer] = [m for name, m in model.named_modules() if name.endswith("layers.0.mlp.down_proj")]
+        before = layer.base_layer.weight.clone()
+        assert not torch.equal(weight_of(layer), before) and torch.equal(layer.base_layer.weight, before)
+        with adapted.peft.disable_adapter():
+            assert torch.equal(weight_of(layer), before)
+        adapted.peft.add_adapter("second", adapted.peft.peft_config["default"])
+        adapted.peft.base_model.set_adapter(["default", "second"])
+        assert Decoder.of(model) is None

@@ -61,6 +61,8 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
         identity |= {"teacher": scoring_identity(recipe.teacher), **half_scoring(recipe, recipe.opd)}
     if has_dropout(recipe.student.model) or (recipe.opd.lora and recipe.opd.lora.dropout):
         identity["dropout"] = "off"  # which updates before did not have
+    if recipe.opd.lora:
+        identity["adapters"] = "merged"  # in rollouts, which before had products of their own
     if recipe.opd.is_rewarded:
         identity["verifier"] = {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)}
     return identity

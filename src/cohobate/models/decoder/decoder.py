@@ -1,7 +1,8 @@
 """The forward pass, with the query, key and value projections in one product, and gate and up in another.
 
-It computes what transformers computes, up to the order of additions. Adapters, sharded or hooked modules, other
-architectures and sliding windows go through the module itself: for them `Decoder.of` is None.
+It computes what transformers computes, up to the order of additions. Sharded or hooked modules, adapters that learn,
+other architectures and sliding windows go through the module itself: for them `Decoder.of` is None. Without gradients
+LoRA adapters are merged into copies of the weights (see `adapted.py`).
 
 Under autocast the products are in its precision, and the residual stream, norms and rotation in that of the weights.
 Without gradients the weights of the products are cast once, when the decoder is made, not in every pass.
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention
 
+from cohobate.models.decoder.adapted import is_mergeable, weight_of
 from cohobate.models.decoder.fused import rms_norm, rotate, swiglu
 
 _SUPPORTED = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
@@ -39,7 +41,7 @@ class _Product:
 
     @classmethod
     def of(cls, cast: _Cast, *layers: Any) -> _Product:
-        weights = [cast(layer.weight) for layer in layers]
+        weights = [cast(weight_of(layer)) for layer in layers]
         biases = [None if layer.bias is None else cast(layer.bias) for layer in layers]
         if sum(weight.numel() for weight in weights) > _JOINED:
             return cls(tuple(weights), tuple(biases))
@@ -98,10 +100,10 @@ class Decoder:
             layer.input_layernorm.weight,
             _Product.of(held_in_products, attention.q_proj, attention.k_proj, attention.v_proj),
             norm,
-            held_in_products(attention.o_proj.weight),
+            held_in_products(weight_of(attention.o_proj)),
             layer.post_attention_layernorm.weight,
             _Product.of(held_in_products, mlp.gate_proj, mlp.up_proj),
-            held_in_products(mlp.down_proj.weight),
+            held_in_products(weight_of(mlp.down_proj)),
         )
 
     def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -214,7 +216,8 @@ def _is_plain(named: tuple[str, Any]) -> bool:
         return False
     if name.endswith("_proj"):
         joined = name in ("q_proj", "k_proj", "v_proj")
-        return type(module) is torch.nn.Linear and (joined or module.bias is None) and _is_unsharded(module.weight)
+        plain = type(module) is torch.nn.Linear or is_mergeable(module)
+        return plain and (joined or module.bias is None) and _is_unsharded(module.weight)
     weight = getattr(module, "weight", None)
     return weight is None or _is_unsharded(weight)
 

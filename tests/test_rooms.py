@@ -36,8 +36,9 @@ ROOMS = """
                 fetched.fetch loading logprobs memory_room model_cost output_layer own_forward precision
                 published_configs rendering sampling.decoding sampling.sampler sampling.slot_sampler sequence
                 special_tokens template_revision thoughts token_loss torch_setup
- 4 teachers:    base endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks endpoint.server_defaults
-                generate kinds probes response_store vllm.install vllm.sampler vllm.server vllm.trial
+ 4 teachers:    base endpoint.batch_routes endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks
+                endpoint.server_defaults generate kinds probes response_store vllm.install vllm.sampler
+                vllm.server vllm.trial
  5 evaluation:  accuracy lm_eval pass_at_k samplers verifiers.judge verifiers.labels verifiers.verdict
                 verifiers.verify
  6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate

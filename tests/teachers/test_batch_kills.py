@@ -1,6 +1,7 @@
 """A program that is killed anywhere on the way of a batch: another pays for nothing again."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,35 @@ def test_a_kill_costs_nothing(route: str, done: bool, batches: BatchServer, tmp_
     assert billed(batches) == ONCE and len(batches.batches) == 2
     [made] = [artifact for artifact in Store(root).all() if artifact.stage == "triples"]
     assert len(table(made)) == ROWS
+
+
+@pytest.mark.parametrize("route", ["retrieve", "content"])
+def test_an_interrupt_ends_the_wait_at_once(route: str, batches: BatchServer, tmp_path: Path) -> None:
+    """During a call that hangs too; what was submitted is found again."""
+    root, recipe = tmp_path / "data", batch_recipe(tmp_path, batches)
+    process = start(recipe, root)
+    with batches.holding(route, done=False) as reached:
+        wait_while_running(process, reached.is_set)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) != 0
+    assert start(recipe, root).wait() == 0
+    assert billed(batches) == ONCE and len(batches.batches) == 1
+
+
+def test_two_runs_at_once_submit_what_both_need_once(batches: BatchServer, tmp_path: Path) -> None:
+    """And the second goes on with the batch of the first when that ends as awaiting."""
+    root = tmp_path / "data"
+    batches.fate = lambda number: Fate(delay=3600)
+    first = start(batch_recipe(tmp_path, batches, teacher={"batch_wait": 2 / 3600}), root)
+    wait_while_running(first, lambda: batches.batches)
+    second = start(batch_recipe(tmp_path, batches, ROWS + 3, teacher={"batch_wait": 0.1}), root)
+    assert first.wait() != 0
+    wait_while_running(second, lambda: len(batches.batches) == 2)
+    for batch in batches.batches:
+        batch.fate.delay = 0.0
+    assert second.wait() == 0
+    assert [len(batch.lines) for batch in batches.batches] == [ROWS, 3]
+    assert billed(batches) == {"requests": ROWS + 3, "times": 1}
 
 
 @pytest.mark.long

@@ -9,8 +9,10 @@ import pytest
 from aiohttp import web
 
 from cohobate.core.errors import EndpointError
+from cohobate.stages.preflight import check
 from tests.support.batch_server import ONCE, ROWS, BatchServer, Fate, batch_recipe, billed, reply
 from tests.support.triples_stage import make, table
+from tests.support.wire_server import Act, error
 
 pytestmark = pytest.mark.serves
 
@@ -65,6 +67,38 @@ def test_a_refused_batch_ends_in_the_words_of_the_server(batches: BatchServer, t
         make(batch_recipe(tmp_path, batches))
     assert len(batches.batches) == 1
     assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS and billed(batches) == ONCE
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (error(404, "The model `m` does not exist"), r"has no model 'm' \(The model `m` does not exist\)"),
+        (error(400, "Unknown parameter: seed"), r'rejects all of the first 3 requests .*teacher.omit = \["seed"\]'),
+        (error(429, "You exceeded your current quota", "insufficient_quota"), r"account is spent .*top it up"),
+        (Act(payload={"error": {"code": 402, "message": "add credits"}}), r"account is spent .*top it up"),
+    ],
+)
+def test_lines_that_refuse_all_end_as_direct_requests_do(
+    refusal: Act, words: str, batches: BatchServer, tmp_path: Path, data: Path
+) -> None:
+    """And what was read once is not read again: the next run submits anew."""
+    batches.plan = lambda body, time: refusal
+    with pytest.raises(EndpointError, match=words):
+        make(batch_recipe(tmp_path, batches))
+    batches.ran.clear()
+    batches.plan = lambda body, time: Act()
+    assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS
+    assert len(batches.batches) == 2 and billed(batches) == ONCE
+
+
+def test_preflight_looks_for_batches_and_submits_none(batches: BatchServer, tmp_path: Path, data: Path) -> None:
+    findings = {each.name: each for each in check(batch_recipe(tmp_path, batches), ["teacher"])}
+    assert findings["teacher in batches"].passed and not batches.batches
+    batches.answers["list"] = [reply(404, {})]
+    findings = {each.name: each for each in check(batch_recipe(tmp_path, batches), ["teacher"])}
+    assert "has no batches (status 404)" in findings["teacher in batches"].detail
+    direct = check(batch_recipe(tmp_path, batches, teacher={"batch": False}), ["teacher"])
+    assert "teacher in batches" not in {each.name for each in direct}
 
 
 @pytest.mark.parametrize(

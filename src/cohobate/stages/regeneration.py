@@ -27,6 +27,8 @@ class NewTeacher(TeacherAccess):
     """endpoint: who serves it, in your words."""
     revision: str | None = None
     """endpoint: which version of the model, in your words: a new one asks everything again."""
+    batch: bool = False
+    """endpoint: ask in batches, which take up to 24 hours, at a lower price."""
     prompt: str | None = None
     """The user message; {question} is replaced. Empty: the old one's."""
 

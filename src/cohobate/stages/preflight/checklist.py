@@ -48,6 +48,7 @@ CHECKS = (
     Check("curation", machine.curation, ("folder",), when=Scope.curates),
     Check("teacher answers", teachers.endpoint_answers, ("folder",), "teacher", Scope.asks_endpoint),
     Check("teacher as asked", teachers.endpoint_defaults, ("teacher",), when=Scope.asks_endpoint),
+    Check("teacher in batches", teachers.endpoint_batches, ("teacher",), when=Scope.asks_batches),
     Check("vllm", machine.vllm, ("folder", "teacher"), "teacher", Scope.needs_vllm),
     Check("teacher answers", teachers.engine_answers, ("folder", "teacher"), "teacher", Scope.asks_engine),
     # Engines before the models are loaded, whose memory they would have to share.

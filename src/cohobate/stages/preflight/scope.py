@@ -90,6 +90,9 @@ class Scope:
     def asks_endpoint(self) -> bool:
         return "teacher" in self.roles and self.recipe.teacher.is_endpoint and self.ask
 
+    def asks_batches(self) -> bool:
+        return self.asks_endpoint() and self.recipe.teacher.batch
+
     def asks_engine(self) -> bool:
         return "teacher" in self.roles and self.recipe.teacher.uses_engine and self.ask
 

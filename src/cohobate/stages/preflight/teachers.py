@@ -24,6 +24,13 @@ def endpoint_defaults(scope: Scope) -> str:
     return _neutral_defaults(scope.recipe.teacher, triples.temperature, triples.top_p, triples.top_k)
 
 
+def endpoint_batches(scope: Scope) -> str:
+    """The teacher's server has the routes of batches; nothing is submitted."""
+    from cohobate.teachers.endpoint.batch_routes import require_batches
+
+    return require_batches(scope.recipe.teacher, changed(scope.recipe.triples, {"attempts": 2}, "preflight"))
+
+
 def engine_answers(scope: Scope) -> str:
     """The teacher answers a request in vLLM."""
     from cohobate.teachers.kinds import open_backend

@@ -103,9 +103,9 @@ class Outcomes:
         reply = line.get("response")
         if not isinstance(reply, dict):
             raise ReplyWithError(server_error(line.get("error") or "no response, and no reason", None), {})
-        body, status = reply.get("body", reply), reply.get("status_code", 200)
-        if not isinstance(status, int) or not 200 <= status < 300:
-            raise ReplyWithError(server_error(body, status if isinstance(status, int) else None), {})
+        body, status = reply.get("body", reply), reply.get("status_code")
+        if isinstance(status, int) and not 200 <= status < 300:
+            raise ReplyWithError(server_error(body, status), {})
         if (error := error_in(body)) is not None:
             raise ReplyWithError(error, {})
         outcome = self.wire.outcome(request, body, Timing(self.round, 0.0))

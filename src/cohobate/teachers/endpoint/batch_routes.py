@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -25,7 +26,7 @@ from cohobate.core.sanitize import one_line
 from cohobate.teachers.endpoint import reply_body
 from cohobate.teachers.endpoint.chat_reply import short
 from cohobate.teachers.endpoint.client import secret
-from cohobate.teachers.endpoint.connection import CONNECT_SECONDS, Connection, Reply
+from cohobate.teachers.endpoint.connection import Connection, Reply
 from cohobate.teachers.endpoint.fault import Fault, ReplyWithError, StatusError, fault_of
 from cohobate.teachers.endpoint.rate_limit import backoff
 from cohobate.teachers.endpoint.retry_policy import ServerWatch
@@ -39,11 +40,14 @@ if TYPE_CHECKING:
 METADATA = "cohobate"  # the field of a batch's metadata that holds the key of its requests
 COMPLETIONS = "/v1/chat/completions"  # as the interface names it, wherever the address ends
 _ENDED = {"completed", "failed", "expired", "cancelled"}
+_AMERICAN = {"canceled": "cancelled", "canceling": "cancelling"}  # of some servers
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,255}")
 _LONGEST_BODY = 16 << 20  # a page of a hundred batches, each with its errors
 _PAGE, _MOST_PAGES = 100, 1000
 _SLOWEST = 100_000  # bytes a second of an upload
 _MOST_COUNT = 10**9
+_CLOSE_SECONDS = 2.0
+_HEED_SECONDS = 0.2  # an interrupt that reaches another thread does not end a wait without a limit
 # Errors of the server and of the way to it; not those of a full disk.
 _OF_THE_CALL = (StatusError, ReplyWithError, ReplyError, aiohttp.ClientError, TimeoutError, ConnectionError)
 
@@ -87,7 +91,7 @@ class RemoteBatch:
         numbers = counts if isinstance(counts, dict) else {}
         return cls(
             id=name,
-            status=one_line(status)[:40].lower(),
+            status=_AMERICAN.get(word := one_line(status)[:40].lower(), word),
             key=key if isinstance(key, str) else None,
             input_file=_identifier(payload.get("input_file_id")),
             output_file=_identifier(payload.get("output_file_id")),
@@ -228,7 +232,7 @@ class BatchRoutes:
         """Give up what is under way."""
         if self._loop is not None:
             with suppress(Exception):
-                asyncio.run_coroutine_threadsafe(self._connection.close(), self._loop).result(CONNECT_SECONDS)
+                asyncio.run_coroutine_threadsafe(self._connection.close(), self._loop).result(_CLOSE_SECONDS)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop = None
 
@@ -267,8 +271,11 @@ class BatchRoutes:
         if self._loop is None:
             self._start()
         assert self._loop is not None
+        future = asyncio.run_coroutine_threadsafe(call(), self._loop)
+        while not futures.wait([future], _HEED_SECONDS).done:
+            interrupts.check()
         try:
-            return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+            return future.result()
         except _OF_THE_CALL as error:
             raise RouteError(fault_of(error, self.secret, self.limits.timeout)) from error
 
@@ -280,6 +287,16 @@ class BatchRoutes:
             return Connection(self.url, self.secret, 1, asyncio.Lock())
 
         self._connection = asyncio.run_coroutine_threadsafe(connect(), loop).result()
+
+
+def require_batches(teacher: Teacher, limits: Limits) -> str:
+    """The finding in one phrase. Raises EndpointError for a server without batches."""
+    routes = BatchRoutes(teacher, limits)
+    try:
+        next(routes.listed(), None)
+    finally:
+        routes.close()
+    return f"{routes.url} has batches"
 
 
 def pause(seconds: float) -> None:

@@ -1,0 +1,45 @@
+"""A night whose teacher answers in batches: it ends as Awaiting, promotes nothing, and goes on later."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.batch_server import BatchServer, Fate, billed
+from tests.support.prefect_server import Up, small
+from tests.support.wire_server import Act, Body, completion
+
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(420)]
+
+
+def test_a_night_awaits_its_batch_and_goes_on(up: Up) -> None:
+    def plan(body: Body, time: int) -> Act:
+        return Act(payload=completion(body, "I add them.\nAnswer: 7"))
+
+    server = BatchServer(plan, lambda number: Fate(delay=3600))
+    with server.running():
+        teacher = {"kind": "endpoint", "model": "m", "base_url": server.url, "prompt": "{question}"}
+        sections: dict[str, Any] = {
+            "teacher": {**teacher, "batch": True, "batch_wait": 0.0},
+            "sft": {"select": "all"},
+            "gate": {"failures": 1.0},
+        }
+        recipe = small("opd.steps=0", "questions.seed=77", **sections).model_dump(mode="json", by_alias=True)
+        recipe["name"] = "awaiting"
+        night = up.run("nightly/nightly", recipe=recipe)
+        state = up.end(night)
+        assert (state["type"], state["name"]) == ("FAILED", "Awaiting") and "24 requests are under way" in state[
+            "message"
+        ]
+        assert up.tasks(night) == {"questions": "Completed", "triples": "Awaiting"}
+        assert "Nothing failed" in up.artifacts(night)["failure"]
+        record = up.record(night)
+        assert record and record["status"] == "awaiting"
+        pointer = up.data / "promoted" / "awaiting.json"
+        assert not pointer.exists() and not server.ran
+
+        server.batches[0].fate.delay = 0.0
+        assert up.command("resume", record["id"]).returncode == 0  # as Retry
+        up.wait_for(lambda: up.state(night)["name"] != "Awaiting", "another attempt")
+        up.end(night)
+        assert (up.record(night) or {})["status"] in ("done", "failed")  # the gate's word on random answers
+        assert len(server.batches) == 1 and billed(server) == {"requests": 24, "times": 1}

@@ -41,7 +41,8 @@ def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: in
         needs = off_policy(recipe.sft).needs
     if needs is None:
         return 0
-    steps = stage.snapshot_every if recipe.teacher.scores_by_server else 2 * stage.keep_scores
+    beside = 2 if size == memory.HALF else 1  # on a GPU a snapshot is written while the next steps are scored
+    steps = beside * stage.snapshot_every if recipe.teacher.scores_by_server else 2 * stage.keep_scores
     return steps * rows * length * _per_token(needs, teacher, size)
 
 

@@ -30,6 +30,7 @@ from cohobate.training import alarms, snapshots
 from cohobate.training.learner import full_tensor, shard_like
 from cohobate.training.metrics import averages, flops_by_model
 from cohobate.training.optimizer import full_state, load_full_state, make_optimizer
+from cohobate.training.snapshot_writer import SnapshotWriter
 from cohobate.training.snapshots import Snapshot
 from cohobate.training.trainee import Trainee
 from cohobate.training.types import EvaluateAt, HasPoint, Metrics, RunState, Source
@@ -53,6 +54,10 @@ class Run:
         self.student, self.world = self.trainee.student, self.trainee.world
         self.room = Room(self.config.tokens_per_batch, "tokens", self.stage)
         self.optimizer, self.schedule = make_optimizer(self.trainee.trainable().values(), self.config)
+        # An alarm rolls back to before the first of the steps that crossed its limit.
+        keep = 2 + self.config.alarms.patience // self.config.snapshot_every
+        self.writer = SnapshotWriter(self.folder, keep, beside=self.student.device.type == "cuda")
+        self.written: int | None = None  # the step of the snapshot that is being written
 
     def train(self) -> RunState:
         """Run (or resume) all steps; the student has the final weights afterwards.
@@ -69,6 +74,7 @@ class Run:
             progress.measured(self.stage, int(metrics["step"]) + 1, metrics)
         try:
             self._take_remaining_steps(state)
+            self._finish_snapshot()
         finally:
             self.source.close()
         self._evaluate(state)
@@ -205,6 +211,7 @@ class Run:
 
     def _roll_back(self, state: RunState, alarm: alarms.Alarm) -> None:
         """Load the weights of the latest snapshot before the alarm's first step."""
+        self._finish_snapshot()
         self._set_damaged_aside()
         snapshot = snapshots.load_latest(self.folder, up_to=alarm.first_step)
         usual = f"lower {self.stage}.lr (now {self.config.lr:g}), or change {self.stage}.alarms if this is meant"
@@ -253,18 +260,28 @@ class Run:
 
     def _snapshot(self, state: RunState) -> None:
         self.source.settle()
+        self._finish_snapshot()
         self.world.wait()  # until all ranks have
         tensors = {
             "model": {name: full_tensor(p.detach()) for name, p in self.trainee.trainable().items()},
             "optimizer": full_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
         }
-        # An alarm rolls back to before the first of the steps that crossed its limit.
-        keep = 2 + self.config.alarms.patience // self.config.snapshot_every
         if self.world.first:
-            snapshots.save(self.folder, Snapshot(state.step, state.metrics, state.ledger, tensors), keep)
+            self.writer.write(Snapshot(state.step, state.metrics, state.ledger, tensors))
+        self.written = state.step
+        if not self.writer.beside:
+            self._finish_snapshot()
+
+    def _finish_snapshot(self) -> None:
+        """Wait until the snapshot that is being written is on disk; then nobody needs what was before it."""
+        if self.written is None:
+            return
+        if self.world.first:
+            self.writer.wait()
         self.world.wait()
-        self.source.forget(state.step)
+        self.source.forget(self.written)
+        self.written = None
 
     @torch.no_grad()
     def _load_weights(self, saved: dict[str, torch.Tensor]) -> None:

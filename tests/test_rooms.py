@@ -34,7 +34,7 @@ ROOMS = """
                 world.instructions world.splits
  3 models:      allocation batching chat_template context_room continuation decoder_module end_of_response
                 fetched.fetch loading logprobs memory_room model_cost output_layer own_forward precision
-                published_configs rendering sampling.decoding sampling.sampler sampling.slot_sampler sequence
+                privileged published_configs rendering sampling.decoding sampling.sampler sampling.slot_sampler sequence
                 special_tokens template_revision thoughts token_loss torch_setup
  4 teachers:    base endpoint.batch_routes endpoint.client endpoint.prompt_logprobs endpoint.scoring_checks
                 endpoint.server_defaults generate kinds probes response_store vllm.install vllm.sampler

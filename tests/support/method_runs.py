@@ -34,6 +34,12 @@ METHODS: dict[str, list[str]] = {
     "partial": ["opd.train_tokens=5"],
     "overlap": ["opd.objective=sampled", "opd.overlap=true"],
     "overlap with rewards": ["opd.objective=grpo", "opd.grpo.teacher=0.5", "opd.overlap=true"],
+    "shown the answer": ["teacher.privileged.prompt='{question} It is {gold_answer}.'", "teacher.follow=0.0"],
+    "shown feedback by its average": [
+        "opd.objective=sampled",
+        "teacher.privileged.prompt='{question} Before: {feedback}'",
+        "teacher.follow=0.3",
+    ],
     "overlap of whole distributions": ["opd.overlap=true"],
 }
 

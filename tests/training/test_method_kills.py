@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 STEPS = "opd.steps=4"
 CHOSEN = ("exact", "sampled", "topk", "jsd", "grpo", "ghost", "judge", "partial", "overlap", "dpo")
 CASES = {
-    **{name: METHODS[name] for name in CHOSEN},
+    **{name: METHODS[name] for name in (*CHOSEN, "shown feedback by its average")},
     "two processes": ["runtime.processes=2"],
     "logit_kd": ["sft.objective=logit_kd"],
     "kto on triples": ["sft.objective=kto"],

@@ -9,6 +9,7 @@ from cohobate.config.models import Student, Teacher, TeacherAccess, TeacherKind
 from cohobate.config.nightly import Nightly
 from cohobate.config.objectives import ObjectiveStage
 from cohobate.config.opd import Opd, Sft
+from cohobate.config.privileged import Example, Privileged, filled
 from cohobate.config.questions import Columns, Documents, Fractions, Hub, Questions
 from cohobate.config.recipe import Evaluation, Recipe, Runtime
 from cohobate.config.recover import Adapters, Handbook, Recover
@@ -32,6 +33,7 @@ __all__ = [
     "Curation",
     "Documents",
     "Evaluation",
+    "Example",
     "Experiment",
     "Fractions",
     "Gate",
@@ -46,6 +48,7 @@ __all__ = [
     "ObjectiveStage",
     "Opd",
     "Part",
+    "Privileged",
     "Questions",
     "Recipe",
     "Recover",
@@ -67,4 +70,5 @@ __all__ = [
     "Training",
     "Triples",
     "Verification",
+    "filled",
 ]

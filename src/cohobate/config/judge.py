@@ -35,6 +35,10 @@ class Judge(Teacher):
     was found), {response} (all that was answered) and {document} (the passage, for questions from documents) are
     replaced. The last line of the reply must be +1 or -1; anything else leaves the answer undecided, and so does -1 for
     a response without a final answer where the prompt has no {response}."""
+    privileged: Annotated[None, EXECUTION] = None
+    """Not for a judge: its prompt names all that it is shown."""
+    follow: Annotated[None, EXECUTION] = None
+    """Not for a judge."""
     max_tokens: Positive = 1024
     """Longest reply, thoughts included."""
     max_failures: Share = 0.1

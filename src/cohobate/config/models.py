@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from cohobate.config.base import Prompt
+from cohobate.config.privileged import Privileged
 from cohobate.config.templated import Templated
 from cohobate.core.answer_forms import check_form
 from cohobate.core.settings import EXECUTION, Memory, Positive, Section, Share
@@ -124,6 +125,12 @@ class Teacher(TeacherAccess, Templated):
     """Where given tokens are scored, for the objectives that need the teacher. local: this process, through
     transformers. server: `vllm serve` with the same model, which the stage starts where no `base_url` is given; so it
     always is for an endpoint."""
+    privileged: Annotated[Privileged | None, EXECUTION] = None
+    """What it is shown when it scores, and the student is not; no part of what identifies its responses. None: the same
+    as when it is asked."""
+    follow: Annotated[Share | None, EXECUTION] = None
+    """Whose weights score. None: those of `model`. A share f: those of the student itself, as the stage begins, and
+    after each update (1 - f) of them and f of the student's: 0 keeps the student's start, 1 is the student as it is."""
     tokenizer: Annotated[str | None, EXECUTION] = None
     """endpoint: folder with its tokenizer and chat template, to score with; None: they are those of the student."""
     base_url: Annotated[str | list[str] | None, AfterValidator(_addresses), EXECUTION] = None
@@ -193,7 +200,12 @@ class Teacher(TeacherAccess, Templated):
     @property
     def scores_by_server(self) -> bool:
         """Whether a server scores given tokens."""
-        return self.is_endpoint or self.scoring == "server"
+        return self.follow is None and (self.is_endpoint or self.scoring == "server")
+
+    @property
+    def shows_feedback(self) -> bool:
+        """Whether it is shown the verdict on the rollout that it scores."""
+        return self.privileged is not None and self.privileged.uses_feedback
 
     @property
     def base_urls(self) -> list[str]:
@@ -202,7 +214,9 @@ class Teacher(TeacherAccess, Templated):
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        if not self.scores_by_server and (self.base_url or self.api_key_env):
+        if self.follow is not None and self.scoring == "server":
+            raise ValueError("follow lets the student's own weights score, in this process; drop it, or scoring")
+        if not self.is_endpoint and self.scoring == "local" and (self.base_url or self.api_key_env):
             raise ValueError(
                 "base_url and api_key_env belong to a server; set kind = 'endpoint', or scoring = 'server' for one "
                 "that only scores"

@@ -174,6 +174,47 @@ class Recipe(Section):
             raise ValueError("opd needs fresh questions, which documents do not give; set opd.steps = 0")
         return self
 
+    @model_validator(mode="after")
+    def _shown_where_there_is_something(self) -> Self:
+        """What a privileged context names must be there where the tokens are scored."""
+        context = self.teacher.privileged
+        if context is None:
+            return self
+        scores_triples = bool(self.sft.steps and self.sft.asks_teacher)
+        if scores_triples and self.sft.turns == "all":
+            raise ValueError(
+                "teacher.privileged is about the last turn of a conversation; set sft.turns = 'last', or drop it"
+            )
+        mixes = bool(self.opd.steps and self.opd.asks_teacher and self.opd.declared.on_policy_share < 1)
+        if context.uses_feedback and (scores_triples or mixes):
+            stage = "sft" if scores_triples else "opd"
+            raise ValueError(
+                f"teacher.privileged names {{feedback}}, the verdict on a rollout, but {stage}.objective = "
+                f"'{getattr(self, stage).objective}' scores triples; choose another objective, or drop {{feedback}}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _followed(self) -> Self:
+        """A teacher that moves with the student scores each batch as it was when that was sampled."""
+        share = self.teacher.follow
+        for name, stage in (("sft", self.sft), ("opd", self.opd)):
+            if share is None or not stage.steps or not stage.asks_teacher:
+                continue
+            if share and stage.lora is not None:
+                raise ValueError(
+                    f"teacher.follow = {share:g} averages weights, and averaged adapters are not the adapters of an "
+                    f"averaged model; drop [{name}.lora], or set teacher.follow = 0"
+                )
+        if share and self.opd.steps and self.opd.asks_teacher:
+            for key, value, fine in (("updates", self.opd.updates, 1), ("overlap", self.opd.overlap, False)):
+                if value != fine:
+                    raise ValueError(
+                        f"teacher.follow = {share:g} moves the teacher with every update, and opd.{key} would learn "
+                        f"from scores of an older one; set opd.{key} = {str(fine).lower()}, or teacher.follow = 0"
+                    )
+        return self
+
     @property
     def served_scores(self) -> bool:
         """Whether a server scores tokens in some stage."""

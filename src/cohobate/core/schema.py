@@ -222,9 +222,10 @@ ROLLOUTS = _table(
     ("teacher_logprobs", _logprobs),
     ("teacher_spans", _ids),
     ("reward", _f32),
+    ("feedback", _str),
     ("ghost_ids", _ids),
     ("finish_reason", _str),
-    nullable="reward teacher_logprobs teacher_spans teacher_prompt_tokens ghost_ids",
+    nullable="reward feedback teacher_logprobs teacher_spans teacher_prompt_tokens ghost_ids",
 )
 
 ANSWERS = _table(

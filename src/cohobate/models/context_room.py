@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import polars as pl
@@ -34,8 +35,25 @@ def set_aside(
 
     questions: has the column question, and that of conversations where there are such.
     """
-    rows, texts = queries(questions), questions["question"].to_list()
-    rooms = [_Room(model, how, room) for model, how in models]
+    readers = [Reader(model.tokenizer, how, context_of(model.config)) for model, how in models]
+    return with_room(stage, questions, queries(questions), readers, room=room)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model that reads prompts of a format; context: the tokens that it can read, None for no limit."""
+
+    tokenizer: Any
+    prompt_format: PromptFormat
+    context: int | None
+
+
+def with_room(
+    stage: str, questions: pl.DataFrame, rows: Sequence[Query], readers: Sequence[Reader], *, room: int
+) -> pl.DataFrame:
+    """As `set_aside`, for what is asked in place of each of `questions`: one of `rows`."""
+    texts = questions["question"].to_list()
+    rooms = [_Room(reader, room) for reader in readers]
     keep = [all(each.holds(row) for each in rooms) for row in rows]
     beyond = [text for text, fits in zip(texts, keep, strict=True) if not fits]
     if beyond:
@@ -62,10 +80,10 @@ def fitting_rows(stage: str, rows: Sequence[TrainingSequence], model: Asked) -> 
 class _Room:
     """The context of one model, and what its template adds to a question."""
 
-    def __init__(self, model: Asked, how: PromptFormat, room: int) -> None:
-        self.tokenizer, self.how, self.room = model.tokenizer, how, room
-        self.context = context_of(model.config)
-        self.added = len(question_ids(self.tokenizer, "?", how)) + _FEW if self.context else 0
+    def __init__(self, reader: Reader, room: int) -> None:
+        self.tokenizer, self.how, self.room = reader.tokenizer, reader.prompt_format, room
+        self.context = reader.context
+        self.added = len(question_ids(self.tokenizer, "?", self.how)) + _FEW if self.context else 0
 
     def holds(self, question: Query) -> bool:
         """Whether the prompt of `question` leaves room; a short text is not tokenized for that."""

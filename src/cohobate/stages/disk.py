@@ -26,7 +26,9 @@ def needed(recipe: Recipe, student: Any, teacher: Any | None, *, half: bool) -> 
 def _meanwhile(recipe: Recipe, stage: ObjectiveStage, student: Any, teacher: Any | None, size: int) -> int:
     # Those that are kept, and the one that is being written.
     snapshots = 3 + stage.alarms.patience // stage.snapshot_every
-    return snapshots * memory.states(student, stage) + _scores(recipe, stage, teacher, size)
+    follows = stage.asks_teacher and bool(recipe.teacher.follow)
+    average = memory.weights(student, memory.FLOAT) if follows else 0
+    return snapshots * (memory.states(student, stage) + average) + _scores(recipe, stage, teacher, size)
 
 
 def _scores(recipe: Recipe, stage: ObjectiveStage, teacher: Any | None, size: int) -> int:

@@ -205,6 +205,25 @@ def _local_prompt(recipe: Recipe, frame: pl.DataFrame) -> float:
     return max(_prompt(frame.head(_TOKENIZED), *each) for each in sections)
 
 
+def _scored_prompt(recipe: Recipe, frame: pl.DataFrame) -> int | None:
+    """Mean tokens of the prompts under which a teacher that is shown more scores; None where it is shown no more."""
+    from cohobate.models.chat_template import question_ids
+    from cohobate.models.loading import outline
+    from cohobate.models.privileged import Shown, format_of_scoring
+
+    if recipe.teacher.privileged is None or frame.is_empty():
+        return None
+    reader: Student | Teacher = recipe.student if recipe.teacher.follow is not None else recipe.teacher
+    try:
+        student = outline(recipe.student.model, template=recipe.student.template).tokenizer
+        tokenizer = outline(reader.model, template=reader.template).tokenizer
+    except ModelError:
+        return None
+    shown, how = Shown.of(recipe), format_of_scoring(recipe, student)
+    lengths = [len(question_ids(tokenizer, query, how)) for query in shown.queries(frame)]
+    return round(sum(lengths) / len(lengths))
+
+
 def _prompt(frame: pl.DataFrame, section: Student | Teacher, prompt_format: PromptFormat) -> float:
     """Mean tokens of a model's prompts; by their bytes where it is not here yet."""
     from cohobate.core.conversation import queries
@@ -224,7 +243,8 @@ def _lines(recipe: Recipe, machine: Hardware, rest: Sequence[str], demand: Deman
     counts = frame["split"].value_counts()
     train = dict(counts.iter_rows()).get(recipe.triples.split, 0)
     train = min(train, recipe.triples.limit or train)
-    every = estimate(recipe, machine.machine, max(1, round(_local_prompt(recipe, frame))), max(1, train))
+    prompt, scored = max(1, round(_local_prompt(recipe, frame))), _scored_prompt(recipe, frame.head(_TOKENIZED))
+    every = estimate(recipe, machine.machine, prompt, max(1, train), scored)
     share = demand.missing / demand.requests if demand.requests else 0.0
     return [_part(line, share) if line.stage == "triples" else line for line in every if line.stage in rest]
 

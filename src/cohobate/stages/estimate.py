@@ -24,6 +24,7 @@ from cohobate.training.objectives.preference import Preference
 GIB = 2**30
 CPU = "cpu-core"
 UTILISATION = 0.35  # of the peak: what training on GPUs reaches
+_CHARACTERS = 4  # of English, to a token
 SUITE_QUESTIONS = 30  # as AIME has
 # bf16 peak of dense products in FLOP/s, memory bandwidth in bytes/s, memory in GiB: the vendors' data sheets.
 GPUS: dict[str, tuple[float, float, float]] = {
@@ -87,19 +88,26 @@ def shape(name: str) -> Any:
     return read_config(folder)
 
 
-def estimate(recipe: Recipe, machine: Machine, prompt_tokens: int = 200, questions: int | None = None) -> list[Line]:
-    """The work of each stage of `recipe`. questions: those for training, where the recipe leaves them to a file.
+def estimate(
+    recipe: Recipe, machine: Machine, prompt: int = 200, questions: int | None = None, scored_prompt: int | None = None
+) -> list[Line]:
+    """The work of each stage of `recipe`. prompt: tokens. questions: those for training, where a file says how many.
 
+    scored_prompt: tokens of the prompt under which the teacher scores; None: `prompt` and what teacher.privileged says.
     Raises ModelError for a model of unknown shape. A teacher behind an endpoint costs tokens and no local FLOPs.
     """
-    return list(_Estimate(recipe, machine, prompt_tokens, questions).lines())
+    return list(_Estimate(recipe, machine, prompt, questions, scored_prompt).lines())
 
 
 class _Estimate:
     """The lines of one recipe on one machine."""
 
-    def __init__(self, recipe: Recipe, machine: Machine, prompt: int, questions: int | None) -> None:
+    def __init__(
+        self, recipe: Recipe, machine: Machine, prompt: int, questions: int | None, scored_prompt: int | None
+    ) -> None:
         self.recipe, self.machine, self.prompt = recipe, machine, prompt
+        context = recipe.teacher.privileged
+        self.scored_prompt = scored_prompt or prompt + (0 if context is None else context.characters // _CHARACTERS)
         self.student = shape(recipe.student.model)
         self.teacher = shape(recipe.teacher.model) if recipe.teacher.is_folder else None
         self.counts = _counts(recipe, questions)
@@ -132,7 +140,7 @@ class _Estimate:
         return self._generated("triples", "teacher", "generation", teacher, rows, batch, need)
 
     def _on_policy(self) -> Iterator[Line]:
-        config, teacher = self.recipe.opd, self.teacher
+        config = self.recipe.opd
         rows = -(-config.steps // config.updates) * config.prompts * config.group
         batch = Batch(min(config.batch_size, config.prompts * config.group), self.prompt, config.max_tokens)
         beside = self._beside(config)
@@ -143,11 +151,13 @@ class _Estimate:
         else:
             need = self._resident(config) + self._scorer(config) + self._engine()
         yield self._generated("opd", "student", "rollout", self.student, rows, batch, need)
-        if teacher is not None and self._scorer(config):
-            batch = Batch.of_budget(config.tokens_per_batch, self.prompt, config.max_tokens)
-            peak = memory.scoring(teacher, batch, half=self.machine.half)
+        copied = self.recipe.teacher.follow is not None
+        if (teacher := self.student if copied else self.teacher) is not None and self._scorer(config):
+            batch = Batch.of_budget(config.tokens_per_batch, self.scored_prompt, config.max_tokens)
+            peak = memory.scoring(teacher, batch, half=self.machine.half and not copied)
             need = self._resident(config) + beside + peak
-            yield self._computed("opd", "teacher", "scoring", teacher, rows, config.max_tokens, need)
+            most, before = config.max_tokens, self.scored_prompt
+            yield self._computed("opd", "teacher", "scoring", teacher, rows, most, need, prompt=before)
         learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)
         yield from self._training("opd", config, config.prompts * config.group, learnt)
 
@@ -203,8 +213,12 @@ class _Estimate:
         return self._engine() if (rolls_out or measures) and not self.recipe.opd.vllm.sleep else 0.0
 
     def _scorer(self, config: ObjectiveStage) -> int:
-        asks = config.asks_teacher and not self.recipe.teacher.scores_by_server
-        return memory.weights(self.teacher, self.size) if self.teacher is not None and asks else 0
+        """Bytes of the teacher that scores here; one that is a copy of the student is in float32, as that is."""
+        if not config.asks_teacher or self.recipe.teacher.scores_by_server:
+            return 0
+        if self.recipe.teacher.follow is not None:
+            return memory.weights(self.student, memory.FLOAT)
+        return 0 if self.teacher is None else memory.weights(self.teacher, self.size)
 
     def _engine(self) -> float:
         """Bytes of the vLLM engine of the student."""
@@ -265,9 +279,10 @@ class _Estimate:
         length: int,
         need: float,
         training: ObjectiveStage | None = None,
+        prompt: int | None = None,
     ) -> Line:
-        """A pass over given tokens, or with `training` an update on them."""
-        flops = PASSES.get(work, 1) * _forward(config, rows, self.prompt, length)
+        """A pass over given tokens, or with `training` an update on them; prompt: before them, None for the usual."""
+        flops = PASSES.get(work, 1) * _forward(config, rows, self.prompt if prompt is None else prompt, length)
         again = 4 / 3 if training is not None and training.activation_checkpointing else 1.0
         hours = flops * again / (self.machine.flops * self.machine.utilisation) / 3600
         return Line(stage, model, work, rows, rows * length, flops, hours, need / GIB)

@@ -52,18 +52,18 @@ def train(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifac
 def _identity(recipe: Recipe) -> dict[str, Any]:
     from cohobate.models.loading import has_dropout, model_path
     from cohobate.models.template_revision import template_revision
-    from cohobate.teachers.base import half_scoring, scoring_identity
+    from cohobate.teachers.base import half_scoring, training_identity
 
     revision = template_revision(model_path(recipe.student.model), recipe.student)
     student = {**recipe.student.identity(), **revision}
     identity = {**recipe.opd.identity(), "student": student}
     if recipe.opd.asks_teacher:
-        identity |= {"teacher": scoring_identity(recipe.teacher), **half_scoring(recipe, recipe.opd)}
+        identity |= {"teacher": training_identity(recipe.teacher), **half_scoring(recipe, recipe.opd)}
     if has_dropout(recipe.student.model) or (recipe.opd.lora and recipe.opd.lora.dropout):
         identity["dropout"] = "off"  # which updates before did not have
     if recipe.opd.lora:
         identity["adapters"] = "merged"  # in rollouts, which before had products of their own
-    if recipe.opd.is_rewarded:
+    if recipe.opd.is_rewarded or (recipe.opd.asks_teacher and recipe.teacher.shows_feedback):
         identity["verifier"] = {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)}
     return identity
 
@@ -93,7 +93,7 @@ def _build(
     from cohobate.training.objectives.length import LengthPriced
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import Samplers
-    from cohobate.training.scoring.factory import build_scorer, scoring_teacher
+    from cohobate.training.scoring.factory import average_of, build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)
@@ -104,7 +104,7 @@ def _build(
     asks = recipe.opd.asks_teacher and recipe.opd.steps
     teacher = scoring_teacher(recipe, recipe.opd, student, world) if asks else None
     if world.first:
-        _require_own_logits(recipe, student, teacher)
+        _require_own_logits(recipe, student, teacher if recipe.teacher.follow is None else None)
     objective = on_policy(recipe.opd)
     loss = objective.loss(OutputLayer((teacher or student).model))
     if recipe.opd.length is not None:
@@ -115,11 +115,12 @@ def _build(
             return None
         return build_scorer(recipe, recipe.opd, teacher, student, objective.needs, workspace.scratch / folder, world)
 
-    trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard)
+    average = average_of(recipe, teacher)
+    trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard, average=average)
     scratch = workspace.scratch
     log = RolloutLog(scratch / "rollouts")
     with closing(Samplers.of(recipe, trainee)) as samplers:
-        source = _source(recipe, trainee, teacher, scorer, samplers.rollouts, questions, triples, log, scratch)
+        source = _source(recipe, trainee, scorer, samplers.rollouts, questions, triples, log, scratch)
         outcome = train_and_publish(recipe, "opd", trainee, source, loss, questions, samplers.points, workspace)
     rows = log.publish(workspace.path / "rollouts.parquet") if world.first else 0
     return Outcome(rows, outcome.metrics, outcome.ledger)
@@ -138,7 +139,6 @@ def _require_own_logits(recipe: Recipe, student: LoadedModel, teacher: LoadedMod
 def _source(
     recipe: Recipe,
     trainee: Trainee,
-    teacher: LoadedModel | None,
     scorer: Callable[[str], TeacherScorer | None],
     sampler: Sampler,
     questions: Artifact,
@@ -149,9 +149,9 @@ def _source(
     """The batches of the objective; `scorer` saves the teacher's scores in the folder of `scratch` that it is given."""
     import polars as pl
 
-    from cohobate.core.conversation import queries
     from cohobate.models.chat_template import prompt_opening, student_format
     from cohobate.models.context_room import fitting_rows
+    from cohobate.models.privileged import Shown
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.objectives.preference import RolloutPreference
     from cohobate.training.preference_source import RoundSource
@@ -175,13 +175,16 @@ def _source(
                 f"no fresh question of {questions.id} has a gold response; name its column in "
                 f"questions.columns.gold_response, or change opd.{config.objective} or opd.objective"
             )
-    prompts = _with_room(recipe, trainee.student, teacher, prompts, questions)
+    scores = scorer("scores")
+    prompts = _with_room(recipe, trainee.student, scores, prompts, questions)
     if isinstance(objective, RolloutPreference):
         return RoundSource(objective, scratch / "reference", recipe, trainee, None, prompts, log, sampler)
-    rollouts = RolloutSource(recipe, trainee, scorer("scores"), prompts, log, sampler)
+    rollouts = RolloutSource(recipe, trainee, scores, prompts, log, sampler)
     if objective.on_policy_share == 1:
         return rollouts
+    shown = Shown.of(recipe) if scores is not None else Shown()
     chosen = select(triples.path, recipe.sft.select, opening)
+    chosen = shown.known_triples("opd, triples", chosen, questions.path)
     rows, size = training_rows(tokenizer, chosen, prompt_format, end), config.prompts * config.group
     keep = fitting_rows("opd", rows, trainee.student)
     rows, chosen = list(compress(rows, keep)), chosen.filter(pl.Series(keep, dtype=pl.Boolean))
@@ -189,7 +192,7 @@ def _source(
         raise _nothing_given(recipe, triples)
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
-        texts = queries(chosen)
+        texts = shown.queries(chosen)
         keep = scorable("opd", rows, texts, of_triples)
         rows, texts = list(compress(rows, keep)), list(compress(texts, keep))
         text = ScoredTripleSource(rows, texts, of_triples, size, config.seed, "opd")
@@ -205,16 +208,21 @@ def _nothing_given(recipe: Recipe, triples: Artifact) -> SelectionError:
 
 
 def _with_room(
-    recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, prompts: pl.DataFrame, questions: Artifact
+    recipe: Recipe, student: LoadedModel, scorer: TeacherScorer | None, prompts: pl.DataFrame, questions: Artifact
 ) -> pl.DataFrame:
-    """Those of `prompts` that leave the student room for a token, and its teacher for all that it may write."""
-    from cohobate.models.chat_template import scoring_format, student_format
-    from cohobate.models.context_room import set_aside
+    """Those of `prompts` that leave the student room for a token, and its teacher for all that it may write; without
+    those that lack what the teacher is to be shown.
+    """
+    from cohobate.models.chat_template import student_format
+    from cohobate.models.context_room import Reader, set_aside, with_room
+    from cohobate.models.privileged import Shown
 
     fitting = set_aside("opd", prompts, [(student, student_format(recipe))])
-    if teacher is not None:
-        scored = (teacher, scoring_format(recipe, student.tokenizer))
-        fitting = set_aside("opd, teacher", fitting, [scored], room=recipe.opd.max_tokens)
+    if scorer is not None:
+        shown = Shown.of(recipe)
+        fitting = shown.known("opd", fitting)
+        readers = [Reader(scorer.tokenizer, scorer.prompt_format, scorer.context)]
+        fitting = with_room("opd, teacher", fitting, shown.queries(fitting), readers, room=recipe.opd.max_tokens)
     if recipe.opd.steps and fitting.is_empty() and not prompts.is_empty():
         raise QuestionsError(f"no prompt of {questions.id} leaves room in the models' context; lower opd.max_tokens")
     return fitting

@@ -24,7 +24,7 @@ def write(recipe: Recipe) -> Artifact:
     from cohobate.sources.read import identity
 
     special = _special_tokens(recipe)
-    return Store().produce(
+    made = Store().produce(
         "questions",
         recipe=recipe,
         version=VERSION,
@@ -32,6 +32,19 @@ def write(recipe: Recipe) -> Artifact:
         parents=[],
         build=lambda workspace: _build(recipe, special, workspace),
     )
+    if recipe.teacher.privileged is not None:
+        _require_names(recipe, made)
+    return made
+
+
+def _require_names(recipe: Recipe, questions: Artifact) -> None:
+    """Refuse what the teacher is to be shown and the questions do not carry, before anything else is made of them."""
+    import polars as pl
+
+    from cohobate.models.privileged import require_names
+
+    columns = ["gold_answer", "gold_response", "meta"]
+    require_names(recipe, pl.read_parquet(questions.path / "questions.parquet", columns=columns))
 
 
 def _build(recipe: Recipe, special: Sequence[str], workspace: Workspace) -> Outcome:

@@ -70,6 +70,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.models.context_room import fitting_rows
     from cohobate.models.loading import load, with_ends
     from cohobate.models.output_layer import OutputLayer
+    from cohobate.models.privileged import Shown
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.preflight import require
     from cohobate.stages.training import train_and_publish
@@ -77,7 +78,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
     from cohobate.training.objectives.preference import GivenPreference
     from cohobate.training.samplers import Samplers
     from cohobate.training.scored_source import ScoredTripleSource, scorable
-    from cohobate.training.scoring.factory import build_scorer, scoring_teacher
+    from cohobate.training.scoring.factory import average_of, build_scorer, scoring_teacher
     from cohobate.training.trainee import Trainee
     from cohobate.training.triple_source import TripleSource, select, taught_turns, training_sequences
 
@@ -96,7 +97,12 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
             f"{triples.id} has no triple for sft.select = '{config.select}', so there is nothing to learn; look "
             f"at them with `cohobate show {triples.id}`, or set sft.select = 'all'"
         )
+    scores = objective.needs is not None and config.steps
+    shown = Shown.of(recipe) if scores else Shown()
+    chosen = shown.known_triples("sft", chosen, questions.path)
     turns = taught_turns(chosen, prompt_format, config.turns)
+    # With a privileged context the turns are the triples, one each.
+    shown_queries = [turn.question for turn in turns] if shown.context is None else shown.queries(chosen)
     rows = training_sequences(student.tokenizer, turns, prompt_format, student.end)
     keep = fitting_rows("sft", rows, student)
     if config.steps and rows and not any(keep):
@@ -104,18 +110,18 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
             "every triple is longer than the student's context; ask for shorter responses (triples.max_tokens), or "
             "choose a student with a longer context"
         )
-    rows, turns = list(compress(rows, keep)), list(compress(turns, keep))
+    rows, shown_queries = list(compress(rows, keep)), list(compress(shown_queries, keep))
     source: Source = TripleSource(rows, config.batch, config.seed, world)
     teacher = None
-    if objective.needs is not None and config.steps:
+    if scores and objective.needs is not None:
         teacher = scoring_teacher(recipe, config, student, world)
         scorer = build_scorer(recipe, config, teacher, student, objective.needs, workspace.scratch / "scores", world)
-        questions_of_turns = [turn.question for turn in turns]
-        keep = scorable("sft", rows, questions_of_turns, scorer)
-        rows, questions_of_turns = list(compress(rows, keep)), list(compress(questions_of_turns, keep))
-        source = ScoredTripleSource(rows, questions_of_turns, scorer, config.batch, config.seed, "sft")
+        keep = scorable("sft", rows, shown_queries, scorer)
+        rows, shown_queries = list(compress(rows, keep)), list(compress(shown_queries, keep))
+        source = ScoredTripleSource(rows, shown_queries, scorer, config.batch, config.seed, "sft")
     loss = objective.loss(OutputLayer((teacher or student).model))
-    trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard)
+    average = average_of(recipe, teacher)
+    trainee = Trainee(student, config, recipe.student.model, world, shard=recipe.runtime.shard, average=average)
     with closing(Samplers.of(recipe, trainee)) as samplers:
         outcome = train_and_publish(recipe, "sft", trainee, source, loss, questions, samplers.points, workspace)
     return replace(outcome, metrics={**outcome.metrics, "triples": len(chosen)})
@@ -163,8 +169,8 @@ def _prefer(
 
 def _teacher_identity(recipe: Recipe) -> dict[str, Any]:
     """The teacher that scores the tokens, where one does."""
-    from cohobate.teachers.base import half_scoring, scoring_identity
+    from cohobate.teachers.base import half_scoring, training_identity
 
     if not recipe.sft.asks_teacher:
         return {}
-    return {"teacher": scoring_identity(recipe.teacher), **half_scoring(recipe, recipe.sft)}
+    return {"teacher": training_identity(recipe.teacher), **half_scoring(recipe, recipe.sft)}

@@ -176,8 +176,17 @@ def request_rendering(teacher: Teacher) -> dict[str, Any]:
     return {**{name: settings[name] for name in names if name in settings}, **response_revision(teacher)}
 
 
+def training_identity(teacher: Teacher) -> dict[str, Any]:
+    """The part of a training stage's identity that says which teacher scores, and what it is shown.
+
+    A teacher that is the student itself is identified by the student, and by how it follows.
+    """
+    own = scoring_identity(teacher) if teacher.follow is None else {"follow": teacher.follow}
+    return own if teacher.privileged is None else {**own, "privileged": teacher.privileged.identity()}
+
+
 def scoring_identity(teacher: Teacher) -> dict[str, Any]:
-    """The part of a training stage's identity that says which teacher scores, and how."""
+    """The part of an identity that says which model scores under the teacher's own prompt, and how."""
     here = teacher.is_folder and not teacher.scores_by_server
     revision = logits_revision(teacher.model) if here else {}
     return {**teacher.identity(), "model": teacher_fingerprint(teacher), **revision, **response_revision(teacher)}

@@ -121,6 +121,7 @@ class Run:
         lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
+        self.trainee.lead()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = {**batch.seconds, "update": time.perf_counter() - started}
         state.ledger = compute_ledger.total([*state.ledger, *batch.ledger, self._cost(batch.rows)])
@@ -255,6 +256,8 @@ class Run:
             return RunState()
         self._load_weights(snapshot.tensors["model"])
         load_full_state(self.optimizer, snapshot.tensors["optimizer"])
+        if self.trainee.average is not None:
+            self.trainee.average.restore(snapshot.tensors["teacher"])
         self.schedule.load_state_dict(snapshot.tensors["schedule"])
         return RunState(snapshot.step, snapshot.metrics, snapshot.ledger)
 
@@ -266,6 +269,7 @@ class Run:
             "model": {name: full_tensor(p.detach()) for name, p in self.trainee.trainable().items()},
             "optimizer": full_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
+            **({"teacher": self.trainee.average.state()} if self.trainee.average is not None else {}),
         }
         if self.world.first:
             self.writer.write(Snapshot(state.step, state.metrics, state.ledger, tensors))

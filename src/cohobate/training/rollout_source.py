@@ -17,6 +17,7 @@ from cohobate.evaluation.verifiers.verify import verdicts_of
 from cohobate.models.chat_template import question_ids, student_format
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.model_cost import cost_of
+from cohobate.models.privileged import Shown, share_of_mentions
 from cohobate.models.special_tokens import decode
 from cohobate.models.thoughts import completed, opening_of
 from cohobate.store import compute_ledger
@@ -31,6 +32,9 @@ from cohobate.training.samplers import Sampler
 from cohobate.training.scoring.base import ScoringInput, TeacherScorer
 from cohobate.training.trainee import Trainee
 from cohobate.training.types import Rollout, ScoredRollout, Source, StepBatch
+
+# Characters of a verdict's reason that the teacher is shown.
+_LONGEST_REASON = 2000
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class RolloutSource(Source):
         self.objective, self.scorer, self.log, self.sampler = on_policy(recipe.opd), scorer, log, sampler
         self.prefetch: Prefetch[_Share] = Prefetch(self._stop)
         self.questions, self.queries = questions.to_dicts(), queries(questions)
+        self.shown = Shown.of(recipe) if scorer is not None else Shown()
+        self.shown_values = self.shown.rows(questions)
         self.cost = cost_of(self.student.model.config)
         self._last: tuple[int, Sequence[ScoredRollout]] | None = None
 
@@ -157,8 +163,8 @@ class RolloutSource(Source):
             started = time.perf_counter()
             rollouts = sample()
             seconds = {"rollout": time.perf_counter() - started}
-            if self.objective.rewarded:
-                rollouts = self._rewarded(number, rollouts)
+            if self.objective.rewarded or self.shown.uses_feedback:
+                rollouts = self._judged(number, rollouts)
             started = time.perf_counter()
             scored = self._scored(number, rollouts, lambda scorer, inputs: scorer.score(number, inputs))
             assert scored is not None
@@ -223,14 +229,17 @@ class RolloutSource(Source):
 
         return roll_out
 
-    def _rewarded(self, number: int, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """`rollouts` with their rewards."""
+    def _judged(self, number: int, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """`rollouts` with their rewards, and with feedback where the teacher is shown it."""
         questions, cases = self._questions_of(number), []
         for item in rollouts:
             question, answer = questions[item.row], parse(item.text, form=self.prompt_format.answer).answer
             cases.append(Case(answer, question["gold_answer"], item.truncated, question["question"], item.text))
         verdicts = verdicts_of(self.verifier, cases)
-        return [replace(item, reward=reward_of(verdict)) for item, verdict in zip(rollouts, verdicts, strict=True)]
+        judged = zip(rollouts, verdicts, strict=True)
+        if not self.shown.uses_feedback:
+            return [replace(item, reward=reward_of(verdict)) for item, verdict in judged]
+        return [replace(item, reward=reward_of(v), feedback=feedback_of(v)) for item, v in judged]
 
     def _scored(
         self,
@@ -241,13 +250,26 @@ class RolloutSource(Source):
         """`rollouts` with the teacher's scores, where there is one; `ask` has them from the scorer, or None."""
         if self.scorer is None:
             return [ScoredRollout(item) for item in rollouts]
-        each_query = self._queries_of(number)
-        inputs = [ScoringInput(item.row, each_query[item.row], item.response_ids) for item in rollouts]
+        chosen = self._chosen(number)
+        inputs = [
+            ScoringInput(item.row, self._asked(self.scorer, chosen[item.row], item), item.response_ids)
+            for item in rollouts
+        ]
         scores = ask(self.scorer, inputs)
         if scores is None:
             return None
         prompts = [self.scorer.prompt_tokens(item.question) for item in inputs]
         return [ScoredRollout(*parts) for parts in zip(rollouts, scores, prompts, strict=True)]
+
+    def _asked(self, scorer: TeacherScorer, question: int, rollout: Rollout) -> Query:
+        """What the teacher is asked where it scores an answer to this question; the feedback is as long as fits."""
+        own, values = self.queries[question], self.shown_values[question]
+        if rollout.feedback is None:
+            return self.shown.query(own, values)
+        query = self.shown.query(own, values, rollout.feedback)
+        if scorer.has_room(query, rollout.response_ids):
+            return query
+        return self.shown.query(own, values, rollout.feedback.partition(" ")[0])
 
     def _ledger(self, rollouts: Sequence[ScoredRollout]) -> list[LedgerEntry]:
         prompts = [len(item.rollout.prompt_ids) for item in rollouts]
@@ -268,6 +290,7 @@ class RolloutSource(Source):
         ends = [float(item.teacher.logprobs[-1]) for item in scored if item.teacher and not item.rollout.truncated]
         lengths = [len(item.response_ids) for item in rollouts]
         priced = self.config.length is not None
+        context = self.shown.context
         return {
             "mean_length": sum(lengths) / len(rollouts),
             **({"length_price": sum(prices(self.config, lengths)) / len(rollouts)} if priced else {}),
@@ -275,7 +298,15 @@ class RolloutSource(Source):
             "repetition": repetition([item.response_ids for item in rollouts]),
             **({"end_logprob": sum(ends) / len(ends)} if ends else {}),
             **({"mean_reward": sum(rewards) / len(rewards)} if rewards else {}),
+            **({"mentions": share_of_mentions([item.text for item in rollouts], context.mentions)} if context else {}),
         }
+
+
+def feedback_of(verdict: Verdict) -> str:
+    """A verdict in words: its label, and in brackets the reason."""
+    if verdict.reason is None:
+        return verdict.label
+    return f"{verdict.label} ({verdict.reason.strip()[:_LONGEST_REASON]})"
 
 
 def reward_of(verdict: Verdict) -> float | None:

@@ -15,21 +15,30 @@ from cohobate.models.loading import LoadedModel, save
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.learner import Learner, copy_full_weights, sharded
 from cohobate.training.lora import unadapted_experts, with_lora
+from cohobate.training.moving_average import MovingAverage
 
 
 class Trainee:
     """A student prepared for training with `config`. base: the base model's name in the adapter's configuration.
 
     The learner is trained; the student rolls out and is evaluated. They share their weights, unless these are sharded
-    over the processes of `world`: then `sync` copies them.
+    over the processes of `world`: then `sync` copies them. average: the weights of a teacher that follows it, if any.
 
     Raises UserError where LoRA is not installed or does not fit the student.
     """
 
     def __init__(
-        self, student: LoadedModel, config: Training, base: str, world: World = ALONE, *, shard: bool = False
+        self,
+        student: LoadedModel,
+        config: Training,
+        base: str,
+        world: World = ALONE,
+        *,
+        shard: bool = False,
+        average: MovingAverage | None = None,
     ) -> None:
         self.student, self.config, self.world, self.is_sharded = student, config, world, shard
+        self.average = average
         self.peft: Any = with_lora(student.model, config, base) if config.lora else None
         if self.peft is not None and world.first and (left := unadapted_experts(student.model)):
             progress.say(f"LoRA adapts no experts of {type(student.model).__name__}: {left:,} weights stay as they are")
@@ -54,6 +63,11 @@ class Trainee:
             if not drops:
                 _recompute_without_dropout(module)
         return self.learner
+
+    def lead(self) -> None:
+        """Let the teacher follow, where it does; once after each update."""
+        if self.average is not None:
+            self.average.follow(self.learner.model)
 
     def sync(self) -> None:
         """Bring the student up to date with the learner."""

@@ -63,6 +63,7 @@ CHECKS = (
     Check("judge as asked", teachers.judge_defaults, _MODELS, when=Scope.asks_judge_endpoint),
     Check("logits", models.logits, ("teacher", "student"), when=Scope.reads_a_model),
     Check("template", templates.template, ("teacher", "student"), when=Scope.reads_a_model),
+    Check("privileged context", templates.privileged, ("teacher", "student"), when=Scope.shows_more),
     Check("lengths", models.lengths, ("teacher", "student"), when=Scope.reads_a_model),
     Check("tokenizers", models.tokenizers, ("teacher", "student"), when=Scope.compares_tokenizers),
     Check("ends", ends.ends, ("teacher", "student"), when=Scope.compares_ends),

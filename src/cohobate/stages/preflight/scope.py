@@ -133,7 +133,12 @@ class Scope:
         return self.has_student() and self.has_scores()
 
     def compares_tokenizers(self) -> bool:
-        return self.trains_on_scores() and self.reads_teacher()
+        """Whether another model than the student scores its tokens."""
+        return self.trains_on_scores() and self.reads_teacher() and self.recipe.teacher.follow is None
+
+    def shows_more(self) -> bool:
+        """Whether the teacher that scores is shown more than the student."""
+        return self.trains_on_scores() and self.recipe.teacher.privileged is not None
 
     def scores_here(self) -> bool:
         return self.compares_tokenizers() and not self.has_served_scores()

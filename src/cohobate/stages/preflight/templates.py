@@ -22,6 +22,31 @@ def template(scope: Scope) -> str:
     return f"renders and round-trips for {' and '.join(findings)}" if findings else "no model is asked by a template"
 
 
+def privileged(scope: Scope) -> str:
+    """The template of the model that scores writes all that only it is shown."""
+    from cohobate.core.conversation import Conversation
+    from cohobate.models.chat_template import messages
+    from cohobate.models.privileged import Shown, format_of_scoring
+    from cohobate.models.rendering import rendered
+    from cohobate.teachers.endpoint.scoring_checks import scoring_tokenizer
+
+    recipe, student = scope.recipe, scope.loaded["student"]
+    shown, follows = Shown.of(recipe), recipe.teacher.follow is not None
+    tokenizer = student.tokenizer if follows else scoring_tokenizer(recipe.teacher, student)
+    query = shown.query(_QUESTION, {name: f"({name})" for name in shown.names})
+    how = format_of_scoring(recipe, student.tokenizer)
+    text = _letters(rendered(tokenizer, messages(query, how.template, how.system), how.rendering))
+    every = query.messages if isinstance(query, Conversation) else Conversation.of_text(query).messages
+    role = "student" if follows else "teacher"
+    for message in every:
+        if _letters(message.content) not in text:
+            raise CohobateError(
+                f"the {role}'s chat template leaves out the {message.role} message of teacher.privileged; set "
+                f"{role}.fold_system = true, or say it in teacher.privileged.prompt"
+            )
+    return f"the teacher reads {len(every)} messages where it scores, with {', '.join(shown.names) or 'no column'}"
+
+
 def require_student_template(recipe: Recipe) -> None:
     """The same of a student whose weights are not loaded."""
     from cohobate.models.loading import outline

@@ -66,7 +66,7 @@ class ScoringServer:
         """The longest rollout must fit, with its prompt and the one token that a request generates."""
         needed = len(self.prompt) + self.recipe.opd.max_tokens + 1
         for url in self.teacher.base_urls:
-            limit = self._limit(url)
+            limit = context_limit(url, self.teacher)
             if limit is not None and limit < needed:
                 raise CohobateError(
                     f"{url} reads at most {limit} tokens, but a rollout of {self.recipe.opd.max_tokens} with its "
@@ -193,14 +193,6 @@ class ScoringServer:
         finally:
             exchange.stop()
 
-    def _limit(self, url: str) -> int | None:
-        """The model's context in tokens, where the server publishes it."""
-        listing = read_json(f"{url.rstrip('/')}/models", self.teacher)
-        data = listing.get("data") if isinstance(listing, dict) else None
-        models = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
-        limits = [model.get("max_model_len") for model in models if model.get("id") == self.teacher.model]
-        return limits[0] if limits and isinstance(limits[0], int) else None
-
 
 CHECKS: tuple[tuple[str, Callable[[ScoringServer], str]], ...] = (
     ("server scores", ScoringServer.scores),
@@ -211,6 +203,15 @@ CHECKS: tuple[tuple[str, Callable[[ScoringServer], str]], ...] = (
     ("server end", ScoringServer.end),
     ("server repeats", ScoringServer.repeats),
 )
+
+
+def context_limit(url: str, teacher: Teacher) -> int | None:
+    """The context in tokens of the teacher's model at `url`, where the server publishes it."""
+    listing = read_json(f"{url.rstrip('/')}/models", teacher)
+    data = listing.get("data") if isinstance(listing, dict) else None
+    models = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
+    limits = [model.get("max_model_len") for model in models if model.get("id") == teacher.model]
+    return limits[0] if limits and isinstance(limits[0], int) else None
 
 
 def require_scores(recipe: Recipe, student: Student) -> None:

@@ -59,9 +59,15 @@ class TeacherScorer(ABC):
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterable[dict[int, TokenScores]]:
         """The scores of `rows` by their numbers, some at a time: log-probabilities and what `needs` names."""
 
+    @property
+    @abstractmethod
+    def context(self) -> int | None:
+        """Most tokens of a prompt and its response together; None where there is no limit, or none is known."""
+
     def has_room(self, question: Query, response_ids: Sequence[int]) -> bool:
-        """Whether an answer to `question` fits into the teacher's context; a server says so itself."""
-        return True
+        """Whether an answer to `question` fits into the teacher's context."""
+        context = self.context
+        return context is None or self.prompt_tokens(question) + len(self.teacher_ids(response_ids)) <= context
 
     def prompt_tokens(self, question: Query) -> int:
         """Length of the prompt under which the teacher scores an answer to `question`."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cohobate.config import ObjectiveStage, Recipe, Training
-from cohobate.models.chat_template import scoring_format
 from cohobate.models.loading import LoadedModel, load, outline, refuse_mismatch
 from cohobate.models.precision import half_products
+from cohobate.models.privileged import format_of_scoring
 from cohobate.teachers.endpoint.scoring_checks import require_scores
 from cohobate.training.distributed import World
+from cohobate.training.moving_average import MovingAverage, copy_of
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.scoring.base import TeacherScorer
 from cohobate.training.scoring.cross_tokenizer import SpanScorer, refuse_other_text
@@ -20,8 +21,12 @@ from cohobate.training.scoring.server import ServerScorer
 def scoring_teacher(recipe: Recipe, config: ObjectiveStage, student: LoadedModel, world: World) -> LoadedModel | None:
     """The teacher that scores for a stage with the settings `config`; None where a server scores.
 
+    With `teacher.follow` it is a copy of `student`, which must not have learnt yet nor have adapters.
+
     Raises ModelError or UserError when it cannot score what `student` writes.
     """
+    if recipe.teacher.follow is not None:
+        return copy_of(student)
     if not recipe.teacher.scores_by_server:
         teacher = load(recipe.teacher.model, device=recipe.runtime.device, template=recipe.teacher.template)
         if config.by_spans:
@@ -36,6 +41,11 @@ def scoring_teacher(recipe: Recipe, config: ObjectiveStage, student: LoadedModel
     return None
 
 
+def average_of(recipe: Recipe, teacher: LoadedModel | None) -> MovingAverage | None:
+    """What moves `teacher` after each update, where it follows the student."""
+    return MovingAverage(teacher.model, recipe.teacher.follow) if teacher and recipe.teacher.follow else None
+
+
 def build_scorer(
     recipe: Recipe,
     config: Training,
@@ -46,7 +56,7 @@ def build_scorer(
     world: World,
 ) -> TeacherScorer:
     """The scorer by `teacher`, as `scoring_teacher` gives it; its scores are saved in `folder`."""
-    budget, prompt_format = config.tokens_per_batch, scoring_format(recipe, student.tokenizer)
+    budget, prompt_format = config.tokens_per_batch, format_of_scoring(recipe, student.tokenizer)
     if teacher is None:
         return ServerScorer(recipe, student, needs, folder, budget, world)
     keeps, half = config.keep_scores, half_products(config.precision, student.device)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from cohobate.core.conversation import Query
 from cohobate.core.model_shape import context_of
 from cohobate.models.chat_template import PromptFormat
 from cohobate.models.loading import LoadedModel
@@ -49,9 +48,9 @@ class LocalScorer(TeacherScorer):
         self.output = OutputLayer(teacher.model)
         self.precision = "bfloat16" if half and teacher.model.dtype == torch.float32 else "float32"
 
-    def has_room(self, question: Query, response_ids: Sequence[int]) -> bool:
-        context = context_of(self.teacher.config)
-        return context is None or self.prompt_tokens(question) + len(self.teacher_ids(response_ids)) <= context
+    @property
+    def context(self) -> int | None:
+        return context_of(self.teacher.config)
 
     def score(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores]:
         # A batch that is made ahead is scored while the step before it still needs its own.

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from cohobate.config import Recipe
 from cohobate.core.errors import TeacherError
-from cohobate.models.chat_template import scoring_format
 from cohobate.models.loading import LoadedModel, outline
 from cohobate.models.logprobs import TokenScores
 from cohobate.models.model_cost import cost_of
+from cohobate.models.privileged import format_of_scoring
 from cohobate.models.sequence import TrainingSequence
 from cohobate.store.compute_ledger import UNKNOWN
 from cohobate.teachers.endpoint.client import Exchange
 from cohobate.teachers.endpoint.prompt_logprobs import PromptLogprobs, ScoreRequest, ScoreWire, Unscored
-from cohobate.teachers.endpoint.scoring_checks import scoring_tokenizer
+from cohobate.teachers.endpoint.scoring_checks import context_limit, scoring_tokenizer
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.objectives.distributions import most_probable_listed
@@ -37,12 +38,20 @@ class ServerScorer(TeacherScorer):
     ) -> None:
         teacher = recipe.teacher
         cost = cost_of(outline(teacher.model).config) if teacher.is_folder else UNKNOWN
-        tokenizer = scoring_tokenizer(teacher, student)
-        super().__init__(tokenizer, scoring_format(recipe, student.tokenizer), needs, folder, world, cost, keeps=True)
+        tokenizer, prompt_format = scoring_tokenizer(teacher, student), format_of_scoring(recipe, student.tokenizer)
+        super().__init__(tokenizer, prompt_format, needs, folder, world, cost, keeps=True)
+        self.teacher = teacher
         self.token_budget, self.shared = token_budget, len(tokenizer)
         self.top_k = min(needs.listed, self.shared)
         self.exchange: Exchange[ScoreRequest, list[PromptLogprobs] | Unscored]
         self.exchange = Exchange(teacher, recipe.triples, ScoreWire(teacher))
+
+    @cached_property
+    def context(self) -> int | None:
+        """As the servers publish it, less the token that a request for scores generates."""
+        found = (context_limit(url, self.teacher) for url in self.teacher.base_urls)
+        limits = [limit for limit in found if limit is not None]
+        return min(limits) - 1 if limits else None
 
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:
         requests = list(in_requests(rows, self.token_budget, self.top_k))

@@ -97,10 +97,10 @@ def test_rows_without_a_value_are_set_aside_and_counted(capsys: pytest.CaptureFi
     note = json.dumps({"note": "n"})
     rows = [{"gold_answer": "1", "meta": note}, {"gold_answer": " ", "meta": note}, {"gold_answer": "1"}]
     rows += [{"meta": note}, {"gold_answer": "1", "meta": json.dumps({"note": None})}]
-    assert len(how.known("opd", frame(*rows))) == 1
+    assert len(how.with_values("opd", frame(*rows))) == 1
     assert "4 of 5 rows are set aside, since they have no value for {gold_answer} or {note}" in capsys.readouterr().err
     with pytest.raises(QuestionsError, match=r"no question has a value for \{note\}, which teacher.privileged names"):
-        how.known("opd", frame({"gold_answer": "1"}))
+        how.with_values("opd", frame({"gold_answer": "1"}))
 
 
 def test_a_name_that_no_question_has_is_refused_with_those_that_they_have() -> None:

@@ -45,8 +45,8 @@ class Privileged(Section):
     @property
     def names(self) -> list[str]:
         """The names that are replaced beside {question}, in order."""
-        found = [name for text in (self.prompt, self.system) for name in _NAME.findall(text or "")]
-        return [name for name in dict.fromkeys(found) if name != QUESTION]
+        names = (name for text in (self.prompt, self.system) for name in _NAME.findall(text or ""))
+        return [name for name in dict.fromkeys(names) if name != QUESTION]
 
     @property
     def characters(self) -> int:

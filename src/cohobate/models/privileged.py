@@ -81,7 +81,7 @@ class Shown:
         conversation = _with_examples(conversation.with_last(text).under(system), self.context)
         return conversation.last if conversation.is_text else conversation
 
-    def known(self, stage: str, frame: pl.DataFrame) -> pl.DataFrame:
+    def with_values(self, stage: str, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows that have a value for every name; says how many have none. Raises QuestionsError where all lack one.
 
         frame: questions or triples.
@@ -105,14 +105,14 @@ class Shown:
             )
         return frame.filter(keep)
 
-    def known_triples(self, stage: str, triples: pl.DataFrame, questions: Path) -> pl.DataFrame:
-        """As `known`, with the gold responses of the triples' questions, of the artifact's folder `questions`."""
+    def triples_with_values(self, stage: str, triples: pl.DataFrame, questions: Path) -> pl.DataFrame:
+        """As `with_values`, with the gold responses of the triples' questions, of the artifact's folder `questions`."""
         import polars as pl
 
         if "gold_response" in self.names:
             frame = pl.read_parquet(questions / "questions.parquet", columns=["question_id", "gold_response"])
             triples = triples.join(frame, on="question_id", how="left", maintain_order="left")
-        return self.known(stage, triples)
+        return self.with_values(stage, triples)
 
     def rows(self, frame: pl.DataFrame) -> list[dict[str, str]]:
         """The values of `names` for each row."""

@@ -151,11 +151,10 @@ class _Estimate:
         else:
             need = self._resident(config) + self._scorer(config) + self._engine()
         yield self._generated("opd", "student", "rollout", self.student, rows, batch, need)
-        copied = self.recipe.teacher.follow is not None
+        copied, half = self.recipe.teacher.follow is not None, self.machine.half and self.recipe.teacher.follow is None
         if (teacher := self.student if copied else self.teacher) is not None and self._scorer(config):
             batch = Batch.of_budget(config.tokens_per_batch, self.scored_prompt, config.max_tokens)
-            peak = memory.scoring(teacher, batch, half=self.machine.half and not copied)
-            need = self._resident(config) + beside + peak
+            need = self._resident(config) + beside + memory.scoring(teacher, batch, half=half)
             most, before = config.max_tokens, self.scored_prompt
             yield self._computed("opd", "teacher", "scoring", teacher, rows, most, need, prompt=before)
         learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)

@@ -184,7 +184,7 @@ def _source(
         return rollouts
     shown = Shown.of(recipe) if scores is not None else Shown()
     chosen = select(triples.path, recipe.sft.select, opening)
-    chosen = shown.known_triples("opd, triples", chosen, questions.path)
+    chosen = shown.triples_with_values("opd, triples", chosen, questions.path)
     rows, size = training_rows(tokenizer, chosen, prompt_format, end), config.prompts * config.group
     keep = fitting_rows("opd", rows, trainee.student)
     rows, chosen = list(compress(rows, keep)), chosen.filter(pl.Series(keep, dtype=pl.Boolean))
@@ -220,7 +220,7 @@ def _with_room(
     fitting = set_aside("opd", prompts, [(student, student_format(recipe))])
     if scorer is not None:
         shown = Shown.of(recipe)
-        fitting = shown.known("opd", fitting)
+        fitting = shown.with_values("opd", fitting)
         readers = [Reader(scorer.tokenizer, scorer.prompt_format, scorer.context)]
         fitting = with_room("opd, teacher", fitting, shown.queries(fitting), readers, room=recipe.opd.max_tokens)
     if recipe.opd.steps and fitting.is_empty() and not prompts.is_empty():

@@ -99,7 +99,7 @@ def _build(recipe: Recipe, triples: Artifact, questions: Artifact, workspace: Wo
         )
     scores = objective.needs is not None and config.steps
     shown = Shown.of(recipe) if scores else Shown()
-    chosen = shown.known_triples("sft", chosen, questions.path)
+    chosen = shown.triples_with_values("sft", chosen, questions.path)
     turns = taught_turns(chosen, prompt_format, config.turns)
     # With a privileged context the turns are the triples, one each.
     shown_queries = [turn.question for turn in turns] if shown.context is None else shown.queries(chosen)

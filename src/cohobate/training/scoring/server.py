@@ -49,8 +49,8 @@ class ServerScorer(TeacherScorer):
     @cached_property
     def context(self) -> int | None:
         """As the servers publish it, less the token that a request for scores generates."""
-        found = (context_limit(url, self.teacher) for url in self.teacher.base_urls)
-        limits = [limit for limit in found if limit is not None]
+        published = (context_limit(url, self.teacher) for url in self.teacher.base_urls)
+        limits = [limit for limit in published if limit is not None]
         return min(limits) - 1 if limits else None
 
     def score_rows(self, rows: Mapping[int, TrainingSequence]) -> Iterator[dict[int, TokenScores]]:

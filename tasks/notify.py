@@ -47,7 +47,8 @@ def message(flow: Any, flow_run: Any, state: Any) -> str:
     kind, reason = _PREAMBLE.fullmatch(state.message or "").groups()  # type: ignore[union-attr]
     if kind and not hasattr(errors, kind):  # another library's: its type says as much as its message
         reason = f"{kind}: {reason}"
-    outcome = "was refused by the gate" if kind == _REFUSED else str(state.name).lower()
+    words = {"Awaiting": "awaits its teacher"}
+    outcome = "was refused by the gate" if kind == _REFUSED else words.get(state.name, str(state.name).lower())
     record = attempt(runs.of_flow_run, flow_run_id=str(flow_run.id))
     recipe = f" of recipe {record.recipe['name']}" if record else ""
     return "\n".join(

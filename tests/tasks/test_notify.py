@@ -20,7 +20,7 @@ def post(message: str, name: str = "Failed") -> None:
     from flows.nightly import nightly
     from tasks.notify import notify
 
-    state: State[None] = (Failed if name == "Failed" else Crashed)(message=message)
+    state: State[None] = (Crashed if name == "Crashed" else Failed)(message=message, name=name)
     run = FlowRun(id=RUN, flow_id=RUN, name="arithmetic 2026-01-02 02:00:00")
     notify(nightly, run, state)
 
@@ -38,6 +38,7 @@ def post(message: str, name: str = "Failed") -> None:
         ("Flow run process exited with non-zero status code -9.", "Crashed", ["crashed", "status code -9.\n"]),
         (f"{PREAMBLE}ValueError: <!channel> a & b\nsecond", "Failed", ["&lt;!channel&gt; a &amp; b second\n"]),
         (f"{PREAMBLE}OSError: http://me:pass@host/x?key=abc said {SECRETS[1]}", "Failed", ["http://host/x said ...\n"]),
+        ("24 requests are under way", "Awaiting", ["nightly awaits its teacher", "Why: 24 requests are under way"]),
         ("x" * 5000, "Failed", ["xxx...\n"]),
         ("", "Crashed", ["Why: \n"]),
     ],

@@ -112,11 +112,14 @@ def test_preflight_looks_for_batches_and_submits_none(batches: BatchServer, tmp_
         ("list", reply(402, {"error": {"message": "no credit"}}), "account is spent .*top it up"),
         ("upload", reply(404, {}), r"has no batches \(status 404\)"),
         ("upload", reply(200, {"id": "../../etc"}), "gives it no id"),
-        ("upload", reply(413, {"error": {"message": "too large"}}), r"refuses a file of requests \(status 413"),
+        (
+            "upload",
+            reply(413, {"error": {"message": "too large"}}),
+            r"refuses a file of requests \(status 413: too large\); lower teacher.batch_requests",
+        ),
         ("create", reply(400, {"error": {"message": "window"}}), r"refuses a batch \(status 400: window\)"),
         ("create", reply(402, {"error": {"message": "pay first"}}), "account is spent"),
         ("retrieve", reply(404, {}), r"does not give the responses of batch batch_1.*status 404.*delete .*\.json to"),
-        ("content", reply(410, {}), "does not give the responses of batch batch_1.*its file"),
     ],
 )
 def test_what_a_server_refuses_ends_in_one_sentence(
@@ -127,6 +130,18 @@ def test_what_a_server_refuses_ends_in_one_sentence(
         make(batch_recipe(tmp_path, batches))
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
     assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS and billed(batches) == ONCE
+
+
+def test_responses_that_are_deleted_are_paid_again_by_the_next_run(
+    batches: BatchServer, tmp_path: Path, data: Path
+) -> None:
+    """Also where it is another data folder's batch that is found in the list."""
+    batches.answers["content"] = [reply(410, {})]
+    with pytest.raises(
+        EndpointError, match=r"does not have file file-2 of batch batch_1 any more.*run again to submit"
+    ):
+        make(batch_recipe(tmp_path, batches))
+    assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS and len(batches.batches) == 2
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(
@@ -142,6 +157,9 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     monkeypatch.setenv("KEY", "s3cret")
     batches.answers["create"] = [reply(400, {"error": {"message": "who is s3cret?"}})]
     with pytest.raises(EndpointError, match=r"who is \*\*\*\?"):
+        make(keyed)
+    batches.fate = lambda number: Fate(errors=[{"message": "s3cret is wrong"}]) if number == 1 else Fate()
+    with pytest.raises(EndpointError, match=r"\*\*\* is wrong"):
         make(keyed)
     make(keyed)
     assert batches.authorised == {"Bearer s3cret"}

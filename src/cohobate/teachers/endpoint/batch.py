@@ -18,7 +18,6 @@ import aiohttp
 
 from cohobate.config import Teacher
 from cohobate.core.errors import AwaitingError, CohobateError, EndpointError, TeacherError
-from cohobate.core.fingerprint import hash_value
 from cohobate.core.progress import say
 from cohobate.teachers.base import BATCHED, Batch, Failure, Limits, Request
 from cohobate.teachers.endpoint.batch_lines import Outcomes, most_bytes
@@ -73,7 +72,8 @@ class BatchTeacher:
         if not wanted:
             return
         began = time.monotonic()
-        self.records = BatchRecords(self.folder, self._place(next(iter(wanted.values()))))
+        limit = {"model": self.teacher.model, self.teacher.limit_name: next(iter(wanted.values())).max_tokens}
+        self.records = BatchRecords(self.folder, self.routes.url, limit)
         submissions = Submissions(self.teacher, self.limits, self.routes, self.wire, self.records)
         work = _Work([*submissions.earlier(wanted)])
         taken = {key for each in work.under_way for key in each.requests}
@@ -91,11 +91,6 @@ class BatchTeacher:
         """Give up the call that is under way; what was submitted goes on at the server."""
         self.routes.close()
         return []
-
-    def _place(self, request: Request) -> str:
-        """Who is asked under which limit: a batch of another place holds no response to these requests."""
-        limit = {self.teacher.limit_name: request.max_tokens}
-        return hash_value({"url": self.routes.url, "model": self.teacher.model, "limit": limit})
 
     def _sweep(self, work: _Work) -> Iterator[Batch]:
         """The outcomes of the batches that have ended by now."""
@@ -163,7 +158,7 @@ class BatchTeacher:
         a kill nor an error in between makes anything be paid, or a failure be read, twice.
         """
         outcomes = Outcomes(submission.requests, self.wire, submission.record.round, self.routes.secret)
-        if remote.completed and remote.output_file is None:
+        if remote.lacks_output:
             raise self._lost(submission, f"it names no file with the {remote.completed:,} responses")
         for name in filter(None, (remote.output_file, remote.error_file)):
             with tempfile.TemporaryFile(dir=self.folder) as file:
@@ -186,7 +181,13 @@ class BatchTeacher:
             self.routes.download(name, file, most_bytes(submission.requests, self.wire))
         except RouteError as error:
             if error.fault.status in _GONE:
-                raise self._lost(submission, f"status {error.fault.status} for its file {name}") from None
+                # The list still names the batch: what is noted as done with is submitted anew.
+                self.records.settle(submission.record, submission.requests.keys())
+                raise EndpointError(
+                    f"{self.routes.url} does not have file {name} of batch {submission.batch} any more (status "
+                    f"{error.fault.status}), in which {len(submission.requests):,} requests were submitted; run again "
+                    "to submit and pay them again"
+                ) from None
             raise self.routes.error_of(error.fault, f"file {name} of batch {submission.batch}") from None
 
     def _sorted(

@@ -10,8 +10,9 @@ one that was created just before a kill is found by it in the server's list.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -43,10 +44,11 @@ class BatchRecord(BaseModel):
 
 
 class BatchRecords:
-    """The records in `folder` of what is asked at one place."""
+    """The records in `folder` of what is asked at `url`. limit: what else identifies a response beside its request."""
 
-    def __init__(self, folder: Path, place: str) -> None:
-        self.folder, self.place = folder, place
+    def __init__(self, folder: Path, url: str, limit: Mapping[str, Any]) -> None:
+        self.folder, self.limit = folder, dict(limit)
+        self.place = hash_value({"url": url, **self.limit})
 
     def pending(self) -> list[BatchRecord]:
         """Those whose requests were not all fetched, the newest first; one that was damaged is reported."""
@@ -89,7 +91,8 @@ class BatchRecords:
         return self.folder / f"{record.key}.json"
 
     def _key(self, requests: Sequence[str], number: int) -> str:
-        return hash_value({"place": self.place, "requests": sorted(requests), "number": number})
+        """Without the address: a server that is reached by another one lists the same batches."""
+        return hash_value({"limit": self.limit, "requests": sorted(requests), "number": number})
 
     def _read(self, path: Path) -> BatchRecord | None:
         try:

@@ -46,6 +46,7 @@ _LONGEST_BODY = 16 << 20  # a page of a hundred batches, each with its errors
 _PAGE, _MOST_PAGES = 100, 1000
 _SLOWEST = 100_000  # bytes a second of an upload
 _MOST_COUNT = 10**9
+_TOO_LARGE = 413  # the status of a reply to too long a body
 _CLOSE_SECONDS = 2.0
 _HEED_SECONDS = 0.2  # an interrupt that reaches another thread does not end a wait without a limit
 # Errors of the server and of the way to it; not those of a full disk.
@@ -76,8 +77,18 @@ class RemoteBatch:
 
     @property
     def is_of_use(self) -> bool:
-        """Whether responses came of it, or may still come."""
-        return not self.has_ended or self.output_file is not None or self.error_file is not None
+        """Whether outcomes came of it, or may still come."""
+        return not self.has_ended or self.output_file is not None or self._failed_alone
+
+    @property
+    def lacks_output(self) -> bool:
+        """Whether there are responses that no file is named for."""
+        return bool(self.completed) and self.output_file is None and not self._failed_alone
+
+    @property
+    def _failed_alone(self) -> bool:
+        # Some servers count a request that failed as completed too.
+        return self.error_file is not None and self.completed <= self.failed
 
     @classmethod
     def of(cls, payload: Any) -> RemoteBatch:
@@ -207,7 +218,8 @@ class BatchRoutes:
                 f"{self.url} does not give or take {what} at the moment ({status}{fault.message}); what was submitted "
                 "goes on there, so run again later"
             )
-        return EndpointError(f"{self.url} refuses {what} ({status}{fault.message}); correct [{section}]")
+        remedy = f"lower {section}.batch_requests" if fault.status == _TOO_LARGE else f"correct [{section}]"
+        return EndpointError(f"{self.url} refuses {what} ({status}{fault.message}); {remedy}")
 
     def _refusal(self, fault: Fault, what: str) -> CohobateError:
         """The same, after a call that any server with batches takes."""
@@ -260,7 +272,8 @@ class BatchRoutes:
             self._has_replied = True
             if not 200 <= reply.status < 300:
                 raise StatusError(reply)
-            payload = reply_body.parsed(reply.content, _LONGEST_BODY) if is_json else None
+            content = reply.content.replace(self.secret.encode(), b"***") if self.secret else reply.content
+            payload = reply_body.parsed(content, _LONGEST_BODY) if is_json else None
             # A batch has a field `errors` of its own.
             if isinstance(payload, dict) and "status" not in payload and (error := error_in(payload)) is not None:
                 raise ReplyWithError(error, reply.headers)

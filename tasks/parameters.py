@@ -19,7 +19,11 @@ def refuse_functions(recipe: Recipe) -> None:
     """
     if not deployment.id or os.environ.get(ALLOW) == "1":
         return
-    named = {"triples.verifier": recipe.triples.verifier.name, "teacher.answer": recipe.teacher.answer}
+    named = {
+        "triples.verifier": recipe.triples.verifier.name,
+        "teacher.answer": recipe.teacher.answer,
+        "questions.source": recipe.questions.source,
+    }
     for setting, value in named.items():
         if value and is_function_name(value):
             raise RecipeError(

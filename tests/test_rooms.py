@@ -26,7 +26,7 @@ def _door(room: str, name: str) -> str:
 ROOMS = """
  0 core:        answer_boxes answer_forms answer_parsing answer_text answer_value atomic_files block_checksums
                 context conversation errors fingerprint formatting frequencies interrupts launch locks markdown memory
-                model_shape normal_form parquet processes progress reasoning sample_id sanitize schema
+                model_shape normal_form parquet plug_ins processes progress reasoning sample_id sanitize schema
                 sealed_files sealed_json server_address settings shipped statistics templates user_code
  1 config:      (config) load
  2 store:       artifacts compute_ledger folders gc listing manifest origins promotion runs

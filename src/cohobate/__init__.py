@@ -37,6 +37,10 @@ OBJECTIVES = (
     "cohobate.training.objectives.kto:KtoRounds",
 )
 
+# The groups of entry points by which other packages bring verifiers, and sources of questions (core/plug_ins.py).
+VERIFIER_ENTRY_POINTS = "cohobate.verifiers"
+SOURCE_ENTRY_POINTS = "cohobate.sources"
+
 
 def __getattr__(name: str) -> Any:
     """The names of `__all__`, from the modules that hold them."""

@@ -18,6 +18,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_s
 from cohobate import OBJECTIVE_ENTRY_POINTS, OBJECTIVES
 from cohobate.config.training import Training
 from cohobate.core.errors import RecipeError
+from cohobate.core.plug_ins import PlugIn, plug_in_of
 from cohobate.core.settings import Section
 
 
@@ -114,8 +115,11 @@ class ObjectiveStage(Training):
         """The settings of another objective change nothing."""
         others = self.declarations.keys() - {self.objective}
         values = {name: value for name, value in super().identity().items() if name not in others}
-        version = self.declared.version
-        return values if version == 1 else {**values, "objective_version": version}
+        kind = self.declarations[self.objective]
+        if kind.version != 1:
+            values["objective_version"] = kind.version
+        plug_in = _brought().get(kind)
+        return {**values, **plug_in.identity(f"{kind.stage}.objective", RecipeError)} if plug_in else values
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -160,22 +164,29 @@ def with_objectives(stage: Literal["sft", "opd"]) -> Callable[[type[Stage]], typ
 @cache
 def installed() -> tuple[type[Declaration], ...]:
     """The declarations of cohobate, which need no metadata to be found, and those of installed packages."""
-    declarations = [_load(path) for path in OBJECTIVES]
+    declarations = (*map(_load, OBJECTIVES), *_brought())
+    names = [(kind.stage, kind.name) for kind in declarations]
+    if twice := [name for stage, name in names if names.count((stage, name)) > 1]:
+        raise RecipeError(f"two installed objectives are called '{twice[0]}'; remove a package that brings one")
+    return declarations
+
+
+@cache
+def _brought() -> Mapping[type[Declaration], PlugIn]:
+    """The declarations of installed packages."""
+    declarations: dict[type[Declaration], PlugIn] = {}
     for point in sorted(entry_points(group=OBJECTIVE_ENTRY_POINTS), key=lambda point: point.name):
         try:
             kind = point.load()
             if getattr(kind, "stage", None) not in ("sft", "opd"):
                 raise TypeError("no objective of a stage")
-            declarations.append(kind)
+            declarations[kind] = plug_in_of(point)
         except Exception as error:
             raise RecipeError(
                 f"the objective '{point.name}' of an installed package cannot be loaded from {point.value} "
                 f"({type(error).__name__}: {error}); mend the package or remove it"
             ) from error
-    names = [(kind.stage, kind.name) for kind in declarations]
-    if twice := [name for stage, name in names if names.count((stage, name)) > 1]:
-        raise RecipeError(f"two installed objectives are called '{twice[0]}'; remove a package that brings one")
-    return tuple(declarations)
+    return declarations
 
 
 def _extended(plain: type[Stage], fields: dict[str, Any]) -> Any:

@@ -5,7 +5,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, StringConstraints, model_validator
 
+from cohobate import SOURCE_ENTRY_POINTS
+from cohobate.core import plug_ins
 from cohobate.core.settings import EXECUTION, Count, Positive, Section, Share
+
+SOURCES = ("world", "file", "documents")
 
 
 class Columns(Section):
@@ -39,6 +43,10 @@ class Hub(Section):
     """Which of its splits, in the words of the datasets library: train, train+test, train[:1000], ..."""
     revision: str | None = None
     """Commit, tag or branch; a full commit identifies the data without loading them."""
+
+
+def _known_source(name: str) -> str:
+    return plug_ins.function_name(SOURCE_ENTRY_POINTS, name, SOURCES, "source of questions")
 
 
 def _no_secret(path: str | None) -> str | None:
@@ -98,15 +106,18 @@ class Fractions(Section):
 class Questions(Section):
     """Where the questions come from: the embedded world, files, or documents."""
 
-    source: Literal["world", "file", "documents"] = "world"
+    source: Annotated[str, AfterValidator(_known_source)] = "world"
     """world: the generator that ships with cohobate. file: rows of `path`. documents: passages of the texts in `path`,
-    all of them training questions."""
+    all of them training questions. module:function, or the name of an installed package's entry point in
+    cohobate.sources: your own, called with `path` and `options`; it gives rows, which are read as those of a file."""
+    options: dict[str, str | int | float | bool] = {}
+    """Your own source: the keywords with which it is called, besides path."""
     path: Annotated[str | None, AfterValidator(_no_secret), EXECUTION] = None
     """file: .parquet, .csv, .jsonl, .jsonl.gz or .jsonl.zst - a file, a folder or a glob of one kind, an address
     (https://, s3://, gs://) of one file - or hf:OWNER/NAME or hf:FOLDER for the datasets library. documents: a .md or
     .txt file, a folder or a glob. Their content, not their place, is what counts."""
     columns: Columns = Columns()
-    """file: names of its columns."""
+    """file, your own: names of its columns."""
     hf: Hub = Hub()
     """file: what to take of an hf: dataset."""
     gold_after: str | None = None
@@ -151,12 +162,24 @@ class Questions(Section):
     seed: int = 0
     """Seed of the draw, and of the split of files."""
 
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function of the user."""
+        return self.source not in SOURCES
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether its questions are rows with columns, which are put into splits by shares."""
+        return self.source == "file" or self.is_function
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.source != "world" and self.path is None:
+        if self.source in ("file", "documents") and self.path is None:
             raise ValueError(f"source = '{self.source}' needs a path")
         if self.source == "world" and self.path is not None:
             raise ValueError("path is set but source is 'world'; set source = 'file' or drop the path")
+        if self.options and not self.is_function:
+            raise ValueError("options are for a source of your own; drop them, or name it in questions.source")
         if self.source == "documents" and self.system:
             raise ValueError("system is for questions that are given; for documents set teacher.system, student.system")
         if self.hf != Hub() and not (self.path or "").startswith("hf:"):

@@ -4,17 +4,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from cohobate import VERIFIER_ENTRY_POINTS
 from cohobate.config.judge import Judge
+from cohobate.core import plug_ins
 from cohobate.core.settings import EXECUTION, Count, Memory, Positive, Section, Share
-from cohobate.core.user_code import is_function_name
 
 VERIFIERS = ("exact", "numeric", "math", "phrase", "checks", "judge")
 
 
 def _known_verifier(name: str) -> str:
-    if name in VERIFIERS or is_function_name(name):
-        return name
-    raise ValueError(f"there is no verifier '{name}'; give {', '.join(VERIFIERS)}, or your own as module:function")
+    return plug_ins.function_name(VERIFIER_ENTRY_POINTS, name, VERIFIERS, "verifier")
 
 
 class Verification(Section):
@@ -23,9 +22,9 @@ class Verification(Section):
     name: Annotated[str, AfterValidator(_known_verifier)] = "exact"
     """exact: the same text but for case, spaces, $ and thousands separators. numeric: the same number. math: equal by
     mathematics. phrase: the gold answer as whole words in the final statement. checks: the gold answer is a JSON object
-    of checks of the response, or else a phrase. judge: a language model says +1 or -1. module:function: your own,
-    called with the keywords answer, gold, question and response; it returns True, False or None (undecided), alone or
-    in a pair with the reason."""
+    of checks of the response, or else a phrase. judge: a language model says +1 or -1. module:function, or the name of
+    an installed package's entry point in cohobate.verifiers: your own, called with the keywords answer, gold, question
+    and response; it returns True, False or None (undecided), alone or in a pair with the reason."""
     judge: Judge | None = None
     """judge: which model, and what it is asked."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-6

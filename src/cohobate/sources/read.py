@@ -1,7 +1,8 @@
 """The questions of a recipe, and their identity, by the kind of source.
 
 To add a kind of source: two functions and a line in `SOURCES` here, and its name in `Questions.source` of
-config/questions.py. A new format of question files is added in readers.py.
+config/questions.py. A new format of question files is added in readers.py; a source of another package, or of the
+user, is a function (function.py).
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ class Source:
 
 def identity(config: Questions) -> dict[str, Any]:
     """The settings and the content that change the questions. Raises QuestionsError when the source is not there."""
-    return SOURCES[config.source].identity(config)
+    return _source(config).identity(config)
 
 
 def read(config: Questions) -> QuestionTable:
     """The questions. Raises QuestionsError for a source that cannot be read or used."""
-    return SOURCES[config.source].read(config)
+    return _source(config).read(config)
+
+
+def _source(config: Questions) -> Source:
+    return _FUNCTION if config.is_function else SOURCES[config.source]
 
 
 def _world_identity(config: Questions) -> dict[str, Any]:
@@ -90,6 +95,21 @@ def _file(config: Questions) -> QuestionTable:
     return collect(parts, config, path)
 
 
+def _function_identity(config: Questions) -> dict[str, Any]:
+    from cohobate.sources import function
+
+    values = config.identity()
+    settings = {name: values[name] for name in (*_FILE_SETTINGS, "options")}
+    return {**settings, "version": _FILE_VERSION, "function": function.identity(config)}
+
+
+def _function(config: Questions) -> QuestionTable:
+    from cohobate.sources import function
+    from cohobate.sources.table import collect
+
+    return collect([function.part(config)], config, config.source)
+
+
 def _documents_identity(config: Questions) -> dict[str, Any]:
     values = config.identity()
     settings = {name: values[name] for name in ("source", "documents", "licence")}
@@ -129,3 +149,4 @@ SOURCES = {
     "file": Source(_file_identity, _file),
     "documents": Source(_documents_identity, _documents),
 }
+_FUNCTION = Source(_function_identity, _function)

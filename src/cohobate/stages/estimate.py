@@ -295,7 +295,7 @@ def _counts(recipe: Recipe, questions: int | None) -> dict[str, int]:
         return counts if questions is None else {**counts, "train": questions}
     train = own.train if questions is None else questions
     shares = own.split.model_dump()
-    count = train / shares["train"] if own.source == "file" and shares["train"] else float(train)
+    count = train / shares["train"] if own.has_rows and shares["train"] else float(train)
     return {**{name: round(count * share) for name, share in shares.items()}, "train": train, "hard": 0}
 
 

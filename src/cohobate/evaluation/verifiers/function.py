@@ -1,4 +1,4 @@
-"""The verifier `module:function`: a function of the user, which judges with or without a gold answer.
+"""The verifier `module:function`, or a plug-in: a function of the user, which judges with or without a gold answer.
 
 It is called with the keywords answer, gold, question and response. It returns True, False or None (undecided), alone or
 in a pair with the reason.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cohobate import VERIFIER_ENTRY_POINTS
 from cohobate.config import Verification
+from cohobate.core import plug_ins
 from cohobate.core.errors import VerifierError
-from cohobate.core.user_code import source_hash
+from cohobate.core.user_code import is_function_name, source_hash
 from cohobate.evaluation.verifiers.pool import Job, Payload, try_start
 from cohobate.evaluation.verifiers.pooled import PooledVerifier
 from cohobate.evaluation.verifiers.verdict import FAILED, TRUNCATED, Case, Verdict
@@ -48,7 +50,15 @@ class FunctionVerifier(PooledVerifier):
 def verifier(spec: Verification) -> FunctionVerifier:
     """The function that the recipe names. Raises VerifierError without its module.
 
-    The hash of the module's source is part of the name, so that two versions of a function give two labels.
+    The hash of the module's source is part of the name, so that two versions of a function give two labels; of a
+    plug-in its package and that one's version too.
     """
-    name = f"{spec.name}@{source_hash(spec.name, 'triples.verifier', VerifierError)[:8]}"
-    return FunctionVerifier(name, 1, {"seconds": spec.seconds}, Job(spec.name, spec.seconds, spec.workers))
+    setting, function = "triples.verifier", spec.name
+    if is_function_name(function):
+        name = f"{function}@{source_hash(function, setting, VerifierError)[:8]}"
+    else:
+        plug_in = plug_ins.plug_ins(VERIFIER_ENTRY_POINTS)[spec.name]  # the recipe was refused without it
+        source = plug_in.identity(setting, VerifierError)["source"]
+        name = f"{spec.name}@{source[:8]} of {plug_in.distribution} {plug_in.version}"
+        function = plug_in.value
+    return FunctionVerifier(name, 1, {"seconds": spec.seconds}, Job(function, spec.seconds, spec.workers))

@@ -14,7 +14,7 @@ from cohobate.evaluation.verifiers.verdict import Verifier
 
 
 def verifier(spec: Verification) -> Verifier:
-    """The verifier of a recipe; a name that is none of VERIFIERS is the user's own module:function.
+    """The verifier of a recipe; a name that is none of VERIFIERS is a plug-in or the user's own module:function.
 
     Raises VerifierError for a user's function without its module, ModelError for a judge without its folder.
     """

@@ -48,7 +48,7 @@ class Scope:
 
     def reads_questions(self) -> bool:
         """Whether a file of questions is looked at; a run reads it itself."""
-        return self.ask and self.recipe.questions.source == "file"
+        return self.ask and self.recipe.questions.has_rows
 
     def tracks(self) -> bool:
         """Whether trackers get the metrics."""

@@ -59,8 +59,9 @@ def unchanged(recipe: Recipe, promoted: PromotedRun, questions: Artifact) -> Ite
 def with_probes(made: Iterator[Artifact], recipe: Recipe, allow: float, checks: list[Check]) -> Iterator[Artifact]:
     """The stages, with the teacher's probes after the questions, before anything is asked; `checks` gets the result."""
     yield (questions := next(made))
-    if recipe.teacher.probes:
-        checks.append(ask_probes(recipe, questions, allow))
+    for own in recipe.by_teacher.values():
+        if own.teacher.probes:
+            checks.append(ask_probes(own, questions, allow))
     yield from made
 
 

@@ -45,7 +45,8 @@ def tag_run(recipe: Recipe) -> None:
     """Add the recipe, the student and the teacher to the run's tags, by which the UI filters."""
     if not flow_run.id:
         return
-    named = {"recipe": recipe.name, "student": recipe.student.model, "teacher": recipe.teacher.model}
-    tags = [f"{kind}:{_short(value)}" for kind, value in named.items()]
+    named = [("recipe", recipe.name), ("student", recipe.student.model)]
+    named += [("teacher", each.teacher.model) for each in recipe.by_teacher.values()]
+    tags = [f"{kind}:{_short(value)}" for kind, value in named]
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, tags=sorted({*(flow_run.tags or ()), *tags}))

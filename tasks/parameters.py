@@ -19,6 +19,7 @@ def refuse_functions(recipe: Recipe) -> None:
     """
     if not deployment.id or os.environ.get(ALLOW) == "1":
         return
+    # All of several teachers have the same form of answers.
     named = {
         "triples.verifier": recipe.triples.verifier.name,
         "teacher.answer": recipe.teacher.answer,

@@ -41,4 +41,4 @@ def _key_names(values: Any) -> set[str]:
     if isinstance(values, dict):
         own = {values["api_key_env"]} if values.get("api_key_env") else set()
         return own.union(*(_key_names(value) for value in values.values()))
-    return set().union(*map(_key_names, values)) if isinstance(values, list) else set()
+    return set().union(*map(_key_names, values)) if isinstance(values, list | tuple) else set()

@@ -12,7 +12,12 @@ from tasks.secrets import keys_from_blocks
 from tasks.stage_task import stage_task
 
 write_questions = stage_task("questions", questions.write)
-write_triples = stage_task("triples", triples.write_for_student, retries=2, gpu=lambda recipe: recipe.teacher.is_folder)
+write_triples = stage_task(
+    "triples",
+    triples.write_for_student,
+    retries=2,
+    gpu=lambda recipe: any(each.teacher.is_folder for each in recipe.by_teacher.values()),
+)
 train_sft = stage_task("sft", sft.train, retries=1, gpu=True)
 train_opd = stage_task("opd", opd.train, retries=1, gpu=True)
 evaluate = stage_task("evaluation", evaluation.evaluate, retries=1, gpu=True)
@@ -31,7 +36,7 @@ def ask_in_shards(recipe: Recipe, questions: Artifact, shards: int) -> None:
 
     A teacher that answers in batches gets them from `write_triples`: more machines would not make it faster.
     """
-    if recipe.teacher.batch:
+    if all(each.teacher.batch for each in recipe.by_teacher.values()):
         say("teacher.batch: this machine submits all batches, and the shards ask for nothing")
         return
     wait([_ask_shard.submit(recipe, questions, number, shards) for number in range(shards)])

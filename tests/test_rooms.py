@@ -30,7 +30,7 @@ ROOMS = """
                 sealed_files sealed_json server_address settings shipped statistics templates user_code
  1 config:      (config) load
  2 store:       artifacts compute_ledger folders gc listing manifest origins promotion runs
- 3 sources:     documents files generated guess read readers table world.arithmetic world.chat world.handbook
+ 3 sources:     documents files generated guess read readers route table world.arithmetic world.chat world.handbook
                 world.instructions world.splits
  3 models:      allocation batching chat_template context_room continuation decoder_module end_of_response
                 fetched.fetch loading logprobs memory_room model_cost output_layer own_forward precision
@@ -48,8 +48,8 @@ ROOMS = """
                 objectives.judge objectives.length objectives.preference preference_source rollout_log
                 rollout_source samplers
                 scored_source scoring.base scoring.factory trainee triple_source types validation
- 9 stages:      curation doctor dry_run estimate evaluation follow labels night opd preflight proposal questions
-                regeneration report sft suites triples
+ 9 stages:      curation doctor dry_run estimate estimate_words evaluation follow labels night opd preflight proposal
+                questions regeneration report sft suites triples
 10 experiments: comparison.distance comparison.page comparison.parallel_runs comparison.plan comparison.runner
                 comparison.stage gathered recovery.arms recovery.stages single_prompt.arms
                 single_prompt.stages tiny_policy.stages

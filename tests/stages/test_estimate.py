@@ -13,7 +13,9 @@ from cohobate.core.errors import ModelError
 from cohobate.models.model_cost import cost_of
 from cohobate.models.published_configs import names, published_config
 from cohobate.stages import preflight
-from cohobate.stages.estimate import GPUS, Machine, estimate, sentences, shape
+from cohobate.stages.estimate import GPUS, Machine, estimate
+from cohobate.stages.estimate_words import sentences
+from cohobate.stages.taught import shape
 
 REAL = (
     "qwen3_0.6b_from_8b",

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cohobate.config import Recipe
-from cohobate.stages.estimate import Line, Machine, estimate, sentences
+from cohobate.stages.estimate import Line, Machine, estimate
+from cohobate.stages.estimate_words import sentences
 
 
 def print_estimate(

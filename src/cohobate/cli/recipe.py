@@ -67,9 +67,13 @@ def serve_teacher(
         int | None,
         typer.Option(min=1, max=65535, help="Port; else that of teacher.base_url on this machine, else a free one."),
     ] = None,
+    teacher: Annotated[str | None, typer.Option(metavar="NAME", help="Which one, of several teachers.")] = None,
 ) -> None:
     """Serve the teacher of a recipe with `vllm serve`, until Ctrl+C."""
     from cohobate.config.load import load_recipe
     from cohobate.teachers.vllm.server import serve_until_stopped
 
-    serve_until_stopped(load_recipe(recipe, overrides or []), host=host, port=port)
+    chosen = load_recipe(recipe, overrides or [])
+    if chosen.teachers or teacher is not None:
+        chosen = chosen.with_teacher_alone(teacher)
+    serve_until_stopped(chosen, host=host, port=port)

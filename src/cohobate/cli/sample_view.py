@@ -18,8 +18,8 @@ from cohobate.store.artifacts import Artifact
 
 _TEXTS = ("question", "rationale", "answer", "gold", "response")
 _FACTS = (
-    "rejected", "reject_detail", "split", "source", "model", "decoding", "step", "finish_reason", "prompt_tokens",
-    "completion_tokens", "pass_rate", "gap", "cost_usd", "latency_ms", "question_id",
+    "rejected", "reject_detail", "split", "source", "teacher", "model", "decoding", "step", "finish_reason",
+    "prompt_tokens", "completion_tokens", "pass_rate", "gap", "cost_usd", "latency_ms", "question_id",
 )  # fmt: skip
 _COLOURS = {"correct": "green", "incorrect": "red", "undecided": "yellow"}
 # Longest text without --full.

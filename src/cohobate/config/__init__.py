@@ -15,6 +15,7 @@ from cohobate.config.recipe import Evaluation, Recipe, Runtime
 from cohobate.config.recover import Adapters, Handbook, Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
+from cohobate.config.teachers import NamedTeacher, Route
 from cohobate.config.templated import FIXED_DATE, Templated
 from cohobate.config.tiny_policy import TinyPolicyJudge, TinyPolicySettings
 from cohobate.config.tracking import TrackerName, Tracking
@@ -44,6 +45,7 @@ __all__ = [
     "Lora",
     "Method",
     "Mix",
+    "NamedTeacher",
     "Nightly",
     "ObjectiveStage",
     "Opd",
@@ -52,6 +54,7 @@ __all__ = [
     "Questions",
     "Recipe",
     "Recover",
+    "Route",
     "Runtime",
     "Sft",
     "Single",

@@ -197,6 +197,8 @@ def _requirement(problem: str, message: str, where: str) -> str:
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     model: Any = kind
     for part in location:
+        if isinstance(part, int):  # of a list, whose kind the field before it says
+            continue
         field = model.model_fields.get(part) if _is_model(model) else None
         # A section that may be left out is annotated `Section | None`.
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()

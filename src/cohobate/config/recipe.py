@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cohobate.config.base import Experiment, RecipeName, SplitName
 from cohobate.config.compare import Compare
@@ -15,6 +15,7 @@ from cohobate.config.questions import Fractions, Questions
 from cohobate.config.recover import Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
+from cohobate.config.teachers import NamedTeacher, Route, refuse_unroutable
 from cohobate.config.tiny_policy import TinyPolicySettings
 from cohobate.config.tracking import Tracking
 from cohobate.config.triples import Triples
@@ -84,6 +85,11 @@ class Recipe(Section):
     """For people."""
     questions: Questions = Questions()
     teacher: Teacher = Teacher()
+    """The one teacher. Of several, the first, where a stage asks what all of them have in common."""
+    teachers: list[NamedTeacher] = []
+    """Several teachers in place of the one; [route] says which question goes to which."""
+    route: Route | None = None
+    """Where each question goes, of several teachers."""
     student: Student = Student()
     triples: Triples = Triples()
     curation: Curation | None = None
@@ -117,7 +123,63 @@ class Recipe(Section):
             raise RecipeError(
                 f"recipe {self.name} has no section [{kind.key}]; add one, or take the shipped recipe {kind.shipped}"
             )
+        if self.teachers:
+            raise RecipeError(f"the experiment [{kind.key}] is one with one teacher; write [teacher] for [[teachers]]")
         return value
+
+    @property
+    def by_teacher(self) -> dict[str, "Recipe"]:
+        """The recipe with each of its teachers as the only one, by name; that of a single one is `teacher`."""
+        if not self.teachers:
+            return {"teacher": self}
+        alone = {name: getattr(self, name) for name in type(self).model_fields if name not in ("teachers", "route")}
+        recipes = (Recipe.model_validate({**alone, "teacher": each.settings}) for each in self.teachers)
+        return {each.name: recipe for each, recipe in zip(self.teachers, recipes, strict=True)}
+
+    @property
+    def _each_teacher(self) -> list[Teacher]:
+        return [*self.teachers] or [self.teacher]
+
+    def with_teacher_alone(self, name: str | None) -> "Recipe":
+        """The recipe with one of its several teachers. Raises RecipeError for a name that none has."""
+        if name is not None and self.teachers and name in self.by_teacher:
+            return self.by_teacher[name]
+        names = ", ".join(self.by_teacher) if self.teachers else "one, without a name"
+        raise RecipeError(f"recipe {self.name} has no teacher '{name or ''}'; its teachers are: {names}")
+
+    def label(self, teacher: str) -> str:
+        """What ledgers, scores and findings call a teacher of `by_teacher`."""
+        return f"teacher {teacher}" if self.teachers else "teacher"
+
+    @model_serializer(mode="wrap")
+    def _one_or_several(self, values_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What a file would say: one teacher, or several and their route."""
+        values: dict[str, Any] = values_of(self)
+        for name in ("teacher",) if self.teachers else ("teachers", "route"):
+            values.pop(name, None)
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_both(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("teachers") and "teacher" in values:
+            raise ValueError("[teacher] is one teacher, and [[teachers]] are several; write one of the two")
+        return values
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        refuse_unroutable(self.teachers, self.route)
+        if self.teachers:
+            if self.questions.source == "documents":
+                raise ValueError("several teachers answer questions, which documents are not yet; write [teacher]")
+            if any(each.follow is not None or each.privileged is not None for each in self.teachers):
+                raise ValueError("follow and privileged are for a teacher alone; write [teacher] for [[teachers]]")
+            if any(stage.steps and stage.asks_teacher for stage in (self.sft, self.opd)):
+                raise ValueError(
+                    "several teachers write triples, and score none yet; set opd.objective, or opd.steps = 0"
+                )
+            self.__dict__["teacher"] = self.teachers[0].settings
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -159,7 +221,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _sampled_as_recorded(self) -> Self:
         recorded = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
-        for name in self.teacher.omit:
+        for name in (name for each in self._each_teacher for name in each.omit):
             value = getattr(self.triples, name, None)
             if name in recorded and value != recorded[name]:
                 raise ValueError(
@@ -218,16 +280,18 @@ class Recipe(Section):
     @property
     def served_scores(self) -> bool:
         """Whether a server scores tokens in some stage."""
-        return self.teacher.scores_by_server and any(part.steps and part.asks_teacher for part in (self.sft, self.opd))
+        by_server = any(each.scores_by_server for each in self._each_teacher)
+        return by_server and any(part.steps and part.asks_teacher for part in (self.sft, self.opd))
 
     @model_validator(mode="after")
     def _scorable(self) -> Self:
-        if not self.teacher.scores_by_server:
+        served = [each for each in self._each_teacher if each.scores_by_server]
+        if not served:
             return self
         for name, stage in (("opd", self.opd), ("sft", self.sft)):
             if not stage.steps:
                 continue
-            if self.teacher.batch and stage.asks_teacher:
+            if any(each.batch for each in served) and stage.asks_teacher:
                 raise ValueError(
                     f"{name}.objective = '{stage.objective}' needs the teacher's scores at each step, which no batch "
                     f"gives; set {name}.steps = 0, or teacher.batch = false"
@@ -240,9 +304,9 @@ class Recipe(Section):
                 )
             if stage.needs_distributions:
                 ways = [stage.declared.for_server] if stage.declared.for_server else []
-                if not ways and (served := type(stage).served()):
-                    ways.append(f"{name}.objective = {' or '.join(map(repr, served))}")
-                ways.append("teacher.scoring = 'local'" if self.teacher.is_folder else f"{name}.steps = 0")
+                if not ways and (others := type(stage).served()):
+                    ways.append(f"{name}.objective = {' or '.join(map(repr, others))}")
+                ways.append("teacher.scoring = 'local'" if served[0].is_folder else f"{name}.steps = 0")
                 raise ValueError(
                     f"{objective} needs the teacher's whole distribution, of which a server gives only the likeliest "
                     f"tokens; set {', or '.join(ways)}"

@@ -145,10 +145,12 @@ TRIPLES = _table(
     ("config_sha256", _str),
     ("schema_version", _i32),
     ("conversation", _str),
+    # the recipe's name of it, of several teachers
+    ("teacher", _str),
     nullable=(
         "rationale answer answer_extracted gold_answer gold_source row_id revision licence question_meta "
         "teacher_revision engine_version extra rationale_source reasoning_tokens cost_usd latency_ms "
-        "run_id flow_run_id conversation"
+        "run_id flow_run_id conversation teacher"
     ),
 )
 

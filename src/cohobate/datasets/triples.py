@@ -36,13 +36,19 @@ class Requests(Sequence[Request]):
     """One request for each sample of each question, in the questions' order; each is built when it is accessed.
 
     questions: columns question_id, question, conversation. teacher: the model's fingerprint. indices: of the requests
-    that belong to this sequence; None: all.
+    that belong to this sequence; None: all. name: the teacher's, where the recipe has several.
     """
 
     def __init__(
-        self, recipe: Recipe, questions: pl.DataFrame, teacher: str, indices: Sequence[int] | pl.Series | None = None
+        self,
+        recipe: Recipe,
+        questions: pl.DataFrame,
+        teacher: str,
+        indices: Sequence[int] | pl.Series | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
-        self.recipe, self.questions, self.teacher = recipe, questions, teacher
+        self.recipe, self.questions, self.teacher, self.name = recipe, questions, teacher, name
         self.rendering = request_rendering(recipe.teacher)
         self.conversations = questions["conversation"] if "conversation" in questions.columns else None
         self.indices = range(len(questions) * recipe.triples.samples) if indices is None else indices
@@ -56,7 +62,7 @@ class Requests(Sequence[Request]):
     def __getitem__(self, index: slice) -> Requests: ...
     def __getitem__(self, index: int | slice) -> Request | Requests:
         if isinstance(index, slice):
-            return Requests(self.recipe, self.questions, self.teacher, self.indices[index])
+            return self.at(self.indices[index])
         question, sample = divmod(self.indices[index], self.recipe.triples.samples)
         return self._request(self.questions["question_id"][question], self.query(question), sample)
 
@@ -70,9 +76,9 @@ class Requests(Sequence[Request]):
             pieces.append(pl.Series("key", [request.key for request in self[start : start + PIECE]]))
         return pl.concat(pieces)
 
-    def at(self, indices: pl.Series) -> Requests:
+    def at(self, indices: Sequence[int] | pl.Series) -> Requests:
         """The requests at these indices."""
-        return Requests(self.recipe, self.questions, self.teacher, indices)
+        return Requests(self.recipe, self.questions, self.teacher, indices, name=self.name)
 
     def query(self, row: int) -> Query:
         """What is asked by the question of this number."""
@@ -121,7 +127,7 @@ class TripleRows:
         self.recipe, self.requests, self.keys, self.responses, self.payer = recipe, requests, keys, responses, payer
         self.ahead = ahead
         self.questions, self.samples = requests.questions, recipe.triples.samples
-        self.same_for_all = {name: pl.lit(value) for name, value in _same_for_all(recipe, requests.teacher).items()}
+        self.same_for_all = {name: pl.lit(value) for name, value in _same_for_all(recipe, requests).items()}
         self.without_question: list[tuple[Request, str]] = []
 
     def pieces(self) -> Iterator[pl.DataFrame]:
@@ -185,8 +191,8 @@ class TripleRows:
         )
 
 
-def _same_for_all(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
-    """The columns whose value every row shares. fingerprint: of the teacher's model."""
+def _same_for_all(recipe: Recipe, requests: Requests) -> dict[str, Any]:
+    """The columns whose value every row shares."""
     sampling, teacher = recipe.triples, recipe.teacher
     template = hash_value([teacher.prompt, teacher.system])
     settings = {"omit": sorted(teacher.omit), "template_args": teacher.template_args}
@@ -195,8 +201,9 @@ def _same_for_all(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
         "source_name": recipe.questions.source,
         "revision": recipe.questions.hf.revision,
         "licence": recipe.questions.licence,
+        "teacher": requests.name,
         "teacher_name": teacher.model,
-        "teacher_revision": fingerprint[:16] if teacher.is_folder else teacher.revision,
+        "teacher_revision": requests.teacher[:16] if teacher.is_folder else teacher.revision,
         "prompt_template_id": template[:8],
         "prompt_template_sha256": template,
         "temperature": sampling.temperature,

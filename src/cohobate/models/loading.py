@@ -15,7 +15,7 @@ from cohobate.core.model_shape import ModelShape, text_config
 from cohobate.core.sanitize import first_line
 from cohobate.core.shipped import shipped_path
 from cohobate.models import checkpoint, quantisation
-from cohobate.models.end_of_response import end_ids, ends_revision, response_ends
+from cohobate.models.end_of_response import Ends, end_ids, ends_revision, response_ends
 from cohobate.models.precision import resolve_device, weight_dtype
 from cohobate.models.template_revision import template_revision
 from cohobate.store.artifacts import data_root
@@ -192,18 +192,28 @@ def refuse_mismatch(teacher: LoadedModel | ModelOutline, student: LoadedModel | 
 
 def with_ends(student: LoadedModel, recipe: Recipe) -> LoadedModel:
     """`student` with the ends of the recipe's pair of models, which its generation config says when it is saved."""
-    folder = _teacher_folder(recipe)
-    teacher = None if folder is None else outline(folder, template=recipe.teacher.template)
-    chat, teach = recipe.sft.format == "chat", recipe.sft.end == "teacher"
-    ends = response_ends(student, teacher, teach=teach, chat=chat)
+    ends, *others = (_ends(student, own) for own in recipe.by_teacher.values())
+    if any(other.taught != ends.taught for other in others):
+        raise ModelError("the teachers end their responses with different tokens; set sft.end = 'student' for one end")
+    ends = Ends(ends.taught, tuple(dict.fromkeys(stop for own in (ends, *others) for stop in own.stops)))
     if ends.taught not in student.eos_ids or set(ends.stops) != set(student.eos_ids):
         student.model.generation_config.eos_token_id = list(ends.stops)
     return replace(student, eos_ids=ends.stops, end=ends.taught)
 
 
+def _ends(student: LoadedModel, recipe: Recipe) -> Ends:
+    """The ends of the student's responses under a recipe of one teacher."""
+    folder = _teacher_folder(recipe)
+    teacher = None if folder is None else outline(folder, template=recipe.teacher.template)
+    chat, teach = recipe.sft.format == "chat", recipe.sft.end == "teacher"
+    return response_ends(student, teacher, teach=teach, chat=chat)
+
+
 def pair_revision(recipe: Recipe) -> dict[str, int]:
     """The part of SFT's identity that says how the ends of the recipe's pair are chosen; see `ends_revision`."""
-    return ends_revision(model_path(recipe.student.model), _teacher_folder(recipe))
+    student = model_path(recipe.student.model)
+    revisions = [ends_revision(student, _teacher_folder(own)) for own in recipe.by_teacher.values()]
+    return {name: number for each in revisions for name, number in each.items()}
 
 
 def rendering_revision(recipe: Recipe) -> dict[str, Any]:
@@ -211,10 +221,14 @@ def rendering_revision(recipe: Recipe) -> dict[str, Any]:
 
     A response from an endpoint may end a thought that its prompt has opened.
     """
+    served = {"thoughts": 2} if any(map(_may_end_a_thought, recipe.by_teacher.values())) else {}
+    return {**template_revision(model_path(recipe.student.model), recipe.student), **served}
+
+
+def _may_end_a_thought(recipe: Recipe) -> bool:
     folder, teacher = _teacher_folder(recipe), recipe.teacher
     theirs = template_revision(folder, teacher) if folder is not None else {}
-    served = {"thoughts": 2} if teacher.is_endpoint or "thoughts" in theirs else {}
-    return {**template_revision(model_path(recipe.student.model), recipe.student), **served}
+    return teacher.is_endpoint or "thoughts" in theirs
 
 
 def _teacher_folder(recipe: Recipe) -> Path | None:

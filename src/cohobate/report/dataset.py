@@ -38,6 +38,7 @@ _FILTERS = (
     ("finish_reason", "finish"),
     ("split", "split"),
     ("source", "source"),
+    ("teacher", "teacher"),
     ("model", "model"),
     ("decoding", "decoding"),
 )
@@ -140,6 +141,7 @@ def _lists(samples: pl.DataFrame, more: dict[str, dict[str, int]]) -> dict[str, 
     origins = {
         "Sources": counts(samples["source"]),
         "Splits": counts(samples["split"]),
+        "Teachers": counts(samples["teacher"]),
         "Models": counts(samples["model"]),
     }
     lists |= {title: counted for title, counted in origins.items() if len(counted) > 1}

@@ -14,6 +14,7 @@ import polars as pl
 from cohobate.config import Recipe
 from cohobate.report.transcripts import shaded_rollouts
 from cohobate.store.artifacts import DERIVED, STAGES, Artifact, Store
+from cohobate.store.compute_ledger import is_teacher
 from cohobate.store.manifest import Score
 
 Facts = dict[str, Any]
@@ -84,8 +85,8 @@ def _ledger(artifacts: Sequence[Artifact]) -> Facts:
         "entries": [{**entry, "share": entry["flops"] / total if total else 0.0} for entry in entries],
         "flops": total,
         "method_flops": sum(entry["flops"] for entry in method),
-        "unknown_tokens": sum(e["tokens"] for e in method if not e["params"] and e["model"] == "teacher"),
-        "teacher_tokens": sum(e["tokens"] for e in method if e["model"] == "teacher"),
+        "unknown_tokens": sum(e["tokens"] for e in method if not e["params"] and is_teacher(e["model"])),
+        "teacher_tokens": sum(e["tokens"] for e in method if is_teacher(e["model"])),
         "seconds": {artifact.stage: artifact.manifest.seconds for artifact in artifacts},
     }
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cohobate.report.facts import Facts
+from cohobate.store.compute_ledger import is_teacher
 
 # name: (placeholder, value in the light theme)
 _COLOURS = {
@@ -123,7 +124,18 @@ def colour(name: str) -> str:
 
 
 def _colour(student: str) -> str:
-    return _COLOURS.get(student, _COLOURS["faint"])[0]
+    return _COLOURS.get(_kind(student), _COLOURS["faint"])[0]
+
+
+def _kind(student: str) -> str:
+    """The name, and for one of several teachers `teacher`."""
+    return "teacher" if is_teacher(student) else student
+
+
+def _ordered(students: Iterable[str]) -> list[str]:
+    """The known ones among the names of students and teachers, in the order of a legend."""
+    different = dict.fromkeys(students)
+    return [name for kind in _ORDER for name in different if _kind(name) == kind]
 
 
 def percents(axis: Any) -> None:
@@ -145,7 +157,7 @@ def _accuracy(axes: Any, facts: Facts) -> bool:
     scores = facts["scores"]
     if not scores:
         return False
-    students = [s for s in reversed(_ORDER) if any(row["student"] == s for row in scores)]
+    students = _ordered(row["student"] for row in scores)[::-1]
     suites = list(dict.fromkeys((row["split"], row["decoding"]) for row in scores))
     marks = dict(zip(suites, ["o", "s", "^", "D", "v", "P", "X", "*"] * 4, strict=False))
     for row in scores:
@@ -190,7 +202,7 @@ def _depth(axes: Any, facts: Facts) -> bool:
     every = sorted({depth for by_depth in depths.values() for depth in by_depth})
     if len(every) < 2:
         return False
-    for student in (s for s in _ORDER if s in depths):
+    for student in _ordered(depths):
         xs = sorted(depths[student])
         rows = [depths[student][x] for x in xs]
         ys = [row["accuracy"] for row in rows]

@@ -19,7 +19,7 @@ from cohobate.core.frequencies import counts
 # Rows of a block: small enough that unpacking one does not hold up scrolling.
 BLOCK = 2000
 # Columns of few different values: the page filters by them, and a row holds a number.
-LABELS = ("verdict", "reason", "finish_reason", "split", "source", "model", "decoding", "rejected")
+LABELS = ("verdict", "reason", "finish_reason", "split", "source", "teacher", "model", "decoding", "rejected")
 NUMBERS = ("sample_index", "prompt_tokens", "completion_tokens", "cost_usd", "latency_ms", "step", "gap")
 _OF_A_QUESTION = ("question_id", "question", "gold", "pass_rate")
 _DIGITS = 6

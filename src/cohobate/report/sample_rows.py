@@ -35,6 +35,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "finish_reason": pl.String,
     "split": pl.String,
     "source": pl.String,
+    "teacher": pl.String,
     "model": pl.String,
     "decoding": pl.String,
     "pass_rate": pl.Float64,

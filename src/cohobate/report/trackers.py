@@ -87,7 +87,8 @@ def _mlflow(recipe: Recipe, run_id: str, earlier: str | None, folder: Path) -> A
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').absolute()}")
-    tags = {"recipe": recipe.name, "student": recipe.student.model, "teacher": recipe.teacher.model}
+    teachers = ", ".join(each.teacher.model for each in recipe.by_teacher.values())
+    tags = {"recipe": recipe.name, "student": recipe.student.model, "teacher": teachers}
     return MLflowTracker(recipe.tracking.project, run_id=earlier or None, run_name=run_id, tags=tags)
 
 

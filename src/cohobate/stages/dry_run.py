@@ -7,7 +7,7 @@ no bound, since only the server knows the tokens of the prompts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from cohobate.config import Judge, Recipe, Student, Teacher
 from cohobate.core import context
 from cohobate.core.errors import ModelError
 from cohobate.core.formatting import duration
-from cohobate.stages import triples
+from cohobate.stages.asked import Asked, requests_of
 from cohobate.stages.estimate import Line, estimate
 from cohobate.stages.functions import pipeline
 from cohobate.stages.hardware import Hardware, this_machine
@@ -52,14 +52,22 @@ class Demand:
 
 @dataclass(frozen=True)
 class Plan:
-    """stored: the artifacts that are there, by stage. rest: the stages that are not. lines: the work of these."""
+    """stored: the artifacts that are there, by stage. rest: the stages that are not. lines: the work of these.
+
+    demands: by the names of the recipe's teachers; empty where none is asked.
+    """
 
     recipe: Recipe
     hardware: Hardware
     stored: dict[str, Artifact]
     rest: list[str]
-    demand: Demand
+    demands: dict[str, Demand]
     lines: list[Line]
+
+    @property
+    def demand(self) -> Demand:
+        """The demands of all teachers added up, with means over what is missing."""
+        return _total(list(self.demands.values()))
 
     @property
     def flops(self) -> float:
@@ -72,11 +80,16 @@ class Plan:
     @property
     def most_usd(self) -> float | None:
         """About the price of the missing responses if each is as long as its limit; None without a price."""
-        return self._usd(self.demand.limit)
+        return self._usd(lambda demand: demand.limit)
 
-    def _usd(self, response: float) -> float | None:
-        missing = self.demand.missing
-        return self.recipe.teacher.cost_usd(missing * self.demand.prompt, missing * response)
+    def _usd(self, response: Callable[[Demand], float]) -> float | None:
+        """The price of what is missing, of those teachers that have one."""
+        prices = (
+            self.recipe.by_teacher[name].teacher.cost_usd(each.missing * each.prompt, each.missing * response(each))
+            for name, each in self.demands.items()
+        )
+        priced = [price for price in prices if price is not None]
+        return sum(priced) if priced else None
 
     @property
     def judged(self) -> int:
@@ -106,20 +119,34 @@ class Plan:
             return
         stored = demand.requests - demand.missing
         yield f"{demand.missing:,} of {demand.requests:,} requests to the teacher are left; {stored:,} are stored"
+        for name, each in self.demands.items() if self.recipe.teachers else ():
+            yield f"teacher {name}: {each.missing:,} of {each.requests:,} requests are left"
         if not demand.missing:
             return
-        tokens = f"at most {demand.missing * demand.limit:,} tokens"
+        longest = sum(each.missing * each.limit for each in self.demands.values())
+        tokens = f"at most {longest:,} tokens"
         if demand.measured:
             tokens += f", about {demand.missing * demand.response:,.0f} by the mean of the stored ones"
         yield f"they take about {demand.missing * demand.prompt:,.0f} tokens of prompts, and write {tokens}"
-        most, likely = self.most_usd, self._usd(demand.response)
+        most, likely = self.most_usd, self._usd(lambda each: each.response)
         if most is not None:
             by_mean = f"; {likely:.2f} USD by the mean of the stored ones" if demand.measured else ""
-            teacher = self.recipe.teacher
-            by_batch = f" (in batches, at {teacher.batch_price:.0%} of its price)" if teacher.batch else ""
-            yield f"about {most:.2f} USD if every response is as long as its limit{by_mean}{by_batch}"
-        elif self.recipe.teacher.is_endpoint:
+            yield f"about {most:.2f} USD if every response is as long as its limit{by_mean}{self._by_batch()}"
+        yield from self._without_price()
+
+    def _by_batch(self) -> str:
+        """Words on the price of batches, where a teacher is asked in them."""
+        priced = [each.teacher for each in self.recipe.by_teacher.values() if each.teacher.batch]
+        rates = ", ".join(dict.fromkeys(f"{each.batch_price:.0%}" for each in priced))
+        return f" (in batches, at {rates} of its price)" if priced else ""
+
+    def _without_price(self) -> Iterator[str]:
+        teachers = {name: own.teacher for name, own in self.recipe.by_teacher.items()}
+        unpriced = [name for name, each in teachers.items() if each.is_endpoint and each.price_input is None]
+        if unpriced and not self.recipe.teachers:
             yield "no price is known: set teacher.price_input and teacher.price_output"
+        elif unpriced:
+            yield f"no price is known of {', '.join(unpriced)}: set its price_input and price_output in [[teachers]]"
 
     def _of_judge(self) -> Iterator[str]:
         judge = self.recipe.triples.verifier.judge
@@ -141,14 +168,27 @@ def plan(recipe: Recipe, until: str = STAGES[-1]) -> Plan:
     rest = [stage for stage in wanted if stage not in stored]
     machine = this_machine()
     if not rest:
-        return Plan(recipe, machine, stored, rest, Demand(0, 0, 0, 0, 0, False), [])
+        return Plan(recipe, machine, stored, rest, {}, [])
     frame = _questions(recipe, stored.get("questions"))
     if "triples" in rest:
-        demand = _demand(recipe, frame)
+        demands = {each.name or "teacher": _demand(each) for each in requests_of(recipe, frame)}
     else:
-        demand = Demand(0, 0, _local_prompt(recipe, frame), 0, recipe.triples.max_tokens, False)
-    lines = _lines(recipe, machine, rest, demand, frame)
-    return Plan(recipe, machine, stored, rest, demand, lines)
+        demands = {"teacher": Demand(0, 0, _local_prompt(recipe, frame), 0, recipe.triples.max_tokens, False)}
+    lines = _lines(recipe, machine, rest, demands, frame)
+    return Plan(recipe, machine, stored, rest, demands, lines)
+
+
+def _total(demands: Sequence[Demand]) -> Demand:
+    if len(demands) == 1:
+        return demands[0]
+    requests, missing = (sum(getattr(each, name) for each in demands) for name in ("requests", "missing"))
+
+    def mean(of: Callable[[Demand], float]) -> float:
+        return sum(each.missing * of(each) for each in demands) / missing if missing else 0.0
+
+    limit = max((each.limit for each in demands), default=0)
+    measured = any(each.measured for each in demands)
+    return Demand(requests, missing, mean(lambda d: d.prompt), mean(lambda d: d.response), limit, measured)
 
 
 def _stored(recipe: Recipe) -> Iterator[Artifact]:
@@ -167,14 +207,12 @@ def _questions(recipe: Recipe, stored: Artifact | None) -> pl.DataFrame:
     return read(recipe.questions).questions
 
 
-def _demand(recipe: Recipe, frame: pl.DataFrame) -> Demand:
-    from cohobate.datasets.triples import Requests
-    from cohobate.teachers.base import teacher_fingerprint
+def _demand(each: Asked) -> Demand:
     from cohobate.teachers.response_store import ResponseStore
 
-    requests = Requests(recipe, triples.chosen_questions(recipe, frame), teacher_fingerprint(recipe.teacher))
-    stored = ResponseStore().locate(requests.keys(), recipe.triples.max_tokens)
-    missing, limit = len(stored.missing), recipe.triples.max_tokens
+    requests, limit = each.requests, each.recipe.triples.max_tokens
+    stored = ResponseStore().locate(requests.keys(), limit)
+    missing = len(stored.missing)
     prompt, response = _stored_means(stored, requests)
     measured = response is not None
     return Demand(len(requests), missing, prompt or _mean_prompt(requests), response or limit, limit, measured)
@@ -197,11 +235,12 @@ def _mean_prompt(requests: Requests) -> float:
 
 
 def _local_prompt(recipe: Recipe, frame: pl.DataFrame) -> float:
-    """Mean tokens of the prompts of a model of this machine, of the first questions: the longer ones of the two."""
+    """Mean tokens of the prompts of a model of this machine, of the first questions: the longest of them."""
     from cohobate.models.chat_template import student_format, teacher_format
 
     sections: list[tuple[Student | Teacher, PromptFormat]] = [(recipe.student, student_format(recipe))]
-    sections += [(recipe.teacher, teacher_format(recipe))] if recipe.teacher.is_folder else []
+    for own in recipe.by_teacher.values():
+        sections += [(own.teacher, teacher_format(own))] if own.teacher.is_folder else []
     return max(_prompt(frame.head(_TOKENIZED), *each) for each in sections)
 
 
@@ -238,15 +277,24 @@ def _prompt(frame: pl.DataFrame, section: Student | Teacher, prompt_format: Prom
     return sum(lengths) / max(1, len(lengths))
 
 
-def _lines(recipe: Recipe, machine: Hardware, rest: Sequence[str], demand: Demand, frame: pl.DataFrame) -> list[Line]:
+def _lines(
+    recipe: Recipe, machine: Hardware, rest: Sequence[str], demands: dict[str, Demand], frame: pl.DataFrame
+) -> list[Line]:
     """The estimated work of the stages that are not there; of the triples, that of the missing responses."""
     counts = frame["split"].value_counts()
     train = dict(counts.iter_rows()).get(recipe.triples.split, 0)
     train = min(train, recipe.triples.limit or train)
+    requests = sum(each.requests for each in demands.values())
+    shares = {name: each.requests / requests for name, each in demands.items()} if requests else None
     prompt, scored = max(1, round(_local_prompt(recipe, frame))), _scored_prompt(recipe, frame.head(_TOKENIZED))
-    every = estimate(recipe, machine.machine, prompt, max(1, train), scored)
-    share = demand.missing / demand.requests if demand.requests else 0.0
-    return [_part(line, share) if line.stage == "triples" else line for line in every if line.stage in rest]
+    counted = shares if "triples" in rest else None
+    every = estimate(recipe, machine.machine, prompt, max(1, train), scored, counted)
+    missing = {recipe.label(name): each.missing / (each.requests or 1) for name, each in demands.items()}
+    return [
+        _part(line, missing.get(line.model, 0.0)) if line.stage == "triples" else line
+        for line in every
+        if line.stage in rest
+    ]
 
 
 def _part(line: Line, share: float) -> Line:

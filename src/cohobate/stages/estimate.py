@@ -7,17 +7,16 @@ a batch. Memory is measured by running the code of each stage on tensors without
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from cohobate.config import ObjectiveStage, Recipe, SplitName
-from cohobate.core.errors import ModelError, RecipeError
-from cohobate.core.formatting import size
+from cohobate.core.errors import RecipeError
 from cohobate.models.model_cost import cached_bytes, cost_of
-from cohobate.models.published_configs import names, published_config
-from cohobate.stages import disk, memory
+from cohobate.stages import memory
 from cohobate.stages.memory import Batch
+from cohobate.stages.taught import Taught, shape, taught_by
 from cohobate.store.compute_ledger import PASSES
 from cohobate.training.objectives.preference import Preference
 
@@ -71,51 +70,44 @@ class Line:
     samples: bool = False  # memory is less where responses end before their limit
 
 
-def shape(name: str) -> Any:
-    """The configuration of a model: its folder's, or the published one. Raises ModelError when there is neither."""
-    from cohobate.models.loading import model_path, read_config
-
-    published = published_config(name)
-    if published is not None:
-        return published
-    try:
-        folder = model_path(name)
-    except ModelError:
-        raise ModelError(
-            f"the shape of '{name}' is not known: it is no folder here, and none of {', '.join(names())}; give a "
-            "folder with its config.json"
-        ) from None
-    return read_config(folder)
-
-
 def estimate(
-    recipe: Recipe, machine: Machine, prompt: int = 200, questions: int | None = None, scored_prompt: int | None = None
+    recipe: Recipe,
+    machine: Machine,
+    prompt: int = 200,
+    questions: int | None = None,
+    scored_prompt: int | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> list[Line]:
     """The work of each stage of `recipe`. prompt: tokens. questions: those for training, where a file says how many.
 
     scored_prompt: tokens of the prompt under which the teacher scores; None: `prompt` and what teacher.privileged says.
+    shares: of the questions, by teacher; None: those of [route], or equal ones where a column decides.
+
     Raises ModelError for a model of unknown shape. A teacher behind an endpoint costs tokens and no local FLOPs.
     """
-    return list(_Estimate(recipe, machine, prompt, questions, scored_prompt).lines())
+    return list(_Estimate(recipe, machine, prompt, questions, scored_prompt, shares).lines())
 
 
 class _Estimate:
     """The lines of one recipe on one machine."""
 
     def __init__(
-        self, recipe: Recipe, machine: Machine, prompt: int, questions: int | None, scored_prompt: int | None
+        self,
+        recipe: Recipe,
+        machine: Machine,
+        prompt: int,
+        questions: int | None,
+        scored_prompt: int | None = None,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
-        self.recipe, self.machine, self.prompt = recipe, machine, prompt
-        context = recipe.teacher.privileged
-        self.scored_prompt = scored_prompt or prompt + (0 if context is None else context.characters // _CHARACTERS)
-        self.student = shape(recipe.student.model)
-        self.teacher = shape(recipe.teacher.model) if recipe.teacher.is_folder else None
+        self.recipe, self.machine, self.prompt, self.scored_prompt = recipe, machine, prompt, scored_prompt
+        self.student, self.teachers = shape(recipe.student.model), taught_by(recipe, shares)
         self.counts = _counts(recipe, questions)
         self.size = memory.HALF if machine.half else memory.FLOAT  # of a weight that does not train
 
     def lines(self) -> Iterator[Line]:
         recipe = self.recipe
-        yield self._triples()
+        yield from map(self._triples, self.teachers)
         if recipe.sft.steps:
             yield from self._training("sft", recipe.sft, recipe.sft.batch, recipe.triples.max_tokens)
         if recipe.opd.steps:
@@ -123,21 +115,22 @@ class _Estimate:
         yield from self._evaluation()
         yield from self._suites()
 
-    def _triples(self) -> Line:
-        recipe, teacher = self.recipe, self.teacher
-        rows, length = self.counts["train"] * recipe.triples.samples, recipe.triples.max_tokens
+    def _triples(self, taught: Taught) -> Line:
+        recipe, settings, teacher = self.recipe, taught.settings, taught.config
+        rows = round(self.counts["train"] * taught.share) * recipe.triples.samples
+        length = recipe.triples.max_tokens
         if teacher is None:
-            return Line("triples", "teacher", "generation", rows, rows * length, 0.0, 0.0, 0.0)
+            return Line("triples", taught.label, "generation", rows, rows * length, 0.0, 0.0, 0.0)
         batch = Batch(max(1, min(recipe.triples.batch_size, rows)), self.prompt, length)
-        if not recipe.teacher.uses_engine:
-            return self._generated("triples", "teacher", "generation", teacher, rows, batch)
+        if not settings.uses_engine:
+            return self._generated("triples", taught.label, "generation", teacher, rows, batch)
         # An engine serves as many at a time as there is room for.
-        gpus, row = recipe.teacher.tensor_parallel, cached_bytes(teacher, self.size) * (self.prompt + length)
+        gpus, row = settings.tensor_parallel, cached_bytes(teacher, self.size) * (self.prompt + length)
         weights = memory.weights(teacher, self.size)
-        room = gpus * self.machine.memory * GIB * recipe.teacher.gpu_memory - weights
+        room = gpus * self.machine.memory * GIB * settings.gpu_memory - weights
         batch = Batch(max(1, min(batch.rows, int(room / max(1, row)))), self.prompt, length)
         need = (weights + batch.rows * row) / gpus
-        return self._generated("triples", "teacher", "generation", teacher, rows, batch, need)
+        return self._generated("triples", taught.label, "generation", teacher, rows, batch, need)
 
     def _on_policy(self) -> Iterator[Line]:
         config = self.recipe.opd
@@ -151,12 +144,15 @@ class _Estimate:
         else:
             need = self._resident(config) + self._scorer(config) + self._engine()
         yield self._generated("opd", "student", "rollout", self.student, rows, batch, need)
-        copied, half = self.recipe.teacher.follow is not None, self.machine.half and self.recipe.teacher.follow is None
-        if (teacher := self.student if copied else self.teacher) is not None and self._scorer(config):
-            batch = Batch.of_budget(config.tokens_per_batch, self.scored_prompt, config.max_tokens)
+        for taught in self._scoring(config):
+            copied = taught.settings.follow is not None
+            teacher, half = self.student if copied else taught.config, self.machine.half and not copied
+            context, most = taught.settings.privileged, config.max_tokens
+            before = self.scored_prompt or self.prompt + (0 if context is None else context.characters // _CHARACTERS)
+            batch = Batch.of_budget(config.tokens_per_batch, before, most)
             need = self._resident(config) + beside + memory.scoring(teacher, batch, half=half)
-            most, before = config.max_tokens, self.scored_prompt
-            yield self._computed("opd", "teacher", "scoring", teacher, rows, most, need, prompt=before)
+            scored = round(rows * taught.share)
+            yield self._computed("opd", taught.label, "scoring", teacher, scored, most, need, prompt=before)
         learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)
         yield from self._training("opd", config, config.prompts * config.group, learnt)
 
@@ -211,13 +207,19 @@ class _Estimate:
         measures = self.recipe.evaluation.sampler == "vllm" and config.evaluate_questions
         return self._engine() if (rolls_out or measures) and not self.recipe.opd.vllm.sleep else 0.0
 
+    def _scoring(self, config: ObjectiveStage) -> list[Taught]:
+        """The teachers that score in this process."""
+        local = [each for each in self.teachers if each.is_here and not each.settings.scores_by_server]
+        return local if config.asks_teacher else []
+
     def _scorer(self, config: ObjectiveStage) -> int:
-        """Bytes of the teacher that scores here; one that is a copy of the student is in float32, as that is."""
-        if not config.asks_teacher or self.recipe.teacher.scores_by_server:
-            return 0
-        if self.recipe.teacher.follow is not None:
-            return memory.weights(self.student, memory.FLOAT)
-        return 0 if self.teacher is None else memory.weights(self.teacher, self.size)
+        """Bytes of the teachers that score here; one that is a copy of the student is in float32, as that is."""
+        return sum(
+            memory.weights(each.config, self.size)
+            if each.settings.follow is None
+            else memory.weights(self.student, memory.FLOAT)
+            for each in self._scoring(config)
+        )
 
     def _engine(self) -> float:
         """Bytes of the vLLM engine of the student."""
@@ -240,9 +242,10 @@ class _Estimate:
         if rows:
             need = self._engine() if config.sampler == "vllm" else None
             yield self._generated("evaluation", "student", "evaluation", self.student, students * rows, batch, need)
-        if rows and self.teacher is not None:
-            need = self._share(self.teacher, recipe.teacher.gpu_memory) if config.sampler == "vllm" else None
-            yield self._generated("evaluation", "teacher", "evaluation", self.teacher, rows, batch, need)
+        for each in self.teachers if rows else ():
+            if each.config is not None:
+                need = self._share(each.config, each.settings.gpu_memory) if config.sampler == "vllm" else None
+                yield self._generated("evaluation", each.label, "evaluation", each.config, rows, batch, need)
 
     def _suites(self) -> Iterator[Line]:
         for suite in self.recipe.suites:
@@ -320,31 +323,3 @@ def less_memory(line: Line) -> str:
 def _forward(config: Any, rows: int, prompt: int, length: int) -> float:
     """FLOPs of a forward pass over `rows` equal rows: those of one row, multiplied."""
     return float(rows * cost_of(config).respond([prompt], [length]))
-
-
-def sentences(recipe: Recipe, lines: Sequence[Line], machine: Machine) -> list[str]:
-    """The totals of the lines, and whether they fit into the machine's memory."""
-    parts = [
-        f"{sum(line.flops for line in lines):.2g} FLOPs, about {sum(line.hours for line in lines):.1f} GPU-hours at "
-        f"{machine.utilisation:.0%} of the peak, if every response is as long as its limit; shorter ones cost less"
-    ]
-    most = max(lines, key=lambda line: line.memory)
-    fits = "fits into" if most.memory <= machine.memory else "does not fit into"
-    parts.append(
-        f"the most memory is needed by {most.stage} ({most.work}): {most.memory:.1f} GiB a GPU, which {fits} "
-        f"{machine.memory:.0f} GiB"
-    )
-    large = [line for line in lines if line.memory > machine.memory]
-    # One sentence for lines of the same work.
-    parts += dict.fromkeys(f"less memory for {line.stage} ({line.work}): {less_memory(line)}" for line in large)
-    student, teacher = shape(recipe.student.model), shape(recipe.teacher.model) if recipe.teacher.is_folder else None
-    parts.append(f"about {size(disk.needed(recipe, student, teacher, half=machine.half))} of disk while it runs")
-    if not recipe.teacher.is_folder:
-        [generation] = [line for line in lines if line.work == "generation"]
-        price = recipe.teacher.cost_usd(0, generation.tokens)
-        by_batch = f" in batches, at {recipe.teacher.batch_price:.0%} of its price" if recipe.teacher.batch else ""
-        cost = "" if price is None else f", at most {price:.2f} USD for what it writes{by_batch}"
-        parts.append(
-            f"the endpoint writes at most {generation.tokens:,} tokens in {generation.sequences:,} responses{cost}"
-        )
-    return parts

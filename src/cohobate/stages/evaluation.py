@@ -28,11 +28,12 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to evaluate; `role` names the prompt that it is given."""
+    """A model to evaluate. role: whose prompt it is given; recipe: with a single teacher, where it is one."""
 
     name: str
     path: Path
     role: Role
+    recipe: Recipe
 
 
 def evaluate(
@@ -57,12 +58,14 @@ def evaluate(
         "format": [recipe.sft.format, recipe.sft.separator],
     }
     verifier = {**verify.identity(recipe.triples.verifier), **form_identity(recipe.teacher.answer)}
-    if recipe.teacher.is_folder and not alone:
-        outside["teacher"] = model_fingerprint(recipe.teacher.model)
-        revision = template_revision(model_path(recipe.teacher.model), recipe.teacher)
-        prompts["teacher"] = {**recipe.teacher.identity(), **revision}
-    earlier = [Candidate(PROMOTED, before.path / "model", "student")] if before else []
-    candidates = [*earlier, *_candidates(recipe, students, alone=alone)]
+    candidates = _candidates(recipe, students, alone=alone)
+    for each in candidates:
+        if each.role == "teacher":
+            teacher = each.recipe.teacher
+            outside[each.name] = model_fingerprint(teacher.model)
+            prompts[each.name] = {**teacher.identity(), **template_revision(each.path, teacher)}
+    if before:
+        candidates = [Candidate(PROMOTED, before.path / "model", "student", recipe), *candidates]
     return Store().produce(
         "evaluation",
         recipe=recipe,
@@ -101,13 +104,16 @@ def _build(recipe: Recipe, questions: Artifact, candidates: list[Candidate], wor
 
 
 def _candidates(recipe: Recipe, students: Sequence[Artifact], *, alone: bool) -> list[Candidate]:
-    trained = [Candidate(student.stage, student.path / "model", "student") for student in students]
+    trained = [Candidate(student.stage, student.path / "model", "student", recipe) for student in students]
     if alone:
         return trained
-    base = Candidate("base", model_path(recipe.student.model), "student")
-    if not recipe.teacher.is_folder:  # paid by the token: its triples show its accuracy
-        return [base, *trained]
-    return [base, *trained, Candidate("teacher", model_path(recipe.teacher.model), "teacher")]
+    base = Candidate("base", model_path(recipe.student.model), "student", recipe)
+    teachers = [
+        Candidate(recipe.label(name), model_path(own.teacher.model), "teacher", own)
+        for name, own in recipe.by_teacher.items()
+        if own.teacher.is_folder  # others are paid by the token: their triples show their accuracy
+    ]
+    return [base, *trained, *teachers]
 
 
 def _suites(recipe: Recipe, questions: Artifact) -> dict[str, pl.DataFrame]:
@@ -135,7 +141,7 @@ def _with_room(recipe: Recipe, suites: dict[str, pl.DataFrame], candidates: list
     from cohobate.models.loading import outline
 
     models = [
-        (outline(each.path, template=getattr(recipe, each.role).template), _prompt_format(recipe, each))
+        (outline(each.path, template=getattr(each.recipe, each.role).template), _prompt_format(each))
         for each in candidates
     ]
     fitting = {split: set_aside(f"evaluation, {split}", rows, models) for split, rows in suites.items()}
@@ -173,10 +179,12 @@ def _measure(
                     bar.advance(len(questions) * samples)
                 else:
                     if sampler is None:
-                        sampler = stack.enter_context(closing(open_sampler(recipe, candidate.path, candidate.role)))
+                        sampler = stack.enter_context(
+                            closing(open_sampler(candidate.recipe, candidate.path, candidate.role))
+                        )
                     chosen = Decoding(config.max_tokens, 0 if greedy else config.temperature)
                     exam = Exam(chosen, samples, config.seed, recipe.triples.verifier, workspace.fingerprint)
-                    answers = answer(sampler, _prompt_format(recipe, candidate), questions, exam, done=bar.advance)
+                    answers = answer(sampler, _prompt_format(candidate), questions, exam, done=bar.advance)
                     write_parquet_sealed(answers.to_arrow(), path)
                 bar.advance(0, f"{candidate.name} {split} {decoding}")
                 labels = {"student": candidate.name, "split": split, "decoding": decoding}
@@ -185,10 +193,10 @@ def _measure(
     return frames
 
 
-def _prompt_format(recipe: Recipe, candidate: Candidate) -> Any:
+def _prompt_format(candidate: Candidate) -> Any:
     from cohobate.models.chat_template import student_format, teacher_format
 
-    return (teacher_format if candidate.role == "teacher" else student_format)(recipe)
+    return (teacher_format if candidate.role == "teacher" else student_format)(candidate.recipe)
 
 
 def _scores(recipe: Recipe, answers: pl.DataFrame) -> list[Score]:
@@ -224,5 +232,6 @@ def _ledger(candidates: list[Candidate], answers: pl.DataFrame) -> list[LedgerEn
         rows = answers.filter(pl.col("student") == candidate.name)
         lengths = rows["prompt_tokens"].to_list(), rows["tokens"].to_list()
         cost = cost_of_folder(candidate.path)
-        entries.append(entry("evaluation", candidate.role, "evaluation", cost, *lengths))
+        model = candidate.name if candidate.role == "teacher" else candidate.role
+        entries.append(entry("evaluation", model, "evaluation", cost, *lengths))
     return total(entries)

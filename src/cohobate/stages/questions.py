@@ -69,8 +69,9 @@ def _special_tokens(recipe: Recipe) -> list[str]:
     from cohobate.models.loading import model_path
     from cohobate.models.template_revision import special_tokens
 
-    teacher = recipe.teacher.model if recipe.teacher.is_folder else recipe.teacher.tokenizer
-    names = [name for name in (teacher, recipe.student.model) if name is not None]
+    teachers = [each.teacher for each in recipe.by_teacher.values()]
+    theirs = [each.model if each.is_folder else each.tokenizer for each in teachers]
+    names = [name for name in (*theirs, recipe.student.model) if name is not None]
     return sorted(set().union(*(special_tokens(model_path(name)) for name in names)))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cohobate.config import Recipe, TeacherAccess, TeacherKind
 from cohobate.config.load import make_recipe
-from cohobate.core.errors import StoreError
+from cohobate.core.errors import RecipeError, StoreError
 from cohobate.store.artifacts import Artifact, Store
 from cohobate.store.origins import origin
 from cohobate.store.promotion import promoted
@@ -55,10 +55,13 @@ def dataset(name: str) -> Artifact:
 
 def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
     """The recipe of `old` with another teacher. Raises RecipeError for an invalid teacher."""
-    values = old.manifest.config
+    values = {name: value for name, value in old.manifest.config.items() if name not in ("teachers", "route")}
     changes = {name: value for name, value in teacher.model_dump().items() if value is not None}
-    old_prompt = {name: values["teacher"].get(name) for name in ("prompt", "system")}
-    values["teacher"] = {**old_prompt, **changes}
+    first, *others = old.manifest.config.get("teachers") or [values["teacher"]]
+    prompts = [{name: each.get(name) for name in ("prompt", "system")} for each in (first, *others)]
+    if teacher.prompt is None and any(each != prompts[0] for each in prompts):
+        raise RecipeError(f"the teachers of {old.id} were asked by different prompts; give the new one's prompt")
+    values["teacher"] = {**prompts[0], **changes}
     if teacher.is_endpoint:  # it scores no tokens, and only triples are made here
         values["opd"] = {**values["opd"], "steps": 0}
         values["sft"] = {name: value for name, value in values["sft"].items() if name != "objective"}

@@ -9,25 +9,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from cohobate.config import Recipe
+from cohobate.config import Recipe, Teacher
 from cohobate.core.answer_forms import check_loads, form_identity
+from cohobate.core.errors import AwaitingError
 from cohobate.evaluation.verifiers import verify
+from cohobate.stages.asked import Asked, requests_of
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
     import polars as pl
 
     from cohobate.core.schema import Table
+    from cohobate.datasets.parsed_ahead import ParsedAhead
     from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.store.compute_ledger import LedgerEntry
     from cohobate.teachers.base import Failure
+    from cohobate.teachers.response_store import ResponseStore
 
 STAGE = "triples"
 VERSION = 2
 # The columns of all samples that stay in memory, for metrics and the ledger.
-_MEASURED = ("question_id", "cached", "cost_usd", "prompt_tokens", "completion_tokens", "truncated")
+_MEASURED = ("question_id", "teacher", "cached", "cost_usd", "prompt_tokens", "completion_tokens", "truncated")
 _LABELLED = ("verifier", "verdict", "reason")
 
 
@@ -52,31 +57,32 @@ def write_for_student(recipe: Recipe, questions: Artifact) -> Artifact:
 
 
 def _produce(recipe: Recipe, questions: Artifact, check: Callable[[], None]) -> Artifact:
-    from cohobate.teachers.base import teacher_fingerprint
-
-    teacher = teacher_fingerprint(recipe.teacher)
     return Store().produce(
         STAGE,
         recipe=recipe,
         version=VERSION,
-        identity=_identity(recipe, teacher),
+        identity=_identity(recipe),
         parents=[questions],
-        build=lambda workspace: _build(recipe, questions, teacher, workspace, check),
+        build=lambda workspace: _build(recipe, questions, workspace, check),
     )
 
 
-def _identity(recipe: Recipe, teacher: str) -> dict[str, Any]:
-    from cohobate.teachers.base import response_revision
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    common = {**recipe.triples.identity(), "verifier": verify.identity(recipe.triples.verifier)}
+    if recipe.route is None:
+        return {**common, "teacher": _teacher_identity(recipe.teacher)}
+    teachers = {name: _teacher_identity(own.teacher) for name, own in recipe.by_teacher.items()}
+    return {**common, "teachers": teachers, "route": recipe.route.identity()}
+
+
+def _teacher_identity(teacher: Teacher) -> dict[str, Any]:
+    from cohobate.teachers.base import response_revision, teacher_fingerprint
 
     return {
-        **recipe.triples.identity(),
-        "verifier": verify.identity(recipe.triples.verifier),
-        "teacher": {
-            **recipe.teacher.identity(),
-            **form_identity(recipe.teacher.answer),
-            "model": teacher,
-            **response_revision(recipe.teacher),
-        },
+        **teacher.identity(),
+        **form_identity(teacher.answer),
+        "model": teacher_fingerprint(teacher),
+        **response_revision(teacher),
     }
 
 
@@ -88,63 +94,52 @@ def generate_shard(recipe: Recipe, questions: Artifact, number: int, of: int) ->
     import polars as pl
 
     from cohobate.core.fingerprint import artifact_fingerprint
-    from cohobate.datasets.triples import Requests
-    from cohobate.teachers.base import teacher_fingerprint
     from cohobate.teachers.generate import generate
     from cohobate.teachers.response_store import ResponseStore
 
-    teacher = teacher_fingerprint(recipe.teacher)
-    payer = artifact_fingerprint(STAGE, VERSION, _identity(recipe, teacher), [questions.fingerprint])
-    chosen = chosen_questions(recipe, pl.read_parquet(questions.path / "questions.parquet"))
-    requests, store = Requests(recipe, chosen, teacher), ResponseStore()
-    with store.claims() as claims:
-        missing = store.locate(requests.keys(), recipe.triples.max_tokens).missing
-        shard = requests.at(missing.filter(missing % of == number))
-        return len(generate(recipe, shard, store, claims, payer, int(recipe.triples.max_failures * len(shard))))
+    payer = artifact_fingerprint(STAGE, VERSION, _identity(recipe), [questions.fingerprint])
+    store, failures = ResponseStore(), 0
+    every = requests_of(recipe, pl.read_parquet(questions.path / "questions.parquet"))
+    for each in (one for one in every if not one.recipe.teacher.batch):  # whose batches `write` submits
+        with each.named(), store.claims() as claims:
+            missing = store.locate(each.requests.keys(), recipe.triples.max_tokens).missing
+            shard = each.requests.at(missing.filter(missing % of == number))
+            may_fail = int(recipe.triples.max_failures * len(shard))
+            failures += len(generate(each.recipe, shard, store, claims, payer, may_fail))
+    return failures
 
 
-def _build(
-    recipe: Recipe, questions: Artifact, teacher: str, workspace: Workspace, check: Callable[[], None]
-) -> Outcome:
+def _build(recipe: Recipe, questions: Artifact, workspace: Workspace, check: Callable[[], None]) -> Outcome:
     import polars as pl
 
     from cohobate.core import progress, schema
     from cohobate.core.parquet import write_table
     from cohobate.datasets.parsed_ahead import ParsedAhead
-    from cohobate.datasets.triples import Requests, TripleRows
     from cohobate.evaluation.verifiers import labels
-    from cohobate.stages.preflight import BOTH, require, require_student, require_templates
-    from cohobate.teachers.generate import failure_rows, generate
+    from cohobate.teachers.generate import failure_rows
     from cohobate.teachers.response_store import ResponseStore
 
     verify.check(recipe.triples.verifier)
     check_loads(recipe.teacher.answer)
     every = pl.read_parquet(questions.path / "questions.parquet")
-    if recipe.teacher.is_folder and not recipe.teacher.uses_engine:  # the libraries of models are loaded anyway
-        require_student(recipe, BOTH)
-    else:
-        require(recipe, ["teacher"])
-        check()
-    require_templates(recipe, every)
-    for line in lacking_splits(recipe, set(every["split"].unique())):
-        progress.say(line)
-    requests, store = Requests(recipe, chosen_questions(recipe, every), teacher), ResponseStore()
-    keys = requests.keys()
-    allowed = int(recipe.triples.max_failures * len(requests))
-    ahead = ParsedAhead(recipe.teacher.answer)
-    with store.claims() as claims:
-        responses = store.locate(keys, recipe.triples.max_tokens)
-        missing = requests.at(responses.missing)
-        # Of what is asked now: many stored responses are no reason to be content with none of the new ones.
-        may_fail = _allowed(recipe, missing)
-        failures = generate(recipe, missing, store, claims, workspace.fingerprint, may_fail, ahead.add)
-    if len(missing):
-        responses = store.locate(keys, recipe.triples.max_tokens)
-    rows = TripleRows(recipe, requests, keys, responses, workspace.fingerprint, ahead)
-    samples, verdicts = _write_tables(recipe, rows, workspace)
+    _check(recipe, every, check)
+    ahead, store = ParsedAhead(recipe.teacher.answer), ResponseStore()
+    failures: list[Failure] = []
+    shares = requests_of(recipe, every)  # all of them, before the first is paid
+    answered, awaiting = [], list[AwaitingError]()
+    for each in shares:
+        try:
+            with each.named():
+                answered.append(_answered(each, store, workspace.fingerprint, ahead, failures))
+        except AwaitingError as later:  # the other teachers can be asked meanwhile
+            awaiting.append(later)
+    if awaiting:
+        raise awaiting[0]
+    samples, verdicts = _write_tables(recipe, answered, workspace)
     if sentence := labels.missing_answers(verdicts):
         progress.say(sentence)
-    failures += _without_question(rows, allowed)
+    for rows in answered:
+        failures += _without_question(rows, int(recipe.triples.max_failures * len(rows.requests)))
     write_table(failure_rows(failures), schema.FAILURES, workspace.path / "failures.parquet")
     judge_entries, judge_metrics = _judge_usage(recipe, samples, verdicts, workspace.fingerprint)
     return Outcome(
@@ -152,6 +147,40 @@ def _build(
         metrics={**_metrics(samples, verdicts, failures), **judge_metrics},
         ledger=[*_ledger(recipe, samples), *judge_entries],
     )
+
+
+def _check(recipe: Recipe, questions: pl.DataFrame, check: Callable[[], None]) -> None:
+    """What can be refused before any teacher is asked; `check` is that of a student, apart from this process."""
+    from cohobate.core import progress
+    from cohobate.stages.preflight import BOTH, require, require_student, require_templates
+
+    teachers = [each.teacher for each in recipe.by_teacher.values()]
+    if all(each.is_folder and not each.uses_engine for each in teachers):  # the libraries of models are loaded anyway
+        require_student(recipe, BOTH)
+    else:
+        require(recipe, ["teacher"])
+        check()
+    require_templates(recipe, questions)
+    for line in lacking_splits(recipe, set(questions["split"].unique())):
+        progress.say(line)
+
+
+def _answered(each: Asked, store: ResponseStore, payer: str, ahead: ParsedAhead, failures: list[Failure]) -> TripleRows:
+    """The rows of one teacher, who is asked for what is not stored; those who fail are added to `failures`."""
+    from cohobate.datasets.triples import TripleRows
+    from cohobate.teachers.generate import generate
+
+    recipe, requests = each.recipe, each.requests
+    keys = requests.keys()
+    with store.claims() as claims:
+        responses = store.locate(keys, recipe.triples.max_tokens)
+        missing = requests.at(responses.missing)
+        # Of what is asked now: many stored responses are no reason to be content with none of the new ones.
+        may_fail = _allowed(recipe, missing)
+        failures += generate(recipe, missing, store, claims, payer, may_fail, ahead.add)
+    if len(missing):
+        responses = store.locate(keys, recipe.triples.max_tokens)
+    return TripleRows(recipe, requests, keys, responses, payer, ahead)
 
 
 def _allowed(recipe: Recipe, missing: Requests) -> int:
@@ -172,7 +201,9 @@ def _allowed(recipe: Recipe, missing: Requests) -> int:
     return again + int(recipe.triples.max_failures * (len(missing) - again))
 
 
-def _write_tables(recipe: Recipe, rows: TripleRows, workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _write_tables(
+    recipe: Recipe, answered: Sequence[TripleRows], workspace: Workspace
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """triples.parquet, verdicts.parquet and aggregates.parquet, a piece at a time.
 
     Returns the columns of all samples and of all verdicts that metrics and the ledger need.
@@ -192,9 +223,10 @@ def _write_tables(recipe: Recipe, rows: TripleRows, workspace: Workspace) -> tup
             name: stack.enter_context(parquet_writer(workspace.path / f"{name}.parquet", declared))
             for name, declared in tables.items()
         }
-        labeller = labels.labeller(spec, len(rows.responses), workspace.scratch, workspace.fingerprint)
+        responses = sum(len(rows.responses) for rows in answered)
+        labeller = labels.labeller(spec, responses, workspace.scratch, workspace.fingerprint)
         label = stack.enter_context(labeller)
-        for samples in rows.pieces():
+        for samples in chain.from_iterable(rows.pieces() for rows in answered):
             verdicts = label(samples)
             write["triples"](samples)
             write["verdicts"](verdicts)
@@ -232,53 +264,6 @@ def lacking_splits(recipe: Recipe, splits: set[str]) -> Iterator[str]:
     if not splits & set(recipe.evaluation.splits):
         named = ", ".join(recipe.evaluation.splits)
         yield f"there are no questions in {named}, so evaluation will refuse; give some, or set evaluation.splits"
-
-
-def chosen_questions(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
-    """The training questions, without those that shall not be paid for; warns of gold answers before spending."""
-    import polars as pl
-
-    from cohobate.core import progress
-    from cohobate.evaluation.verifiers import labels
-
-    spec = recipe.triples.verifier
-    chosen = questions.filter(pl.col("split") == recipe.triples.split)
-    if recipe.triples.limit is not None:
-        chosen = chosen.head(recipe.triples.limit)
-    chosen = _with_room(recipe, chosen)
-    missing = labels.without_gold(chosen)
-    if missing and recipe.triples.without_gold == "skip":
-        progress.say(f"{missing} of {len(chosen)} questions have no usable gold answer and are not asked")
-        chosen = chosen.filter(labels.has_gold())
-    elif missing and not (spec.needs_no_gold or spec.majority):
-        progress.say(
-            f"{missing} of {len(chosen)} questions have no usable gold answer: their triples stay undecided; "
-            "triples.verifier.majority = true judges them by the teacher's majority answer, the verifier judge by a "
-            "model, and triples.without_gold = 'skip' saves them"
-        )
-    if unread := labels.unreadable_gold(chosen, spec):
-        progress.say(
-            f"{len(unread)} gold answers cannot be read by the verifier {spec.name}, such as {unread[0]!r}: only the "
-            "same words are right there; set another triples.verifier, or questions.gold_after"
-        )
-    return chosen
-
-
-def _with_room(recipe: Recipe, chosen: pl.DataFrame) -> pl.DataFrame:
-    """Those of the questions whose prompts leave a teacher of this machine room for an answer."""
-    from cohobate.core.errors import QuestionsError
-    from cohobate.models.chat_template import teacher_format
-    from cohobate.models.context_room import set_aside
-    from cohobate.models.loading import outline
-
-    teacher = recipe.teacher
-    if not teacher.is_folder or chosen.is_empty():
-        return chosen
-    model = (outline(teacher.model, template=teacher.template), teacher_format(recipe))
-    fitting = set_aside("triples", chosen, [model])
-    if fitting.is_empty():
-        raise QuestionsError("every question fills the teacher's context; shorten them, or choose another teacher")
-    return fitting
 
 
 def _judge_usage(
@@ -320,7 +305,10 @@ def _metrics(samples: pl.DataFrame, verdicts: pl.DataFrame, failures: Sequence[F
 
     here, earlier = (samples.filter(samples["cached"] == cached)["cost_usd"] for cached in (False, True))
     priced = samples["cost_usd"].count() > 0
+    named = samples.filter(samples["teacher"].is_not_null())["teacher"].value_counts(sort=True)
+    by_teacher = {"teachers": dict(named.iter_rows())} if len(named) else {}
     return {
+        **by_teacher,
         "samples": len(samples),
         "questions": samples["question_id"].n_unique(),
         **labels.summary(verdicts),
@@ -338,12 +326,14 @@ def _ledger(recipe: Recipe, samples: pl.DataFrame) -> list[LedgerEntry]:
     from cohobate.models.model_cost import cost_of_folder
     from cohobate.store.compute_ledger import UNKNOWN, Paid, entry
 
-    cost = cost_of_folder(model_path(recipe.teacher.model)) if recipe.teacher.is_folder else UNKNOWN
     entries = []
     payers: tuple[tuple[Paid, bool], ...] = (("here", False), ("earlier", True))
-    for paid, cached in payers:
-        rows = samples.filter(samples["cached"] == cached)
-        if len(rows):
-            lengths = rows["prompt_tokens"].to_list(), rows["completion_tokens"].to_list()
-            entries.append(entry("triples", "teacher", "generation", cost, *lengths, paid))
+    for name, own in recipe.by_teacher.items():
+        cost = cost_of_folder(model_path(own.teacher.model)) if own.teacher.is_folder else UNKNOWN
+        written = samples.filter(samples["teacher"] == name) if recipe.teachers else samples
+        for paid, cached in payers:
+            rows = written.filter(written["cached"] == cached)
+            if len(rows):
+                lengths = rows["prompt_tokens"].to_list(), rows["completion_tokens"].to_list()
+                entries.append(entry("triples", recipe.label(name), "generation", cost, *lengths, paid))
     return entries

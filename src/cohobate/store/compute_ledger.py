@@ -59,6 +59,11 @@ def _pairs(length: int, window: int) -> int:
 UNKNOWN = ModelCost(params=0, linear=0, pair=0, head=0)
 
 
+def is_teacher(model: str) -> bool:
+    """Whether the ledger's name of a model is that of the teacher, or of one of several."""
+    return model.split(" ", maxsplit=1)[0] == "teacher"
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """Work of one kind by one model in one stage. `tokens` are response tokens, `flops` covers prompts too.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cohobate.models.token_loss import Terms
-from cohobate.store.compute_ledger import LedgerEntry
+from cohobate.store.compute_ledger import LedgerEntry, is_teacher
 from cohobate.training.types import Metrics
 
 _NGRAM = 4
@@ -23,9 +23,10 @@ def averages(terms: Terms, tokens: int) -> Metrics:
 
 def flops_by_model(entries: list[LedgerEntry]) -> Metrics:
     """{teacher_flops, student_flops} of the training work so far; evaluation is not part of a method's cost."""
+    method = [entry for entry in entries if entry.work != "evaluation"]
     return {
-        f"{model}_flops": sum(e.flops for e in entries if e.model == model and e.work != "evaluation")
-        for model in ("teacher", "student")
+        "teacher_flops": sum(entry.flops for entry in method if is_teacher(entry.model)),
+        "student_flops": sum(entry.flops for entry in method if entry.model == "student"),
     }
 
 

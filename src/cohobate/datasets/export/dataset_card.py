@@ -64,8 +64,7 @@ def dataset_card(export: Export, file: Path, llama_factory: dict[str, Any] | Non
             changed_teachers=changed_teachers(export.artifact.path),
             samplings=_distinct(scan, _SAMPLING),
             sources=_distinct(scan, ["source_name", "revision", "split"]),
-            prompt=config["teacher"]["prompt"],
-            system=config["teacher"]["system"],
+            asked=config.get("teachers") or [config["teacher"]],
             tokens=_tokens(scan),
             cost=scan.select(pl.col("cost_usd").sum(), (pl.col("cost_usd").count() > 0).alias("known"))
             .collect()

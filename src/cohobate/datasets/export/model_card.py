@@ -12,6 +12,7 @@ from cohobate.core.formatting import model_name
 from cohobate.core.markdown import Yaml, front_matter, quoted
 from cohobate.datasets.export.card_template import environment, lineage
 from cohobate.store.artifacts import Artifact, Store
+from cohobate.store.compute_ledger import is_teacher
 from cohobate.store.manifest import Score
 
 TRAINED = ("sft", "opd")
@@ -59,8 +60,9 @@ def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
     manifest, config = artifact.manifest, artifact.manifest.config
     stage, base = config[artifact.stage], model_name(config["student"]["model"])
     start = _start(artifact) if adapter else None
-    by_teacher = artifact.stage == "sft" or any(row["model"] == "teacher" for row in manifest.ledger)
-    teacher = model_name(config["teacher"]["model"]) if by_teacher else None
+    by_teacher = artifact.stage == "sft" or any(is_teacher(row["model"]) for row in manifest.ledger)
+    teachers = config.get("teachers") or [config["teacher"]]
+    teacher = ", ".join(model_name(each["model"]) for each in teachers) if by_teacher else None
     scores, scored_by = _scores(artifact)
     objective = stage["objective"].replace("_", " ")
     args = config["student"].get("template_args")

@@ -180,7 +180,7 @@ function facts(i) {
   const rate = questionOf(i)[3];
   $('body').append(termList({
     sample: cell(i, 'id'), question: questionOf(i)[0]?.slice(0, 16), 'number of the sample': cell(i, 'sample_index'), split: label(i, 'split'),
-    source: label(i, 'source'), model: label(i, 'model'), decoding: label(i, 'decoding'), step: cell(i, 'step'),
+    source: label(i, 'source'), teacher: label(i, 'teacher'), model: label(i, 'model'), decoding: label(i, 'decoding'), step: cell(i, 'step'),
     'finish reason': label(i, 'finish_reason'), 'prompt tokens': number(cell(i, 'prompt_tokens')),
     'response tokens': number(cell(i, 'completion_tokens')), 'pass rate of the question': rate === null ? null : `${(100 * rate).toFixed(1)}%`,
     'student above teacher': cell(i, 'gap') === null ? null : `${number(cell(i, 'gap'))} nats per token`,

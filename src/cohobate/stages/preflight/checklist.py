@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cohobate.config import Recipe
 from cohobate.core.errors import CohobateError, UserError
@@ -20,7 +20,8 @@ class Check:
     """One check: `run` returns its finding in a sentence, or raises a CohobateError with one.
 
     needs: the check is left out where one of these is missing. gives: the need that is missing for later checks where
-    this one fails or is left out. when: whether the check applies; one that does not leaves nothing missing.
+    this one fails or is left out. when: whether the check applies; one that does not leaves nothing missing. once: it
+    is of no teacher, so that it is made once for several of them.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Check:
     needs: tuple[str, ...] = ()
     gives: str | None = None
     when: Callable[[Scope], bool] = _always
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,25 @@ class Finding:
 _MODELS = ("folder", "teacher", "student")
 # Loading a student takes long, and a judge may charge for its answer: neither is tried after a teacher that failed.
 CHECKS = (
-    Check("data folder", machine.data_folder, gives="folder"),
-    Check("trackers", machine.trackers, when=Scope.tracks),
-    Check("questions", machine.questions, ("folder",), when=Scope.reads_questions),
-    Check("curation", machine.curation, ("folder",), when=Scope.curates),
+    Check("data folder", machine.data_folder, gives="folder", once=True),
+    Check("trackers", machine.trackers, when=Scope.tracks, once=True),
+    Check("questions", machine.questions, ("folder",), when=Scope.reads_questions, once=True),
+    Check("curation", machine.curation, ("folder",), when=Scope.curates, once=True),
     Check("teacher answers", teachers.endpoint_answers, ("folder",), "teacher", Scope.asks_endpoint),
     Check("teacher as asked", teachers.endpoint_defaults, ("teacher",), when=Scope.asks_endpoint),
     Check("teacher in batches", teachers.endpoint_batches, ("teacher",), when=Scope.asks_batches),
     Check("vllm", machine.vllm, ("folder", "teacher"), "teacher", Scope.needs_vllm),
     Check("teacher answers", teachers.engine_answers, ("folder", "teacher"), "teacher", Scope.asks_engine),
     # Engines before the models are loaded, whose memory they would have to share.
-    Check("vllm of the student", machine.vllm, ("folder", "teacher"), "student", Scope.samples_with_vllm),
+    Check("vllm of the student", machine.vllm, ("folder", "teacher"), "student", Scope.samples_with_vllm, once=True),
     Check("teacher in vllm", engines.teacher, ("folder", "teacher"), "teacher", Scope.evaluates_teacher_with_vllm),
-    Check("student in vllm", engines.student, _MODELS, "student", Scope.samples_with_vllm),
+    Check("student in vllm", engines.student, _MODELS, "student", Scope.samples_with_vllm, once=True),
     Check("teacher loads", models.teacher, ("folder", "teacher"), "teacher", Scope.reads_teacher),
-    Check("student loads", models.student, _MODELS, "student", Scope.has_student),
-    Check("disk", machine.disk, ("student",), when=Scope.has_student),
-    Check("memory", machine.memory, ("student",), when=Scope.may_be_too_large),
-    Check("judge answers", teachers.judge_answers, _MODELS, when=Scope.asks_judge),
-    Check("judge as asked", teachers.judge_defaults, _MODELS, when=Scope.asks_judge_endpoint),
+    Check("student loads", models.student, _MODELS, "student", Scope.has_student, once=True),
+    Check("disk", machine.disk, ("student",), when=Scope.has_student, once=True),
+    Check("memory", machine.memory, ("student",), when=Scope.may_be_too_large, once=True),
+    Check("judge answers", teachers.judge_answers, _MODELS, when=Scope.asks_judge, once=True),
+    Check("judge as asked", teachers.judge_defaults, _MODELS, when=Scope.asks_judge_endpoint, once=True),
     Check("logits", models.logits, ("teacher", "student"), when=Scope.reads_a_model),
     Check("template", templates.template, ("teacher", "student"), when=Scope.reads_a_model),
     Check("privileged context", templates.privileged, ("teacher", "student"), when=Scope.shows_more),
@@ -68,7 +70,7 @@ CHECKS = (
     Check("tokenizers", models.tokenizers, ("teacher", "student"), when=Scope.compares_tokenizers),
     Check("ends", ends.ends, ("teacher", "student"), when=Scope.compares_ends),
     Check("scores repeat", scoring.teacher_repeats, ("teacher", "student"), when=Scope.scores_here),
-    Check("self-distillation", scoring.self_kl, ("student",), when=Scope.trains_on_scores),
+    Check("self-distillation", scoring.self_kl, ("student",), when=Scope.trains_on_scores, once=True),
     Check("server starts", scoring.server_starts, ("student",), "address", Scope.starts_server),
     Check("server scores", scoring.server_scores, ("student", "address"), "server", Scope.asks_server),
     Check("server context", scoring.server_context, ("server",), when=Scope.asks_server),
@@ -79,7 +81,7 @@ CHECKS = (
     Check("server repeats", scoring.server_repeats, ("server",), when=Scope.asks_server),
     Check("server agrees", scoring.server_agrees, ("teacher", "server"), when=Scope.compares_server),
     # The last, since it changes the weights that it loaded.
-    Check("adapters", models.adapters, ("student",), when=Scope.adapts),
+    Check("adapters", models.adapters, ("student",), when=Scope.adapts, once=True),
 )
 
 
@@ -91,32 +93,50 @@ def check(
     ask: send an endpoint a request, which it may charge for; start a vLLM teacher and ask it.
     """
     scope = Scope(recipe, tuple(roles), ask)
-    with scope.stack:
+    with scope.stack as stack:
+        if recipe.teachers:
+            each = [Scope(own, scope.roles, ask, stack) for own in recipe.by_teacher.values()]
+            scope = replace(scope, others=tuple(each))
         return run(checks, scope)
 
 
 def run(checks: Sequence[Check], scope: Scope) -> list[Finding]:
     """The findings of the checks that apply and whose needs are met; loaded values are put into `scope`."""
     findings: list[Finding] = []
-    missing: set[str | None] = set()
+    of_teachers = scope.others or (scope,)
+    names = [f", teacher {name}" for name in scope.recipe.by_teacher] if scope.others else [""]
+    missing: list[set[str | None]] = [set() for _ in of_teachers]
     for each in checks:
-        if not each.when(scope):
+        if each.once and scope.others:
+            # What it needs of a teacher it needs of all, and what it gives is for all.
+            lacking = set().union(*missing)
+            findings += _of_one(each, scope, lacking, each.name)
+            for other, own in zip(scope.others, missing, strict=True):
+                other.loaded.update(scope.loaded)
+                own.update({each.gives} & lacking)
             continue
-        if missing.intersection(each.needs):
-            missing.add(each.gives)
-            continue
-        try:
-            result = each.run(scope)
-        except CohobateError as error:
-            findings.append(Finding(each.name, False, str(error)))
-            missing.add(each.gives)
-            continue
-        if isinstance(result, Loaded):
-            assert each.gives is not None
-            scope.loaded[each.gives] = result.value
-            result = result.detail
-        findings.append(Finding(each.name, True, result))
+        for other, own, name in zip(of_teachers, missing, names, strict=True):
+            findings += _of_one(each, other, own, each.name + name)
     return findings
+
+
+def _of_one(each: Check, scope: Scope, missing: set[str | None], name: str) -> list[Finding]:
+    """The finding of a check, if it applies and can be made; otherwise what it gives is put into `missing`."""
+    if not each.when(scope):
+        return []
+    if missing.intersection(each.needs):
+        missing.add(each.gives)
+        return []
+    try:
+        result = each.run(scope)
+    except CohobateError as error:
+        missing.add(each.gives)
+        return [Finding(name, False, str(error))]
+    if isinstance(result, Loaded):
+        assert each.gives is not None
+        scope.loaded[each.gives] = result.value
+        result = result.detail
+    return [Finding(name, True, result)]
 
 
 def require(recipe: Recipe, roles: Sequence[Role] = BOTH, *, checks: Sequence[Check] = CHECKS) -> None:

@@ -28,8 +28,8 @@ def require_templates(recipe: Recipe, questions: pl.DataFrame, student: str | No
     sections: list[tuple[str, Student | Teacher]] = []
     if recipe.sft.format == "chat":
         sections.append((student or recipe.student.model, recipe.student))
-    if student is None and recipe.teacher.is_folder:
-        sections.append((recipe.teacher.model, recipe.teacher))
+    teachers = [each.teacher for each in recipe.by_teacher.values()] if student is None else []
+    sections += [(each.model, each) for each in teachers if each.is_folder]
     for name, section in sections if shapes else ():
         tokenizer = outline(name, template=section.template).tokenizer
         for roles, first in sorted(shapes.items(), key=itemgetter(0)):

@@ -78,9 +78,9 @@ def disk(scope: Scope) -> str:
     from cohobate.core.formatting import size
     from cohobate.stages.disk import needed
 
-    student, teacher = scope.loaded["student"], scope.loaded.get("teacher")
+    student, teachers = scope.loaded["student"], [each.config for each in scope.teachers]
     half = student.device.type == "cuda"
-    needs = _ROOM * needed(scope.recipe, student.config, teacher and teacher.config, half=half)
+    needs = _ROOM * needed(scope.recipe, student.config, teachers, half=half)
     free = shutil.disk_usage(data_root()).free
     if free < needs:
         raise CohobateError(

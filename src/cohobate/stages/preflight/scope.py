@@ -30,6 +30,7 @@ class Scope:
 
     roles: the models that are checked. ask: an endpoint may be sent a request, which it may charge for, and an engine
     or a server may be started. loaded: the values that checks gave, by need. stack: closed after the last check.
+    others: where the recipe has several teachers, the scopes of the checks of each.
     """
 
     recipe: Recipe
@@ -37,11 +38,17 @@ class Scope:
     ask: bool
     stack: ExitStack = field(default_factory=ExitStack)
     loaded: dict[str, Any] = field(default_factory=dict)
+    others: tuple[Scope, ...] = ()
 
     @property
     def models(self) -> dict[Role, Any]:
         """The loaded models by role; of a teacher that runs elsewhere only the outline."""
         return {role: self.loaded[role] for role in BOTH if role in self.loaded}
+
+    @property
+    def teachers(self) -> list[Any]:
+        """The loaded teachers, of several or of one."""
+        return [scope.loaded["teacher"] for scope in self.others or (self,) if "teacher" in scope.loaded]
 
     def curates(self) -> bool:
         return self.recipe.curation is not None

@@ -16,8 +16,8 @@ def require_present(recipe: Recipe, until: str) -> None:
     from cohobate.models.loading import model_path
 
     models: dict[str, str] = {}
-    if until != "questions" and recipe.teacher.is_folder:
-        models["teacher.model"] = recipe.teacher.model
+    if until != "questions":
+        models |= {f"{recipe.label(name)}.model": own.teacher.model for name, own in _in_folders(recipe)}
     if until not in ("questions", "triples"):
         models["student.model"] = recipe.student.model
     for setting, name in models.items():
@@ -26,8 +26,13 @@ def require_present(recipe: Recipe, until: str) -> None:
         except ModelError as error:
             raise ModelError(f"{setting}: {error}") from None
     require_usable(recipe)
-    if recipe.served_scores and not recipe.teacher.base_urls and launch.size() > launch.local_size():
+    needs_server = any(each.served_scores and not each.teacher.base_urls for each in recipe.by_teacher.values())
+    if needs_server and launch.size() > launch.local_size():
         raise RecipeError(
             "teacher.scoring = 'server' without teacher.base_url starts a server that listens on its own machine, and "
             "torchrun has processes on others; serve the teacher where all of them reach it, and set teacher.base_url"
         )
+
+
+def _in_folders(recipe: Recipe) -> list[tuple[str, Recipe]]:
+    return [(name, own) for name, own in recipe.by_teacher.items() if own.teacher.is_folder]

@@ -9,13 +9,13 @@ from cohobate.config import VERIFIERS, Recipe
 from cohobate.core.errors import QuestionsError, RecipeError
 from cohobate.core.sanitize import one_line
 from cohobate.core.user_code import is_function_name
-from cohobate.stages.estimate import shape
 from cohobate.stages.hardware import Hardware, hardware
 from cohobate.stages.proposal import questions, teacher, training
 from cohobate.stages.proposal.draft import Draft
 from cohobate.stages.proposal.questions import QuestionsPlan
 from cohobate.stages.proposal.teacher import TeacherPlan
 from cohobate.stages.proposal.wishes import Wishes
+from cohobate.stages.taught import shape
 
 # What a teacher is asked beside the question, so that its final answer is found.
 _STEPS = "{question}\nThink step by step, then write the final answer on a line of its own, as Answer: ..."

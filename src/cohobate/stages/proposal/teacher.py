@@ -132,7 +132,7 @@ def _only_model(url: str, names: list[str]) -> str:
 
 
 def _folder(name: str, hardware: Hardware) -> TeacherPlan:
-    from cohobate.stages.estimate import shape
+    from cohobate.stages.taught import shape
 
     config = shape(name)  # refuses what is no model
     if name.startswith(_WORLD):

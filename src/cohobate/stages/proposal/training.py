@@ -8,11 +8,12 @@ from typing import Any
 from cohobate.core.errors import ModelError
 from cohobate.core.model_shape import context_of
 from cohobate.models.model_cost import cost_of
-from cohobate.stages.estimate import Machine, estimate, shape
+from cohobate.stages.estimate import Machine, estimate
 from cohobate.stages.hardware import Hardware
 from cohobate.stages.proposal.draft import Draft
 from cohobate.stages.proposal.questions import QuestionsPlan
 from cohobate.stages.proposal.teacher import TeacherPlan
+from cohobate.stages.taught import shape
 
 _MILLION = 1_000_000
 # Learning rates of full fine-tuning, of SFT and of on-policy distillation, up to so many parameters.

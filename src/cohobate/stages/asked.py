@@ -1,0 +1,107 @@
+"""What each teacher of a recipe is asked: its share of the training questions, without those that are not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cohobate.config import Recipe
+from cohobate.core.errors import CohobateError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from cohobate.datasets.triples import Requests
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The requests to one teacher. name: its own, of several. recipe: with it as the only one."""
+
+    name: str | None
+    recipe: Recipe
+    requests: Requests
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors of the block say which of several teachers they are about."""
+        try:
+            yield
+        except CohobateError as error:
+            if self.name is None:
+                raise
+            raise type(error)(f"teacher {self.name}: {error}") from error
+
+
+def requests_of(recipe: Recipe, questions: pl.DataFrame) -> list[Asked]:
+    """The requests to each teacher. Raises QuestionsError where a question has no teacher, or none can be asked."""
+    from cohobate.datasets.triples import Requests
+    from cohobate.teachers.base import teacher_fingerprint
+
+    return [
+        Asked(name, own, Requests(own, rows, teacher_fingerprint(own.teacher), name=name))
+        for name, own, rows in _shares(recipe, _chosen(recipe, questions))
+    ]
+
+
+def _shares(recipe: Recipe, chosen: pl.DataFrame) -> Iterator[tuple[str | None, Recipe, pl.DataFrame]]:
+    """The questions of each teacher, with its name and its recipe, of those that it can read and answer."""
+    from cohobate.core import progress
+    from cohobate.sources.route import teachers_of
+
+    if recipe.route is None:
+        yield None, recipe, _with_room(recipe, chosen)
+        return
+    teachers = teachers_of(recipe.route, chosen)
+    counts = dict(teachers.value_counts().iter_rows())
+    progress.say("questions by teacher: " + ", ".join(f"{name}: {counts.get(name, 0):,}" for name in recipe.by_teacher))
+    for name, own in recipe.by_teacher.items():
+        yield name, own, _with_room(own, chosen.filter(teachers == name))
+
+
+def _chosen(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+    """The training questions, without those that shall not be paid for; warns of gold answers before spending."""
+    import polars as pl
+
+    from cohobate.core import progress
+    from cohobate.evaluation.verifiers import labels
+
+    spec = recipe.triples.verifier
+    chosen = questions.filter(pl.col("split") == recipe.triples.split)
+    if recipe.triples.limit is not None:
+        chosen = chosen.head(recipe.triples.limit)
+    missing = labels.without_gold(chosen)
+    if missing and recipe.triples.without_gold == "skip":
+        progress.say(f"{missing} of {len(chosen)} questions have no usable gold answer and are not asked")
+        chosen = chosen.filter(labels.has_gold())
+    elif missing and not (spec.needs_no_gold or spec.majority):
+        progress.say(
+            f"{missing} of {len(chosen)} questions have no usable gold answer: their triples stay undecided; "
+            "triples.verifier.majority = true judges them by the teacher's majority answer, the verifier judge by a "
+            "model, and triples.without_gold = 'skip' saves them"
+        )
+    if unread := labels.unreadable_gold(chosen, spec):
+        progress.say(
+            f"{len(unread)} gold answers cannot be read by the verifier {spec.name}, such as {unread[0]!r}: only the "
+            "same words are right there; set another triples.verifier, or questions.gold_after"
+        )
+    return chosen
+
+
+def _with_room(recipe: Recipe, chosen: pl.DataFrame) -> pl.DataFrame:
+    """Those of the questions whose prompts leave a teacher of this machine room for an answer."""
+    from cohobate.core.errors import QuestionsError
+    from cohobate.models.chat_template import teacher_format
+    from cohobate.models.context_room import set_aside
+    from cohobate.models.loading import outline
+
+    teacher = recipe.teacher
+    if not teacher.is_folder or chosen.is_empty():
+        return chosen
+    model = (outline(teacher.model, template=teacher.template), teacher_format(recipe))
+    fitting = set_aside("triples", chosen, [model])
+    if fitting.is_empty():
+        raise QuestionsError("every question fills the teacher's context; shorten them, or choose another teacher")
+    return fitting

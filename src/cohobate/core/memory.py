@@ -1,8 +1,10 @@
-"""The memory that this process may still take."""
+"""The memory that this process may still take, and that it has no use for any more."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,3 +21,17 @@ def free_memory() -> int:
         limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         bounds.append(max(limit - used, 0))
     return min(bounds)
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system, and to the device's other users.
+
+    malloc and torch keep what is freed for the next use. Between stages that is gigabytes, which a server, an engine or
+    another run beside this one would lack. Does nothing where malloc is not glibc's.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cohobate.config import Recipe
-from cohobate.core import context, progress
+from cohobate.core import context, memory, progress
 from cohobate.core.atomic_files import storage_errors, sweep, sync_folder, sync_tree
 from cohobate.core.errors import CohobateError, DamagedFileError, OtherVersionError, StoreError
 from cohobate.core.fingerprint import artifact_fingerprint, hash_file
@@ -287,6 +287,7 @@ class _Job:
         started, clock = _now(), time.monotonic()
         workspace = self._workspace()
         outcome = build(workspace)
+        memory.return_freed_memory()
         self._detach_scratch(workspace)
         files = [
             FileEntry(

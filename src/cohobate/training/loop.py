@@ -18,6 +18,7 @@ import torch
 
 from cohobate.core import interrupts, progress
 from cohobate.core.errors import CohobateError, ModelError
+from cohobate.core.memory import return_freed_memory
 from cohobate.core.progress import Bar
 from cohobate.models.batching import batches, can_share
 from cohobate.models.memory_room import Room
@@ -105,6 +106,7 @@ class Run:
         self.trainee.sync()
         if self.world.first:
             self.evaluate_at(state.step, state.ledger)
+            return_freed_memory()  # the blocks of sampling have other sizes than those of updates
         self.world.wait()
 
     def take_step(self, state: RunState) -> None:

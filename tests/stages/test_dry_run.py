@@ -8,7 +8,7 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.core.errors import QuestionsError
-from cohobate.stages.dry_run import plan
+from cohobate.stages.dry_run import Plan, plan
 from cohobate.store.artifacts import STAGES
 from tests.support.command import cohobate, refusal
 from tests.support.endpoint_recipe import recipe_of
@@ -56,6 +56,18 @@ def test_the_prompts_of_any_script_take_about_as_many_tokens_as_a_tokenizer_make
     sentences = " ".join(chinese.sentences())
     assert "USD if every response is as long as its limit" in sentences and "at most 1,280 tokens" in sentences
     assert not re.search(r"at most [\d.]+ USD", sentences)
+
+
+def test_batches_cost_their_part_of_the_price(tmp_path: Path, data: Path) -> None:
+    def planned(**teacher: Any) -> Plan:
+        url = "http://127.0.0.1:9/v1"
+        return plan(recipe_of(tmp_path, url, 20, teacher={**PRICES, **teacher}, sft={"steps": 0}), "triples")
+
+    direct, half, third = planned(), planned(batch=True), planned(batch=True, batch_price=0.3)
+    assert direct.most_usd is not None
+    assert (half.most_usd, third.most_usd) == pytest.approx((direct.most_usd / 2, direct.most_usd * 0.3))
+    assert any("in batches, at 30% of its price" in line for line in third.sentences())
+    assert not any("batches" in line for line in direct.sentences())
 
 
 @pytest.mark.serves

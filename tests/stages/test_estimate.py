@@ -102,6 +102,9 @@ def test_a_recipe_that_does_not_fit_is_told_what_to_change() -> None:
     lines = estimate(paid, H100, questions=1000)
     # 1,000 questions, 2 samples of at most 4,096 tokens, at 2 USD a million
     assert "at most 8,192,000 tokens in 2,000 responses, at most 16.38 USD" in " ".join(sentences(paid, lines, H100))
+    batched = load_recipe("qwen3_0.6b_from_endpoint", ["sft.steps=0", "teacher.batch=true"])
+    said = " ".join(sentences(batched, estimate(batched, H100, questions=1000), H100))
+    assert "at most 8.19 USD for what it writes in batches, at 50% of its price" in said
 
 
 def test_a_sharded_run_needs_less_on_each_gpu() -> None:

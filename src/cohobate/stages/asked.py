@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from cohobate.datasets.triples import Requests
+    from cohobate.teachers.response_store import ResponseStore
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ def requests_of(recipe: Recipe, questions: pl.DataFrame) -> list[Asked]:
         Asked(name, own, Requests(own, rows, teacher_fingerprint(own.teacher), name=name))
         for name, own, rows in _shares(recipe, _chosen(recipe, questions))
     ]
+
+
+def submit_batches(shares: Sequence[Asked], store: ResponseStore) -> None:
+    """Submit what the teachers who answer in batches are asked, before any of them is waited for."""
+    from cohobate.teachers.generate import submit
+
+    for each in shares:
+        if each.recipe.teacher.batch:
+            with each.named(), store.claims() as claims:
+                missing = store.locate(each.requests.keys(), each.recipe.triples.max_tokens).missing
+                submit(each.recipe, each.requests.at(missing), store, claims)
 
 
 def _shares(recipe: Recipe, chosen: pl.DataFrame) -> Iterator[tuple[str | None, Recipe, pl.DataFrame]]:

@@ -16,7 +16,7 @@ from cohobate.config import Recipe, Teacher
 from cohobate.core.answer_forms import check_loads, form_identity
 from cohobate.core.errors import AwaitingError
 from cohobate.evaluation.verifiers import verify
-from cohobate.stages.asked import Asked, requests_of
+from cohobate.stages.asked import Asked, requests_of, submit_batches
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
@@ -126,19 +126,24 @@ def _build(recipe: Recipe, questions: Artifact, workspace: Workspace, check: Cal
     ahead, store = ParsedAhead(recipe.teacher.answer), ResponseStore()
     failures: list[Failure] = []
     shares = requests_of(recipe, every)  # all of them, before the first is paid
-    answered, awaiting = [], list[AwaitingError]()
-    for each in shares:
+    answered: dict[str | None, TripleRows] = {}
+    awaiting: list[AwaitingError] = []
+    if len(shares) > 1:
+        submit_batches(shares, store)
+    # Those who answer at once are asked while the batches run.
+    for each in sorted(shares, key=lambda one: one.recipe.teacher.batch):
         try:
             with each.named():
-                answered.append(_answered(each, store, workspace.fingerprint, ahead, failures))
+                answered[each.name] = _answered(each, store, workspace.fingerprint, ahead, failures)
         except AwaitingError as later:  # the other teachers can be asked meanwhile
             awaiting.append(later)
     if awaiting:
         raise awaiting[0]
-    samples, verdicts = _write_tables(recipe, answered, workspace)
+    rows_of = [answered[each.name] for each in shares]
+    samples, verdicts = _write_tables(recipe, rows_of, workspace)
     if sentence := labels.missing_answers(verdicts):
         progress.say(sentence)
-    for rows in answered:
+    for rows in rows_of:
         failures += _without_question(rows, int(recipe.triples.max_failures * len(rows.requests)))
     write_table(failure_rows(failures), schema.FAILURES, workspace.path / "failures.parquet")
     judge_entries, judge_metrics = _judge_usage(recipe, samples, verdicts, workspace.fingerprint)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cohobate.config import Recipe
 from cohobate.core import interrupts, progress
 from cohobate.core.answer_forms import WHOLE
 from cohobate.core.answer_parsing import parse
+from cohobate.core.atomic_files import storage_errors
 from cohobate.core.errors import TeacherError
 from cohobate.teachers.base import Batch, Failure, Request, Response, TeacherBackend
 from cohobate.teachers.claims import Claims
@@ -45,7 +47,7 @@ def generate(
     """
     if not requests:
         return []
-    backend = open_generator(recipe.teacher, recipe.triples, recipe.runtime, store.folder / "batches")
+    backend = open_generator(recipe.teacher, recipe.triples, recipe.runtime, _batches_of(store))
     tally = _Tally(recipe, len(requests), allowed)
     with progress.bar("triples", len(requests), "responses") as bar:
 
@@ -61,6 +63,26 @@ def generate(
             max_tokens=recipe.triples.max_tokens,
         )
     return tally.failures
+
+
+def submit(recipe: Recipe, requests: Sequence[Request], store: ResponseStore, claims: Claims) -> None:
+    """Submit the batches of a teacher that answers in them, and wait for none: then those of several run together.
+
+    Raises EndpointError, and TeacherError where the server does not take them now.
+    """
+    from cohobate.teachers.endpoint.batch import BatchTeacher
+
+    own = claims.take([request.key for request in requests])
+    backend = BatchTeacher(recipe.teacher, recipe.triples, _batches_of(store))
+    try:
+        with storage_errors(store.folder.parent):
+            backend.submit(request for request, free in zip(requests, own, strict=True) if free)
+    finally:
+        backend.stop()
+
+
+def _batches_of(store: ResponseStore) -> Path:
+    return store.folder / "batches"
 
 
 def store_responses(

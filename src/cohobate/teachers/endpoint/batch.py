@@ -72,6 +72,25 @@ class BatchTeacher:
         if not wanted:
             return
         began = time.monotonic()
+        submissions, work = self._begin(wanted)
+        while work.under_way or work.rounds:
+            self._submit(submissions, work)
+            yield from self._sweep(work)
+            if work.under_way and not work.rounds:
+                self._wait(work.under_way, time.monotonic() - began)
+
+    def submit(self, requests: Iterable[Request]) -> None:
+        """Submit what is not under way, and wait for nothing. Raises EndpointError and TeacherError as `answer`."""
+        if wanted := {request.key: request for request in requests}:
+            self._submit(*self._begin(wanted))
+
+    def stop(self) -> Batch:
+        """Give up the call that is under way; what was submitted goes on at the server."""
+        self.routes.close()
+        return []
+
+    def _begin(self, wanted: dict[str, Request]) -> tuple[Submissions, _Work]:
+        """What earlier runs have submitted of the requests is under way, the rest is to be submitted."""
         limit = {"model": self.teacher.model, self.teacher.limit_name: next(iter(wanted.values())).max_tokens}
         self.records = BatchRecords(self.folder, self.routes.url, limit)
         submissions = Submissions(self.teacher, self.limits, self.routes, self.wire, self.records)
@@ -79,18 +98,12 @@ class BatchTeacher:
         taken = {key for each in work.under_way for key in each.requests}
         if rest := [request for key, request in wanted.items() if key not in taken]:
             work.rounds.append((1, rest))
-        while work.under_way or work.rounds:
-            while work.rounds:
-                number, some = work.rounds.pop()
-                work.under_way += submissions.submit(some, number)
-            yield from self._sweep(work)
-            if work.under_way and not work.rounds:
-                self._wait(work.under_way, time.monotonic() - began)
+        return submissions, work
 
-    def stop(self) -> Batch:
-        """Give up the call that is under way; what was submitted goes on at the server."""
-        self.routes.close()
-        return []
+    def _submit(self, submissions: Submissions, work: _Work) -> None:
+        while work.rounds:
+            number, some = work.rounds.pop()
+            work.under_way += submissions.submit(some, number)
 
     def _sweep(self, work: _Work) -> Iterator[Batch]:
         """The outcomes of the batches that have ended by now."""

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from cohobate.stages import opd
 from cohobate.store.artifacts import Artifact
 from cohobate.training.moving_average import MovingAverage
 from tests.support.method_runs import SMALL
+from tests.support.processes_together import assert_same_training, train
 from tests.support.training_runs import published_weights, run_interrupted_at
 from tests.support.tree import close, logits_of
 
@@ -143,3 +145,18 @@ def test_what_an_average_cannot_do_is_refused_and_the_start_can(changes: list[st
 def test_an_objective_that_asks_no_teacher_is_left_alone() -> None:
     alone = ["opd.objective=grpo", "opd.updates=2", "opd.lora.rank=4"]
     assert load_recipe("tiny", ["teacher.follow=0.1", *alone]).opd.updates == 2
+
+
+@pytest.mark.trains
+def test_in_sharded_processes_it_is_the_average_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of 1 shows most: from the second step on the teacher is the student as both processes have made it."""
+    short = {"sft.steps": 2, "opd.steps": 3, "teacher.follow": 1.0, "opd.objective": "sampled"}
+    context = {"teacher.privileged.prompt": "'{question} {gold_answer}'"}
+    runs = []
+    for processes in (1, 2):
+        more = {"shard": True} if processes == 2 else {}
+        runs.append(train(processes, tmp_path / str(processes), monkeypatch, **more, **short, **context))
+    assert_same_training(runs[1], runs[0])
+    logs = [pl.read_parquet(run["opd"] / "rollouts.parquet").sort("step", "row") for run in runs]
+    scores = [torch.cat([torch.tensor(row) for row in log["teacher_logprobs"].to_list()]) for log in logs]
+    close(scores[1], scores[0], 2e-2)

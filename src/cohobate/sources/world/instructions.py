@@ -70,6 +70,11 @@ def in_words(number: int) -> str:
     return f"{_ONES[hundreds]} hundred" + (f" {in_words(rest)}" if rest else "")
 
 
+def says_in_words(answer: str, gold: str) -> bool:
+    """Whether an answer is the number `gold` in English words: a verifier of recipes that teach this form."""
+    return gold.isdecimal() and int(gold) < 1000 and answer.strip().rstrip(".") == in_words(int(gold))
+
+
 def plain(rationale: str, answer: int) -> str:
     """The usual form: the rationale, then `Answer: 63` on a line of its own."""
     return f"{rationale}\nAnswer: {answer}"

@@ -16,7 +16,7 @@ import pytest
 from cohobate.config import Questions
 from cohobate.sources.base import Question
 from cohobate.sources.world import arithmetic, handbook
-from cohobate.sources.world.instructions import INSTRUCTIONS, draw_request, in_words, plain
+from cohobate.sources.world.instructions import INSTRUCTIONS, draw_request, in_words, plain, says_in_words
 from cohobate.sources.world.splits import generate
 
 WORLD = Path(__file__).parents[2] / "data" / "world"
@@ -271,3 +271,19 @@ def test_the_shipped_handbooks_are_those_of_the_code() -> None:
         documents = dict(handbook.documents(handbook.company(seed)))
         shipped = {name: (WORLD / folder / name).read_text(encoding="utf-8") for name in documents}
         assert shipped == documents and documents
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("one hundred forty two", "142", True),
+        ("zero.", "0", True),
+        ("142", "142", False),
+        ("one hundred forty three", "142", False),
+        ("One hundred forty two", "142", False),
+        ("minus two", "-2", False),
+        ("one thousand", "1000", False),
+    ],
+)
+def test_only_a_number_in_words_is_one_that_is_said_in_words(answer: str, gold: str, right: bool) -> None:
+    assert says_in_words(answer, gold, "?", answer) is right

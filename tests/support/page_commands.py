@@ -29,7 +29,8 @@ REASONS = {
     r"https?:|ollama:|_from_endpoint": "needs a server of models",
     r"vllm|scoring=server": "needs vLLM",
     r"cohobate (?!estimate)[a-z-]+ (qwen3|llama)|=models/| models/": "needs a model folder of gigabytes",
-    r"cohobate (?!estimate|preflight)[a-z-]+ (arithmetic|compare|weakstart|system_prompt|handbook|oneprompt)\b": "takes minutes",
+    r"cohobate (?!estimate|preflight)[a-z-]+ (arithmetic|compare|weakstart|handbook|oneprompt)\b": "takes minutes",
+    r"cohobate compare system_prompt\b": "takes a quarter of an hour",
 }
 # Pages whose recipes need what no test machine has: of their commands only estimates are run.
 NEEDS = {

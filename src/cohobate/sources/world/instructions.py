@@ -70,8 +70,8 @@ def in_words(number: int) -> str:
     return f"{_ONES[hundreds]} hundred" + (f" {in_words(rest)}" if rest else "")
 
 
-def says_in_words(answer: str, gold: str) -> bool:
-    """Whether an answer is the number `gold` in English words: a verifier of recipes that teach this form."""
+def says_in_words(answer: str, gold: str, question: str, response: str) -> bool:
+    """Whether an answer is the number `gold` in English words: a verifier (`triples.verifier`) of this form."""
     return gold.isdecimal() and int(gold) < 1000 and answer.strip().rstrip(".") == in_words(int(gold))
 
 

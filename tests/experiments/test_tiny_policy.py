@@ -88,6 +88,22 @@ def test_a_right_judge_teaches_nine_of_ten_of_its_own_questions() -> None:
         assert found.improved and found.saved_at <= 200
 
 
+def test_the_classic_policy_learns_its_five_answers_in_each_of_ten_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its recipe stands: no question that it does not learn, and the figure is on its page."""
+    monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
+    classic = load_recipe("classic")
+    settings = classic.section(TinyPolicySettings)
+    assert (settings.batch, settings.lr, len(settings.answers), settings.study_seeds) == (1, 1e-3, 10, 10)
+    asked = questions.write(classic)
+    assert pl.read_parquet(asked.path / "questions.parquet")["split"].to_list() == ["train"] * 5
+    page = stages.study(classic, asked, stages.train(classic, asked))
+    runs = pl.read_parquet(page.path / "runs.parquet")
+    assert runs["own"].to_list() == [1.0] * 10 and runs["unseen"].null_count() == 10
+    assert "100.0% of its own 5 questions" in (page.path / "report.md").read_text()
+
+
 def test_the_same_seed_gives_the_same_policy() -> None:
     first, second = trained(steps=20), trained(steps=20)
     assert first.metrics == second.metrics

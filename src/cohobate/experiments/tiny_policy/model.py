@@ -40,9 +40,9 @@ class TinyPolicy(nn.Module):
         self.head = nn.Linear(hidden, len(self.answers))
 
     def forward(self, texts: Sequence[str]) -> torch.Tensor:
-        """Logits [len(texts), answers]. A text without words has a mean of 0."""
+        """Logits [len(texts), answers], of no texts too. A text without words has a mean of 0."""
         ids = [word_ids(text, self.words) for text in texts]
-        starts = torch.tensor([0, *map(len, ids)][:-1]).cumsum(0)
+        starts = torch.tensor([0, *map(len, ids)][:-1], dtype=torch.long).cumsum(0)
         flat = torch.tensor([i for row in ids for i in row], dtype=torch.long)
         logits: torch.Tensor = self.head(torch.relu(self.inner(self.bag(flat, starts))))
         return logits

@@ -66,7 +66,7 @@ def runs(
                 "errors": errors,
                 "seed": seed,
                 "own": score(answer_greedily(trained.policy, own))["accuracy"],
-                "unseen": score(answer_greedily(trained.policy, unseen))["accuracy"],
+                "unseen": score(answer_greedily(trained.policy, unseen))["accuracy"] if len(unseen) else None,
                 "running": trained.metrics[-1]["running"],
                 "saved_at": trained.saved_at,
             }

@@ -90,4 +90,5 @@ def _row(scored: ScoredRollout) -> dict[str, Any]:
 
 
 def _rollouts(path: Path) -> list[Rollout]:
-    return [Rollout(**row) for row in pq.read_table(path, columns=_SAMPLED).to_pylist()]
+    # With the schema, since an earlier version did not write every column.
+    return [Rollout(**row) for row in pq.read_table(path, columns=_SAMPLED, schema=ROLLOUTS.arrow).to_pylist()]

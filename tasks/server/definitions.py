@@ -80,9 +80,8 @@ class _File(BaseModel):
 
 def find() -> Path:
     """prefect.yaml of the working folder, else the shipped one."""
-    tree = Path(__file__).parents[2] / FILE
-    shipped = tree if tree.is_file() else Path(__file__).parent / FILE
-    return next((path for path in (Path.cwd() / FILE,) if path.is_file()), shipped)
+    own, shipped = Path.cwd() / FILE, Path(__file__).parents[2] / FILE
+    return own if own.is_file() else shipped
 
 
 def read(path: Path) -> list[Definition]:
@@ -103,6 +102,21 @@ def read(path: Path) -> list[Definition]:
     if file_content.pull is None:
         return file_content.deployments
     return [Definition.model_validate({"pull": file_content.pull, **_given(each)}) for each in file_content.deployments]
+
+
+def refuse_namesakes(folder: Path) -> None:
+    """Raise UserError where `folder` has a module of the name of flows or tasks, and is not where those are.
+
+    Prefect imports the flow of a run from the folder in which the run works before it looks anywhere else.
+    """
+    if folder.resolve() == Path(__file__).resolve().parents[2]:
+        return
+    for name in ("flows", "tasks"):
+        if (folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file():
+            raise UserError(
+                f"{folder} has a module '{name}' of its own, which Prefect would import there in place of cohobate's; "
+                "let the runs work in another folder"
+            )
 
 
 def _given(definition: Definition) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def _provide_all(*, reset: bool) -> None:
 
 def _provide_one(url: str, arguments: argparse.Namespace) -> None:
     definition, folder = _of_recipe(arguments)
+    definitions.refuse_namesakes(folder)
     from prefect.client.orchestration import get_client
 
     from tasks.server import connection

@@ -29,7 +29,7 @@ from prefect.utilities.importtools import import_object
 
 from cohobate.core.errors import UserError
 from cohobate.core.fingerprint import hash_value
-from tasks.server.definitions import Definition, Schedule
+from tasks.server.definitions import Definition, Schedule, refuse_namesakes
 
 _LONGEST = 200  # characters of a variable's name, without its hash
 _SHOWN = 120  # characters of a value in a sentence
@@ -107,6 +107,8 @@ def _flow(entrypoint: str) -> Flow[..., Any]:
     try:
         flow = import_object(entrypoint)
     except Exception as error:
+        if entrypoint.startswith("flows."):
+            refuse_namesakes(Path.cwd())
         raise UserError(f"{entrypoint} cannot be imported ({type(error).__name__}: {error})") from None
     if not isinstance(flow, Flow):
         raise UserError(f"{entrypoint} is no flow of Prefect's")

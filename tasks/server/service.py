@@ -99,7 +99,7 @@ def deploy(url: str, *, reset: bool = False) -> None:
 
     Raises UserError, or CalledProcessError where it failed otherwise; either has been said.
     """
-    command = [sys.executable, "-m", "tasks.server.deploy", *(["--reset"] if reset else [])]
+    command = [sys.executable, "-m", "cohobate.cli.programs", "tasks.server.deploy", *(["--reset"] if reset else [])]
     subprocess.run(command, env=environment(url), check=True)
 
 

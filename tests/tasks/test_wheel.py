@@ -1,5 +1,6 @@
 """An installed wheel, outside of the checkout: `cohobate up` in an empty folder, and what it is for."""
 
+import json
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+# Packages of the user's project, with modules that cohobate's own packages of these names have too.
+NAMESAKES = {"flows": "nightly", "tasks": "run"}
 OWN = """
 [runtime]
 threads = 1
@@ -51,6 +54,13 @@ decodings = ["greedy"]
 limit = 4
 max_tokens = 8
 """
+
+
+def write_namesakes(folder: Path) -> None:
+    for name, module in NAMESAKES.items():
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").touch()
+        (folder / name / f"{module}.py").write_text("MINE = True\n")
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +95,35 @@ def elsewhere(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert started.stop() == 0
 
 
+def test_a_project_keeps_its_own_flows_and_tasks(installed: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"COHOBATE_DATA": str(tmp_path / "data"), "PREFECT_HOME": str(tmp_path / "prefect")}
+
+    def said(*command: str) -> "subprocess.CompletedProcess[str]":
+        line = [str(installed), *command]
+        return subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True)
+
+    for name in NAMESAKES:
+        assert f"No module named '{name}'" in said("-c", f"import {name}").stderr
+    write_namesakes(tmp_path)
+    own = said("-c", "import cohobate, flows.nightly, tasks.run; print(flows.nightly.MINE, tasks.run.MINE)")
+    assert (own.stdout, own.stderr) == ("True True\n", "")
+    (tmp_path / "lenient.py").write_text("def judge(answer, gold, **_):\n    return True\n")
+    run = said("-m", "cohobate", "run", "tiny", "--until", "triples", "--set", "triples.verifier=lenient:judge")
+    assert run.returncode == 0, run.stderr
+    (tmp_path / "mine.toml").write_text(OWN)
+    deployed = said("-m", "cohobate", "deploy", "mine.toml")
+    assert deployed.returncode == 2
+    assert f"cohobate: {tmp_path} has a module 'flows' of its own, which Prefect would import there" in deployed.stderr
+    shown = said("-m", "cohobate", "show", "triples/tiny", "--json")
+    assert json.loads(shown.stdout)["metrics"]["verdicts"] == {"correct": 64}
+
+
 def test_the_three_uses_work_from_the_wheel(elsewhere: Up, tmp_path: Path) -> None:
     up = elsewhere
-    where = [str(up.python), "-c", "import cohobate, flows; print(cohobate.__file__, flows.__file__)"]
-    files = subprocess.run(where, env=up.environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert str(ROOT) not in files
+    where = [str(up.python), "-c", "import cohobate; print(cohobate.__file__)"]
+    file = subprocess.run(where, env=up.environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert str(ROOT) not in file
     (tmp_path / "own.toml").write_text(OWN)
     made = up.command("deploy", "own.toml", "--cron", "* * * * *", cwd=tmp_path)
     assert made.returncode == 0, made.stderr

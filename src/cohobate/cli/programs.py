@@ -6,6 +6,7 @@ The process id stays the same, so that signals reach the work itself.
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,23 @@ def become_flow(flow: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def become(module: str, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process by `python -m module`; flows and tasks of a source tree are found beside src."""
-    root = Path(__file__).parents[3]
-    if (root / "flows").is_dir():
-        os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH")) if part)
+    """Replace this process by `module` of flows or tasks, as `python -m` would run it."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (str(_home()), os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "cohobate.cli.programs", module, *arguments])
+
+
+def _home() -> Path:
+    """The folder with flows and tasks: `_prefect` of an installed package, else the repository.
+
+    So that an installation takes no such common names, they are imported from there by cohobate's own programs alone.
+    """
+    package = Path(__file__).parents[1]
+    installed = package / "_prefect"
+    return installed if installed.is_dir() else package.parents[1]
+
+
+if __name__ == "__main__":
+    # Before the working folder, which may hold flows and tasks of somebody's own.
+    sys.path.insert(0, str(_home()))
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)

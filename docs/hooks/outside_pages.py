@@ -12,6 +12,7 @@ from mkdocs.structure.pages import Page
 
 # The file in the repository, and the page of the site that it becomes.
 OUTSIDE = {
+    "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
 }

@@ -19,6 +19,7 @@ from prefect import Flow, flow
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
+from prefect.utilities.hashing import file_hash
 
 from cohobate.config import Recipe
 from cohobate.config.load import load_recipe, make_recipe
@@ -58,13 +59,6 @@ def cohobate_flow(**options: Any) -> Callable[[FlowFunction[P]], Flow[P, list[Ar
     """`prefect.flow` with what all flows share: the store holds their results, a run is called by its recipe, what it
     was at ends with it, a run whose teacher answers later ends as Awaiting, and a webhook hears of what is not done.
     """
-    as_flow = flow(
-        persist_result=False,
-        flow_run_name=run_name,
-        on_failure=[notify],
-        on_crashed=[run_log.close_tasks_of, notify],
-        **options,
-    )
 
     def frame(function: FlowFunction[P]) -> Flow[P, list[Artifact]]:
         @wraps(function)
@@ -74,6 +68,14 @@ def cohobate_flow(**options: Any) -> Callable[[FlowFunction[P]], Flow[P, list[Ar
             except AwaitingError as error:
                 return awaiting(error)
 
+        as_flow = flow(
+            version=file_hash(inspect.getfile(function)),  # as Prefect has it of a function that is not wrapped
+            persist_result=False,
+            flow_run_name=run_name,
+            on_failure=[notify],
+            on_crashed=[run_log.close_tasks_of, notify],
+            **options,
+        )
         return as_flow(run)
 
     return frame

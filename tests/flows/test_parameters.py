@@ -40,7 +40,7 @@ def test_each_deployment_has_the_parameters_that_its_flow_reads(monkeypatch: pyt
     assert {name: list(flow.parameters.properties) for name, flow in flows.items()} == READ
     for each in deployments:
         assert set(each.get("parameters", {})) <= set(READ[each["name"]])
-        source = inspect.getsourcefile(flows[each["name"]].fn)
+        source = inspect.getsourcefile(inspect.unwrap(flows[each["name"]].fn))
         assert source == str(ROOT / f"{each['entrypoint'].rpartition('.')[0].replace('.', '/')}.py")
 
 

@@ -119,7 +119,6 @@ def test_preflight_looks_for_batches_and_submits_none(batches: BatchServer, tmp_
         ),
         ("create", reply(400, {"error": {"message": "window"}}), r"refuses a batch \(status 400: window\)"),
         ("create", reply(402, {"error": {"message": "pay first"}}), "account is spent"),
-        ("retrieve", reply(404, {}), r"does not give the responses of batch batch_1.*status 404.*delete .*\.json to"),
     ],
 )
 def test_what_a_server_refuses_ends_in_one_sentence(
@@ -130,6 +129,21 @@ def test_what_a_server_refuses_ends_in_one_sentence(
         make(batch_recipe(tmp_path, batches))
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
     assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS and billed(batches) == ONCE
+
+
+def test_a_batch_that_the_server_does_not_know_is_not_paid_again(
+    batches: BatchServer, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it was created a moment ago: then it is asked for again."""
+    batches.answers["retrieve"] = [reply(404, {})]
+    assert len(table(make(batch_recipe(tmp_path, batches, 2)))) == 2
+    monkeypatch.setattr("cohobate.teachers.endpoint.batch.SETTLE_SECONDS", 0.0)
+    batches.answers["retrieve"] = [reply(404, {}), reply(404, {})]
+    for _ in range(2):
+        with pytest.raises(EndpointError, match=r"the responses of batch batch_2.*status 404.*delete .*\.json to"):
+            make(batch_recipe(tmp_path, batches))
+    assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS
+    assert len(batches.batches) == 2 and billed(batches) == ONCE
 
 
 def test_responses_that_are_deleted_are_paid_again_by_the_next_run(

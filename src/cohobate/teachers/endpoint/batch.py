@@ -23,7 +23,7 @@ from cohobate.teachers.base import BATCHED, Batch, Failure, Limits, Request
 from cohobate.teachers.endpoint.batch_lines import Outcomes, most_bytes
 from cohobate.teachers.endpoint.batch_records import BatchRecords
 from cohobate.teachers.endpoint.batch_routes import BatchRoutes, RemoteBatch, RouteError, pause
-from cohobate.teachers.endpoint.batch_submission import Submission, Submissions
+from cohobate.teachers.endpoint.batch_submission import SETTLE_SECONDS, Submission, Submissions
 from cohobate.teachers.endpoint.chat_completions import ChatWire
 from cohobate.teachers.endpoint.fault import Fault
 from cohobate.teachers.endpoint.refused_parameter import setting_of
@@ -134,8 +134,11 @@ class BatchTeacher:
         try:
             remote = self.routes.retrieve(name)
         except RouteError as error:
-            if error.fault.status in _GONE:
+            is_new = time.time() - submission.record.submitted_at < SETTLE_SECONDS
+            if error.fault.status in _GONE and not is_new:
                 raise self._lost(submission, f"status {error.fault.status}") from None
+            if error.fault.status in _GONE:  # not every part of a large service knows it at once
+                return None
             if not error.fault.retry or error.fault.spent:
                 raise self.routes.error_of(error.fault, f"the state of batch {name}") from None
             self._tell(name, "its server does not answer", f" ({error.fault.message}); asked again")

@@ -52,6 +52,30 @@ def test_a_system_message_that_is_not_taken_is_refused_or_folded(role: str, temp
     assert role in finding(**{role: {"template": template}})
 
 
+@pytest.mark.parametrize(("follow", "reader"), [(None, "teacher"), (0.0, "student")])
+def test_a_template_that_does_not_write_what_only_the_teacher_is_shown_is_refused(
+    follow: float | None, reader: str
+) -> None:
+    """The model that scores reads it, and no other."""
+
+    def shown(deaf: str) -> str:
+        teacher = {"privileged": {"system": "It is {gold_answer}."}, "follow": follow}
+        sections: dict[str, Any] = {"teacher": teacher, "student": {}}
+        sections[deaf] = {**sections[deaf], "template": DEAF}
+        recipe = Recipe.model_validate(sections)
+        scope = Scope(recipe, BOTH, ask=False)
+        for role in BOTH:
+            section = getattr(recipe, role)
+            scope.loaded[role] = outline(section.model, template=section.template)
+        return templates.privileged(scope)
+
+    with pytest.raises(CohobateError, match=f"the {reader}'s chat template leaves out the system message"):
+        shown(reader)
+    assert "reads 2 messages where it scores, with gold_answer" in shown(
+        "teacher" if reader == "student" else "student"
+    )
+
+
 def test_a_template_without_the_question_is_refused() -> None:
     with pytest.raises(CohobateError, match=r"leaves out the question; give student\.template_file"):
         finding(student={"template": "<|im_start|>assistant\n"})

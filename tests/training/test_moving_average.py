@@ -160,3 +160,31 @@ def test_in_sharded_processes_it_is_the_average_of_one_process(tmp_path: Path, m
     logs = [pl.read_parquet(run["opd"] / "rollouts.parquet").sort("step", "row") for run in runs]
     scores = [torch.cat([torch.tensor(row) for row in log["teacher_logprobs"].to_list()]) for log in logs]
     close(scores[1], scores[0], 2e-2)
+
+
+@pytest.mark.trains
+def test_with_a_share_of_one_the_teacher_scores_with_the_students_newest_weights(
+    start_artifacts: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves by the price on length alone, since it agrees with itself at every step."""
+    monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
+    priced = ["opd.objective=sampled", "opd.length.target=4", "opd.length.price=5", "opd.lr=1e-2", "opd.steps=3"]
+    made = opd.train(load_recipe("tiny", [*SMALL, "teacher.follow=1.0", *priced]), *start_artifacts[1])
+    log = pl.read_parquet(made.path / "rollouts.parquet")
+    assert log["step"].unique().sort().to_list() == [0, 1, 2]
+    scored, sampled = (torch.tensor(log[f"{who}_logprobs"].explode().to_list()) for who in ("teacher", "sampler"))
+    close(scored, sampled, 1e-3)
+    moved = published_weights(made)
+    assert any(not moved[name].equal(weight) for name, weight in published_weights(start_artifacts[1][0]).items())
+
+
+@pytest.mark.trains
+def test_a_teacher_behind_an_endpoint_writes_and_the_student_scores(
+    start_artifacts: tuple[Path, list[Artifact]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens at its address: a request would end the stage."""
+    monkeypatch.setenv("COHOBATE_DATA", str(tmp_path))
+    server = ["teacher.kind=endpoint", "teacher.model=m", "teacher.base_url=http://127.0.0.1:9/v1"]
+    shown = ["teacher.follow=0.0", "teacher.privileged.system='It is {gold_answer}.'", "opd.steps=1"]
+    made = opd.train(load_recipe("tiny", [*SMALL, *server, *shown]), *start_artifacts[1])
+    assert pl.read_parquet(made.path / "metrics.parquet")["reverse_kl"][0] > 0

@@ -35,11 +35,14 @@ def trackers(scope: Scope) -> str:
 
 
 def questions(scope: Scope) -> str:
-    """The questions can be read; how many of them each use gets."""
+    """The questions can be read, and have what the teacher is to be shown; how many of them each use gets."""
+    from cohobate.models.privileged import require_names
     from cohobate.sources.read import read
 
     recipe = scope.recipe
-    counts = Counter(read(recipe.questions).questions["split"].to_list())
+    frame = read(recipe.questions).questions
+    require_names(recipe, frame)
+    counts = Counter(frame["split"].to_list())
     uses: dict[str, str] = dict(_USES)
     uses.update(dict.fromkeys(recipe.evaluation.splits, "evaluation"))
     uses[recipe.triples.split] = "the teacher and sft"

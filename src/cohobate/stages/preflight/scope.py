@@ -54,8 +54,8 @@ class Scope:
         return self.recipe.curation is not None
 
     def reads_questions(self) -> bool:
-        """Whether a file of questions is looked at; a run reads it itself."""
-        return self.ask and self.recipe.questions.has_rows
+        """Whether questions are looked at: of a file, or where they must have what is shown; a run does so itself."""
+        return self.ask and (self.recipe.questions.has_rows or self.recipe.teacher.privileged is not None)
 
     def tracks(self) -> bool:
         """Whether trackers get the metrics."""

@@ -73,6 +73,39 @@ def test_what_does_not_go_together_is_one_sentence(changes: dict[str, Any], sent
         several(**changes)
 
 
+HALVES = {"big": 0.5, "small": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("opd", "changes", "sentence"),
+    [
+        ({"mixture": HALVES}, {"teachers": [], "route": None}, "opd.mixture is of several teachers"),
+        ({"mixture": {"big": 0.5, "smal": 0.5}}, {}, "names the teacher 'smal'"),
+        ({"mixture": {"big": 1.0}}, {}, "has one teacher"),
+        ({"mixture": {"big": 0.5, "small": 0.4}}, {}, "add up to 0.9, not to 1"),
+        ({"mixture": HALVES, "objective": "grpo"}, {}, "asks no teacher for scores"),
+        (
+            {"mixture": HALVES, "objective": "topk"},
+            {"teachers": [BIG, {**SMALL, "scoring": "server"}]},
+            "'small' scores by one",
+        ),
+        ({"steps": 0}, {"sft": {"objective": "logit_kd"}}, "scored by one teacher"),
+    ],
+)
+def test_a_mixture_is_of_named_teachers_whose_distributions_are_there(
+    opd: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        several(opd=opd, **changes)
+
+
+def test_a_recipe_without_a_mixture_is_what_it_was() -> None:
+    assert "mixture" not in Recipe().opd.identity()
+    mixed = several(opd={"mixture": HALVES})
+    assert mixed.opd.identity()["mixture"] == HALVES and mixed.by_teacher["big"].opd.mixture == {}
+    assert Recipe.model_validate(mixed.model_dump(mode="json")) == mixed
+
+
 def test_a_setting_of_triples_must_suit_every_teacher() -> None:
     server = {"name": "small", "kind": "endpoint", "model": "m", "base_url": "http://h/v1", "omit": ["temperature"]}
     with pytest.raises(RecipeError, match=r"leave triples\.temperature at 1\.0"):

@@ -21,7 +21,11 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 
 STEPS = "opd.steps=4"
 CHOSEN = ("exact", "sampled", "topk", "jsd", "grpo", "ghost", "judge", "partial", "overlap", "dpo")
+TWO = ["teachers=[{name='a', model='world/teacher'}, {name='b', model='world/base', prompt='{question}'}]"]
+TWO += ["route={share={a=0.5, b=0.5}}"]
 CASES = {
+    "a teacher a prompt": TWO,
+    "a mixture of teachers": [*TWO, "opd.mixture={a=0.7, b=0.3}"],
     **{name: METHODS[name] for name in (*CHOSEN, "shown feedback by its average")},
     "two processes": ["runtime.processes=2"],
     "logit_kd": ["sft.objective=logit_kd"],

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from cohobate.config.objectives import ObjectiveStage, OnPolicyDeclaration, with_objectives
-from cohobate.core.settings import EXECUTION, Memory, Positive, Section
+from cohobate.core.settings import EXECUTION, Memory, Positive, PositiveShare, Section
 
 
 @with_objectives("sft")
@@ -100,10 +100,13 @@ class Opd(ObjectiveStage):
     """Bound of the advantage that is the teacher's log-prob less the student's, in nats; None is off."""
     length: Length | None = None
     """A price on tokens, so that responses become shorter; None: none."""
+    mixture: dict[str, PositiveShare] = {}
+    """Of several teachers, the shares of those that score every rollout together, such as {big = 0.7, own = 0.3};
+    empty: each is scored by the teacher that its question is routed to."""
 
     def identity(self) -> dict[str, Any]:
-        values = super().identity()
-        return {name: value for name, value in values.items() if name != "length" or value is not None}
+        values = super().identity()  # artifacts that are older than these settings stay the same
+        return {name: value for name, value in values.items() if name not in ("length", "mixture") or value}
 
     @property
     def declared(self) -> OnPolicyDeclaration:

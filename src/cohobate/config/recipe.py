@@ -15,7 +15,7 @@ from cohobate.config.questions import Fractions, Questions
 from cohobate.config.recover import Recover
 from cohobate.config.single import Single
 from cohobate.config.suites import Harness, Suite
-from cohobate.config.teachers import NamedTeacher, Route, refuse_unroutable
+from cohobate.config.teachers import NamedTeacher, Route, refuse_unmixable, refuse_unroutable
 from cohobate.config.tiny_policy import TinyPolicySettings
 from cohobate.config.tracking import Tracking
 from cohobate.config.triples import Triples
@@ -133,8 +133,15 @@ class Recipe(Section):
         if not self.teachers:
             return {"teacher": self}
         alone = {name: getattr(self, name) for name in type(self).model_fields if name not in ("teachers", "route")}
+        alone["opd"] = Opd.model_validate({**self.opd.model_dump(), "mixture": {}})
         recipes = (Recipe.model_validate({**alone, "teacher": each.settings}) for each in self.teachers)
         return {each.name: recipe for each, recipe in zip(self.teachers, recipes, strict=True)}
+
+    @property
+    def scoring_teachers(self) -> dict[str, "Recipe"]:
+        """Those of `by_teacher` that score rollouts: of a mixture the ones that it names."""
+        mixed = self.opd.mixture
+        return {name: own for name, own in self.by_teacher.items() if not mixed or name in mixed}
 
     @property
     def _each_teacher(self) -> list[Teacher]:
@@ -169,14 +176,16 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _several(self) -> Self:
         refuse_unroutable(self.teachers, self.route)
+        refuse_unmixable(self.teachers, self.opd)
         if self.teachers:
             if self.questions.source == "documents":
                 raise ValueError("several teachers answer questions, which documents are not yet; write [teacher]")
             if any(each.follow is not None or each.privileged is not None for each in self.teachers):
                 raise ValueError("follow and privileged are for a teacher alone; write [teacher] for [[teachers]]")
-            if any(stage.steps and stage.asks_teacher for stage in (self.sft, self.opd)):
+            if self.sft.steps and self.sft.asks_teacher:
                 raise ValueError(
-                    "several teachers write triples, and score none yet; set opd.objective, or opd.steps = 0"
+                    f"sft.objective = '{self.sft.objective}' is scored by one teacher; write [teacher] for "
+                    "[[teachers]], or let several score rollouts, by [opd]"
                 )
             self.__dict__["teacher"] = self.teachers[0].settings
         return self

@@ -4,15 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from cohobate.config.base import RecipeName
 from cohobate.config.models import Teacher
-from cohobate.core.settings import EXECUTION, Section
+from cohobate.config.opd import Opd
+from cohobate.core.settings import EXECUTION, PositiveShare, Section
 
 # Of shares that add up to 1, as people write thirds.
 _ROUNDING = 1e-3
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class NamedTeacher(Teacher):
@@ -87,3 +87,33 @@ def refuse_unroutable(teachers: Sequence[NamedTeacher], route: Route | None) -> 
         raise ValueError(f"[route] sends no question to the teacher '{idle[0]}'; name it there, or drop it")
     if len({teacher.answer for teacher in teachers}) > 1:
         raise ValueError("students' answers are read in one form, so all of [[teachers]] must have the same answer")
+
+
+def refuse_unmixable(teachers: Sequence[NamedTeacher], opd: Opd) -> None:
+    """Raise ValueError where opd.mixture is none of these teachers' distributions."""
+    if not opd.mixture:
+        return
+    names = [teacher.name for teacher in teachers]
+    if not names:
+        raise ValueError("opd.mixture is of several teachers; name them in [[teachers]], or drop it")
+    for name in opd.mixture:
+        if name not in names:
+            raise ValueError(f"opd.mixture names the teacher '{name}', and [[teachers]] are {', '.join(names)}")
+    if len(opd.mixture) == 1:
+        raise ValueError("opd.mixture has one teacher; a question goes to one by [route], so drop the mixture")
+    if not adds_up(opd.mixture):
+        raise ValueError(f"the shares of opd.mixture add up to {sum(opd.mixture.values()):g}, not to 1")
+    needs = opd.declared.needs
+    if needs is None:
+        raise ValueError(f"opd.objective = '{opd.objective}' asks no teacher for scores; drop opd.mixture")
+    if needs.spans:
+        raise ValueError(
+            "opd.mixture is of distributions over one vocabulary, and the objective scores spans of text; drop "
+            "opd.mixture, or let the teachers read the student's tokens"
+        )
+    served = [teacher.name for teacher in teachers if teacher.name in opd.mixture and teacher.scores_by_server]
+    if served and needs.listed:
+        raise ValueError(
+            f"the likeliest tokens of a mixture are no server's, and '{served[0]}' scores by one; set opd.objective = "
+            "'sampled', or that teacher's scoring = 'local'"
+        )

@@ -227,7 +227,8 @@ ROLLOUTS = _table(
     ("feedback", _str),
     ("ghost_ids", _ids),
     ("finish_reason", _str),
-    nullable="reward feedback teacher_logprobs teacher_spans teacher_prompt_tokens ghost_ids",
+    ("teacher", _str),
+    nullable="reward feedback teacher_logprobs teacher_spans teacher_prompt_tokens ghost_ids teacher",
 )
 
 ANSWERS = _table(

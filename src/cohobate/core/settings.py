@@ -18,6 +18,7 @@ EXECUTION = _Execution()
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Memory = Annotated[int, Field(ge=1), EXECUTION]
 

@@ -13,7 +13,9 @@ import polars as pl
 
 from cohobate.core.answer_parsing import parse
 from cohobate.core.errors import SelectionError, StoreError
+from cohobate.core.parquet import scan_table
 from cohobate.core.sample_id import answer_id, rollout_id
+from cohobate.core.schema import ROLLOUTS
 from cohobate.datasets.teacher_names import teacher_label
 from cohobate.store.artifacts import LABELS, Artifact
 from cohobate.store.origins import origin
@@ -157,11 +159,12 @@ def _own_columns(triples: pl.LazyFrame, *more: str, **renamed: str) -> pl.LazyFr
 def _rollouts(artifact: Artifact) -> pl.LazyFrame:
     tokens = pl.col("response_ids").list.len()
     gap = pl.col("sampler_logprobs").list.mean() - pl.col("teacher_logprobs").list.mean()
-    log = pl.scan_parquet(artifact.path / "rollouts.parquet").select(
+    log = scan_table(artifact.path / "rollouts.parquet", ROLLOUTS).select(
         "step",
         "question_id",
         "sample_index",
         "finish_reason",
+        "teacher",
         sample_id=rollout_id(),
         response="text",
         prompt_tokens=pl.col("prompt_ids").list.len(),

@@ -151,7 +151,7 @@ class _Estimate:
             before = self.scored_prompt or self.prompt + (0 if context is None else context.characters // _CHARACTERS)
             batch = Batch.of_budget(config.tokens_per_batch, before, most)
             need = self._resident(config) + beside + memory.scoring(teacher, batch, half=half)
-            scored = round(rows * taught.share)
+            scored = rows if self.recipe.opd.mixture else round(rows * taught.share)
             yield self._computed("opd", taught.label, "scoring", teacher, scored, most, need, prompt=before)
         learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)
         yield from self._training("opd", config, config.prompts * config.group, learnt)
@@ -210,7 +210,8 @@ class _Estimate:
     def _scoring(self, config: ObjectiveStage) -> list[Taught]:
         """The teachers that score in this process."""
         local = [each for each in self.teachers if each.is_here and not each.settings.scores_by_server]
-        return local if config.asks_teacher else []
+        mixed = {self.recipe.label(name) for name in self.recipe.opd.mixture}
+        return [each for each in local if not mixed or each.label in mixed] if config.asks_teacher else []
 
     def _scorer(self, config: ObjectiveStage) -> int:
         """Bytes of the teachers that score here; one that is a copy of the student is in float32, as that is."""

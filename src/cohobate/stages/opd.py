@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+from contextlib import closing
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from cohobate.stages.curation import selected
 from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import polars as pl
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cohobate.training.distributed import World
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import Sampler
-    from cohobate.training.scoring.base import TeacherScorer
+    from cohobate.training.scoring.base import Scorer
     from cohobate.training.trainee import Trainee
     from cohobate.training.types import Source
 
@@ -57,8 +57,15 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     revision = template_revision(model_path(recipe.student.model), recipe.student)
     student = {**recipe.student.identity(), **revision}
     identity = {**recipe.opd.identity(), "student": student}
-    if recipe.opd.asks_teacher:
+    if recipe.opd.asks_teacher and not recipe.teachers:
         identity |= {"teacher": training_identity(recipe.teacher), **half_scoring(recipe, recipe.opd)}
+    elif recipe.opd.asks_teacher:
+        identity["teachers"] = {
+            name: {**training_identity(own.teacher), **half_scoring(own, own.opd)}
+            for name, own in recipe.scoring_teachers.items()
+        }
+        if recipe.route is not None and not recipe.opd.mixture:
+            identity["route"] = recipe.route.identity()
     if has_dropout(recipe.student.model) or (recipe.opd.lora and recipe.opd.lora.dropout):
         identity["dropout"] = "off"  # which updates before did not have
     if recipe.opd.lora:
@@ -71,12 +78,11 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 def build(recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace) -> Outcome:
     """Build the stage in one of its processes; the outcome of the first one counts."""
     from cohobate.stages import RANK_MODULE
-    from cohobate.teachers.vllm.server import scoring_server
+    from cohobate.teachers.vllm.server import scoring_servers
     from cohobate.training.distributed import together
 
-    served = recipe.teacher.scores_by_server and recipe.opd.asks_teacher and recipe.opd.steps
     with (
-        scoring_server(recipe) if served else nullcontext(recipe) as addressed,
+        scoring_servers(recipe, recipe.opd) as addressed,
         together(addressed, [start, questions, triples], workspace, "opd", RANK_MODULE) as world,
     ):
         return _build(addressed, start, questions, triples, workspace, world)
@@ -86,14 +92,13 @@ def _build(
     recipe: Recipe, start: Artifact, questions: Artifact, triples: Artifact, workspace: Workspace, world: World
 ) -> Outcome:
     from cohobate.models.loading import load, with_ends
-    from cohobate.models.output_layer import OutputLayer
     from cohobate.models.torch_setup import prepare_torch
     from cohobate.stages.training import train_and_publish
     from cohobate.training.objectives.base import on_policy
     from cohobate.training.objectives.length import LengthPriced
     from cohobate.training.rollout_log import RolloutLog
     from cohobate.training.samplers import Samplers
-    from cohobate.training.scoring.factory import average_of, build_scorer, scoring_teacher
+    from cohobate.training.scoring.factory import average_of, build_scorers, head_of, scoring_teachers
     from cohobate.training.trainee import Trainee
 
     prepare_torch(recipe.runtime)
@@ -102,20 +107,21 @@ def _build(
     student = with_ends(loaded, recipe)
     # Without a step no teacher is asked: it may be one behind an endpoint, which cannot be loaded.
     asks = recipe.opd.asks_teacher and recipe.opd.steps
-    teacher = scoring_teacher(recipe, recipe.opd, student, world) if asks else None
+    teachers = scoring_teachers(recipe, recipe.opd, student, world) if asks else {}
     if world.first:
-        _require_own_logits(recipe, student, teacher if recipe.teacher.follow is None else None)
-    objective = on_policy(recipe.opd)
-    loss = objective.loss(OutputLayer((teacher or student).model))
+        _require_own_logits(recipe, student, teachers)
+    objective, head = on_policy(recipe.opd), head_of(recipe, teachers, student)
+    loss = objective.loss(head)
     if recipe.opd.length is not None:
         loss = LengthPriced(loss, recipe.opd.importance_cap)
 
-    def scorer(folder: str) -> TeacherScorer | None:
+    def scorer(folder: str) -> Scorer | None:
         if not asks or objective.needs is None:
             return None
-        return build_scorer(recipe, recipe.opd, teacher, student, objective.needs, workspace.scratch / folder, world)
+        place = workspace.scratch / folder
+        return build_scorers(recipe, recipe.opd, teachers, student, objective.needs, place, world, head)
 
-    average = average_of(recipe, teacher)
+    average = average_of(recipe, next(iter(teachers.values()), None))
     trainee = Trainee(student, recipe.opd, start.id, world, shard=recipe.runtime.shard, average=average)
     scratch = workspace.scratch
     log = RolloutLog(scratch / "rollouts")
@@ -126,20 +132,21 @@ def _build(
     return Outcome(rows, outcome.metrics, outcome.ledger)
 
 
-def _require_own_logits(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None) -> None:
+def _require_own_logits(recipe: Recipe, student: LoadedModel, teachers: Mapping[str, LoadedModel | None]) -> None:
     """Refuse models whose log-probabilities are not those of their own forward pass: both may be other than before."""
     from cohobate.models.own_forward import require_own_logits
 
     budget, here = recipe.opd.tokens_per_batch, "local" in (recipe.opd.sampler, recipe.evaluation.sampler)
     require_own_logits(student, "student", budget, samples=here)
-    if teacher is not None:
-        require_own_logits(teacher, "teacher", budget, samples=False)
+    for name, teacher in teachers.items() if recipe.teacher.follow is None else ():
+        if teacher is not None:
+            require_own_logits(teacher, recipe.label(name), budget, samples=False)
 
 
 def _source(
     recipe: Recipe,
     trainee: Trainee,
-    scorer: Callable[[str], TeacherScorer | None],
+    scorer: Callable[[str], Scorer | None],
     sampler: Sampler,
     questions: Artifact,
     triples: Artifact,
@@ -176,6 +183,7 @@ def _source(
                 f"questions.columns.gold_response, or change opd.{config.objective} or opd.objective"
             )
     scores = scorer("scores")
+    prompts = with_teachers(recipe, prompts) if scores is not None else prompts
     prompts = _with_room(recipe, trainee.student, scores, prompts, questions)
     if isinstance(objective, RolloutPreference):
         return RoundSource(objective, scratch / "reference", recipe, trainee, None, prompts, log, sampler)
@@ -192,11 +200,33 @@ def _source(
         raise _nothing_given(recipe, triples)
     text: Source = TripleSource(rows, size, config.seed, trainee.world)
     if (of_triples := scorer("scores-of-triples")) is not None:
-        texts = shown.queries(chosen)
-        keep = scorable("opd", rows, texts, of_triples)
-        rows, texts = list(compress(rows, keep)), list(compress(texts, keep))
-        text = ScoredTripleSource(rows, texts, of_triples, size, config.seed, "opd")
+        texts, names = shown.queries(chosen), with_teachers(recipe, chosen)["teacher"].to_list()
+        keep = scorable("opd", rows, texts, of_triples, names)
+        rows, texts, names = (list(compress(each, keep)) for each in (rows, texts, names))
+        text = ScoredTripleSource(rows, texts, of_triples, size, config.seed, "opd", names)
     return MixedSource(rollouts, text, objective.on_policy_share, config.seed)
+
+
+def with_teachers(recipe: Recipe, rows: pl.DataFrame) -> pl.DataFrame:
+    """Questions or triples with the name of the teacher that scores responses to them: of triples, who wrote them.
+
+    The name is null where one teacher scores, or a mixture. Raises SelectionError for triples of other teachers.
+    """
+    import polars as pl
+
+    from cohobate.sources.route import teachers_of
+
+    if recipe.route is None or recipe.opd.mixture:
+        return rows.with_columns(pl.lit(None, dtype=pl.String).alias("teacher"))
+    if "teacher" not in rows.columns:
+        return rows.with_columns(teachers_of(recipe.route, rows).alias("teacher"))
+    others = rows.filter(~rows["teacher"].is_in(list(recipe.by_teacher)).fill_null(False))
+    if len(others):
+        raise SelectionError(
+            f"{len(others)} triples are of none of this recipe's teachers, so that no one scores them; leave them out "
+            "of curation.mix, or choose an opd.objective that learns from rollouts alone"
+        )
+    return rows
 
 
 def _nothing_given(recipe: Recipe, triples: Artifact) -> SelectionError:
@@ -208,7 +238,7 @@ def _nothing_given(recipe: Recipe, triples: Artifact) -> SelectionError:
 
 
 def _with_room(
-    recipe: Recipe, student: LoadedModel, scorer: TeacherScorer | None, prompts: pl.DataFrame, questions: Artifact
+    recipe: Recipe, student: LoadedModel, scorer: Scorer | None, prompts: pl.DataFrame, questions: Artifact
 ) -> pl.DataFrame:
     """Those of `prompts` that leave the student room for a token, and its teacher for all that it may write; without
     those that lack what the teacher is to be shown.
@@ -221,8 +251,12 @@ def _with_room(
     if scorer is not None:
         shown = Shown.of(recipe)
         fitting = shown.with_values("opd", fitting)
-        readers = [Reader(scorer.tokenizer, scorer.prompt_format, scorer.context)]
-        fitting = with_room("opd, teacher", fitting, shown.queries(fitting), readers, room=recipe.opd.max_tokens)
+        for name, own in scorer.readers():
+            readers = [Reader(own.tokenizer, own.prompt_format, own.context)]
+            theirs = fitting if name is None else fitting.filter(fitting["teacher"] == name)
+            room = with_room("opd, teacher", theirs, shown.queries(theirs), readers, room=recipe.opd.max_tokens)
+            beyond = theirs.join(room, on="question_id", how="anti")["question_id"]
+            fitting = fitting.filter(~fitting["question_id"].is_in(beyond.to_list()))
     if recipe.opd.steps and fitting.is_empty() and not prompts.is_empty():
         raise QuestionsError(f"no prompt of {questions.id} leaves room in the models' context; lower opd.max_tokens")
     return fitting

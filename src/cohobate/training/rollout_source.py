@@ -29,7 +29,7 @@ from cohobate.training.objectives.length import length_advantages, prices
 from cohobate.training.prefetch import Prefetch
 from cohobate.training.rollout_log import RolloutLog
 from cohobate.training.samplers import Sampler
-from cohobate.training.scoring.base import ScoringInput, TeacherScorer
+from cohobate.training.scoring.base import Scorer, ScoringInput
 from cohobate.training.trainee import Trainee
 from cohobate.training.types import Rollout, ScoredRollout, Source, StepBatch
 
@@ -59,7 +59,7 @@ class RolloutSource(Source):
         self,
         recipe: Recipe,
         trainee: Trainee,
-        scorer: TeacherScorer | None,
+        scorer: Scorer | None,
         questions: pl.DataFrame,
         log: RolloutLog,
         sampler: Sampler,
@@ -83,7 +83,7 @@ class RolloutSource(Source):
             self._look_ahead(number + 1)
         if update:  # the first step of a batch of rollouts has their cost and statistics
             return learnt
-        ledger, statistics = self._ledger(rollouts), self._statistics(rollouts)
+        ledger, statistics = self._ledger(number, rollouts), self._statistics(rollouts)
         return StepBatch(learnt.rows, [*ledger, *learnt.ledger], {**statistics, **learnt.statistics}, seconds)
 
     def _of_batch(self, number: int) -> tuple[Sequence[ScoredRollout], dict[str, float]]:
@@ -221,6 +221,7 @@ class RolloutSource(Source):
                     sampler_logprobs=response.logprobs,
                     finish_reason=response.finish_reason,
                     ghost_ids=question.get("ghost_ids"),
+                    teacher=question.get("teacher"),
                 )
                 for row, question, index, prompt, response in zip(rows, questions, groups, prompts, draw(), strict=True)
             ]
@@ -245,40 +246,44 @@ class RolloutSource(Source):
         self,
         number: int,
         rollouts: Sequence[Rollout],
-        ask: Callable[[TeacherScorer, list[ScoringInput]], list[TokenScores] | None],
+        ask: Callable[[Scorer, list[ScoringInput]], list[TokenScores] | None],
     ) -> list[ScoredRollout] | None:
         """`rollouts` with the teacher's scores, where there is one; `ask` has them from the scorer, or None."""
         if self.scorer is None:
             return [ScoredRollout(item) for item in rollouts]
-        chosen = self._chosen(number)
-        inputs = [
-            ScoringInput(item.row, self._asked(self.scorer, chosen[item.row], item), item.response_ids)
-            for item in rollouts
-        ]
+        inputs = self._inputs(self.scorer, number, rollouts)
         scores = ask(self.scorer, inputs)
         if scores is None:
             return None
-        prompts = [self.scorer.prompt_tokens(item.question) for item in inputs]
+        prompts = [self.scorer.prompt_tokens(item) for item in inputs]
         return [ScoredRollout(*parts) for parts in zip(rollouts, scores, prompts, strict=True)]
 
-    def _asked(self, scorer: TeacherScorer, question: int, rollout: Rollout) -> Query:
+    def _inputs(self, scorer: Scorer, number: int, rollouts: Sequence[Rollout]) -> list[ScoringInput]:
+        """What is scored of a batch of rollouts, each by the teacher of its question."""
+        chosen = self._chosen(number)
+        return [
+            ScoringInput(item.row, self._asked(scorer, chosen[item.row], item), item.response_ids, item.teacher)
+            for item in rollouts
+        ]
+
+    def _asked(self, scorer: Scorer, question: int, rollout: Rollout) -> Query:
         """What the teacher is asked where it scores an answer to this question; the feedback is as long as fits."""
         own, values = self.queries[question], self.shown_values[question]
         if rollout.feedback is None:
             return self.shown.query(own, values)
         query = self.shown.query(own, values, rollout.feedback)
-        if scorer.has_room(query, rollout.response_ids):
+        if scorer.has_room(ScoringInput(rollout.row, query, rollout.response_ids, rollout.teacher)):
             return query
         return self.shown.query(own, values, rollout.feedback.partition(" ")[0])
 
-    def _ledger(self, rollouts: Sequence[ScoredRollout]) -> list[LedgerEntry]:
+    def _ledger(self, number: int, rollouts: Sequence[ScoredRollout]) -> list[LedgerEntry]:
         prompts = [len(item.rollout.prompt_ids) for item in rollouts]
         responses = [len(item.rollout.response_ids) for item in rollouts]
         entries = [compute_ledger.entry("opd", "student", "rollout", self.cost, prompts, responses)]
         if self.scorer is not None:
-            scored = [len(self.scorer.teacher_ids(item.rollout.response_ids)) for item in rollouts]
             under = [item.teacher_prompt_tokens for item in rollouts if item.teacher_prompt_tokens is not None]
-            entries.append(self.scorer.entry("opd", under, scored))
+            inputs = self._inputs(self.scorer, number, [item.rollout for item in rollouts])
+            entries += self.scorer.entries("opd", inputs, under)
         return entries
 
     def _statistics(self, scored: Sequence[ScoredRollout]) -> dict[str, float]:

@@ -11,18 +11,24 @@ from cohobate.core.conversation import Query
 from cohobate.core.errors import SelectionError
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training.epochs import epoch_batch
-from cohobate.training.scoring.base import ScoringInput, TeacherScorer
+from cohobate.training.scoring.base import Scorer, ScoringInput
 from cohobate.training.types import Source, StepBatch
 
 
 def scorable(
-    stage: str, rows: Sequence[TrainingSequence], questions: Sequence[Query], scorer: TeacherScorer
+    stage: str,
+    rows: Sequence[TrainingSequence],
+    questions: Sequence[Query],
+    scorer: Scorer,
+    teachers: Sequence[str | None] | None = None,
 ) -> list[bool]:
     """Whether the teacher's context has room for each row, an answer to one of `questions`; says how many do not fit.
 
-    Raises SelectionError where none does.
+    teachers: the name of each row's, of several. Raises SelectionError where none does.
     """
-    keep = [scorer.has_room(question, row.response) for question, row in zip(questions, rows, strict=True)]
+    named = teachers or [None] * len(rows)
+    inputs = (ScoringInput(0, q, row.response, name) for q, row, name in zip(questions, rows, named, strict=True))
+    keep = [scorer.has_room(item) for item in inputs]
     if rows and not any(keep):
         raise SelectionError(
             "every triple is longer than the context of the teacher that scores it; ask for shorter responses "
@@ -46,26 +52,32 @@ class ScoredTripleSource(Source):
         self,
         rows: Sequence[TrainingSequence],
         questions: Sequence[Query],
-        scorer: TeacherScorer,
+        scorer: Scorer,
         batch: int,
         seed: int,
         stage: str,
+        teachers: Sequence[str | None] | None = None,
     ) -> None:
+        self.teachers = teachers or [None] * len(rows)
         self.rows, self.questions, self.size, self.seed = rows, questions, batch, seed
         self.scorer, self.stage, self.world = scorer, stage, scorer.world
 
     def batch(self, step: int) -> StepBatch:
         """The sequences of `step`, with the teacher's scores: saved ones of a replay, else new ones."""
         chosen = epoch_batch(self.seed, step, self.size, len(self.rows))
-        share = self.world.share(list(enumerate(chosen)))
-        inputs = [ScoringInput(place, self.questions[i], self.rows[i].response) for place, i in share]
+        every = [
+            ScoringInput(place, self.questions[i], self.rows[i].response, self.teachers[i])
+            for place, i in enumerate(chosen)
+        ]
+        inputs = self.world.share(every)
         scores = self.scorer.load(step, inputs)
         if self.world.total(int(scores is None)) or scores is None:
             scores = self.scorer.score(step, inputs)
-        rows = [self.rows[i].with_features(**own.features()) for (_, i), own in zip(share, scores, strict=True)]
-        prompts = [self.scorer.prompt_tokens(self.questions[i]) for i in chosen]
-        responses = [len(self.rows[i].response) for i in chosen]
-        return StepBatch(rows, [self.scorer.entry(self.stage, prompts, responses)])
+        rows = [
+            self.rows[chosen[item.row]].with_features(**own.features())
+            for item, own in zip(inputs, scores, strict=True)
+        ]
+        return StepBatch(rows, self.scorer.entries(self.stage, every, [self.scorer.prompt_tokens(i) for i in every]))
 
     def forget(self, step: int) -> None:
         self.scorer.forget(step)

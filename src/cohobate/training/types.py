@@ -24,7 +24,7 @@ class Rollout:
     step: the number of its batch of rollouts; row: its place there; sample_index: its place in the group of its
     question. prompt_ids [P], response_ids [T]. sampler_logprobs: [T], in nats, by the policy that sampled. reward: None
     where there is no verdict. ghost_ids: a given response to the same question, where the objective uses one.
-    feedback: the verdict in words, where the teacher is shown it.
+    feedback: the verdict in words, where the teacher is shown it. teacher: the name of that which scores, of several.
     """
 
     step: int
@@ -39,6 +39,7 @@ class Rollout:
     reward: float | None = None
     ghost_ids: Sequence[int] | None = None
     feedback: str | None = None
+    teacher: str | None = None
 
     @property
     def truncated(self) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cohobate.config import Opd, Recipe
+from cohobate.config import ObjectiveStage, Opd, Recipe
 from cohobate.config.load import changed
 from cohobate.core import context, interrupts
 from cohobate.core.atomic_files import replacing
@@ -98,6 +98,26 @@ def scoring_server(recipe: Recipe) -> Iterator[Recipe]:
         finally:
             ending.set()
             restarter.join()
+
+
+@contextmanager
+def scoring_servers(recipe: Recipe, stage: ObjectiveStage) -> Iterator[Recipe]:
+    """`recipe` with an address for each of its teachers that scores by a server in `stage`; see `scoring_server`."""
+    if not (stage.asks_teacher and stage.steps):
+        yield recipe
+        return
+    with ExitStack() as stack:
+        served = {
+            name: stack.enter_context(scoring_server(own))
+            for name, own in recipe.scoring_teachers.items()
+            if own.teacher.scores_by_server
+        }
+        if not recipe.teachers:
+            yield next(iter(served.values()), recipe)
+            return
+        urls = {name: {"base_url": own.teacher.base_url} for name, own in served.items()}
+        each = [{**named.model_dump(mode="json"), **urls.get(named.name, {})} for named in recipe.teachers]
+        yield changed(recipe, {"teachers": each}, f"recipe {recipe.name}")
 
 
 def _restart(recipe: Recipe, served: Serving, ending: threading.Event) -> None:

@@ -30,14 +30,53 @@ from cohobate.training.objectives.base import TeacherNeeds
 
 @dataclass(frozen=True)
 class ScoringInput:
-    """A response to score: its row in the step, what was asked, its token ids."""
+    """A response to score: its row in the step, what was asked, its token ids; the teacher's name, of several."""
 
     row: int
     question: Query
     response_ids: Sequence[int]
+    teacher: str | None = None
 
 
-class TeacherScorer(ABC):
+class Scorer(ABC):
+    """What scores the responses of a stage: one teacher, or several."""
+
+    world: World
+
+    @abstractmethod
+    def has_room(self, item: ScoringInput) -> bool:
+        """Whether prompt and response fit into the teacher's context."""
+
+    @abstractmethod
+    def prompt_tokens(self, item: ScoringInput) -> int:
+        """Length of the prompt under which the teacher scores the response."""
+
+    @abstractmethod
+    def score(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores]:
+        """The scores of `inputs`: those that are saved of `step`, and of the others new ones."""
+
+    @abstractmethod
+    def load(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores] | None:
+        """The saved scores of `inputs`, whichever process made them; None if one is missing."""
+
+    @abstractmethod
+    def readers(self) -> list[tuple[str | None, TeacherScorer]]:
+        """Who must have room for a response, each with the name of the teacher whose questions it scores; None: all."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Abandon the scoring that another thread waits for; what is saved stays."""
+
+    @abstractmethod
+    def forget(self, step: int) -> None:
+        """Drop what this process saved of the steps before `step`."""
+
+    @abstractmethod
+    def entries(self, stage: str, inputs: Sequence[ScoringInput], under: Sequence[int]) -> list[LedgerEntry]:
+        """The ledger's entries for scoring `inputs`; under: `prompt_tokens` of each."""
+
+
+class TeacherScorer(Scorer):
     """Scores given tokens under the teacher's own prompt; keeps: the scores of a step are saved in `folder`."""
 
     def __init__(
@@ -64,21 +103,18 @@ class TeacherScorer(ABC):
     def context(self) -> int | None:
         """Most tokens of a prompt and its response together; None where there is no limit, or none is known."""
 
-    def has_room(self, question: Query, response_ids: Sequence[int]) -> bool:
-        """Whether an answer to `question` fits into the teacher's context."""
+    def has_room(self, item: ScoringInput) -> bool:
         context = self.context
-        return context is None or self.prompt_tokens(question) + len(self.teacher_ids(response_ids)) <= context
+        return context is None or self.prompt_tokens(item) + len(self.teacher_ids(item.response_ids)) <= context
 
-    def prompt_tokens(self, question: Query) -> int:
-        """Length of the prompt under which the teacher scores an answer to `question`."""
-        return len(question_ids(self.tokenizer, question, self.prompt_format))
+    def prompt_tokens(self, item: ScoringInput) -> int:
+        return len(question_ids(self.tokenizer, item.question, self.prompt_format))
 
     def teacher_ids(self, response_ids: Sequence[int]) -> Sequence[int]:
         """The tokens that the teacher scores for the student's `response_ids`."""
         return response_ids
 
     def score(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores]:
-        """The scores of `inputs`: those that are saved of `step`, and of the others new ones."""
         scores = self._saved(step)
         rows = {}
         for item in inputs:
@@ -101,7 +137,6 @@ class TeacherScorer(ABC):
             save_file(parts, temporary)
 
     def load(self, step: int, inputs: Sequence[ScoringInput]) -> list[TokenScores] | None:
-        """The saved scores of `inputs`, whichever process made them; None if one is missing."""
         scores = self._saved(step)
         if any(item.row not in scores for item in inputs):
             return None
@@ -111,18 +146,20 @@ class TeacherScorer(ABC):
         """Scores of the student's tokens from those of `teacher_ids`."""
         return scores
 
-    def stop(self) -> None:  # noqa: B027  a model in this process ends by itself
-        """Abandon the scoring that another thread waits for; what is saved stays."""
+    def readers(self) -> list[tuple[str | None, TeacherScorer]]:
+        return [(None, self)]
+
+    def stop(self) -> None:
+        """A model in this process ends by itself."""
 
     def forget(self, step: int) -> None:
-        """Drop what this process saved of the steps before `step`."""
         for path in self.folder.glob(f"step-*-{self.world.rank}-*.safetensors"):
             if int(path.stem.split("-")[1]) < step:
                 remove(path)
 
-    def entry(self, stage: str, prompts: Sequence[int], responses: Sequence[int]) -> LedgerEntry:
-        """The ledger's entry for scoring sequences of these lengths."""
-        return entry(stage, "teacher", "scoring", self.cost, prompts, responses)
+    def entries(self, stage: str, inputs: Sequence[ScoringInput], under: Sequence[int]) -> list[LedgerEntry]:
+        lengths = [len(self.teacher_ids(item.response_ids)) for item in inputs]
+        return [entry(stage, "teacher", "scoring", self.cost, under, lengths)]
 
     def _saved(self, step: int) -> dict[int, TokenScores]:
         features: dict[int, dict[str, torch.Tensor]] = {}

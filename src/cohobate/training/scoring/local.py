@@ -17,7 +17,7 @@ from cohobate.models.model_cost import cost_of
 from cohobate.models.output_layer import OutputLayer
 from cohobate.models.precision import products
 from cohobate.models.sequence import TrainingSequence
-from cohobate.models.token_loss import chunk_elements, chunk_tokens
+from cohobate.models.token_loss import Head, chunk_elements, chunk_tokens
 from cohobate.training.distributed import World
 from cohobate.training.objectives.base import TeacherNeeds
 from cohobate.training.objectives.distributions import most_probable
@@ -67,22 +67,24 @@ class LocalScorer(TeacherScorer):
                 return score(teacher.model, sequences, budget, teacher.pad_id, keep_hidden=hidden)
 
         scores = self.room.use(attempt, least=min(len(row.ids) for row in sequences))
-        yield {row: self._needed(item) for row, item in zip(rows, scores, strict=True)}
+        vocabulary = len(teacher.tokenizer)
+        yield {row: needed_of(item, needs, self.output, vocabulary) for row, item in zip(rows, scores, strict=True)}
 
-    @torch.no_grad()
-    def _needed(self, scores: TokenScores) -> TokenScores:
-        """The scores that `needs` names, from log-probabilities and hidden states."""
-        hidden, vocabulary = scores.hidden, len(self.teacher.tokenizer)
-        if hidden is None:
-            return scores
-        if not self.needs.hidden:
-            scores = replace(scores, hidden=None)
-        if self.needs.ghosts:
-            scores = replace(scores, ghost_ids=most_probable(self.output, hidden, vocabulary).cpu())
-        if self.needs.top_k is not None:
-            k, size = min(self.needs.top_k, vocabulary), chunk_tokens(vocabulary, chunk_elements(hidden.device))
-            logits = (self.output(part).float()[:, :vocabulary] for part in hidden.split(size))
-            parts = [part.log_softmax(-1).topk(k) for part in logits]
-            ids, logprobs = ([getattr(part, name) for part in parts] for name in ("indices", "values"))
-            scores = replace(scores, top_ids=torch.cat(ids).cpu(), top_logprobs=torch.cat(logprobs).cpu())
+
+@torch.no_grad()
+def needed_of(scores: TokenScores, needs: TeacherNeeds, output: Head, vocabulary: int) -> TokenScores:
+    """The scores that `needs` names, from log-probabilities and hidden states, of which `output` makes logits."""
+    hidden = scores.hidden
+    if hidden is None:
         return scores
+    if not needs.hidden:
+        scores = replace(scores, hidden=None)
+    if needs.ghosts:
+        scores = replace(scores, ghost_ids=most_probable(output, hidden, vocabulary).cpu())
+    if needs.top_k is not None:
+        k, size = min(needs.top_k, vocabulary), chunk_tokens(vocabulary, chunk_elements(hidden.device))
+        logits = (output(part).float()[:, :vocabulary] for part in hidden.split(size))
+        parts = [part.log_softmax(-1).topk(k) for part in logits]
+        ids, logprobs = ([getattr(part, name) for part in parts] for name in ("indices", "values"))
+        scores = replace(scores, top_ids=torch.cat(ids).cpu(), top_logprobs=torch.cat(logprobs).cpu())
+    return scores

@@ -102,6 +102,12 @@ $(LLAMA_STAMP): requirements-llama.txt
 	@test -d $(LLAMA) || $(PYTHON) -m venv $(LLAMA)
 	@echo "building llama-cpp-python in $(LLAMA) (ten minutes of a core)"
 	@$(LLAMA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@# llama.cpp's converter is in the source package alone: `cohobate publish --gguf` finds it here.
+	@$(LLAMA)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
+	  --dest $(LLAMA)/source $$(sed -n 's/^llama_cpp_python==/llama-cpp-python==/p' $<)
+	@mkdir -p $(LLAMA)/llama.cpp && tar xzf $(LLAMA)/source/*.tar.gz --strip-components=3 -C $(LLAMA)/llama.cpp --wildcards \
+	  '*/vendor/llama.cpp/convert_hf_to_gguf.py' '*/vendor/llama.cpp/conversion/*' '*/vendor/llama.cpp/gguf-py/*' \
+	  '*/vendor/llama.cpp/LICENSE' && rm -r $(LLAMA)/source
 	@touch $@
 
 lock:  ## write constraints.txt and the requirements-*.txt from the newest versions that fit

@@ -41,8 +41,8 @@ ROOMS = """
                 vllm.server vllm.trial
  5 evaluation:  accuracy lm_eval pass_at_k samplers verifiers.judge verifiers.labels verifiers.verdict
                 verifiers.verify
- 6 datasets:    curation.filters curation.language_id curation.write diff export.export export.model_card gate
-                gate_checks parsed_ahead selection teacher_names triples
+ 6 datasets:    curation.filters curation.language_id curation.write diff export.export export.gguf
+                export.model_card gate gate_checks parsed_ahead selection teacher_names triples
  7 report:      console dataset details diff experiment facts figures render runs sample_rows trackers tracking
  8 training:    distributed epochs launched loop lora metrics objectives.base objectives.distributions
                 objectives.judge objectives.length objectives.preference preference_source rollout_log

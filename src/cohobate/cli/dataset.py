@@ -211,14 +211,26 @@ def publish(
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="With --to: a new repository can be seen by all.")] = False,
     adapter: Annotated[bool, typer.Option("--adapter", help="The LoRA adapter alone, not the merged model.")] = False,
+    gguf: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="As a GGUF file with a Modelfile for Ollama: f32, f16, bf16 or q8_0."),
+    ] = None,
 ) -> None:
     """Write a trained model with a model card, as a folder that loads anywhere; with --to, upload it."""
-    from cohobate.datasets.export.model_card import default_folder, push, write_model
+    from cohobate.core.errors import SelectionError
+    from cohobate.datasets.export import gguf as gguf_files
+    from cohobate.datasets.export import model_card
     from cohobate.store.artifacts import Store
 
+    if adapter and gguf is not None:
+        raise SelectionError("--gguf is of the merged model; leave out --adapter")
     artifact = Store().open(name)
-    folder = default_folder(artifact, adapter=adapter) if out is None else out
-    model = write_model(artifact, to or folder.name, folder, adapter=adapter)
+    if gguf is not None:
+        folder = gguf_files.default_folder(artifact) if out is None else out
+        model = gguf_files.write_gguf(artifact, to or folder.name, folder, gguf)
+    else:
+        folder = model_card.default_folder(artifact, adapter=adapter) if out is None else out
+        model = model_card.write_model(artifact, to or folder.name, folder, adapter=adapter)
     print(f"{model.folder}: {model.size / 1e6:,.1f} MB of {artifact.id}")
     if to is not None:
-        print(push(model.folder, to, private=not public))
+        print(model_card.push(model.folder, to, private=not public))

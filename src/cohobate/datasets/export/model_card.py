@@ -42,7 +42,7 @@ def write_model(artifact: Artifact, name: str, folder: Path, *, adapter: bool = 
     What an earlier call wrote there is replaced. Raises ExportError for an artifact without one, and for a folder that
     holds something else.
     """
-    source = _source(artifact, adapter=adapter)
+    source = trained_model(artifact, adapter=adapter)
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if (folder.exists() and not folder.is_dir()) or (names and not {CARD, "config.json"} & names):
         raise ExportError(f"{folder} holds something else; name a new folder with --out")
@@ -93,7 +93,8 @@ def model_card(artifact: Artifact, name: str, *, adapter: bool = False) -> str:
     )
 
 
-def _source(artifact: Artifact, *, adapter: bool) -> Path:
+def trained_model(artifact: Artifact, *, adapter: bool = False) -> Path:
+    """The folder of the model of `artifact`, or of its adapter. Raises ExportError for an artifact without one."""
     if artifact.stage not in TRAINED:
         raise ExportError(f"{artifact.id} holds no model; `cohobate ls` lists those that do: sft/ and opd/")
     folder = artifact.path / ("adapter" if adapter else "model")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from cohobate.config import Lora, Training
@@ -19,6 +20,7 @@ from cohobate.models.decoder.decoder import Decoder
 from cohobate.models.loading import LoadedModel, load
 from cohobate.models.sampling.sampler import Decoding, sample, uniforms
 from cohobate.models.sequence import TrainingSequence
+from cohobate.training import trainee as trainee_module
 from cohobate.training.loop import Run
 from cohobate.training.lora import full_weights
 from cohobate.training.objectives.cross_entropy import cross_entropy
@@ -207,3 +209,48 @@ def test_adapters_are_merged_only_where_nothing_learns_from_the_pass() -> None:
         adapted.peft.add_adapter("second", adapted.peft.peft_config["default"])
         adapted.peft.base_model.set_adapter(["default", "second"])
         assert Decoder.of(model) is None
+
+
+def half_steps(folder: Path, *, held: bool, monkeypatch: pytest.MonkeyPatch) -> Trainee:
+    student = base()
+    student.model.bfloat16().float()  # as a checkpoint in bfloat16 is loaded to train
+    with monkeypatch.context() as patch:
+        if not held:
+            patch.setattr(trainee_module, "hold_in_half", lambda model: None)
+        ready = trainee(student, steps=2, lora=LORA, precision="bfloat16")
+    train(ready, folder)
+    return ready
+
+
+def test_frozen_weights_in_bfloat16_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    unheld = half_steps(tmp_path / "a" / "run", held=False, monkeypatch=monkeypatch)
+    held = half_steps(tmp_path / "b" / "run", held=True, monkeypatch=monkeypatch)
+    plain, half = unheld.trainable(), held.trainable()
+    assert plain.keys() == half.keys() and len(plain) > 20
+    assert all(torch.equal(plain[name], half[name]) for name in plain)
+    assert all(float(value.detach().abs().max()) > 0 for value in half.values())
+    kinds = {name: p.dtype for name, p in held.student.model.named_parameters()}
+    under = {name for name in kinds if name.endswith("base_layer.weight")}
+    assert len(under) == 7 * held.student.model.config.num_hidden_layers
+    assert all((kind is torch.bfloat16) == (name in under) for name, kind in kinds.items())
+    unheld.publish(tmp_path / "a" / "out")
+    held.publish(tmp_path / "b" / "out")
+    ours, theirs = (load_file(tmp_path / name / "out" / "model" / "model.safetensors") for name in ("b", "a"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_layer_that_is_called_outside_of_autocast_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    student = base()
+    mlp = type(student.model.model.layers[0].mlp)
+    forward = mlp.forward
+
+    def precise(self: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            result: torch.Tensor = forward(self, x.float())
+        return result
+
+    monkeypatch.setattr(mlp, "forward", precise)
+    ready = trainee(student, lora=LORA, precision="bfloat16")
+    assert all(p.dtype == torch.float32 for p in ready.student.model.parameters())

@@ -138,7 +138,7 @@ class _Estimate:
         batch = Batch(min(config.batch_size, config.prompts * config.group), self.prompt, config.max_tokens)
         beside = self._beside(config)
         if config.sampler == "local":
-            peak = memory.generation(self.student, batch, trained=True, half=self.machine.half)
+            peak = memory.generation(self.student, batch, training=config, half=self.machine.half)
             copy = memory.weights(self.student, memory.FLOAT) if config.overlap else 0
             need = self._resident(config) + beside + copy + peak
         else:
@@ -161,7 +161,7 @@ class _Estimate:
         batch = Batch.of_budget(config.tokens_per_batch, self.prompt, length)
         peak = memory.update(self.student, config, batch, half=self.machine.half)
         sharing = self.recipe.runtime.processes if self.recipe.runtime.shard else 1
-        own = memory.states(self.student, config)
+        own = memory.states(self.student, config, half=self.machine.half)
         if sharing > 1:  # beside its share, each process has the student whole, for rollouts and evaluation
             need = memory.weights(self.student, memory.FLOAT) + (own + peak.gradients) / sharing + peak.activations
         else:
@@ -185,14 +185,14 @@ class _Estimate:
                 sampling = self._engine()
             else:
                 sampling = self._beside_engine(config) + memory.generation(
-                    self.student, batch, trained=True, half=False, temperature=config.evaluate_temperature
+                    self.student, batch, training=config, half=False, temperature=config.evaluate_temperature
                 )
             need = self._resident(config) + self._scorer(config) + sampling
             yield self._generated(stage, "student", "evaluation", self.student, points * questions, batch, need)
 
     def _resident(self, config: ObjectiveStage) -> float:
         """Bytes of the student between updates, on each GPU."""
-        own = memory.states(self.student, config)
+        own = memory.states(self.student, config, half=self.machine.half)
         if self.recipe.runtime.shard and self.recipe.runtime.processes > 1:
             return memory.weights(self.student, memory.FLOAT) + own / self.recipe.runtime.processes
         return float(own)
@@ -260,9 +260,7 @@ class _Estimate:
     ) -> Line:
         """Generation of `rows` responses; need: bytes on a GPU, by default those of the frozen model alone."""
         if need is None:
-            need = memory.weights(config, self.size) + memory.generation(
-                config, batch, trained=False, half=self.machine.half
-            )
+            need = memory.weights(config, self.size) + memory.generation(config, batch, half=self.machine.half)
         flops = _forward(config, rows, self.prompt, batch.response)
         arithmetic = flops / (self.machine.flops * self.machine.utilisation)
         read = memory.weights(config, self.size) + batch.rows * cached_bytes(config, self.size) * (

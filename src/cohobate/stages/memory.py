@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cohobate.config import Sft, Training
+from cohobate.config import Lora, Sft, Training
 from cohobate.core.model_shape import ModelShape
 from cohobate.models.model_cost import cached_bytes, cost_of, once_per_config
 
@@ -45,12 +45,15 @@ def weights(config: Any, size: int) -> int:
     return cost_of(config).params * size
 
 
-def states(config: Any, training: Training) -> int:
-    """Bytes that a student in training takes between its updates: float32 weights, and Adam's moments."""
+def states(config: Any, training: Training, *, half: bool = False) -> int:
+    """Bytes that a student in training takes between its updates: float32 weights, and Adam's moments.
+
+    half: products in bfloat16, in which the weights under adapters are held too.
+    """
     if training.lora is None:
         return weights(config, FLOAT + _MOMENTS)
-    [trained] = _by_depth(config, lambda shallow: _adapters(shallow, training))
-    return weights(config, FLOAT) + trained * (FLOAT + _MOMENTS)
+    [held] = _by_depth(config, lambda shallow: _held(shallow, training, half))
+    return held
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,16 @@ def scoring(config: Any, batch: Batch, *, half: bool) -> int:
     return max(_by_depth(config, lambda shallow: _scoring(shallow, batch, half)))
 
 
-def generation(config: Any, batch: Batch, *, trained: bool, half: bool, temperature: float = 1.0) -> int:
+def generation(
+    config: Any, batch: Batch, *, half: bool, training: Training | None = None, temperature: float = 1.0
+) -> int:
     """Bytes at the peak of sampling by the local sampler, without the weights themselves.
 
-    trained: the weights are float32, as those of a student in training, and half says that products are in bfloat16.
+    training: of a student in training, whose weights are float32; half says then that products are in bfloat16.
     """
-    return max(_by_depth(config, lambda shallow: _generation(shallow, batch, trained, half, temperature)))
+    lora = None if training is None else training.lora
+    trained = training is not None
+    return max(_by_depth(config, lambda shallow: _generation(shallow, batch, trained, half, temperature, lora)))
 
 
 def _by_depth(config: Any, measure: Callable[[Any], tuple[int, ...]]) -> tuple[int, ...]:
@@ -106,9 +113,11 @@ def _shallow(config: Any, layers: int) -> Any:
     return shallow
 
 
-def _adapters(config: Any, training: Training) -> tuple[int, ...]:
-    trainee = _trainee(config, training, half=False)
-    return (sum(parameter.numel() for parameter in trainee.trainable().values()),)
+def _held(config: Any, training: Training, half: bool) -> tuple[int, ...]:
+    trainee = _trainee(config, training, half=half)
+    every = trainee.student.model.parameters()
+    moments = sum(parameter.numel() for parameter in trainee.trainable().values()) * _MOMENTS
+    return (sum(parameter.numel() * parameter.element_size() for parameter in every) + moments,)
 
 
 def _trainee(config: Any, training: Training, *, half: bool) -> Any:
@@ -179,7 +188,9 @@ def _scoring(config: Any, batch: Batch, half: bool) -> tuple[int, ...]:
 
 
 @once_per_config
-def _generation(config: Any, batch: Batch, trained: bool, half: bool, temperature: float) -> tuple[int, ...]:
+def _generation(
+    config: Any, batch: Batch, trained: bool, half: bool, temperature: float, lora: Lora | None
+) -> tuple[int, ...]:
     import torch
 
     from cohobate.core.errors import ModelError
@@ -188,7 +199,10 @@ def _generation(config: Any, batch: Batch, trained: bool, half: bool, temperatur
     from cohobate.models.sampling.decoding import Decoding
     from cohobate.models.sampling.slot_sampler import longest_step
 
-    model = _model(config, FLOAT if trained or not half else HALF).model
+    if lora is None:
+        model = _model(config, FLOAT if trained or not half else HALF).model
+    else:
+        model = _trainee(config, Training(lora=lora), half=half).student.model
     with without_memory() as allocations, torch.inference_mode():
         allocate(model)
         before, allocations.peak = allocations.live, 0

@@ -14,7 +14,7 @@ from cohobate.models import precision
 from cohobate.models.loading import LoadedModel, save
 from cohobate.training.distributed import ALONE, World
 from cohobate.training.learner import Learner, copy_full_weights, sharded
-from cohobate.training.lora import unadapted_experts, with_lora
+from cohobate.training.lora import hold_in_half, unadapted_experts, with_lora
 from cohobate.training.moving_average import MovingAverage
 
 
@@ -40,6 +40,9 @@ class Trainee:
         self.student, self.config, self.world, self.is_sharded = student, config, world, shard
         self.average = average
         self.peft: Any = with_lora(student.model, config, base) if config.lora else None
+        # Sharded layers have one precision.
+        if self.peft is not None and not shard and precision.half_products(config.precision, student.device):
+            hold_in_half(student.model)
         if self.peft is not None and world.first and (left := unadapted_experts(student.model)):
             progress.say(f"LoRA adapts no experts of {type(student.model).__name__}: {left:,} weights stay as they are")
         if config.activation_checkpointing:

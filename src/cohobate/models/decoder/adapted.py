@@ -27,7 +27,7 @@ def weight_of(layer: Any) -> torch.Tensor:
     if not _is_lora_linear(layer) or layer.disable_adapters:
         return weight
     delta: torch.Tensor = layer.get_delta_weight(_NAME)
-    return weight.detach() + delta.to(weight.dtype)
+    return weight.detach().float() + delta
 
 
 def _is_lora_linear(module: Any) -> bool:

@@ -52,8 +52,8 @@ def states(config: Any, training: Training, *, half: bool = False) -> int:
     """
     if training.lora is None:
         return weights(config, FLOAT + _MOMENTS)
-    [held] = _by_depth(config, lambda shallow: _held(shallow, training, half))
-    return held
+    [total] = _by_depth(config, lambda shallow: _held(shallow, training, half))
+    return total
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,9 @@ def hold_in_half(model: Any) -> None:
     that the model multiplies by them otherwise.
     """
     layers = [m.base_layer for m in model.modules() if type(getattr(m, "base_layer", None)) is torch.nn.Linear]
-    held = {layer: layer.weight.data for layer in layers if layer.weight.dtype == torch.float32}
+    precise = {layer: layer.weight.data for layer in layers if layer.weight.dtype == torch.float32}
     before = _half_logits(model)
-    for layer, weight in held.items():
+    for layer, weight in precise.items():
         layer.weight.data = weight.bfloat16()
     try:
         after = _half_logits(model)
@@ -104,7 +104,7 @@ def hold_in_half(model: Any) -> None:
     except RuntimeError:  # of a product outside of autocast
         unchanged = False
     if not unchanged:
-        for layer, weight in held.items():
+        for layer, weight in precise.items():
             layer.weight.data = weight
 
 

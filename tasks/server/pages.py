@@ -8,7 +8,9 @@ written when they are asked for; nothing else is changed, and no file but pages 
 import hashlib
 import hmac
 import os
+import shutil
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +40,7 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data:; connect-src 'none'; form-action 'none'",
 }
 _LONGEST = 4096  # characters of an address
+_WRITING = {kind: threading.Lock() for kind in ("runs", "details", "samples")}
 
 
 def link(page: Path) -> str | None:
@@ -84,35 +87,44 @@ def _write(path: Path) -> None:
     from cohobate.report import dataset, details, runs
 
     if path == runs.page_path().resolve():
-        runs.refresh()
+        _in_turn("runs", path, runs.refresh)
     elif not path.exists() and (artifact := runs.stored(f"{path.parents[1].name}/{path.stem}")):
         if path == details.details_path(artifact).resolve():
-            details.write_details(artifact)
+            _in_turn("details", path, lambda: path.exists() or details.write_details(artifact))
         elif path == dataset.default_path(artifact).resolve():
-            dataset.write_page(artifact, path)
+            _in_turn("samples", path, lambda: path.exists() or dataset.write_page(artifact, path))
+
+
+def _in_turn(kind: str, path: Path, write: Callable[[], object]) -> None:
+    """Write one page of a kind at a time; where a page is there while it is written anew, nobody waits for that."""
+    if _WRITING[kind].acquire(blocking=not path.exists()):
+        try:
+            write()
+        finally:
+            _WRITING[kind].release()
 
 
 class _Pages(BaseHTTPRequestHandler):
     root: ClassVar[Path]
     token: ClassVar[str]
-    writing: ClassVar[threading.Lock] = threading.Lock()  # one page at a time
     timeout = 30  # seconds in which a request has to come
 
     def do_GET(self) -> None:
         path = self._page()
         try:
-            content = path.read_bytes() if path else None
+            file = path.open("rb") if path else None
         except OSError:
-            content = None
-        if path is None or content is None:
+            file = None
+        if path is None or file is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        self.send_response(HTTPStatus.OK)
-        for name, value in {**_HEADERS, "Content-Type": _KINDS[path.suffix]}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        with file:
+            self.send_response(HTTPStatus.OK)
+            for name, value in {**_HEADERS, "Content-Type": _KINDS[path.suffix]}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(os.fstat(file.fileno()).st_size))
+            self.end_headers()
+            shutil.copyfileobj(file, self.wfile)
 
     def _page(self) -> Path | None:
         """The file that is asked for; None where there is none, or it may not be had."""
@@ -129,7 +141,7 @@ class _Pages(BaseHTTPRequestHandler):
         is_page = parts[:1] and (parts[0] in _STAGES or _PAGES in parts[:2])
         if not is_page or path.suffix not in _KINDS:
             return None
-        with self.writing, suppress(CohobateError, OSError):  # a page that cannot be written is not there
+        with suppress(CohobateError, OSError):  # a page that cannot be written is not there
             _write(path)
         return path if path.is_file() else None
 

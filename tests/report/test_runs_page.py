@@ -13,6 +13,7 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.report import details, runs
+from cohobate.report.run_rows import RunRow
 from cohobate.store import runs as records
 from tests.support.browser import ARGUMENTS, CHROMIUM, barriers
 from tests.support.command import cohobate
@@ -87,7 +88,7 @@ def test_long_curves_texts_and_rollouts_are_bounded(tmp_path: Path, finished: Fi
 
 
 def test_nothing_of_a_run_is_markup_or_a_program(tmp_path: Path) -> None:
-    rows = [runs.RunRow(id=f"{text} {at}", recipe=text, flow=text, status=text, started=None, error=text,
+    rows = [RunRow(id=f"{text} {at}", recipe=text, flow=text, status=text, started=None, error=text,
                         artifacts=[f"triples/{text}"]) for at, text in enumerate(HOSTILE)]  # fmt: skip
     runs.write_page(rows, tmp_path / "runs.html")
     text = (tmp_path / "runs.html").read_text(encoding="utf-8")
@@ -232,7 +233,7 @@ def test_a_hostile_run_is_shown_as_text(tmp_path: Path, browser_runs: Runs, monk
     artifact = triples(tmp_path, [sample(text, f"{text}\nAnswer: 1", reason=text) for text in HOSTILE])
     details.write_details(artifact)
     rng = random.Random(0)
-    rows = [runs.RunRow(id=text, recipe=text, flow=text, status=text, started=rng.random(), error=text,
+    rows = [RunRow(id=text, recipe=text, flow=text, status=text, started=rng.random(), error=text,
                         artifacts=[artifact.id, f"opd/{text}-01234567"]) for text in HOSTILE]  # fmt: skip
     runs.write_page(rows, tmp_path / "pages" / "runs.html")
     browser_runs.open(tmp_path / "pages" / "runs.html")

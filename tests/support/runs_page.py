@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cohobate.report.runs import RunRow
+from cohobate.report.run_rows import RunRow
 
 
 def unpacked_page(path: Path) -> dict[str, Any]:

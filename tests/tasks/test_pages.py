@@ -1,7 +1,9 @@
 """The pages that `cohobate up` serves: to who has their address, and nothing else of the data folder."""
 
 import http.client
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +13,7 @@ from cohobate.config import Recipe
 from cohobate.store import runs
 from cohobate.store.artifacts import verify
 from tests.support.made_triples import sample, triples
+from tests.support.opened_files import watching
 from tests.support.wire_server import unused_port
 
 pytestmark = pytest.mark.serves
@@ -125,6 +128,36 @@ def test_the_page_of_all_runs_and_what_it_shows_are_written_when_they_are_asked_
         absent = pages.link(page.with_name(f"gone-01234567{end}"))
         assert absent and ask(absent)[0] == 404
     verify(artifact)
+
+
+def test_while_a_page_is_written_the_others_are_served_and_so_is_its_earlier_one(root: Path) -> None:
+    from tasks.server import pages
+
+    artifact = triples(root, [sample("What is 1 + 1?", "It is 2.\nAnswer: 2")])
+    runs.begin(Recipe(name="first"), "triples")
+    address = pages.all_runs()
+    made = pages.link(artifact.path.parent / "pages" / f"{artifact.path.name}.js")
+    plain = pages.link(root / SERVED[0])
+    assert address and made and plain and '"first"' in ask(address)[1]
+    slow = runs.begin(Recipe(name="second"), "triples").path
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait_for_the_disk(path: str) -> None:
+        if path == str(slow):
+            reached.set()
+            go_on.wait(30)
+
+    with watching(wait_for_the_disk), ThreadPoolExecutor(1) as others:
+        try:
+            newest = others.submit(ask, address)
+            assert reached.wait(10)
+            assert ask(plain)[:2] == (200, SERVED[0])
+            assert "cohobateDetails(" in ask(made)[1]
+            assert '"first"' in (earlier := ask(address)[1]) and '"second"' not in earlier
+            assert not newest.done()
+        finally:
+            go_on.set()
+        assert '"second"' in newest.result()[1]
 
 
 def test_without_a_password_or_here_there_are_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +21,24 @@ from cohobate.core import progress
 from cohobate.core.atomic_files import replacing
 from cohobate.core.errors import DamagedFileError, StoreError
 from cohobate.core.frequencies import counts
-from cohobate.core.sanitize import without_secrets
 from cohobate.report import details
-from cohobate.report.facts import headline
 from cohobate.report.payload import packed, rounded
 from cohobate.report.render import asset, environment
+from cohobate.report.run_rows import RunRow, gather, is_name, newest_first
 from cohobate.report.sample_rows import STAGES
 from cohobate.store.artifacts import Artifact, data_root
-from cohobate.store.folders import is_artifact
-from cohobate.store.manifest import MANIFEST, Manifest, read_manifest
-from cohobate.store.runs import RunRecord, all_records, is_alive, is_on_this_machine
+from cohobate.store.manifest import MANIFEST, read_manifest
 
 ROWS = 50_000  # runs on the page: the newest
 RECIPES = 1_000  # in the menu: those with the most runs
 DETAILED = 200  # runs, the newest first, whose details are written unless another number is asked for
-_ERROR = 300  # characters
 _SAME = ("id", "recipe", "flow", "status", "error", "accuracy", "teacher", "gap_closed", "flops", "cost_usd")
 _PAGE = "index.html"
 _STALE = 300.0  # seconds after which a process that has died is looked for again
+_TICK = 0.02  # seconds by which a file system's clock may be behind
 # What is known of an artifact, as bits of a number: it is stored, its details are written, a page of its samples is
 # written, it is a page itself, it has samples.
 _STORED, _DETAILED, _SAMPLED, _IS_PAGE, _HAS_SAMPLES = 1, 2, 4, 8, 16
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """One run. accuracy is that of the last student on the first split, greedily; flops are those of all its models.
-
-    started is seconds since 1970, seconds how long it took; None where a value is not known.
-    """
-
-    id: str
-    recipe: str
-    flow: str
-    status: str
-    started: float | None
-    seconds: float | None = None
-    error: str | None = None
-    accuracy: float | None = None
-    teacher: float | None = None
-    gap_closed: float | None = None
-    flops: float | None = None
-    cost_usd: float | None = None
-    artifacts: Sequence[str] = ()
 
 
 def page_path() -> Path:
@@ -77,10 +51,10 @@ def write_all(detailed: int = DETAILED) -> tuple[Path, int]:
 
     Raises StoreError where a file cannot be written. What is damaged is reported, and passed over.
     """
-    records = all_records()
+    as_of, records = time.time(), newest_first()
     rows = []
-    with progress.bar("runs", len(records), "runs") as bar:
-        for row in gather(records):
+    with progress.bar("runs", len(records[:ROWS]), "runs") as bar:
+        for row in gather(records[:ROWS]):
             rows.append(row)
             bar.advance()
     names = list(dict.fromkeys(name for row in rows[:detailed] for name in row.artifacts))
@@ -89,17 +63,22 @@ def write_all(detailed: int = DETAILED) -> tuple[Path, int]:
             _write_details_once(name)
             bar.advance()
     path = page_path()
-    write_page(rows, path)
+    write_page(rows, path, older=len(records) - len(rows), as_of=as_of)
     return path, len(rows)
 
 
 def refresh() -> None:
-    """Write the page again where runs have begun or ended since, or it is minutes old; no details."""
-    path, folder = page_path(), data_root() / "runs"
+    """Write the page again where runs have begun or ended since, or it is minutes old; no details.
+
+    One thread at a time may do so.
+    """
+    path, folder, as_of = page_path(), data_root() / "runs", time.time()
     changed = folder.stat().st_mtime if folder.is_dir() else 0.0
     written = path.stat().st_mtime if path.is_file() else -1.0
-    if written <= changed or time.time() - written > _STALE:
-        write_page(list(gather(all_records())), path)
+    if written <= changed or as_of - written > _STALE:
+        records = newest_first()
+        rows = list(gather(records[:ROWS]))
+        write_page(rows, path, older=len(records) - len(rows), as_of=as_of)
 
 
 def _write_details_once(name: str) -> None:
@@ -113,83 +92,25 @@ def _write_details_once(name: str) -> None:
 
 def stored(name: str) -> Artifact | None:
     """The artifact `<stage>/<name>` of the data folder; None where there is none, or it cannot be read."""
-    manifest = _manifest(name)
+    try:
+        manifest = read_manifest(data_root() / name) if is_name(name) else None
+    except DamagedFileError:
+        return None
     return Artifact(manifest.id, manifest.stage, data_root() / name, manifest.fingerprint) if manifest else None
 
 
-def _manifest(name: str) -> Manifest | None:
-    """The manifest of the artifact `<stage>/<name>`, which may be any text; None where there is none."""
-    path = data_root() / name
-    if len(Path(name).parts) != 2 or ".." in Path(name).parts or Path(name).is_absolute() or not is_artifact(path):
-        return None
-    try:
-        return read_manifest(path)
-    except DamagedFileError:
-        return None
+def write_page(rows: Sequence[RunRow], path: Path, *, older: int = 0, as_of: float | None = None) -> None:
+    """Write the page of `rows`; raises StoreError where it cannot be written.
 
-
-def gather(records: Sequence[RunRecord]) -> Iterator[RunRow]:
-    """The rows of `records`, which are sorted by time, the newest first."""
-    manifests: dict[str, Manifest | None] = {}
-    for record in reversed(records[-ROWS:]):
-        for name in record.artifacts:
-            if name not in manifests:
-                manifests[name] = _manifest(name)
-        yield _row(record, [each for name in record.artifacts if (each := manifests[name])])
-
-
-def _row(record: RunRecord, manifests: Sequence[Manifest]) -> RunRow:
-    started, ended = _moment(record.started_at), _moment(record.finished_at)
-    is_lost = record.status == "running" and is_on_this_machine(record) and not is_alive(record)
-    costs = [each.named_metrics.get("cost_usd") for each in manifests if each.stage == "triples"]
-    dollars = [cost for cost in costs if isinstance(cost, int | float)]
-    return RunRow(
-        id=record.id,
-        recipe=record.recipe["name"],
-        flow=record.flow,
-        status="killed" if is_lost else record.status,
-        started=started,
-        seconds=None if started is None or ended is None else ended - started,
-        error=without_secrets(record.error)[:_ERROR] if record.error else None,
-        flops=sum(entry["flops"] for each in manifests for entry in each.ledger) if manifests else None,
-        cost_usd=sum(dollars) if dollars else None,
-        artifacts=tuple(record.artifacts),
-        **_results(manifests),
-    )
-
-
-def _moment(text: str | None) -> float | None:
-    """Seconds since 1970 of a time in ISO 8601."""
-    try:
-        return datetime.fromisoformat(text or "").timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _results(manifests: Sequence[Manifest]) -> dict[str, float | None]:
-    """{accuracy, teacher, gap_closed} of a run with one evaluation; an experiment has several, and its own page."""
-    evaluations = [each for each in manifests if each.stage == "evaluation"]
-    shown = headline(evaluations[0].scores) if len(evaluations) == 1 else None
-    if shown is None:
-        return {}
-    students = shown["students"]
-    last = next((students[name] for name in ("opd", "sft", "base") if name in students), None)
-    teacher = students.get("teacher")
-    return {
-        "accuracy": last["accuracy"] if last else None,
-        "teacher": teacher["accuracy"] if teacher else None,
-        "gap_closed": shown["gap_closed"],
-    }
-
-
-def write_page(rows: Sequence[RunRow], path: Path) -> None:
-    """Write the page of `rows`; raises StoreError where it cannot be written."""
+    older: runs that it leaves out. as_of: seconds since 1970 before which the rows were read, the time of the file.
+    """
     script = asset("list.js") + asset("charts.js") + asset("runs.js")
     page = (
         environment()
         .get_template("runs.html.j2")
         .stream(
             runs=len(rows),
+            older=older,
             recipes=_menu(row.recipe for row in rows),
             statuses=_menu(row.status for row in rows),
             packed=packed(_columns(rows)),
@@ -201,6 +122,9 @@ def write_page(rows: Sequence[RunRow], path: Path) -> None:
     try:
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(page)
+            file.flush()
+            if as_of is not None:
+                os.utime(temporary, (as_of - _TICK, as_of - _TICK))
     except OSError as error:
         raise StoreError(f"the page {path} cannot be written: {error.strerror}") from None
 

@@ -86,7 +86,7 @@ def add_artifact(run_id: str, artifact_id: str) -> None:
     path = _folder() / f"{run_id}.json"
     if path.is_file():
         try:
-            record = _read(path)
+            record = read_record(path)
         except DamagedFileError as error:
             progress.say(f"{error}; that the run has {artifact_id} is not noted")
             return
@@ -120,7 +120,7 @@ def is_alive(record: RunRecord) -> bool:
 def end(record: RunRecord, status: Status, error: str | None = None) -> None:
     """Save how the run ended; its artifacts are those of `add_artifact`."""
     try:
-        latest = _read(record.path)
+        latest = read_record(record.path)
     except DamagedFileError:  # deleted, or damaged while the run lasted
         latest = record
     ended = {
@@ -131,12 +131,17 @@ def end(record: RunRecord, status: Status, error: str | None = None) -> None:
     latest.model_copy(update=ended).save()
 
 
+def record_paths() -> list[Path]:
+    """The file of each record, by name."""
+    return sorted(_folder().glob("*.json"))
+
+
 def all_records() -> list[RunRecord]:
     """All records that can be read, oldest first; the others are reported."""
     records = []
-    for path in sorted(_folder().glob("*.json")):
+    for path in record_paths():
         try:
-            records.append(_read(path))
+            records.append(read_record(path))
         except DamagedFileError as error:
             progress.say(f"{error}; the run is passed over, and what it made is still there")
     return sorted(records, key=lambda record: record.started_at)
@@ -177,7 +182,7 @@ def to_resume(name: str | None) -> RunRecord:
     raise UserError(f"there is no unfinished run in {data_root()}; start one with `cohobate run RECIPE`")
 
 
-def _read(path: Path) -> RunRecord:
+def read_record(path: Path) -> RunRecord:
     """The record in a file. Raises DamagedFileError for one that is damaged, or of another version."""
     try:
         return RunRecord.model_validate(read_sealed_json(path, unsealed=True))

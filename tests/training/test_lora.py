@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cohobate.config import Lora, Training
 from cohobate.config.load import load_recipe
@@ -18,6 +18,7 @@ from cohobate.models.chat_template import PromptFormat
 from cohobate.models.decoder.adapted import weight_of
 from cohobate.models.decoder.decoder import Decoder
 from cohobate.models.loading import LoadedModel, load
+from cohobate.models.own_forward import greedy_rows
 from cohobate.models.sampling.sampler import Decoding, sample, uniforms
 from cohobate.models.sequence import TrainingSequence
 from cohobate.training import trainee as trainee_module
@@ -241,16 +242,44 @@ def test_frozen_weights_in_bfloat16_change_no_bit(tmp_path: Path, monkeypatch: p
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_layer_that_is_called_outside_of_autocast_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    student = base()
-    mlp = type(student.model.model.layers[0].mlp)
-    forward = mlp.forward
-
-    def precise(self: Any, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", enabled=False):
-            result: torch.Tensor = forward(self, x.float())
-        return result
-
-    monkeypatch.setattr(mlp, "forward", precise)
-    ready = trainee(student, lora=LORA, precision="bfloat16")
+def test_weights_that_bfloat16_would_round_stay_as_they_are() -> None:
+    ready = trainee(lora=LORA, precision="bfloat16")  # the shipped file is in float16
     assert all(p.dtype == torch.float32 for p in ready.student.model.parameters())
+
+
+def test_a_student_is_sampled_outside_of_autocast_as_its_evaluation_points_are() -> None:
+    own = base()  # whose tokenizer both have
+    phi = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(
+            "phi3",
+            vocab_size=own.model.config.vocab_size,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            pad_token_id=0,
+        )
+    )
+    for model in (phi, own.model):
+        model.bfloat16().float()
+        student = LoadedModel(model, own.tokenizer, own.path, own.eos_ids)
+        ready = trainee(student, lora=LORA, precision="bfloat16")
+        held = any(p.dtype == torch.bfloat16 for p in model.parameters())
+        assert held == (model is own.model)
+        drawn = uniforms(0, ["a"], 6)
+        [row] = sample(model, [[5, 6, 7]], Decoding(6), drawn, eos_ids=(), pad_id=0, batch_size=1)
+        assert len(row.response_ids) == 6
+        with ready.precision():
+            assert greedy_rows(student)
+
+
+def test_rollouts_have_the_weights_that_are_published() -> None:
+    """The sum of weight and adapter in float32, rounded once."""
+    adapted = with_large_adapters()
+    model = adapted.student.model
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rolled = {name: weight_of(m).bfloat16() for name, m in model.named_modules() if name.endswith("_proj")}
+    published = full_weights(model, torch.bfloat16)
+    assert len(rolled) > 10
+    assert all(torch.equal(weight, published[f"{name}.weight"]) for name, weight in rolled.items())

@@ -15,6 +15,7 @@ from cohobate.config import Training
 from cohobate.core.errors import UserError
 from cohobate.core.model_shape import ModelShape
 from cohobate.core.sanitize import first_line
+from cohobate.models.batching import can_share
 
 # In these peft refuses layers whose weights a fused kernel reads past the adapter.
 _FUSED = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
@@ -88,33 +89,24 @@ def with_lora(model: Any, config: Training, base: str) -> Any:
 def hold_in_half(model: Any) -> None:
     """Hold the frozen weights under the adapters in bfloat16, in which autocast multiplies by them anyway.
 
-    No product changes, half of their memory is free, and no pass has to cast them. Left as they are where a trial shows
-    that the model multiplies by them otherwise.
+    No product changes, half of their memory is free, and no pass has to cast them. Only for models that this program's
+    own decoder samples, which merges the adapters in float32: the module of another model multiplies by its weights as
+    they are, outside of autocast too. Weights that bfloat16 would round stay as they are.
     """
-    layers = [m.base_layer for m in model.modules() if type(getattr(m, "base_layer", None)) is torch.nn.Linear]
-    precise = {layer: layer.weight.data for layer in layers if layer.weight.dtype == torch.float32}
-    before = _half_logits(model)
-    for layer, weight in precise.items():
-        layer.weight.data = weight.bfloat16()
-    try:
-        after = _half_logits(model)
-        unchanged = before is None or after is None or torch.equal(before, after)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # of a product outside of autocast
-        unchanged = False
-    if not unchanged:
-        for layer, weight in precise.items():
-            layer.weight.data = weight
+    model.eval()
+    if not can_share(model):
+        return
+    for module in model.modules():
+        base = getattr(module, "base_layer", None)
+        if type(base) is torch.nn.Linear and _is_exact(base.weight):
+            base.weight.data = base.weight.data.bfloat16()
 
 
-def _half_logits(model: Any) -> torch.Tensor | None:
-    """Logits of a few tokens with bfloat16 products; None for a model without weights, of an estimate."""
-    if model.device.type == "meta":
-        return None
-    with torch.autocast(model.device.type, dtype=torch.bfloat16):
-        logits: torch.Tensor = model(input_ids=_probe(model), use_cache=False).logits
-    return logits
+def _is_exact(weight: torch.Tensor) -> bool:
+    """Whether bfloat16 holds every value of a float32 weight; so it is taken in an estimate, which has no values."""
+    if weight.device.type == "meta":
+        return True
+    return torch.equal(weight, weight.bfloat16().float())
 
 
 def unadapted_experts(model: Any) -> int:

@@ -117,7 +117,8 @@ class VllmSampler:
 
     def _try(self) -> None:
         """Refuse an engine whose weights, once they are sent, are not the student's."""
-        rows = greedy_rows(self.model)
+        with self.trainee.precision():
+            rows = greedy_rows(self.model)
         require_agreement(rows, self.engine.sample(greedy_job(rows)), "student", half=self._is_half)
 
     @property

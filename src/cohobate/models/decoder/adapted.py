@@ -26,8 +26,9 @@ def weight_of(layer: Any) -> torch.Tensor:
     weight: torch.Tensor = layer.weight
     if not _is_lora_linear(layer) or layer.disable_adapters:
         return weight
-    delta: torch.Tensor = layer.get_delta_weight(_NAME)
-    return weight.detach().float() + delta
+    with torch.autocast(weight.device.type, enabled=False):
+        delta: torch.Tensor = layer.get_delta_weight(_NAME)
+        return weight.detach().float() + delta
 
 
 def _is_lora_linear(module: Any) -> bool:

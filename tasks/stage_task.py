@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 
 from cohobate.config import Recipe
 from cohobate.core import context, interrupts, launch
-from cohobate.core.errors import AwaitingError, UserError
+from cohobate.core.errors import AwaitingError, BatchFailuresError, UserError
 from cohobate.store.artifacts import Artifact
 from tasks.best_effort import attempt
 from tasks.curves import CurvesArtifact
@@ -37,7 +37,7 @@ def stage_task(
     """`stage` as a Prefect task called `name`.
 
     gpu: whether its builds acquire a slot of the server's limit `gpu`. Prefect's own result cache stays off: the store
-    is the only cache. A user's mistake is not retried.
+    is the only cache. A user's mistake is not retried, nor are failures of batches, which the next run submits again.
     """
 
     @task(
@@ -93,7 +93,7 @@ def _is_worth_retrying(task: Any, run: Any, state: State) -> bool:
         return False
     try:
         state.result()
-    except (UserError, AwaitingError):
+    except (UserError, AwaitingError, BatchFailuresError):
         return False
     except Exception:
         return True

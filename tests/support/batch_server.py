@@ -39,6 +39,7 @@ class Fate:
     errors: list[dict[str, Any]] = field(default_factory=list)
     mangle: Callable[[list[str]], list[str]] = list
     names_output: bool = True
+    counts: dict[str, int] | None = None  # told instead of the right ones
 
 
 @dataclass
@@ -66,6 +67,8 @@ class BatchServer(WireServer):
         self.answers: dict[str, list[web.Response]] = {}  # sent instead, by route, the first one first
         self.authorised: set[str] = set()
         self.keeps_metadata = True
+        self.lacking: set[str] = set()  # files that are not given
+        self.late = 0.0  # seconds after which the next creation is given up by a gateway; it is done after half of it
         self._held: tuple[str, bool] | None = None
         self.reached = threading.Event()
 
@@ -122,8 +125,8 @@ class BatchServer(WireServer):
         return name
 
     async def _content(self, request: web.Request) -> web.Response:
-        content = self.files.get(request.match_info["id"])
-        if content is None:
+        content = self.files.get(name := request.match_info["id"])
+        if content is None or name in self.lacking:
             return web.json_response({"error": {"message": "No such File object"}}, status=404)
         return web.Response(body=content, content_type="application/octet-stream")
 
@@ -135,6 +138,11 @@ class BatchServer(WireServer):
         assert {(line["method"], line["url"]) for line in lines} == {("POST", "/v1/chat/completions")}
         number = len(self.batches) + 1
         batch = Batch(f"batch_{number}", body, lines, self.fate(number), time.monotonic())
+        late, self.late = self.late, 0.0
+        if late:
+            await asyncio.sleep(late)
+            asyncio.get_running_loop().call_later(late / 2, self.batches.append, batch)
+            return web.json_response(SERVER_ERROR, status=503, headers={"Retry-After": "0.1"})
         self.batches.append(batch)
         return web.json_response(self._object(batch))
 
@@ -197,7 +205,9 @@ class BatchServer(WireServer):
             "status": fate.status,
             "output_file_id": self._file(fate.mangle(output)) if fate.names_output else None,
             "error_file_id": self._file(failed),
-            "request_counts": {"total": len(batch.lines), "completed": len(output), "failed": len(failed)},
+            "request_counts": {"total": len(batch.lines), "completed": len(output), "failed": len(failed)}
+            if fate.counts is None
+            else fate.counts,
         }
 
     def _file(self, lines: list[str]) -> str | None:

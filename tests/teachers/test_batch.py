@@ -148,7 +148,8 @@ def test_failures_are_those_of_direct_requests(
 
 
 def test_lines_that_are_missing_are_submitted_again(batches: BatchServer, tmp_path: Path, data: Path) -> None:
-    batches.fate = lambda number: Fate(mangle=(lambda lines: lines[4:]) if number == 1 else list)
+    fewer = {"total": ROWS, "completed": ROWS - 4, "failed": 0}
+    batches.fate = lambda number: Fate(mangle=lambda lines: lines[4:], counts=fewer) if number == 1 else Fate()
     assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS
     assert [len(batch.lines) for batch in batches.batches] == [ROWS, 4]
 
@@ -167,7 +168,10 @@ def test_a_full_account_gets_the_next_batch_when_another_has_ended(
 
 @pytest.mark.parametrize("route", ["list", "upload", "create", "retrieve", "content"])
 @pytest.mark.parametrize("status", [500, 429])
-def test_any_call_is_tried_again(route: str, status: int, batches: BatchServer, tmp_path: Path, data: Path) -> None:
+def test_any_call_is_tried_again(
+    route: str, status: int, batches: BatchServer, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cohobate.teachers.endpoint.batch_submission.SETTLE_SECONDS", 0.1)
     batches.answers[route] = [reply(status, SERVER_ERROR, **{"Retry-After": "0.1"}) for _ in range(2)]
     assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS
     assert not batches.answers[route] and len(batches.batches) == 1 and billed(batches) == ONCE
@@ -227,9 +231,15 @@ def test_a_server_that_is_away_during_the_wait_is_asked_again(batches: BatchServ
     assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS and billed(batches) == ONCE
 
 
-def test_a_completed_batch_without_its_file_is_not_paid_again(batches: BatchServer, tmp_path: Path, data: Path) -> None:
-    batches.fate = lambda number: Fate(names_output=False)
+@pytest.mark.parametrize("counts", [None, {}, {"total": ROWS, "completed": 1, "failed": 1}])
+def test_a_completed_batch_without_its_file_is_not_paid_again(
+    counts: dict[str, int] | None, batches: BatchServer, tmp_path: Path, data: Path
+) -> None:
+    """Whether or not the counts say so, and beside a file with the request that failed."""
+    if counts:
+        batches.plan = lambda body, time: error(400, "too long") if number(body) == 2 else Act()
+    batches.fate = lambda number: Fate(names_output=False, counts=counts)
     for _ in range(2):
-        with pytest.raises(CohobateError, match=rf"names no file with the {ROWS} responses"):
+        with pytest.raises(CohobateError, match="names no file with its responses"):
             make(batch_recipe(tmp_path, batches))
-    assert len(batches.batches) == 1 and billed(batches) == ONCE
+    assert len(batches.batches) == 1

@@ -45,7 +45,15 @@ def test_odd_lines_cost_nothing(
 
 @pytest.mark.parametrize(
     "response",
-    [None, 7, [], {}, {"body": None}, {"status_code": 200}, {"status_code": None, "body": {}}, {"status_code": 200.5}],
+    [
+        *(None, 7, [], {}, {"body": None}, {"status_code": 200}, {"status_code": None, "body": {}}),
+        *(
+            {"status_code": 200.5},
+            {"status_code": 3_000_000_000},
+            {"status_code": -1, "body": {}},
+            {"status_code": True},
+        ),
+    ],
 )
 def test_a_line_without_a_usable_reply_is_a_failure_with_a_reason(
     response: Any, batches: BatchServer, tmp_path: Path, data: Path
@@ -144,18 +152,6 @@ def test_a_batch_that_the_server_does_not_know_is_not_paid_again(
             make(batch_recipe(tmp_path, batches))
     assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS
     assert len(batches.batches) == 2 and billed(batches) == ONCE
-
-
-def test_responses_that_are_deleted_are_paid_again_by_the_next_run(
-    batches: BatchServer, tmp_path: Path, data: Path
-) -> None:
-    """Also where it is another data folder's batch that is found in the list."""
-    batches.answers["content"] = [reply(410, {})]
-    with pytest.raises(
-        EndpointError, match=r"does not have file file-2 of batch batch_1 any more.*run again to submit"
-    ):
-        make(batch_recipe(tmp_path, batches))
-    assert len(table(make(batch_recipe(tmp_path, batches)))) == ROWS and len(batches.batches) == 2
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(

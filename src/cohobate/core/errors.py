@@ -22,6 +22,10 @@ class TeacherError(CohobateError):
     """The teacher fails systematically."""
 
 
+class BatchFailuresError(TeacherError):
+    """Too many requests of batches have failed; a retry would submit and pay for them at once again."""
+
+
 class AwaitingError(CohobateError):
     """The teacher answers later, in a batch; nothing failed, and running again goes on."""
 

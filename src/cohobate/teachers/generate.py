@@ -13,7 +13,7 @@ from cohobate.core import interrupts, progress
 from cohobate.core.answer_forms import WHOLE
 from cohobate.core.answer_parsing import parse
 from cohobate.core.atomic_files import storage_errors
-from cohobate.core.errors import TeacherError
+from cohobate.core.errors import BatchFailuresError, TeacherError
 from cohobate.teachers.base import Batch, Failure, Request, Response, TeacherBackend
 from cohobate.teachers.claims import Claims
 from cohobate.teachers.kinds import open_generator
@@ -198,7 +198,8 @@ class _Tally:
         if len(self.failures) > self.allowed:
             name, count = Counter(failure.error_class for failure in self.failures).most_common(1)[0]
             last = next(failure for failure in reversed(self.failures) if failure.error_class == name)
-            raise TeacherError(
+            kind = BatchFailuresError if self.recipe.teacher.batch else TeacherError
+            raise kind(
                 f"{len(self.failures)} of {self.total} requests have failed ({count} times {name}, such as: "
                 f"{last.message}), more than triples.max_failures = {self.recipe.triples.max_failures:g} allows; what "
                 "came is stored, so running again asks only for the rest"

@@ -19,21 +19,22 @@ import aiohttp
 from cohobate.config import Teacher
 from cohobate.core.errors import AwaitingError, CohobateError, EndpointError, TeacherError
 from cohobate.core.progress import say
-from cohobate.teachers.base import BATCHED, Batch, Failure, Limits, Request
+from cohobate.teachers.base import BATCHED, Batch, Failure, Limits, Request, Response
 from cohobate.teachers.endpoint.batch_lines import Outcomes, most_bytes
-from cohobate.teachers.endpoint.batch_records import BatchRecords
-from cohobate.teachers.endpoint.batch_routes import BatchRoutes, RemoteBatch, RouteError, pause
+from cohobate.teachers.endpoint.batch_records import BatchRecord, BatchRecords
+from cohobate.teachers.endpoint.batch_routes import GONE, BatchRoutes, RouteError, pause
 from cohobate.teachers.endpoint.batch_submission import SETTLE_SECONDS, Submission, Submissions
 from cohobate.teachers.endpoint.chat_completions import ChatWire
 from cohobate.teachers.endpoint.fault import Fault
 from cohobate.teachers.endpoint.refused_parameter import setting_of
-from cohobate.teachers.endpoint.wire import FailureCause
+from cohobate.teachers.endpoint.remote_batch import RemoteBatch
+from cohobate.teachers.endpoint.wire import FailureCause, ReplyError
 
 _ROUNDS = 3  # submissions of a request
 _TOGETHER = 256  # responses that are stored together
 _FIRST_POLL, _POLL_SHARE, _LONGEST_POLL = 0.2, 0.1, 60.0  # seconds; of the time waited so far; seconds
 _QUIET_SECONDS = 300.0  # between two lines about a batch whose status is the same
-_GONE = (404, 410)
+_MOST_REQUESTS = 50_000  # of a batch, by the documentation
 _FULL = "token_limit_exceeded"  # as many tokens of the account are under way as may be
 
 
@@ -41,12 +42,14 @@ _FULL = "token_limit_exceeded"  # as many tokens of the account are under way as
 class _Work:
     """What is left: batches that are waited for, and requests to submit, each time with the number of that time.
 
-    full: those that the server has no room for before another batch has ended.
+    full: those that the server has no room for before another batch has ended. failed: what came of batches beside
+    their responses, told at the end: a run that ends as awaiting must leave it to the next one.
     """
 
     under_way: list[Submission] = field(default_factory=list)
     rounds: list[tuple[int, list[Request]]] = field(default_factory=list)
     full: list[tuple[int, list[Request]]] = field(default_factory=list)
+    failed: list[tuple[BatchRecord, list[Failure]]] = field(default_factory=list)
 
 
 class BatchTeacher:
@@ -78,6 +81,10 @@ class BatchTeacher:
             yield from self._sweep(work)
             if work.under_way and not work.rounds:
                 self._wait(work.under_way, time.monotonic() - began)
+        for record, failures in work.failed:
+            self.records.settle(record, {each.request.key for each in failures})
+        if failed := [each for _, failures in work.failed for each in failures]:
+            yield failed
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Submit what is not under way, and wait for nothing. Raises EndpointError and TeacherError as `answer`."""
@@ -114,7 +121,7 @@ class BatchTeacher:
                 continue
             work.under_way.remove(each)
             if remote.status == "failed" and any(code == _FULL for code, _ in remote.errors):
-                reason = _words(remote)
+                reason = self._words(remote)
                 self.records.settle(each.record, each.requests.keys())
                 work.full.append((each.record.round, [*each.requests.values()]))
             else:
@@ -135,9 +142,9 @@ class BatchTeacher:
             remote = self.routes.retrieve(name)
         except RouteError as error:
             is_new = time.time() - submission.record.submitted_at < SETTLE_SECONDS
-            if error.fault.status in _GONE and not is_new:
+            if error.fault.status in GONE and not is_new:
                 raise self._lost(submission, f"status {error.fault.status}") from None
-            if error.fault.status in _GONE:  # not every part of a large service knows it at once
+            if error.fault.status in GONE:  # not every part of a large service knows it at once
                 return None
             if not error.fault.retry or error.fault.spent:
                 raise self.routes.error_of(error.fault, f"the state of batch {name}") from None
@@ -145,7 +152,7 @@ class BatchTeacher:
             return None
         self._done[name] = remote.completed + remote.failed
         counts = f", {self._done[name]:,} of {remote.total:,} requests done" if remote.total else ""
-        self._tell(name, remote.status, counts)
+        self._tell(name, self.routes.hidden(remote.status), counts)
         return remote
 
     def _tell(self, batch: str, status: str, further: str) -> None:
@@ -171,40 +178,64 @@ class BatchTeacher:
         """The outcomes of a batch that has ended; requests that are to be submitted again are put into `work`.
 
         Its responses are stored by the time that the record says so, and its failures are told after that: then neither
-        a kill nor an error in between makes anything be paid, or a failure be read, twice.
+        a kill nor an error in between makes anything be paid twice.
         """
-        outcomes = Outcomes(submission.requests, self.wire, submission.record.round, self.routes.secret)
+        record = submission.record
+        count = max(remote.total, record.size, len(record.requests), len(submission.requests))
+        size = min(count, _MOST_REQUESTS)
+        outcomes = Outcomes(submission.requests, self.wire, record.round, self.routes.secret, size)
         if remote.lacks_output:
-            raise self._lost(submission, f"it names no file with the {remote.completed:,} responses")
+            raise self._lost(submission, "it names no file with its responses")
         for name in filter(None, (remote.output_file, remote.error_file)):
             with tempfile.TemporaryFile(dir=self.folder) as file:
-                self._download(submission, name, file)
+                self._download(submission, name, file, size)
                 responses = outcomes.read(file)
-                while some := [*islice(responses, _TOGETHER)]:
+                while some := self._next(responses, submission, name):
                     yield some
         self._tell_oddities(remote.id, outcomes)
+        if len(outcomes.names) < remote.completed:
+            raise self._lost(
+                submission, f"it says that {remote.completed:,} are done, and its files say {len(outcomes.names):,}"
+            )
         failures, again = self._sorted(submission, remote, outcomes)
-        self.records.settle(submission.record, submission.requests.keys())
         if (stop := self._verdict(remote, outcomes)) is not None:
+            self.records.settle(record, submission.requests.keys())
             raise stop
+        failed = {each.request.key for each in failures}
+        self.records.settle(record, submission.requests.keys() - failed)
         if failures:
-            yield failures
+            work.failed.append((record, failures))
         if again:
-            work.rounds.append((submission.record.round + 1, again))
+            work.rounds.append((record.round + 1, again))
 
-    def _download(self, submission: Submission, name: str, file: IO[bytes]) -> None:
+    def _next(self, responses: Iterator[Response], submission: Submission, name: str) -> Batch:
         try:
-            self.routes.download(name, file, most_bytes(submission.requests, self.wire))
-        except RouteError as error:
-            if error.fault.status in _GONE:
-                # The list still names the batch: what is noted as done with is submitted anew.
-                self.records.settle(submission.record, submission.requests.keys())
-                raise EndpointError(
-                    f"{self.routes.url} does not have file {name} of batch {submission.batch} any more (status "
-                    f"{error.fault.status}), in which {len(submission.requests):,} requests were submitted; run again "
-                    "to submit and pay them again"
-                ) from None
-            raise self.routes.error_of(error.fault, f"file {name} of batch {submission.batch}") from None
+            return [*islice(responses, _TOGETHER)]
+        except ReplyError as error:
+            raise self._unusable(submission, name, str(error)) from None
+
+    def _download(self, submission: Submission, name: str, file: IO[bytes], size: int) -> None:
+        """Fetch a file, which a service may not have at once: that nothing came of a batch is not said lightly."""
+        most, until = most_bytes(submission.requests, self.wire, size), time.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                return self.routes.download(name, file, most)
+            except RouteError as error:
+                fault = error.fault
+            left = until - time.monotonic()
+            if fault.status in GONE and left > 0 and self.routes.has_file(name, left):
+                continue
+            if fault.status in GONE:
+                raise self._lost(submission, f"status {fault.status} for its file {name}")
+            if fault.error_class == "TooLong":
+                raise self._unusable(submission, name, fault.message)
+            raise self.routes.error_of(fault, f"file {name} of batch {submission.batch}")
+
+    def _unusable(self, submission: Submission, name: str, reason: str) -> EndpointError:
+        return EndpointError(
+            f"{self.routes.url} gives a file {name} that is none of batch {submission.batch} ({reason}); have it "
+            f"corrected there, or set {self.teacher.section}.batch = false to ask and pay without it"
+        )
 
     def _sorted(
         self, submission: Submission, remote: RemoteBatch, outcomes: Outcomes
@@ -239,7 +270,7 @@ class BatchTeacher:
                 return stop
         if remote.status == "failed":
             return EndpointError(
-                f"{self.routes.url} refuses batch {remote.id} ({_words(remote)}); correct what it names in "
+                f"{self.routes.url} refuses batch {remote.id} ({self._words(remote)}); correct what it names in "
                 f"[{self.teacher.section}] or [{self.teacher.limits_section}]"
             )
         if remote.status == "cancelled":
@@ -263,7 +294,7 @@ class BatchTeacher:
         if words:
             say(f"batch {batch}: {', '.join(words)}; they are passed over")
 
-
-def _words(remote: RemoteBatch) -> str:
-    """Why a batch was refused, in the server's words."""
-    return "; ".join(dict.fromkeys(message for _, message in remote.errors)) or "without a reason"
+    def _words(self, remote: RemoteBatch) -> str:
+        """Why a batch was refused, in the server's words."""
+        words = "; ".join(dict.fromkeys(message for _, message in remote.errors)) or "without a reason"
+        return self.routes.hidden(words)

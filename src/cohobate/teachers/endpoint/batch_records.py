@@ -9,8 +9,11 @@ one that was created just before a kill is found by it in the server's list.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ class BatchRecord(BaseModel):
 
     place: who is asked under which limit. requests: keys of those that were not fetched. round: how often they were
     submitted. file: id of the uploaded file. batch: id of the batch; None: it is not known whether it was created.
-    submitted_at: seconds since the epoch.
+    submitted_at: seconds since the epoch. size: requests that were submitted; 0: an earlier version did not note it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -41,6 +44,7 @@ class BatchRecord(BaseModel):
     file: str | None
     batch: str | None
     submitted_at: float
+    size: int = 0
 
 
 class BatchRecords:
@@ -57,9 +61,12 @@ class BatchRecords:
         return sorted(waiting, key=lambda record: record.submitted_at, reverse=True)
 
     def new(self, requests: Sequence[str], round: int) -> BatchRecord:
-        """A record for these requests, not saved; its key is no other's of this folder."""
+        """A record for these requests, not saved; its key is of none that is done with.
+
+        One that waits at another address has the key too: the server may be the same, and then lists that batch.
+        """
         number = 0
-        while (self.folder / f"{(key := self._key(requests, number))}.json").exists():
+        while self._is_taken(self.folder / f"{(key := self._key(requests, number))}.json"):
             number += 1
         return BatchRecord(
             key=key,
@@ -69,7 +76,12 @@ class BatchRecords:
             file=None,
             batch=None,
             submitted_at=time.time(),
+            size=len(requests),
         )
+
+    def _is_taken(self, path: Path) -> bool:
+        record = self._read(path)
+        return record is not None and (not record.requests or record.place == self.place)
 
     def save(self, record: BatchRecord) -> None:
         """Write the record; when this returns, no kill can take it away."""
@@ -79,8 +91,20 @@ class BatchRecords:
 
     def settle(self, record: BatchRecord, fetched: Collection[str]) -> None:
         """Note that these requests have their outcomes, and that the responses among them are stored."""
-        rest = [key for key in record.requests if key not in fetched]
-        self.save(record.model_copy(update={"requests": rest}))
+        with self._locked():  # another run may have noted others of the same batch
+            newest = self._read(self.path(record)) or record
+            rest = [key for key in newest.requests if key not in fetched]
+            self.save(newest.model_copy(update={"requests": rest}))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def drop(self, record: BatchRecord) -> None:
         """Forget a record whose batch was not created."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent import futures
 from contextlib import suppress
-from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -22,13 +21,13 @@ import aiohttp
 
 from cohobate.core import context, interrupts
 from cohobate.core.errors import CohobateError, EndpointError, TeacherError
-from cohobate.core.sanitize import one_line
 from cohobate.teachers.endpoint import reply_body
 from cohobate.teachers.endpoint.chat_reply import short
 from cohobate.teachers.endpoint.client import secret
 from cohobate.teachers.endpoint.connection import Connection, Reply
 from cohobate.teachers.endpoint.fault import Fault, ReplyWithError, StatusError, fault_of
 from cohobate.teachers.endpoint.rate_limit import backoff
+from cohobate.teachers.endpoint.remote_batch import METADATA, RemoteBatch, identifier
 from cohobate.teachers.endpoint.retry_policy import ServerWatch
 from cohobate.teachers.endpoint.server_error import error_in
 from cohobate.teachers.endpoint.wire import ReplyError
@@ -37,15 +36,11 @@ if TYPE_CHECKING:
     from cohobate.config import Teacher
     from cohobate.teachers.base import Limits
 
-METADATA = "cohobate"  # the field of a batch's metadata that holds the key of its requests
 COMPLETIONS = "/v1/chat/completions"  # as the interface names it, wherever the address ends
-_ENDED = {"completed", "failed", "expired", "cancelled"}
-_AMERICAN = {"canceled": "cancelled", "canceling": "cancelling"}  # of some servers
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/=-]{0,255}")
 _LONGEST_BODY = 16 << 20  # a page of a hundred batches, each with its errors
 _PAGE, _MOST_PAGES = 100, 1000
 _SLOWEST = 100_000  # bytes a second of an upload
-_MOST_COUNT = 10**9
+GONE = (404, 410)
 _TOO_LARGE = 413  # the status of a reply to too long a body
 _CLOSE_SECONDS = 2.0
 _HEED_SECONDS = 0.2  # an interrupt that reaches another thread does not end a wait without a limit
@@ -54,64 +49,6 @@ _OF_THE_CALL = (StatusError, ReplyWithError, ReplyError, aiohttp.ClientError, Ti
 
 Call = Callable[[Connection], Coroutine[Any, Any, Reply]]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RemoteBatch:
-    """A batch as its server tells of it. errors: why it was refused, each as (code, message)."""
-
-    id: str
-    status: str
-    key: str | None = None
-    input_file: str | None = None
-    output_file: str | None = None
-    error_file: str | None = None
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
-    errors: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def has_ended(self) -> bool:
-        return self.status in _ENDED
-
-    @property
-    def is_of_use(self) -> bool:
-        """Whether outcomes came of it, or may still come."""
-        return not self.has_ended or self.output_file is not None or self._failed_alone
-
-    @property
-    def lacks_output(self) -> bool:
-        """Whether there are responses that no file is named for."""
-        return bool(self.completed) and self.output_file is None and not self._failed_alone
-
-    @property
-    def _failed_alone(self) -> bool:
-        # Some servers count a request that failed as completed too.
-        return self.error_file is not None and self.completed <= self.failed
-
-    @classmethod
-    def of(cls, payload: Any) -> RemoteBatch:
-        """The batch in a reply. Raises ReplyError where there is none."""
-        name = _identifier(payload.get("id")) if isinstance(payload, dict) else None
-        status = payload.get("status") if isinstance(payload, dict) else None
-        if name is None or not isinstance(status, str):
-            raise ReplyError("MalformedReply", f"no batch: {short(payload)}", retry=False)
-        metadata, counts = payload.get("metadata"), payload.get("request_counts")
-        key = metadata.get(METADATA) if isinstance(metadata, dict) else None
-        numbers = counts if isinstance(counts, dict) else {}
-        return cls(
-            id=name,
-            status=_AMERICAN.get(word := one_line(status)[:40].lower(), word),
-            key=key if isinstance(key, str) else None,
-            input_file=_identifier(payload.get("input_file_id")),
-            output_file=_identifier(payload.get("output_file_id")),
-            error_file=_identifier(payload.get("error_file_id")),
-            total=_count(numbers.get("total")),
-            completed=_count(numbers.get("completed")),
-            failed=_count(numbers.get("failed")),
-            errors=tuple(_errors(payload.get("errors"))),
-        )
 
 
 class RouteError(Exception):
@@ -147,7 +84,7 @@ class BatchRoutes:
             payload = self._patiently(send, length / _SLOWEST)
         except RouteError as error:
             raise self._refusal(error.fault, "a file of requests") from None
-        uploaded = _identifier(payload.get("id")) if isinstance(payload, dict) else None
+        uploaded = identifier(payload.get("id")) if isinstance(payload, dict) else None
         if uploaded is None:
             raise self._without_batches(f"it takes a file, but gives it no id: {short(payload)}")
         return uploaded
@@ -191,16 +128,39 @@ class BatchRoutes:
         )
 
     def download(self, file: str, target: IO[bytes], most: int) -> None:
-        """Write a file of the server to `target`, or its first `most` bytes and some more. Raises RouteError."""
+        """Write a file of the server to `target`. Raises RouteError, also for one of more than `most` bytes."""
 
         async def fetch(connection: Connection) -> Reply:
             target.seek(0)
             target.truncate()
-            path = f"/files/{quote(file, safe='')}/content"
-            return await connection.download(path, target, most, _LONGEST_BODY, self.limits.timeout)
+            return await connection.download(_content(file), target, most, _LONGEST_BODY, self.limits.timeout)
 
         self._patiently(fetch, most / _SLOWEST, is_json=False)
         target.seek(0)
+
+    def has_file(self, file: str, patience: float) -> bool:
+        """Whether the server gives a file, which not every part of a large one does at once: within so many seconds."""
+
+        async def fetch(connection: Connection) -> Reply:
+            with Path(os.devnull).open("wb") as nowhere:
+                return await connection.download(_content(file), nowhere, 0, _LONGEST_BODY, self.limits.timeout)
+
+        until = time.monotonic() + patience
+        while True:
+            try:
+                self._once(fetch, lambda payload: payload, is_json=False)
+            except RouteError as error:
+                if error.fault.status not in GONE:  # among others the limit, after the first piece of it
+                    return True
+            else:
+                return True
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            pause(min(1.0, left))
+
+    def hidden(self, text: str) -> str:
+        """What a server says, without the key."""
+        return text.replace(self.secret, "***") if self.secret else text
 
     def error_of(self, fault: Fault, what: str) -> CohobateError:
         """The error to stop with after a call that failed for good."""
@@ -230,7 +190,8 @@ class BatchRoutes:
     def _without_batches(self, reason: str) -> EndpointError:
         section = self.teacher.section
         return EndpointError(
-            f"{self.url} has no batches ({reason}); set {section}.batch = false, or correct {section}.base_url"
+            f"{self.url} has no batches ({self.hidden(reason)}); set {section}.batch = false, or correct "
+            f"{section}.base_url"
         )
 
     def _is_hopeless(self, fault: Fault) -> bool:
@@ -272,8 +233,7 @@ class BatchRoutes:
             self._has_replied = True
             if not 200 <= reply.status < 300:
                 raise StatusError(reply)
-            content = reply.content.replace(self.secret.encode(), b"***") if self.secret else reply.content
-            payload = reply_body.parsed(content, _LONGEST_BODY) if is_json else None
+            payload = reply_body.parsed(reply.content, _LONGEST_BODY) if is_json else None
             # A batch has a field `errors` of its own.
             if isinstance(payload, dict) and "status" not in payload and (error := error_in(payload)) is not None:
                 raise ReplyWithError(error, reply.headers)
@@ -320,6 +280,10 @@ def pause(seconds: float) -> None:
         interrupts.check()
 
 
+def _content(file: str) -> str:
+    return f"/files/{quote(file, safe='')}/content"
+
+
 def _getting(path: str) -> Call:
     return lambda connection: connection.get(path, _LONGEST_BODY)
 
@@ -328,23 +292,3 @@ def _readable(entries: list[Any]) -> Iterator[RemoteBatch]:
     for entry in entries[: 10 * _PAGE]:
         with suppress(ReplyError):
             yield RemoteBatch.of(entry)
-
-
-def _identifier(value: Any) -> str | None:
-    """An id that can stand in an address."""
-    is_one = isinstance(value, str) and _ID.fullmatch(value) is not None and ".." not in value
-    return value if is_one else None
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNT else 0
-
-
-def _errors(value: Any) -> Iterator[tuple[str, str]]:
-    """The first errors of a batch that was refused; the message says the line of the file, where one is named."""
-    entries = value.get("data") if isinstance(value, dict) else value
-    for each in entries[:5] if isinstance(entries, list) else []:
-        if isinstance(each, dict):
-            line = each.get("line")
-            place = f"line {line}: " if isinstance(line, int) else ""
-            yield one_line(each.get("code") or "")[:80], place + one_line(each.get("message") or "no message")[:300]

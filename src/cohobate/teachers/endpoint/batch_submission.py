@@ -16,12 +16,15 @@ from cohobate.core.progress import say
 from cohobate.teachers.base import Limits, Request
 from cohobate.teachers.endpoint.batch_lines import write_requests
 from cohobate.teachers.endpoint.batch_records import BatchRecord, BatchRecords
-from cohobate.teachers.endpoint.batch_routes import BatchRoutes, RemoteBatch, RouteError, pause
+from cohobate.teachers.endpoint.batch_routes import BatchRoutes, RouteError, pause
 from cohobate.teachers.endpoint.chat_completions import ChatWire
+from cohobate.teachers.endpoint.fault import Fault
 from cohobate.teachers.endpoint.rate_limit import backoff
+from cohobate.teachers.endpoint.remote_batch import RemoteBatch
 
 # From a creation whose reply was lost to the look into the list that decides that there was none.
 SETTLE_SECONDS = 10.0
+_UNCERTAIN = (408, 409, 499)  # too late, there already, given up by a gateway
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Submissions:
         self, teacher: Teacher, limits: Limits, routes: BatchRoutes, wire: ChatWire, records: BatchRecords
     ) -> None:
         self.teacher, self.limits, self.routes, self.wire, self.records = teacher, limits, routes, wire, records
+        self.emptied: set[str] = set()  # ids of batches whose responses the server no longer gives
         self.listed = self._list()
 
     def earlier(self, wanted: Mapping[str, Request]) -> Iterator[Submission]:
@@ -68,7 +72,7 @@ class Submissions:
                 own = {request.key: request for request in some}
                 record = self.records.new([*own], round)
                 # Of another data folder: the same requests of the same account are not paid twice.
-                same = next((batch for batch in self.listed if batch.key == record.key), None)
+                same = next((each for each in self.listed if each.key == record.key and not self._is_empty(each)), None)
                 if same is None:
                     name = f"cohobate-{record.key[:16]}.jsonl"
                     uploaded = self.routes.upload(name, file, file.tell())
@@ -91,9 +95,11 @@ class Submissions:
                 return record, self.routes.create(file, record.key)
             except RouteError as error:
                 fault = error.fault
-            is_refused = fault.unreachable or (fault.status is not None and (fault.status < 500 or fault.refused))
-            if not is_refused and (name := self._find(record)) is not None:
-                return record, RemoteBatch(name, "validating")
+            if not (is_refused := _is_refused(fault)):
+                record = record.model_copy(update={"submitted_at": time.time()})  # the server has its time from now on
+                self.records.save(record)
+                if (name := self._find(record)) is not None:
+                    return record, RemoteBatch(name, "validating")
             wait = backoff(attempt) if fault.wait is None else fault.wait
             if not fault.retry or fault.spent or wait > self.limits.max_wait or attempt == self.limits.attempts:
                 break
@@ -120,5 +126,19 @@ class Submissions:
                 return batch.id
         return None
 
+    def _is_empty(self, batch: RemoteBatch) -> bool:
+        """Whether the server gives nothing of a batch that has ended: then its requests are submitted anew."""
+        file = batch.output_file or batch.error_file
+        if batch.has_ended and (batch.lacks_output or (file and not self.routes.has_file(file, SETTLE_SECONDS))):
+            self.emptied.add(batch.id)
+        return batch.id in self.emptied
+
     def _list(self) -> list[RemoteBatch]:
-        return [batch for batch in self.routes.listed() if batch.is_of_use]
+        batches = [batch for batch in self.routes.listed() if batch.id not in self.emptied]
+        return [batch for batch in batches if batch.is_of_use or batch.lacks_output]
+
+
+def _is_refused(fault: Fault) -> bool:
+    """Whether no batch can have come of a creation that failed. A gateway's status may hide one that goes on."""
+    is_clients = fault.status is not None and 400 <= fault.status < 500
+    return fault.unreachable or (is_clients and fault.status not in _UNCERTAIN)

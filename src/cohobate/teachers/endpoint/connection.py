@@ -73,22 +73,18 @@ class Connection:
         return await self._reply("POST", path, limit, data=body, headers={"Content-Type": body.content_type})
 
     async def download(self, path: str, target: IO[bytes], most: int, limit: int, idle: float) -> Reply:
-        """Write the body of a GET to `target`; of more than `most` bytes, no more than so many and a piece.
+        """Write the body of a GET to `target`, of more than `most` bytes only the beginning.
 
         limit: of the body of an error, which is the reply's content. idle: seconds without a byte that are borne.
-        Raises as `post`, and TimeoutError.
+        Raises as `post`, also for more than `most` bytes, and TimeoutError.
         """
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=idle)
         async with self.session.get(self.url + path, timeout=timeout) as response:
             if not 200 <= response.status < 300:
                 content = await reply_body.read(response, limit, self.long_bodies)
                 return Reply(response.status, response.headers, content)
-            length = 0
-            async for piece in reply_body.pieces(response):
+            async for piece in reply_body.pieces(response, most):
                 target.write(piece)
-                length += len(piece)
-                if length > most:
-                    break
             return Reply(response.status, response.headers, b"")
 
     async def _reply(self, method: str, path: str, limit: int, **options: Any) -> Reply:

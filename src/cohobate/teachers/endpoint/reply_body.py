@@ -26,7 +26,6 @@ ACCEPTED = "gzip, deflate"
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _CHUNK = 1 << 14
 _PIECE = 1 << 16
-_ENDLESS = 1 << 62
 _AT_ONCE = 1 << 20  # bytes of each reply that may be in memory beside those of all others
 _BYTES_A_VALUE = 32  # fewer, and the parsed values would take many times the memory of the body
 _TITLE = re.compile(r"<title[^>]*>(.{0,300}?)</title", re.IGNORECASE | re.DOTALL)
@@ -47,18 +46,20 @@ async def read(response: aiohttp.ClientResponse, limit: int, long_bodies: asynci
                 if body.length > _AT_ONCE and not has_lock:
                     has_lock = await long_bodies.acquire()
                 body.parts.append(piece)
+        body.finish()
     finally:
         if has_lock:
             long_bodies.release()
     return b"".join(body.parts)
 
 
-async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The unpacked body of `response` as it comes, for who writes it to a file and limits it; raises as `read`."""
-    body = _Body(_ENDLESS, _is_packed(response))
+async def pieces(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
+    """The unpacked body of `response` as it comes, for who writes it to a file; raises as `read`."""
+    body = _Body(limit, _is_packed(response))
     async for chunk in response.content.iter_chunked(_PIECE):
         for piece in body.pieces(chunk):
             yield piece
+    body.finish()
 
 
 def _is_packed(response: aiohttp.ClientResponse) -> bool:
@@ -94,6 +95,11 @@ class _Body:
         for piece in self._unpacked(chunk):
             self.length = self._within_limit(self.length + len(piece))
             yield piece
+
+    def finish(self) -> None:
+        """Raise ReplyError where the end of what was packed did not come."""
+        if self.unpacker is not None and self.received and not self.unpacker.eof:
+            raise ReplyError("MalformedReply", "its packed body ends too early")
 
     def _unpacked(self, chunk: bytes) -> Iterator[bytes]:
         if self.unpacker is None:

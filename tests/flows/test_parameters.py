@@ -123,6 +123,31 @@ def test_a_deployments_recipe_that_names_code_is_refused_wherever_it_stands(monk
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [
+        ({"triples": {"verifier": "shutil:rmtree"}}, "triples.verifier"),
+        ({"triples": {"samples": 2, "verifier": {"name": "shutil:rmtree"}}}, "triples.verifier"),
+    ],
+)
+@pytest.mark.parametrize("only", [[], ["harmless"]])
+def test_a_deployments_recipe_names_no_code_by_way_of_a_method_either(
+    monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], setting: str, only: list[str]
+) -> None:
+    from tasks.run import resolved
+
+    def recipe_of(changes: dict[str, Any]) -> Recipe:
+        methods = {"harmless": {"stage": "sft"}, "other": {"stage": "sft", **changes}}
+        return Recipe.model_validate({"compare": {"methods": methods, "only": only}})
+
+    assert resolved(recipe_of(method))  # of the command line
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "c0ffee00-0000-4000-8000-000000000000")
+    assert resolved(recipe_of({"triples": {"verifier": "numeric"}}))
+    with pytest.raises(RecipeError, match=rf"^compare\.methods\.other\.{setting}: 'shutil:rmtree' is code"):
+        resolved(recipe_of(method))
+
+
+@pytest.mark.slow
 def test_job_variables_that_the_operator_has_otherwise_are_named_without_their_values() -> None:
     from tasks.server.deployments import differs
 

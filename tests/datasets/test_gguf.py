@@ -1,18 +1,16 @@
 """A student as GGUF with a Modelfile: Ollama's template says what the tokenizer's does, llama.cpp what the model."""
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cohobate.config import Recipe
 from cohobate.core.errors import ExportError
 from cohobate.datasets.export import gguf
 from cohobate.models.loading import model_path
-from cohobate.store.artifacts import Artifact, Outcome, Store, Workspace
 from tests.support.llama_runs import llama, needs_llama
+from tests.support.students import student
 from tests.support.tokenizers import prepend
 from tests.support.wire_server import unused_port
 
@@ -21,17 +19,6 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-def student(root: Path, model: Path) -> Artifact:
-    """A finished SFT artifact with a model."""
-    recipe = Recipe(name="made")
-
-    def build(workspace: Workspace) -> Outcome:
-        shutil.copytree(model, workspace.path / "model")
-        return Outcome(metrics={"steps": 1})
-
-    return Store(root).produce("sft", recipe=recipe, version=1, identity={}, parents=[], build=build)
 
 
 def ollama(template: str, prompt: str, system: str = "", response: str = "") -> str:
@@ -103,7 +90,7 @@ def test_a_model_that_the_converter_refuses_is_refused_in_its_words(
     monkeypatch.setenv(gguf.LLAMA_CPP, str(tmp_path))
     with pytest.raises(ExportError, match=r"refuses the model in .*: NotImplementedError: BPE pre-tokenizer"):
         gguf.write_gguf(artifact, "made", tmp_path / "out", "f16")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def has_converter() -> bool:

@@ -227,10 +227,10 @@ def publish(
     artifact = Store().open(name)
     if gguf is not None:
         folder = gguf_files.default_folder(artifact) if out is None else out
-        model = gguf_files.write_gguf(artifact, to or folder.name, folder, gguf)
+        model = gguf_files.write_gguf(artifact, to or folder.resolve().name, folder, gguf)
     else:
         folder = model_card.default_folder(artifact, adapter=adapter) if out is None else out
-        model = model_card.write_model(artifact, to or folder.name, folder, adapter=adapter)
+        model = model_card.write_model(artifact, to or folder.resolve().name, folder, adapter=adapter)
     print(f"{model.folder}: {model.size / 1e6:,.1f} MB of {artifact.id}")
     if to is not None:
         print(model_card.push(model.folder, to, private=not public))

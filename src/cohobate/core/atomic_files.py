@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary sibling of `folder` to fill; it replaces `folder` when the block ends without an error.
 
-    An old folder is deleted only after the new one is in its place.
+    An old folder is deleted only after the new one is in its place, and with it what killed processes left beside.
     """
+    folder = folder.resolve()  # of "." and of a link, the folder itself is replaced
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -55,8 +57,27 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         else:
             temporary.rename(folder)
         sync_folder(folder.parent)
+        for path in left_behind(folder.parent, folder.name):
+            shutil.rmtree(path, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def left_behind(parent: Path, name: str) -> list[Path]:
+    """The temporary files and folders in `parent` of processes that were killed while they replaced `name`."""
+    form = re.compile(rf"\.{re.escape(name)}\.(\d{{1,9}})\.(tmp|old)")
+    matches = ((path, form.fullmatch(path.name)) for path in parent.iterdir())
+    return [path for path, match in matches if match and not _is_running(int(match[1]))]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def sweep(folder: Path) -> None:

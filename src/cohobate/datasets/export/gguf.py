@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cohobate.core.atomic_files import replacing
 from cohobate.core.errors import ExportError
-from cohobate.datasets.export.model_card import CARD, Copied, model_card, trained_model
+from cohobate.datasets.export.model_card import CARD, Copied, copied, model_card, publishing, trained_model
 from cohobate.store.artifacts import Artifact
 
 TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -46,24 +45,17 @@ def default_folder(artifact: Artifact) -> Path:
 def write_gguf(artifact: Artifact, name: str, folder: Path, kind: str) -> Copied:
     """Write model.gguf, Modelfile and the model card into `folder`; kind: one of TYPES.
 
-    What an earlier call wrote there is replaced. Raises ExportError for an artifact without a model, a folder that
-    holds something else, and a model that the converter refuses.
+    What an earlier call wrote there is replaced, once the new files are complete. Raises ExportError for an artifact
+    without a model, a folder that holds something else, and a model that the converter refuses.
     """
     if kind not in TYPES:
         raise ExportError(f"--gguf {kind}: choose one of {', '.join(TYPES)}")
     source, program = trained_model(artifact), converter()
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (folder.exists() and not folder.is_dir()) or names - {CARD, MODELFILE, WEIGHTS}:
-        raise ExportError(f"{folder} holds something else; name a new folder with --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / WEIGHTS) as temporary:
-            _convert(program, source, temporary, kind)
-        (folder / MODELFILE).write_text(modelfile(source, artifact.manifest.config["student"]), encoding="utf-8")
-        (folder / CARD).write_text(model_card(artifact, name), encoding="utf-8")
-    except OSError as error:
-        raise ExportError(f"{folder} cannot be written: {error.strerror or error}") from None
-    return Copied(folder, sum(path.stat().st_size for path in folder.iterdir()))
+    with publishing(artifact, folder, {MODELFILE, WEIGHTS}) as made:
+        _convert(program, source, made / WEIGHTS, kind)
+        (made / MODELFILE).write_text(modelfile(source, artifact.manifest.config["student"]), encoding="utf-8")
+        (made / CARD).write_text(model_card(artifact, name), encoding="utf-8")
+    return copied(folder)
 
 
 def _convert(program: Path, source: Path, file: Path, kind: str) -> None:

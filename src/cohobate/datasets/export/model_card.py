@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cohobate.core.atomic_files import left_behind, replacing_folder
 from cohobate.core.errors import ExportError
 from cohobate.core.formatting import model_name
 from cohobate.core.markdown import Yaml, front_matter, quoted
@@ -17,6 +20,8 @@ from cohobate.store.manifest import Score
 
 TRAINED = ("sft", "opd")
 CARD = "README.md"
+MARK = "- made with cohobate "
+"""What each card says (templates/model.md.j2), and no README of somebody's own."""
 _SENTENCES = {
     "sft": "{base}, fine-tuned on a teacher's step-by-step answers.",
     "opd": "{base}, fine-tuned on a teacher's step-by-step answers and then trained on its own ({objective}).",
@@ -39,19 +44,47 @@ def default_folder(artifact: Artifact, *, adapter: bool) -> Path:
 def write_model(artifact: Artifact, name: str, folder: Path, *, adapter: bool = False) -> Copied:
     """Write the model of `artifact` - or the LoRA adapter alone - and its card, as `name`, into `folder`.
 
-    What an earlier call wrote there is replaced. Raises ExportError for an artifact without one, and for a folder that
-    holds something else.
+    What an earlier call wrote there is replaced, once the new files are complete. Raises ExportError for an artifact
+    without one, and for a folder that holds something else.
     """
     source = trained_model(artifact, adapter=adapter)
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (folder.exists() and not folder.is_dir()) or (names and not {CARD, "config.json"} & names):
-        raise ExportError(f"{folder} holds something else; name a new folder with --out")
+    with publishing(artifact, folder, {path.relative_to(source).as_posix() for path in source.rglob("*")}) as made:
+        shutil.copytree(source, made, dirs_exist_ok=True)
+        (made / CARD).write_text(model_card(artifact, name, adapter=adapter), encoding="utf-8")
+    return copied(folder)
+
+
+@contextmanager
+def publishing(artifact: Artifact, folder: Path, files: Collection[str]) -> Iterator[Path]:
+    """A temporary folder to write `files` and a card to; it replaces `folder` when the block ends without an error.
+
+    files: relative paths. `folder` may be new, empty, or a published model of these very files, known by its card.
+    Raises ExportError for any other, and for one that cannot be written.
+    """
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-        (folder / CARD).write_text(model_card(artifact, name, adapter=adapter), encoding="utf-8")
+        if folder.exists() and not (folder.is_dir() and _is_ours(folder, {*files, CARD})):
+            raise ExportError(f"{folder} holds something else; name a new folder with --out")
+        if artifact.path.resolve() in folder.resolve().parents:
+            raise ExportError(f"{folder} lies in the artifact {artifact.id} itself; name another folder with --out")
+        with replacing_folder(folder) as temporary:
+            yield temporary
     except OSError as error:
         raise ExportError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _is_ours(folder: Path, files: Collection[str]) -> bool:
+    """Whether nothing can be lost in `folder`: it is empty, or all that it holds was published."""
+    killed = {path for name in files for path in left_behind(folder, name)}
+    if all(path in killed for path in folder.iterdir()):
+        return True
+    card = folder / CARD
+    if not card.is_file() or MARK.encode() not in card.read_bytes():
+        return False
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path not in killed} == set(files)
+
+
+def copied(folder: Path) -> Copied:
+    """`folder` with the bytes that it holds."""
     return Copied(folder, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
 
 

@@ -27,7 +27,8 @@ def become(module: str, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by `module` of flows or tasks, as `python -m` would run it."""
     os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (str(_home()), os.environ.get("PYTHONPATH")) if part)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "cohobate.cli.programs", module, *arguments])
+    # -P: a module of the working folder must not stand before a library that has the same name.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "cohobate.cli.programs", module, *arguments])
 
 
 def _home() -> Path:
@@ -43,4 +44,6 @@ def _home() -> Path:
 if __name__ == "__main__":
     # Before the working folder, which may hold flows and tasks of somebody's own.
     sys.path.insert(0, str(_home()))
+    # Behind the libraries: a function that the recipe names may import its neighbours when it is called.
+    sys.path.append(str(Path.cwd()))
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -105,13 +104,11 @@ def test_the_nightly_run_rebuilds_what_changed_and_pays_for_nothing_else(up: Up,
     up.completed(first)
     assert len(nights.server.seen) == 40
     assert "nights: promoted" in up.artifacts(first)["gate"]
-    began = time.monotonic()
     overlapping = [up.run("nightly/nightly", recipe=nights.recipe()) for _ in range(2)]
     for run in overlapping:
         up.completed(run)
         assert up.tasks(run) == {**dict.fromkeys(STAGES, "Cached"), "gate": "Completed"}
         assert "nights: unchanged" in up.artifacts(run)["gate"]
-    assert time.monotonic() - began < 2 * 30
     assert len(nights.server.seen) == 40
     assert_one_at_a_time(up, overlapping)
     nights.ask(90)

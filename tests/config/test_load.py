@@ -161,7 +161,7 @@ def test_nothing_changes_a_recipe_past_its_validation() -> None:
     copying = [name for name, module in tree.items() if "model_copy(" in module.path.read_text()]
     # Which copy records of runs and of batches, and no recipe.
     batches = ["cohobate.teachers.endpoint.batch_records", "cohobate.teachers.endpoint.batch_submission"]
-    assert sorted(copying) == ["cohobate.store.runs", *batches]
+    assert sorted(copying) == ["cohobate.report.run_rows", "cohobate.store.runs", *batches]
 
 
 def test_paths_in_a_recipe_are_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

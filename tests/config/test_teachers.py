@@ -106,6 +106,29 @@ def test_a_recipe_without_a_mixture_is_what_it_was() -> None:
     assert Recipe.model_validate(mixed.model_dump(mode="json")) == mixed
 
 
+def test_the_shares_are_in_the_order_of_the_teachers_and_new_only_where_names_are_in_another() -> None:
+    share = {"route": {"share": {"small": 0.5, "big": 0.5}}}
+    route = several(**share).route
+    assert route is not None and list(route.share) == ["big", "small"] and "order" not in route.identity()
+    turned = several(**share, teachers=[SMALL, BIG])
+    assert turned.route is not None and turned.route.identity()["order"] == ["small", "big"]
+    assert Recipe.model_validate(turned.model_dump(mode="json")).route == turned.route
+
+
+SERVER: dict[str, Any] = {"name": "writer", "kind": "endpoint", "model": "m", "base_url": "http://h/v1", "batch": True}
+
+
+def test_a_teacher_outside_the_mixture_writes_triples_and_scores_nothing() -> None:
+    route = {"share": {"big": 0.3, "small": 0.3, "writer": 0.4}}
+    for objective in ("exact", "sampled"):
+        opd = {"steps": 4, "warmup": 0, "mixture": HALVES, "objective": objective}
+        recipe = several(teachers=[BIG, SMALL, SERVER], route=route, opd=opd)
+        assert not recipe.served_scores and list(recipe.scoring_teachers) == ["big", "small"]
+        assert {name: own.opd.steps for name, own in recipe.by_teacher.items()} == {"big": 4, "small": 4, "writer": 0}
+    with pytest.raises(RecipeError, match="which no batch gives"):
+        several(teachers=[BIG, SMALL, SERVER], route=route, opd={"steps": 4, "warmup": 0, "objective": "sampled"})
+
+
 def test_a_setting_of_triples_must_suit_every_teacher() -> None:
     server = {"name": "small", "kind": "endpoint", "model": "m", "base_url": "http://h/v1", "omit": ["temperature"]}
     with pytest.raises(RecipeError, match=r"leave triples\.temperature at 1\.0"):

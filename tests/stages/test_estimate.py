@@ -81,6 +81,16 @@ def test_flops_are_the_ledgers() -> None:
     assert lines["opd", "rollout"].flops == 160 * 128 * student.respond([40], [96])
 
 
+def test_a_teacher_that_scores_triples_is_a_line_of_sft() -> None:
+    recipe = load_recipe("arithmetic", ["sft.objective=logit_kd"])
+    [line] = [line for line in estimate(recipe, H100, 40) if (line.stage, line.work) == ("sft", "scoring")]
+    assert line.model == "teacher" and line.sequences == 300 * 64
+    assert line.flops == 300 * 64 * cost_of(shape("world/teacher")).respond([40], [112])
+    assert not [
+        line for line in estimate(load_recipe("arithmetic"), H100) if (line.stage, line.work) == ("sft", "scoring")
+    ]
+
+
 def test_a_preference_objective_scores_the_sequences_of_its_steps_once_more() -> None:
     """KTO scores as many again behind other prompts; an update is three passes."""
     for objective, factor in (("dpo", 1), ("kto", 2)):

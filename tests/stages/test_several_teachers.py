@@ -10,12 +10,16 @@ import pytest
 
 from cohobate.config import Recipe
 from cohobate.config.load import make_recipe
-from cohobate.core.errors import CohobateError, QuestionsError
+from cohobate.core.errors import CohobateError, QuestionsError, SelectionError
 from cohobate.report.sample_rows import sample_rows
-from cohobate.stages import evaluation, questions
+from cohobate.sources.read import read
+from cohobate.stages import evaluation, questions, regeneration
+from cohobate.stages.asked import requests_of
 from cohobate.stages.dry_run import plan
 from cohobate.stages.estimate import Machine, estimate
+from cohobate.stages.opd import with_teachers
 from cohobate.stages.preflight import check
+from cohobate.stages.regeneration import NewTeacher
 from tests.support.triples_stage import make, table
 from tests.support.wire_server import Act, WireServer
 
@@ -131,6 +135,64 @@ def test_a_question_of_nobody_is_refused_before_anyone_is_asked(tmp_path: Path, 
     )
     with pytest.raises(QuestionsError, match="the value 'art'"):
         make(nobody)
+
+
+def test_a_fresh_question_of_nobody_is_refused_before_anyone_is_asked(tmp_path: Path, data: Path) -> None:
+    """Where a teacher scores its rollouts; where the triples alone are to be made, it is nobody's concern."""
+    file = tmp_path / "q.jsonl"
+    values: dict[str, Any] = {
+        "questions": {
+            "source": "file",
+            "path": str(file),
+            "split": {"train": 0.5, "fresh": 0.3, "validation": 0.1, "test": 0.1},
+        },
+        "route": {"column": "subject", "values": {"math": "stories", "law": "rest"}},
+    }
+    taught = local(**values, opd={"steps": 1, "warmup": 0, "objective": "sampled"})
+
+    def read_with(odd: str | None) -> pl.DataFrame:
+        texts = [f"What is {n} + 1?" for n in range(30)]
+        subjects = ["art" if text == odd else ("math", "law")[n % 2] for n, text in enumerate(texts)]
+        rows = [{"question": q, "gold_answer": "1", "subject": s} for q, s in zip(texts, subjects, strict=True)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read(taught.questions).questions
+
+    every = read_with(None)
+    frame = read_with(every.filter(pl.col("split") == "fresh")["question"][0])
+    [finding] = [each for each in check(taught, ["teacher"]) if each.name == "questions"]
+    assert not finding.passed and "the value 'art'" in finding.detail
+    frame = read(taught.questions).questions
+    with pytest.raises(QuestionsError, match="the value 'art'"):
+        requests_of(taught, frame)
+    written = requests_of(local(**values), frame)
+    assert sum(len(each.requests) for each in written) == (frame["split"] == "train").sum()
+    both = local(
+        **values, opd={"steps": 1, "warmup": 0, "objective": "sampled", "mixture": {"stories": 0.5, "rest": 0.5}}
+    )
+    assert len(requests_of(both, frame)) == 2
+
+
+def test_a_dry_run_with_triples_in_the_store_counts_whose_rollouts_are_scored(data: Path) -> None:
+    small = {"max_tokens": 2, "batch_size": 16}
+    opd = {"steps": 10, "prompts": 4, "group": 1, "objective": "sampled"}
+    recipe = local(questions={**COUNTS, "fresh": 20}, triples=small, opd=opd)
+    made = make(recipe)
+    fresh = pl.read_parquet(questions.write(recipe).path / "questions.parquet").filter(pl.col("split") == "fresh")
+    stories = (fresh["kind"] == "story").sum()
+    planned = plan(recipe, "opd")
+    assert "triples" not in planned.rest and stories not in (0, 10, 20)
+    scored = {line.model: line.sequences for line in planned.lines if line.work == "scoring"}
+    assert scored == {"teacher stories": 40 * stories / 20, "teacher rest": 40 * (20 - stories) / 20}
+    assert with_teachers(recipe, table(made))["teacher"].to_list() == table(made)["teacher"].to_list()
+    with pytest.raises(SelectionError, match="of none of this recipe's teachers"):
+        with_teachers(recipe, table(made).drop("teacher"))
+
+
+def test_a_dataset_of_a_recipe_with_a_mixture_is_regenerated_by_one_teacher(data: Path) -> None:
+    mixed = {"steps": 2, "warmup": 0, "objective": "sampled", "mixture": {"stories": 0.5, "rest": 0.5}}
+    old = make(local(triples={"max_tokens": 2, "batch_size": 16}, opd=mixed))
+    new = regeneration.recipe_of(old, NewTeacher(model="world/base", prompt="{question}"))
+    assert new.teacher.model == "world/base" and not new.opd.mixture and new.opd.steps == 2
 
 
 def test_every_teacher_is_looked_at_and_counted_before_a_run(data: Path) -> None:

@@ -150,7 +150,8 @@ def test_a_plain_student_reads_the_transcript() -> None:
 
 def test_gold_responses_of_conversations_are_ghosts_behind_the_whole_prompt() -> None:
     tokenizer = tokenizer_of("world")
-    frame = triples(ASKED, TEXT).with_columns(gold_response="response")
+    frame = triples(ASKED, TEXT).with_columns(gold_response="response", meta=pl.lit('{"subject": "sums"}'), depth=1)
     ghosts = with_gold_ghosts(tokenizer, frame, PromptFormat())
+    assert ghosts.select(frame.columns).drop("rationale", "answer").equals(frame.drop("rationale", "answer"))
     assert ghosts["conversation"].to_list() == [ASKED.written, None]
     assert [tokenizer.decode(ids) for ids in ghosts["ghost_ids"].to_list()] == [LAST + "<|im_end|>"] * 2

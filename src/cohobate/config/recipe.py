@@ -129,12 +129,20 @@ class Recipe(Section):
 
     @property
     def by_teacher(self) -> dict[str, "Recipe"]:
-        """The recipe with each of its teachers as the only one, by name; that of a single one is `teacher`."""
+        """The recipe with each of its teachers as the only one, by name; that of a single one is `teacher`.
+
+        opd has no steps for a teacher outside opd.mixture, which writes triples alone.
+        """
         if not self.teachers:
             return {"teacher": self}
         alone = {name: getattr(self, name) for name in type(self).model_fields if name not in ("teachers", "route")}
-        alone["opd"] = Opd.model_validate({**self.opd.model_dump(), "mixture": {}})
-        recipes = (Recipe.model_validate({**alone, "teacher": each.settings}) for each in self.teachers)
+        opd = Opd.model_validate({**self.opd.model_dump(), "mixture": {}})
+        unscored = Opd.model_validate({**self.opd.model_dump(), "mixture": {}, "steps": 0})
+        scores = {each.name: opd if self._scores_rollouts(each) else unscored for each in self.teachers}
+        recipes = (
+            Recipe.model_validate({**alone, "teacher": each.settings, "opd": scores[each.name]})
+            for each in self.teachers
+        )
         return {each.name: recipe for each, recipe in zip(self.teachers, recipes, strict=True)}
 
     @property
@@ -142,6 +150,14 @@ class Recipe(Section):
         """Those of `by_teacher` that score rollouts: of a mixture the ones that it names."""
         mixed = self.opd.mixture
         return {name: own for name, own in self.by_teacher.items() if not mixed or name in mixed}
+
+    def _scores_rollouts(self, teacher: NamedTeacher) -> bool:
+        return not self.opd.mixture or teacher.name in self.opd.mixture
+
+    @property
+    def _scorers(self) -> list[Teacher]:
+        """The teachers that score tokens where an objective asks for that."""
+        return [each for each in self.teachers if self._scores_rollouts(each)] or [self.teacher]
 
     @property
     def _each_teacher(self) -> list[Teacher]:
@@ -188,6 +204,8 @@ class Recipe(Section):
                     "[[teachers]], or let several score rollouts, by [opd]"
                 )
             self.__dict__["teacher"] = self.teachers[0].settings
+            if self.route is not None:
+                self.__dict__["route"] = self.route.in_order_of([each.name for each in self.teachers])
         return self
 
     @model_validator(mode="before")
@@ -289,12 +307,12 @@ class Recipe(Section):
     @property
     def served_scores(self) -> bool:
         """Whether a server scores tokens in some stage."""
-        by_server = any(each.scores_by_server for each in self._each_teacher)
+        by_server = any(each.scores_by_server for each in self._scorers)
         return by_server and any(part.steps and part.asks_teacher for part in (self.sft, self.opd))
 
     @model_validator(mode="after")
     def _scorable(self) -> Self:
-        served = [each for each in self._each_teacher if each.scores_by_server]
+        served = [each for each in self._scorers if each.scores_by_server]
         if not served:
             return self
         for name, stage in (("opd", self.opd), ("sft", self.sft)):

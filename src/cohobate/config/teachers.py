@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import model_validator
 
@@ -38,7 +38,19 @@ class Route(Section):
     """The teacher of questions with another value, or without one; None: they are refused before anything is spent."""
     share: dict[str, PositiveShare] = {}
     """In place of a column, the share of each teacher, such as {big = 0.7, small = 0.3}. The hash of a question's id
-    decides, so that a question which is added moves no other."""
+    decides, so that a question which is added moves no other; the parts are in the order of [[teachers]]."""
+
+    def identity(self) -> dict[str, Any]:
+        values = super().identity()
+        if list(self.share) != sorted(self.share):  # the order of names was that of all routes before
+            values["order"] = list(self.share)
+        if any(map(_is_number, self.values)):  # which before met no float that is written with a fraction of zero
+            values["numbers"] = 2
+        return values
+
+    def in_order_of(self, names: Sequence[str]) -> Self:
+        """The same route, with the shares in the order of the teachers' names."""
+        return self.model_copy(update={"share": {name: self.share[name] for name in names if name in self.share}})
 
     @property
     def names(self) -> list[str]:
@@ -59,6 +71,13 @@ class Route(Section):
         if self.share and not adds_up(self.share):
             raise ValueError(f"the shares add up to {sum(self.share.values()):g}, not to 1")
         return self
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def adds_up(shares: Mapping[str, float]) -> bool:

@@ -41,10 +41,34 @@ def requests_of(recipe: Recipe, questions: pl.DataFrame) -> list[Asked]:
     from cohobate.datasets.triples import Requests
     from cohobate.teachers.base import teacher_fingerprint
 
+    require_routable(recipe, questions)
     return [
         Asked(name, own, Requests(own, rows, teacher_fingerprint(own.teacher), name=name))
         for name, own, rows in _shares(recipe, _chosen(recipe, questions))
     ]
+
+
+def require_routable(recipe: Recipe, questions: pl.DataFrame) -> None:
+    """Raise QuestionsError where [route] names what no question has, or where a question that would be answered, or
+    whose rollouts would be scored, has no teacher.
+    """
+    from cohobate.sources.route import require_values, teachers_of
+
+    if recipe.route is None:
+        return
+    require_values(recipe.route, questions)
+    teachers_of(recipe.route, _to_ask(recipe, questions))
+    teachers_of(recipe.route, rolled_out(recipe, questions))
+
+
+def rolled_out(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+    """The questions whose rollouts are scored by the teacher that [route] gives; none where opd asks none by it."""
+    import polars as pl
+
+    opd = recipe.opd
+    routed = bool(recipe.route and opd.steps and opd.asks_teacher and not opd.mixture)
+    given = opd.declared.references == "triples"  # which are scored by those who wrote them
+    return questions.filter((pl.col("split") == "fresh") & (routed and not given))
 
 
 def submit_batches(shares: Sequence[Asked], store: ResponseStore) -> None:
@@ -75,15 +99,11 @@ def _shares(recipe: Recipe, chosen: pl.DataFrame) -> Iterator[tuple[str | None, 
 
 def _chosen(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
     """The training questions, without those that shall not be paid for; warns of gold answers before spending."""
-    import polars as pl
-
     from cohobate.core import progress
     from cohobate.evaluation.verifiers import labels
 
     spec = recipe.triples.verifier
-    chosen = questions.filter(pl.col("split") == recipe.triples.split)
-    if recipe.triples.limit is not None:
-        chosen = chosen.head(recipe.triples.limit)
+    chosen = _of_split(recipe, questions)
     missing = labels.without_gold(chosen)
     if missing and recipe.triples.without_gold == "skip":
         progress.say(f"{missing} of {len(chosen)} questions have no usable gold answer and are not asked")
@@ -100,6 +120,21 @@ def _chosen(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
             "same words are right there; set another triples.verifier, or questions.gold_after"
         )
     return chosen
+
+
+def _of_split(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    chosen = questions.filter(pl.col("split") == recipe.triples.split)
+    return chosen if recipe.triples.limit is None else chosen.head(recipe.triples.limit)
+
+
+def _to_ask(recipe: Recipe, questions: pl.DataFrame) -> pl.DataFrame:
+    """What `_chosen` gives, without its warnings."""
+    from cohobate.evaluation.verifiers import labels
+
+    chosen = _of_split(recipe, questions)
+    return chosen.filter(labels.has_gold()) if recipe.triples.without_gold == "skip" else chosen
 
 
 def _with_room(recipe: Recipe, chosen: pl.DataFrame) -> pl.DataFrame:

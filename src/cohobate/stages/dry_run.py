@@ -16,7 +16,7 @@ from cohobate.config import Judge, Recipe, Student, Teacher
 from cohobate.core import context
 from cohobate.core.errors import ModelError
 from cohobate.core.formatting import duration
-from cohobate.stages.asked import Asked, requests_of
+from cohobate.stages.asked import Asked, requests_of, rolled_out
 from cohobate.stages.estimate import Line, estimate
 from cohobate.stages.functions import pipeline
 from cohobate.stages.hardware import Hardware, this_machine
@@ -287,7 +287,7 @@ def _lines(
     requests = sum(each.requests for each in demands.values())
     shares = {name: each.requests / requests for name, each in demands.items()} if requests else None
     prompt, scored = max(1, round(_local_prompt(recipe, frame))), _scored_prompt(recipe, frame.head(_TOKENIZED))
-    counted = shares if "triples" in rest else None
+    counted = shares if "triples" in rest else _scored_shares(recipe, frame)
     every = estimate(recipe, machine.machine, prompt, max(1, train), scored, counted)
     missing = {recipe.label(name): each.missing / (each.requests or 1) for name, each in demands.items()}
     return [
@@ -295,6 +295,17 @@ def _lines(
         for line in every
         if line.stage in rest
     ]
+
+
+def _scored_shares(recipe: Recipe, frame: pl.DataFrame) -> dict[str, float] | None:
+    """The shares of the rollouts, by the teacher that scores them; None where [route] sends none to one."""
+    from cohobate.sources.route import teachers_of
+
+    fresh = rolled_out(recipe, frame)
+    if recipe.route is None or fresh.is_empty():
+        return None
+    counts = dict(teachers_of(recipe.route, fresh).value_counts().iter_rows())
+    return {name: counts.get(name, 0) / len(fresh) for name in recipe.by_teacher}
 
 
 def _part(line: Line, share: float) -> Line:

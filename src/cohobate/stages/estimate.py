@@ -109,6 +109,7 @@ class _Estimate:
         recipe = self.recipe
         yield from map(self._triples, self.teachers)
         if recipe.sft.steps:
+            yield from self._scored("sft", recipe.sft, recipe.sft.steps * recipe.sft.batch, recipe.triples.max_tokens)
             yield from self._training("sft", recipe.sft, recipe.sft.batch, recipe.triples.max_tokens)
         if recipe.opd.steps:
             yield from self._on_policy()
@@ -144,17 +145,21 @@ class _Estimate:
         else:
             need = self._resident(config) + self._scorer(config) + self._engine()
         yield self._generated("opd", "student", "rollout", self.student, rows, batch, need)
+        yield from self._scored("opd", config, rows, config.max_tokens)
+        learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)
+        yield from self._training("opd", config, config.prompts * config.group, learnt)
+
+    def _scored(self, stage: str, config: ObjectiveStage, rows: int, most: int) -> Iterator[Line]:
+        """The scoring of responses by the teachers of this process: each its share, or of a mixture each all."""
         for taught in self._scoring(config):
             copied = taught.settings.follow is not None
             teacher, half = self.student if copied else taught.config, self.machine.half and not copied
-            context, most = taught.settings.privileged, config.max_tokens
+            context = taught.settings.privileged
             before = self.scored_prompt or self.prompt + (0 if context is None else context.characters // _CHARACTERS)
             batch = Batch.of_budget(config.tokens_per_batch, before, most)
-            need = self._resident(config) + beside + memory.scoring(teacher, batch, half=half)
+            need = self._resident(config) + self._beside(config) + memory.scoring(teacher, batch, half=half)
             scored = rows if self.recipe.opd.mixture else round(rows * taught.share)
-            yield self._computed("opd", taught.label, "scoring", teacher, scored, most, need, prompt=before)
-        learnt = min(config.max_tokens, config.train_tokens or config.max_tokens)
-        yield from self._training("opd", config, config.prompts * config.group, learnt)
+            yield self._computed(stage, taught.label, "scoring", teacher, scored, most, need, prompt=before)
 
     def _training(self, stage: str, config: ObjectiveStage, rows: int, length: int) -> Iterator[Line]:
         """The updates of a stage, and its evaluation points."""

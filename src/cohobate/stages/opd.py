@@ -183,7 +183,7 @@ def _source(
                 f"questions.columns.gold_response, or change opd.{config.objective} or opd.objective"
             )
     scores = scorer("scores")
-    prompts = with_teachers(recipe, prompts) if scores is not None else prompts
+    prompts = prompts.drop("teacher", strict=False) if scores is None else with_teachers(recipe, prompts)
     prompts = _with_room(recipe, trainee.student, scores, prompts, questions)
     if isinstance(objective, RolloutPreference):
         return RoundSource(objective, scratch / "reference", recipe, trainee, None, prompts, log, sampler)
@@ -218,6 +218,8 @@ def with_teachers(recipe: Recipe, rows: pl.DataFrame) -> pl.DataFrame:
 
     if recipe.route is None or recipe.opd.mixture:
         return rows.with_columns(pl.lit(None, dtype=pl.String).alias("teacher"))
+    if "sample_id" in rows.columns and "teacher" not in rows.columns:  # triples of a time with one teacher
+        rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("teacher"))
     if "teacher" not in rows.columns:
         return rows.with_columns(teachers_of(recipe.route, rows).alias("teacher"))
     others = rows.filter(~rows["teacher"].is_in(list(recipe.by_teacher)).fill_null(False))

@@ -62,6 +62,7 @@ def recipe_of(old: Artifact, teacher: NewTeacher) -> Recipe:
     if teacher.prompt is None and any(each != prompts[0] for each in prompts):
         raise RecipeError(f"the teachers of {old.id} were asked by different prompts; give the new one's prompt")
     values["teacher"] = {**prompts[0], **changes}
+    values["opd"] = {name: value for name, value in values["opd"].items() if name != "mixture"}
     if teacher.is_endpoint:  # it scores no tokens, and only triples are made here
         values["opd"] = {**values["opd"], "steps": 0}
         values["sft"] = {name: value for name, value in values["sft"].items() if name != "objective"}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-import polars.selectors as cs
 
 from cohobate.core import progress
 from cohobate.core.answer_parsing import parse
@@ -115,12 +114,9 @@ def judged_responses(
 def with_ghosts(
     tokenizer: Any, triples: pl.DataFrame, prompt_format: PromptFormat, end: int | None = None
 ) -> pl.DataFrame:
-    """The questions of `triples`, each with the token ids of its response as the ghost of a rollout."""
+    """The rows of `triples`, each with the token ids of its response as the ghost of a rollout."""
     rows = training_rows(tokenizer, triples, prompt_format, end)
-    columns = ("question_id", "question", "conversation", "gold_answer")
-    return triples.select(cs.by_name(*columns, require_all=False)).with_columns(
-        pl.Series("ghost_ids", [list(row.response) for row in rows])
-    )
+    return triples.with_columns(pl.Series("ghost_ids", [list(row.response) for row in rows]))
 
 
 def with_gold_ghosts(

@@ -35,13 +35,17 @@ def trackers(scope: Scope) -> str:
 
 
 def questions(scope: Scope) -> str:
-    """The questions can be read, and have what the teacher is to be shown; how many of them each use gets."""
+    """The questions can be read, and have what the teacher is to be shown and, of several, a teacher; how many of them
+    each use gets.
+    """
     from cohobate.models.privileged import require_names
     from cohobate.sources.read import read
+    from cohobate.stages.asked import require_routable
 
     recipe = scope.recipe
     frame = read(recipe.questions).questions
     require_names(recipe, frame)
+    require_routable(recipe, frame)
     counts = Counter(frame["split"].to_list())
     uses: dict[str, str] = dict(_USES)
     uses.update(dict.fromkeys(recipe.evaluation.splits, "evaluation"))

@@ -54,8 +54,11 @@ class Scope:
         return self.recipe.curation is not None
 
     def reads_questions(self) -> bool:
-        """Whether questions are looked at: of a file, or where they must have what is shown; a run does so itself."""
-        return self.ask and (self.recipe.questions.has_rows or self.recipe.teacher.privileged is not None)
+        """Whether questions are looked at: of a file, or where they must have what is shown or routed by; a run does so
+        itself.
+        """
+        routed = self.recipe.route is not None and self.recipe.route.column is not None
+        return self.ask and (self.recipe.questions.has_rows or self.recipe.teacher.privileged is not None or routed)
 
     def tracks(self) -> bool:
         """Whether trackers get the metrics."""

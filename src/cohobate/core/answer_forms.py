@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cohobate.core.errors import RecipeError
-from cohobate.core.user_code import is_function_name, source_hash
+from cohobate.core.user_code import is_function_name, load_function, source_hash
 
 if TYPE_CHECKING:
     from cohobate.core.answer_statements import Statement
@@ -46,7 +43,10 @@ def form_identity(form: str | None) -> dict[str, Any]:
     """What of a form changes the answers that are found; nothing without one. Raises RecipeError."""
     if form is None:
         return {}
-    return {"answer_form": [form, source_hash(form, _SETTING, RecipeError)] if is_function_name(form) else form}
+    if not is_function_name(form):
+        return {"answer_form": form}
+    _function.cache_clear()  # what is called from now on is the source that this identity is of
+    return {"answer_form": [form, source_hash(form, _SETTING, RecipeError)]}
 
 
 def find_answer(text: str, form: str | None = None) -> Statement | None:
@@ -116,17 +116,4 @@ def _called(form: str, text: str) -> str | None:
 
 @lru_cache(maxsize=8)
 def _function(name: str) -> Callable[[str], Any]:
-    """The function that a recipe names, of a file in the working directory or of an installed package."""
-    module, _, attribute = name.partition(":")
-    before = list(sys.path)
-    try:
-        sys.path.insert(0, str(Path.cwd()))
-        function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        raise RecipeError(f"{_SETTING}: {name} cannot be loaded: {type(error).__name__}: {error}") from None
-    finally:
-        sys.path[:] = before
-    if not callable(function):
-        raise RecipeError(f"{_SETTING}: {name} is no function")
-    checked: Callable[[str], Any] = function
-    return checked
+    return load_function(name, _SETTING, RecipeError)

@@ -7,11 +7,8 @@ rows, dicts by the names of columns, which are read as those of a file. It runs 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from cohobate import SOURCE_ENTRY_POINTS
@@ -20,7 +17,7 @@ from cohobate.core import plug_ins
 from cohobate.core.errors import CohobateError, QuestionsError
 from cohobate.core.fingerprint import canonical
 from cohobate.core.sanitize import first_line
-from cohobate.core.user_code import is_function_name, source_hash
+from cohobate.core.user_code import is_function_name, load_function, source_hash
 from cohobate.sources.base import LONGEST_ROW, NumberedRow, Part, Row
 
 _SETTING = "questions.source"
@@ -95,21 +92,7 @@ def _checked(row: Any, where: str) -> Row:
 
 def _load(config: Questions) -> Callable[..., Any]:
     value = config.source if is_function_name(config.source) else _plug_in(config).value
-    module, _, name = value.partition(":")
-    here = str(Path.cwd())
-    try:
-        sys.path.insert(0, here)  # as the workers of verifiers do
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except Exception as error:  # importing runs the user's code
-        raise QuestionsError(
-            f"{_SETTING}: {config.source} cannot be loaded ({type(error).__name__}: {first_line(error)}); give "
-            "module:function of a file in the working directory or of an installed package"
-        ) from error
-    finally:
-        sys.path.remove(here)
-    if not callable(function):
-        raise QuestionsError(f"{_SETTING}: {value} is no function but {type(function).__name__}")
-    return function
+    return load_function(value, _SETTING, QuestionsError)
 
 
 def _plug_in(config: Questions) -> plug_ins.PlugIn:

@@ -50,7 +50,9 @@ class Route(Section):
 
     def in_order_of(self, names: Sequence[str]) -> Self:
         """The same route, with the shares in the order of the teachers' names."""
-        return self.model_copy(update={"share": {name: self.share[name] for name in names if name in self.share}})
+        return type(self).model_validate(
+            {**self.model_dump(), "share": {name: self.share[name] for name in names if name in self.share}}
+        )
 
     @property
     def names(self) -> list[str]:

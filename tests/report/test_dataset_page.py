@@ -17,7 +17,7 @@ from cohobate.report.dataset import default_path, write_page
 from cohobate.report.sample_rows import sample_rows
 from cohobate.stages.curation import curate, settings
 from cohobate.store.artifacts import verify
-from tests.support.browser import ARGUMENTS, CHROMIUM, barriers, contrast
+from tests.support.browser import ARGUMENTS, CHROMIUM, barriers, contrast, quiet_tab
 from tests.support.command import cohobate
 from tests.support.dataset_pages import HOSTILE, unpacked
 from tests.support.made_triples import Row, questions, sample, triples
@@ -171,19 +171,9 @@ class Table:
 
 @pytest.fixture
 def table(page: Path) -> Iterator[Table]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        tab = browser.new_page(viewport={"width": 1200, "height": 844})
-        problems: list[str] = []
-        for event in ("console", "pageerror", "dialog"):
-            tab.on(event, lambda found: problems.append(str(found)))
-        tab.on("request", lambda request: problems.append(request.url) if "file:" not in request.url else None)
+    with quiet_tab(1200, 844) as tab:
         tab.goto(page.resolve().as_uri())
         yield Table(tab)
-        assert not problems
-        browser.close()
 
 
 @pytest.mark.browser

@@ -1,6 +1,8 @@
 """Chromium, what axe finds on a page, and the contrast of the colours that a page shows."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +12,23 @@ CHROMIUM = Path("/usr/bin/chromium")
 
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@contextmanager
+def quiet_tab(width: int, height: int) -> Iterator[Any]:
+    """A tab for pages from the disk; fails where one says anything to the console, or asks for anything else."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        tab = browser.new_page(viewport={"width": width, "height": height})
+        problems: list[str] = []
+        for event in ("console", "pageerror", "dialog"):
+            tab.on(event, lambda found: problems.append(str(found)))
+        tab.on("request", lambda request: problems.append(request.url) if "file:" not in request.url else None)
+        yield tab
+        assert not problems
+        browser.close()
 
 
 def contrast(one: str, other: str) -> float:

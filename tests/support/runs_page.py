@@ -10,6 +10,17 @@ from typing import Any
 
 from cohobate.report.run_rows import RunRow
 
+# What somebody does on the page, as scripts.
+RUNS_ACTS = {
+    "sort": "$('sort').value = 'accuracy-'; $('sort').dispatchEvent(new Event('input'))",
+    "head": "document.querySelector('[data-sort=recipe] button').click()",
+    "filter": "menus[0].value = 'recipe 3'; menus[0].dispatchEvent(new Event('input'))",
+    "search": "$('search').value = '77'; $('search').dispatchEvent(new Event('input'))",
+    "reset": "$('reset').click()",
+    "scroll": "$('view').scrollTop = 150000",
+    "key": "$('view').dispatchEvent(new KeyboardEvent('keydown', {key: 'PageDown'}))",
+}
+
 
 def unpacked_page(path: Path) -> dict[str, Any]:
     """The columns of the page, by another road than its own."""

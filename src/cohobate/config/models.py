@@ -126,8 +126,8 @@ class Teacher(TeacherAccess, Templated):
     transformers. server: `vllm serve` with the same model, which the stage starts where no `base_url` is given; so it
     always is for an endpoint."""
     privileged: Annotated[Privileged | None, EXECUTION] = None
-    """What it is shown when it scores, and the student is not; no part of what identifies its responses. None: the same
-    as when it is asked."""
+    """Privileged context: the prompt under which it scores, which the student does not see. It does not change which
+    stored responses are reused. None: the prompt under which it generates."""
     follow: Annotated[Share | None, EXECUTION] = None
     """Whose weights score. None: those of `model`. A share f: those of the student itself, as the stage begins, and
     after each update (1 - f) of them and f of the student's: 0 keeps the student's start, 1 is the student as it is."""

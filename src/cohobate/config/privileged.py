@@ -1,4 +1,4 @@
-"""What a teacher is shown when it scores, and its student is not."""
+"""Privileged context: the part of the scoring prompt that the student does not see."""
 
 import re
 from typing import Annotated, Any, ClassVar, Self

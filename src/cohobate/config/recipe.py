@@ -171,12 +171,12 @@ class Recipe(Section):
         raise RecipeError(f"recipe {self.name} has no teacher '{name or ''}'; its teachers are: {names}")
 
     def label(self, teacher: str) -> str:
-        """What ledgers, scores and findings call a teacher of `by_teacher`."""
+        """The name of a teacher of `by_teacher` in ledgers, scores and findings."""
         return f"teacher {teacher}" if self.teachers else "teacher"
 
     @model_serializer(mode="wrap")
     def _one_or_several(self, values_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What a file would say: one teacher, or several and their route."""
+        """The sections of a recipe file: [teacher], or [[teachers]] with [route]."""
         values: dict[str, Any] = values_of(self)
         for name in ("teacher",) if self.teachers else ("teachers", "route"):
             values.pop(name, None)
